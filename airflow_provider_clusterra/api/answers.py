@@ -1,0 +1,237 @@
+"""An answer of the API, and what it means when it is a no."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+
+from airflow_provider_clusterra.api.errors import (
+    ApiError,
+    AuthenticationError,
+    ConflictError,
+    NotFoundError,
+    ProtocolError,
+    RateLimitedError,
+    RequestError,
+    ServerError,
+    TransportError,
+)
+from airflow_provider_clusterra.api.numbers import read_number
+from airflow_provider_clusterra.api.retry import read_retry_after
+
+LONGEST_DETAIL = 500
+"""Characters of an answer's own words that an error repeats."""
+INVALID_JOB_ID = 2017
+"""Slurm's ESLURM_INVALID_JOB_ID; it comes with 404, 500 (v0.0.38) or 200 (cancel)."""
+ASKED_WRONGLY = (range(2000, 3000), range(9000, 9300))
+"""Slurm's numbers for what a user asked wrongly, which come with 422, and with 500 as well."""
+REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, read to its end."""
+
+    request: str
+    """The request in words, e.g. ``"GET /v1/clusters/c1/jobs/9"``."""
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case, or a mapping that does not mind."""
+    body: bytes
+    skipped: int = 0
+    """Bytes that came before :attr:`body` and were not kept."""
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer says that it is JSON."""
+        return "json" in self.headers.get("content-type", "")
+
+    def json(self) -> Any:
+        """The body as JSON values.
+
+        :raises ProtocolError: it is empty, a web page, cut short, or otherwise not JSON.
+        """
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, RecursionError) as exc:
+            raise self.unreadable(str(exc)) from exc
+
+    def unreadable(self, why: str) -> ProtocolError:
+        """The error that says that this answer cannot be read, and shows its beginning."""
+        begins = self.body[:120].decode("utf-8", "replace").strip()
+        hint = " Is the connection's host the API's?" if begins.startswith("<") else ""
+        shown = f"it begins {begins!r}" if begins else "it is empty"
+        return ProtocolError(
+            f"{self.status} {self.request}: the answer cannot be read ({why}); {shown}.{hint}"
+        )
+
+
+class Body:
+    """An answer's body while it arrives: all of it, or its end."""
+
+    def __init__(self, keep: int | None) -> None:
+        self._keep = keep
+        self._pieces: deque[bytes] = deque()
+        self._kept = 0
+        self._skipped = 0
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece, and let go of what is no longer in the end."""
+        self._pieces.append(piece)
+        self._kept += len(piece)
+        while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:
+            gone = len(self._pieces.popleft())
+            self._kept -= gone
+            self._skipped += gone
+
+    def answer(self, request: str, status: int, headers: Mapping[str, str]) -> Answer:
+        """The answer, once all has arrived."""
+        data = b"".join(self._pieces)
+        extra = 0 if self._keep is None else max(0, len(data) - self._keep)
+        return Answer(request, status, headers, data[extra:], self._skipped + extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that an answer complains of."""
+
+    text: str
+    number: int | None = None
+    """Slurm's error number."""
+
+    def __str__(self) -> str:
+        return f"{self.text} (Slurm error {self.number})" if self.number else self.text
+
+
+def refusal(answer: Answer) -> ApiError | None:
+    """The error that an answer means, or None where it is a yes.
+
+    :param answer: any answer but a submit's, where a job id comes first, and a cancel's.
+    :source: slurmrestd's ``errors[]`` under any status; the body forms of Clusterra's proxy.
+    """
+    problems = read_problems(answer)
+    if answer.status < 300 and not problems:
+        return None
+    number = next((problem.number for problem in problems if problem.number), None)
+    detail = "; ".join(str(problem) for problem in problems) or _plain_words(answer)
+    detail = detail[:LONGEST_DETAIL]
+    kind = _kind(answer.status, number)
+    advice = _advice(kind, answer)
+    return kind(
+        f"{answer.status} {answer.request}: {detail or 'no words of explanation'}.{advice}".replace(
+            "..", "."
+        ),
+        status=answer.status,
+        detail=detail,
+        number=number,
+        request_id=_request_id(answer),
+        retry_after=read_retry_after(answer.headers.get("retry-after")),
+    )
+
+
+def read_problems(answer: Answer) -> list[Problem]:
+    """What an answer complains of, in any of the forms in which it may.
+
+    :returns: nothing where it is not JSON, or has no complaint.
+    :source: ``errors[]`` of slurmrestd; ``error``, ``message``, ``detail`` of proxies.
+    """
+    try:
+        body = msgspec.json.decode(answer.body, type=_Complaint)
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    problems = [_problem(error) for error in _list(body.errors)]
+    if not problems and answer.status >= 300:
+        for word in (body.error, body.message, body.detail):
+            text = word.get("message") if isinstance(word, dict) else word
+            if text:
+                return [Problem(str(text))]
+    return problems
+
+
+def transport_error(request: str, exc: httpx.HTTPError | httpx.InvalidURL) -> TransportError:
+    """httpx's error as ours: no answer, and whether the request may have arrived.
+
+    :param request: the request in words.
+    """
+    sent = not isinstance(exc, NOT_SENT)
+    words = str(exc) or type(exc).__name__
+    if isinstance(exc, httpx.TimeoutException):
+        words = f"no answer in time ({type(exc).__name__})"
+    hint = "" if sent else " Is the connection's host right, and can this machine reach it?"
+    return TransportError(f"{request}: {words}.{hint}", may_have_arrived=sent)
+
+
+class _Complaint(msgspec.Struct, gc=False):
+    errors: Any = None
+    error: Any = None
+    message: Any = None
+    detail: Any = None
+
+
+def _problem(error: Any) -> Problem:
+    if not isinstance(error, dict):
+        return Problem(str(error))
+    number = read_number(error.get("error_number", error.get("error_code")))
+    words = [str(error[key]) for key in ("error", "description") if error.get(key)]
+    return Problem(": ".join(dict.fromkeys(words)) or "an error without words", number)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _plain_words(answer: Answer) -> str:
+    text = answer.body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace").strip()
+    if text.startswith("<"):
+        return "a web page instead of an answer"
+    location = answer.headers.get("location")
+    if 300 <= answer.status < 400 and location:
+        return f"redirected to {httpx.URL(location).copy_with(query=None)}, which is not followed"
+    return text
+
+
+def _kind(status: int, number: int | None) -> type[ApiError]:
+    if number == INVALID_JOB_ID or status == 404:
+        return NotFoundError
+    if status in (401, 403):
+        return AuthenticationError
+    if status == 409:
+        return ConflictError
+    if status == 429:
+        return RateLimitedError
+    if number is not None and any(number in numbers for numbers in ASKED_WRONGLY):
+        return RequestError
+    return ServerError if status >= 500 else RequestError
+
+
+def _advice(kind: type[ApiError], answer: Answer) -> str:
+    if answer.status == 401:
+        return (
+            " The session is not accepted: sign in with the browser and put the new "
+            "clusterra_session cookie into the connection's password."
+        )
+    if answer.status == 403:
+        return " The session's user may not do this."
+    if 300 <= answer.status < 400:
+        return " Is the connection's host the API's?"
+    if kind is RateLimitedError:
+        return " Too many requests."
+    return ""
+
+
+def _request_id(answer: Answer) -> str | None:
+    return next(
+        (answer.headers[name] for name in REQUEST_ID_HEADERS if name in answer.headers), None
+    )

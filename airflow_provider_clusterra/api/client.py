@@ -1,0 +1,245 @@
+"""The API over HTTP, waiting in a thread or in an event loop. Every decision is in calls and retry.
+
+The twins have the same names and signatures, but for the upload, which only workers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, BinaryIO, Self, TypeVar
+
+import httpx
+
+from airflow_provider_clusterra.api import calls
+from airflow_provider_clusterra.api.access import Access, tls_context
+from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
+from airflow_provider_clusterra.api.calls import OUTPUT_KEPT, Call
+from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.readers import Cluster, Output, Submitted, User
+from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refusal
+
+T = TypeVar("T")
+CONNECT_TIMEOUT = 10.0
+
+
+class Client:
+    """The API for a thread. Use it as a context manager, or :meth:`close` it."""
+
+    def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
+        self.access = access
+        self._retry = retry or Retry()
+        self._http = httpx.Client(**_settings(access))
+
+    def get_user(self) -> User:
+        """See :func:`airflow_provider_clusterra.api.calls.get_user`."""
+        return self._send(calls.get_user())
+
+    def list_clusters(self) -> list[Cluster]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_clusters`."""
+        return self._send(calls.list_clusters())
+
+    def submit_job(self, cluster_id: str, body: Mapping[str, Any]) -> Submitted:
+        """See :func:`airflow_provider_clusterra.api.calls.submit_job`."""
+        return self._send(calls.submit_job(cluster_id, body))
+
+    def get_job(self, cluster_id: str, job_id: int) -> Job:
+        """See :func:`airflow_provider_clusterra.api.calls.get_job`."""
+        return self._send(calls.get_job(cluster_id, job_id))
+
+    def list_jobs(self, cluster_id: str) -> list[Job]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_jobs`."""
+        return self._send(calls.list_jobs(cluster_id))
+
+    def cancel_job(self, cluster_id: str, job_id: int) -> bool:
+        """See :func:`airflow_provider_clusterra.api.calls.cancel_job`."""
+        return self._send(calls.cancel_job(cluster_id, job_id))
+
+    def read_output(self, cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Output:
+        """See :func:`airflow_provider_clusterra.api.calls.read_output`."""
+        return self._send(calls.read_output(cluster_id, job_id, keep))
+
+    def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
+        """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
+        return self._send(calls.presign_upload(cluster_id, filename, location))
+
+    def upload_file(
+        self,
+        cluster_id: str,
+        filename: str,
+        location: str,
+        size: int,
+        content: Callable[[], BinaryIO],
+    ) -> str:
+        """Put one file into the cluster's storage, in constant memory.
+
+        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param filename: the name there, e.g. ``"input.pdb"``.
+        :param location: ``"data"``, ``"scripts"``, ``"outputs"`` or ``"shared"``.
+        :param size: bytes; S3 wants to know before.
+        :param content: opens the file; called anew for each try.
+        :returns: the key, ready for a template's parameter.
+        :raises ApiError: the API or the storage refused.
+        :raises TransportError: no answer, in all tries.
+        :source: ``POST …/storage/presigned-url``, then ``PUT`` to the address it gives, which is
+            another host's: no session, no header of ours.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            grant = self.presign_upload(cluster_id, filename, location)
+            try:
+                self._put(grant, size, content)
+            except (ApiError, TransportError) as error:
+                delay = self._retry.upload_delay(error, attempt)
+                if delay is None:
+                    raise
+            else:
+                return grant.key
+            time.sleep(delay)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, call: Call[T]) -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return call.read(self._exchange(call))
+            except ClusterraError as error:
+                delay = self._retry.delay(error, attempt, repeatable=call.repeatable)
+                if delay is None:
+                    raise
+            time.sleep(delay)
+
+    def _exchange(self, call: Call[Any]) -> Answer:
+        try:
+            with self._http.stream(
+                call.method, call.path, json=call.json, headers=self.access.headers()
+            ) as response:
+                body = Body(call.keep)
+                for piece in response.iter_bytes():
+                    body.add(piece)
+                return body.answer(call.request, response.status_code, response.headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
+    def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
+        settings = _bare_settings(self.access)
+        try:
+            with httpx.Client(**settings) as http, content() as file:
+                response = http.put(
+                    grant.upload_url, content=pieces(file), headers={"Content-Length": str(size)}
+                )
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(f"PUT {grant.shown_url}", exc) from exc
+        error = put_refusal(grant, response.status_code, response.content)
+        if error is not None:
+            raise error
+
+
+class AsyncClient:
+    """The API for an event loop. Use it as a context manager, or :meth:`aclose` it.
+
+    Building one takes milliseconds that an event loop may not have: build it in a thread.
+    """
+
+    def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
+        self.access = access
+        self._retry = retry or Retry()
+        self._http = httpx.AsyncClient(**_settings(access))
+
+    async def get_user(self) -> User:
+        """See :func:`airflow_provider_clusterra.api.calls.get_user`."""
+        return await self._send(calls.get_user())
+
+    async def list_clusters(self) -> list[Cluster]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_clusters`."""
+        return await self._send(calls.list_clusters())
+
+    async def submit_job(self, cluster_id: str, body: Mapping[str, Any]) -> Submitted:
+        """See :func:`airflow_provider_clusterra.api.calls.submit_job`."""
+        return await self._send(calls.submit_job(cluster_id, body))
+
+    async def get_job(self, cluster_id: str, job_id: int) -> Job:
+        """See :func:`airflow_provider_clusterra.api.calls.get_job`."""
+        return await self._send(calls.get_job(cluster_id, job_id))
+
+    async def list_jobs(self, cluster_id: str) -> list[Job]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_jobs`."""
+        return await self._send(calls.list_jobs(cluster_id))
+
+    async def cancel_job(self, cluster_id: str, job_id: int) -> bool:
+        """See :func:`airflow_provider_clusterra.api.calls.cancel_job`."""
+        return await self._send(calls.cancel_job(cluster_id, job_id))
+
+    async def read_output(self, cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Output:
+        """See :func:`airflow_provider_clusterra.api.calls.read_output`."""
+        return await self._send(calls.read_output(cluster_id, job_id, keep))
+
+    async def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
+        """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
+        return await self._send(calls.presign_upload(cluster_id, filename, location))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _send(self, call: Call[T]) -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return call.read(await self._exchange(call))
+            except ClusterraError as error:
+                delay = self._retry.delay(error, attempt, repeatable=call.repeatable)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+
+    async def _exchange(self, call: Call[Any]) -> Answer:
+        try:
+            async with self._http.stream(
+                call.method, call.path, json=call.json, headers=self.access.headers()
+            ) as response:
+                body = Body(call.keep)
+                async for piece in response.aiter_bytes():
+                    body.add(piece)
+                return body.answer(call.request, response.status_code, response.headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
+
+def _settings(access: Access) -> dict[str, Any]:
+    """What both twins give httpx. Redirects are not followed: a session stays with its origin."""
+    return {
+        **_bare_settings(access),
+        "base_url": access.origin,
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    }
+
+
+def _bare_settings(access: Access) -> dict[str, Any]:
+    return {
+        "verify": tls_context(access.verify),
+        "timeout": httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
+        "follow_redirects": False,
+    }

@@ -1,0 +1,95 @@
+"""The forms in which Slurm's answers write a number, a time, and an exit."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+LARGEST_TIME = 253402300799
+"""9999-12-31: beyond it a number is not a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the job's script ended. It means nothing before the job has ended."""
+
+    code: int | None = None
+    """0 to 255; None where a signal ended it, or nothing is known."""
+    signal: int | None = None
+    """The signal's number, e.g. 9; Slurm also uses 53 (cannot start) and 125 (out of memory)."""
+
+    @property
+    def signal_name(self) -> str:
+        """The signal's name, e.g. ``"SIGKILL"``, or ``""`` where it has none."""
+        try:
+            return signal.Signals(self.signal or 0).name
+        except ValueError:
+            return ""
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal}" + (f" ({self.signal_name})" if self.signal_name else "")
+        return f"exit code {self.code}" if self.code is not None else "no exit code"
+
+
+NOT_ENDED = ExitStatus()
+
+
+def read_number(value: Any) -> int | None:
+    """A number in any of its forms, or None where it is unset, infinite or no number.
+
+    :param value: ``5``, ``5.0``, ``"5"``, ``None``, ``{"set", "infinite", "number"}``.
+    :returns: the number cut to an integer.
+    :source: slurmrestd's ``*_no_val_struct``; plain numbers in v0.0.38 and slurmdb.
+    """
+    if isinstance(value, dict):
+        if value.get("set") is False or value.get("infinite") is True:
+            return None
+        value = value.get("number")
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int):
+        return value
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def read_time(value: Any) -> datetime | None:
+    """A time as an aware datetime in UTC, or None where it is unset (0 means unset).
+
+    :param value: seconds since 1970 in any form of :func:`read_number`.
+    :source: ``submit_time``, ``start_time``, ``end_time`` of a job.
+    """
+    seconds = read_number(value)
+    if not seconds or not 0 < seconds <= LARGEST_TIME:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def read_exit(value: Any) -> ExitStatus:
+    """The exit in any of its forms.
+
+    :param value: ``{"status", "return_code", "signal"}``, or v0.0.38's wait status (768 is
+        exit code 3, 9 is signal 9).
+    :source: ``exit_code`` of a job.
+    """
+    if isinstance(value, dict):
+        killed = value.get("signal")
+        number = (
+            read_number(killed.get("id", killed.get("signal_id")))
+            if isinstance(killed, dict)
+            else None
+        )
+        if number:
+            return ExitStatus(signal=number)
+        return ExitStatus(code=read_number(value.get("return_code")))
+    status = read_number(value)
+    if status is None or status < 0:
+        return NOT_ENDED
+    if status & 0x7F:
+        return ExitStatus(signal=status & 0x7F)
+    return ExitStatus(code=(status >> 8) & 0xFF)

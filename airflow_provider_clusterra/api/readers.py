@@ -1,0 +1,238 @@
+"""How each endpoint's answer is read: any shape it may have, in; one value, out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from airflow_provider_clusterra.api.answers import (
+    INVALID_JOB_ID,
+    Answer,
+    Problem,
+    read_problems,
+    refusal,
+)
+from airflow_provider_clusterra.api.errors import (
+    ApiError,
+    AuthenticationError,
+    NotFoundError,
+    ProtocolError,
+)
+from airflow_provider_clusterra.api.jobs import Job, Record, one_job, read_record
+from airflow_provider_clusterra.api.numbers import read_number
+from airflow_provider_clusterra.api.uploads import UploadGrant
+
+T = TypeVar("T")
+ALREADY_ENDED = frozenset({2020, 2021})
+"""Slurm: the job is pending no more, or already completing or completed."""
+ACCESS_DENIED = 2002
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is signed in."""
+
+    email: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster that the user may use."""
+
+    cluster_id: str
+    name: str = ""
+    state: str = ""
+    connection_state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that exists, whatever else its answer said."""
+
+    job_id: int
+    run_id: str | None = None
+    """Clusterra's own id of the run, where it gives one."""
+    warnings: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """Errors that came beside the id: the job runs all the same, and not as it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The end of a job's output."""
+
+    data: bytes
+    skipped: int = 0
+    """Bytes of the output before :attr:`data`."""
+
+
+def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
+    def read_or_refuse(answer: Answer) -> T:
+        error = refusal(answer)
+        if error is not None:
+            raise error
+        return read(answer)
+
+    return read_or_refuse
+
+
+def read_user(answer: Answer) -> User:
+    body = _object(answer)
+    inner = body.get("user")
+    user = inner if isinstance(inner, dict) else body
+    email = user.get("email") or user.get("user_email") or user.get("id") or "unknown user"
+    return User(email=str(email), name=str(user.get("name") or ""))
+
+
+def read_clusters(answer: Answer) -> list[Cluster]:
+    body = answer.json()
+    rows = body.get("clusters") if isinstance(body, dict) else body
+    if not isinstance(rows, list):
+        raise answer.unreadable("it holds no list of clusters")
+    found = []
+    for row in rows:
+        cluster_id = row.get("id") or row.get("cluster_id") if isinstance(row, dict) else None
+        if cluster_id:
+            words = {key: str(row.get(key) or "") for key in ("name", "state", "connection_state")}
+            found.append(Cluster(cluster_id=str(cluster_id), **words))
+    return found
+
+
+def read_submitted(answer: Answer) -> Submitted:
+    try:
+        body = answer.json()
+    except ProtocolError:
+        body = None
+    job_id = _find_job_id(body)
+    if job_id is None:
+        raise refusal(answer) or answer.unreadable("it holds no job id")
+    warnings = body.get("warnings")
+    return Submitted(
+        job_id=job_id,
+        run_id=str(body["run_id"]) if body.get("run_id") else None,
+        warnings=tuple(_warning(each) for each in warnings) if isinstance(warnings, list) else (),
+        problems=tuple(read_problems(answer)),
+    )
+
+
+def _find_job_id(body: Any) -> int | None:
+    if not isinstance(body, dict):
+        return None
+    for value in (body.get("job_id"), body.get("slurm_job_id")):
+        number = read_number(value)
+        if number:
+            return number
+    inner = [body.get("job"), body.get("result")]
+    for key in ("steps", "jobs"):
+        inner += body[key] if isinstance(body.get(key), list) else []
+    for each in inner:
+        if isinstance(each, dict):
+            number = read_number(each.get("slurm_job_id") or each.get("job_id") or each.get("id"))
+            if number:
+                return number
+    return None
+
+
+def _warning(value: Any) -> str:
+    return str(value.get("description") or value) if isinstance(value, dict) else str(value)
+
+
+class _Jobs(msgspec.Struct, gc=False):
+    jobs: list[Record] | None = None
+    job: Record | None = None
+
+
+def read_jobs(answer: Answer) -> list[Job]:
+    return [read_record(record) for record in _records(answer)]
+
+
+def read_job(answer: Answer, job_id: int) -> Job:
+    records = _records(answer)
+    if len(records) == 1 and records[0].job_id is None:
+        records[0].job_id = job_id
+    job = one_job([read_record(record) for record in records], job_id)
+    if job is None:
+        raise NotFoundError(
+            f"{answer.status} {answer.request}: the answer holds no job {job_id}.",
+            status=answer.status,
+            number=INVALID_JOB_ID,
+        )
+    return job
+
+
+def _records(answer: Answer) -> list[Record]:
+    """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object."""
+    try:
+        body = msgspec.json.decode(answer.body, type=_Jobs)
+        if body.jobs is not None:
+            return body.jobs
+        if body.job is not None:
+            return [body.job]
+        record = msgspec.json.decode(answer.body, type=Record)
+    except (msgspec.MsgspecError, RecursionError):
+        return _odd_records(answer)
+    if record.job_state is None and record.state is None and record.status is None:
+        return []
+    return [record]
+
+
+def _odd_records(answer: Answer) -> list[Record]:
+    body = answer.json()
+    rows = body.get("jobs") if isinstance(body, dict) else body
+    if not isinstance(rows, list):
+        raise answer.unreadable("it holds no list of jobs")
+    return [msgspec.convert(row, Record) for row in rows if isinstance(row, dict)]
+
+
+def read_cancelled(answer: Answer) -> bool:
+    error = refusal(answer)
+    if isinstance(error, NotFoundError) and error.number == INVALID_JOB_ID:
+        return False
+    if error is not None:
+        raise error
+    if not answer.body.strip():
+        return True
+    body = answer.json()
+    entries = body.get("status") if isinstance(body, dict) else None
+    numbers = [_cancel_number(entry) for entry in entries] if isinstance(entries, list) else []
+    failed = [number for number in numbers if number]
+    if ACCESS_DENIED in failed:
+        words = f"{answer.request}: not cancelled, because the job is another user's."
+        raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
+    if failed and not set(failed) <= ALREADY_ENDED | {INVALID_JOB_ID}:
+        words = f"{answer.request}: not cancelled, Slurm says error {failed[0]}."
+        raise ApiError(words, status=answer.status, detail=words, number=failed[0])
+    return not failed
+
+
+def _cancel_number(entry: Any) -> int | None:
+    error = entry.get("error") if isinstance(entry, dict) else None
+    return read_number(error.get("code")) if isinstance(error, dict) else None
+
+
+def read_grant(answer: Answer) -> UploadGrant:
+    body = _object(answer)
+    url, key = body.get("upload_url"), body.get("key")
+    if not isinstance(url, str) or not isinstance(key, str):
+        raise ProtocolError(f"{answer.request}: the answer holds no upload_url and key.")
+    return UploadGrant(upload_url=url, key=key, expires_in=read_number(body.get("expires_in")))
+
+
+def read_output(answer: Answer) -> Output:
+    text = answer.body
+    if answer.is_json and not answer.skipped:
+        body = answer.json()
+        inner = body.get("output", body.get("content")) if isinstance(body, dict) else body
+        text = inner.encode() if isinstance(inner, str) else text
+    return Output(text, answer.skipped)
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    body = answer.json()
+    if not isinstance(body, dict):
+        raise answer.unreadable("it is not an object")
+    return body

@@ -1,0 +1,81 @@
+"""One file's way to the storage: a grant from the API, then a PUT to another host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import httpx
+
+from airflow_provider_clusterra.api.errors import (
+    ApiError,
+    ConflictError,
+    InputError,
+    ServerError,
+)
+
+LARGEST_PUT = 5 * 1024**3
+"""Bytes: S3's limit for one PUT."""
+PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UploadGrant:
+    """An address to which one file may be PUT."""
+
+    upload_url: str = field(repr=False)
+    """Signed: whoever has it may write."""
+    key: str
+    """The file's name in the storage, as template parameters take it."""
+    expires_in: int | None = None
+    """Seconds."""
+
+    @property
+    def shown_url(self) -> str:
+        """The address without its signature, for logs and errors."""
+        return str(httpx.URL(self.upload_url).copy_with(query=None))
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse a file that S3 takes in no single PUT.
+
+    :param name: the file's name, for the error.
+    :param size: bytes.
+    :raises InputError: it is over 5 GiB.
+    """
+    if size > LARGEST_PUT:
+        raise InputError(
+            f"{name} has {size} bytes; one upload takes at most {LARGEST_PUT} (5 GiB). "
+            "Split it, or compress it."
+        )
+
+
+def pieces(content: BinaryIO) -> Iterator[bytes]:
+    """A file's bytes, 1 MiB at a time, so that memory stays flat."""
+    while piece := content.read(PIECE):
+        yield piece
+
+
+def put_refusal(grant: UploadGrant, status: int, body: bytes) -> ApiError | None:
+    """The error that the storage's answer to the PUT means, or None where it is a yes.
+
+    A 403 or 400 may be an address that has expired: a :class:`ConflictError`, since a fresh one
+    can help, and the caller asks for one.
+
+    :source: S3's error answers: XML with ``Code`` and ``Message``.
+    """
+    if status < 300:
+        return None
+    text = body[:2000].decode("utf-8", "replace")
+    found = dict(re.findall(r"<(Code|Message)>([^<]*)</", text))
+    detail = ": ".join(found[key] for key in ("Code", "Message") if key in found) or text[:200]
+    kind: type[ApiError] = ServerError if status >= 500 else ApiError
+    if status in (400, 403) and re.search("AccessDenied|Expired|RequestTimeTooSkewed", text):
+        kind = ConflictError
+    return kind(
+        f"{status} PUT {grant.shown_url}: {detail or 'no words of explanation'}.",
+        status=status,
+        detail=detail,
+    )

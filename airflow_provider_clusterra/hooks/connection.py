@@ -1,0 +1,102 @@
+"""The fields of an Airflow connection, as an address, a session and a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_clusterra.api.access import DEFAULT_TIMEOUT, Access, read_origin
+from airflow_provider_clusterra.api.errors import InputError
+
+EXTRAS = frozenset(
+    {"cluster_id", "auth", "verify", "timeout", "allow_http", "console_url", "instance", "timezone"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """What a connection of type ``clusterra`` says."""
+
+    access: Access
+    cluster_id: str | None = None
+
+
+def read_connection(
+    *, host: str | None, schema: str | None, port: int | None, password: str | None, extra: Any
+) -> ConnectionSettings:
+    """A connection's fields, checked.
+
+    :param host: the API's address, or a bare name.
+    :param schema: ``"http"`` or ``"https"``, where ``host`` is a bare name, as in a URI.
+    :param port: where ``host`` has none.
+    :param password: the ``clusterra_session`` cookie, or a bearer token.
+    :param extra: a mapping with any of :data:`EXTRAS`.
+    :raises InputError: a field cannot be right; the words name it.
+    """
+    if not isinstance(extra, Mapping):
+        raise InputError(
+            'The extra is not an object. Write it as JSON, e.g. {"cluster_id": "clusde74"}.'
+        )
+    if not (password or "").strip():
+        raise InputError(
+            "The password is empty. Sign in with the browser and put the clusterra_session "
+            "cookie's value there."
+        )
+    auth = str(extra.get("auth") or "cookie")
+    if auth not in ("cookie", "bearer"):
+        raise InputError(f"The extra auth is {auth!r}; it can be 'cookie' or 'bearer'.")
+    access = Access(
+        origin=read_origin(
+            _address(host or "", schema or "", port),
+            allow_http=_flag("allow_http", extra.get("allow_http"), default=False),
+        ),
+        secret=_secret((password or "").strip()),
+        auth="bearer" if auth == "bearer" else "cookie",
+        verify=_verify(extra.get("verify")),
+        timeout=_seconds(extra.get("timeout")),
+    )
+    return ConnectionSettings(access, str(extra.get("cluster_id") or "").strip() or None)
+
+
+def _address(host: str, schema: str, port: int | None) -> str:
+    if not host or "://" in host:
+        return host
+    name = f"[{host}]" if ":" in host and not host.startswith("[") and port else host
+    return f"{schema or 'https'}://{name}{f':{port}' if port else ''}"
+
+
+def _secret(password: str) -> str:
+    secret = password.removeprefix("clusterra_session=").rstrip(";")
+    if not secret.isascii() or not secret.isprintable() or " " in secret or ";" in secret:
+        raise InputError(
+            "The password holds characters that no session has. Copy only the value of the "
+            "clusterra_session cookie."
+        )
+    return secret
+
+
+def _flag(name: str, value: Any, *, default: bool) -> bool:
+    if value is None or value == "":
+        return default
+    words = {"true": True, "1": True, "false": False, "0": False}
+    found = words.get(str(value).lower())
+    if found is None:
+        raise InputError(f"The extra {name} is {value!r}; it can be true or false.")
+    return found
+
+
+def _verify(value: Any) -> bool | str:
+    if isinstance(value, str) and value.lower() not in ("", "true", "false", "0", "1"):
+        return value
+    return _flag("verify", value, default=True)
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value) if value not in (None, "") else DEFAULT_TIMEOUT
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"The extra timeout is {value!r}; it is a number of seconds above 0.")
+    return seconds

@@ -1,0 +1,283 @@
+"""Submitting jobs, and waiting for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseOperator,
+    Context,
+    conf,
+)
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import (
+    ClusterraError,
+    InputError,
+    NotFoundError,
+    ProtocolError,
+    ServerError,
+    TransportError,
+)
+from airflow_provider_clusterra.api.readers import Submitted
+from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.specs import DEFAULT_DIRECTORY, JobSpec
+from airflow_provider_clusterra.api.units import read_memory_mb, read_time_limit_minutes
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import airflow_errors
+from airflow_provider_clusterra.operators.kill import KillSwitch
+from airflow_provider_clusterra.operators.results import check_return_output, finish
+from airflow_provider_clusterra.triggers.events import JobEvent, read_event
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+
+TRIGGER_MARGIN = 120.0
+"""Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
+cancel the job, see it gone, and tell."""
+
+
+class ClusterraSubmitJobOperator(BaseOperator):
+    """Submit a batch script as a job, wait until it has ended, and return what became of it.
+
+    :param script: the batch script's text, beginning with a shebang.
+    :param name: the job's name; otherwise ``<dag_id>.<task_id>``.
+    :param partition: Slurm's partition; otherwise the cluster's default.
+    :param account: Slurm's account.
+    :param qos: Slurm's quality of service.
+    :param nodes: a count or a range, e.g. ``2`` or ``"2-4"``.
+    :param tasks: how many tasks (``sbatch --ntasks``).
+    :param cpus_per_task: CPUs for each task.
+    :param memory: memory per node: MB as a number, or e.g. ``"4G"``.
+    :param time_limit: a timedelta, minutes, or e.g. ``"1-12:00:00"``.
+    :param environment: variables of the job; nothing of the worker's own environment goes there.
+    :param working_directory: a folder on the cluster.
+    :param wait_for_completion: whether to wait; otherwise the task ends once the job is submitted.
+    :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
+    :param poll_interval: seconds between two looks at an old job; young ones are looked at sooner.
+    :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
+    :param return_output: what of the job's output goes into the result: ``"last_line"``,
+        ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
+    :param cancel_on_kill: whether the job is cancelled when the running task is killed.
+    :param clusterra_conn_id: the connection's id.
+    :param cluster_id: the cluster; otherwise the connection's.
+    """
+
+    template_fields: Sequence[str] = (
+        "script",
+        "name",
+        "partition",
+        "account",
+        "qos",
+        "nodes",
+        "tasks",
+        "cpus_per_task",
+        "memory",
+        "time_limit",
+        "environment",
+        "working_directory",
+        "clusterra_conn_id",
+        "cluster_id",
+    )
+    template_fields_renderers = {"script": "bash", "environment": "json"}  # noqa: RUF012 - Airflow's form
+    ui_color = "#dbe9f6"
+
+    def __init__(  # noqa: PLR0913 - an operator's arguments are its form
+        self,
+        *,
+        script: str,
+        name: str | None = None,
+        partition: str | None = None,
+        account: str | None = None,
+        qos: str | None = None,
+        nodes: int | str = 1,
+        tasks: int | str | None = None,
+        cpus_per_task: int | str | None = None,
+        memory: int | str | None = None,
+        time_limit: timedelta | float | str | None = None,
+        environment: Mapping[str, str] | None = None,
+        working_directory: str = DEFAULT_DIRECTORY,
+        wait_for_completion: bool = True,
+        deferrable: bool | None = None,
+        poll_interval: float = 30.0,
+        timeout: float | timedelta | None = None,
+        return_output: str | None = None,
+        cancel_on_kill: bool = True,
+        clusterra_conn_id: str = ClusterraHook.default_conn_name,
+        cluster_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_return_output(return_output)
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.script = script
+        self.name = name
+        self.partition = partition
+        self.account = account
+        self.qos = qos
+        self.nodes = nodes
+        self.tasks = tasks
+        self.cpus_per_task = cpus_per_task
+        self.memory = memory
+        self.time_limit = time_limit
+        self.environment = environment
+        self.working_directory = working_directory
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.return_output = return_output
+        self.cancel_on_kill = cancel_on_kill
+        self.clusterra_conn_id = clusterra_conn_id
+        self.cluster_id = cluster_id
+        self._kill = KillSwitch()
+
+    def execute(self, context: Context) -> Any:
+        """Submit the job, push its id, and wait.
+
+        :returns: the result of :func:`~airflow_provider_clusterra.operators.results.job_result`;
+            without waiting ``{"job_id", "name"}``.
+        :raises AirflowFailException: what no retry can heal.
+        :raises JobError: the job ended badly.
+        """
+        deadline = self._deadline(time.time())
+        with airflow_errors(self.clusterra_conn_id):
+            spec = self._spec(context)
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.client() as client:
+                cluster_id = hook.find_cluster(client)
+                self._kill.arm(client.access, cluster_id)
+                try:
+                    submitted = self._submit(client, cluster_id, spec)
+                except NotFoundError as error:
+                    raise hook.explain(client, cluster_id, error) from error
+                context["ti"].xcom_push(key="job_id", value=submitted.job_id)
+                self._refuse_problems(client, cluster_id, submitted)
+                if not self.wait_for_completion:
+                    return {"job_id": submitted.job_id, "name": spec.name}
+                trigger = ClusterraJobTrigger(
+                    job_id=submitted.job_id,
+                    cluster_id=cluster_id,
+                    clusterra_conn_id=self.clusterra_conn_id,
+                    job_name=spec.name,
+                    poll_interval=self.poll_interval,
+                    deadline=deadline,
+                    cancel_at_deadline=True,
+                )
+                return self._wait(client, trigger)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's form
+        """Go on after the deferral.
+
+        :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
+            made it.
+        :returns: as :meth:`execute`.
+        :raises JobError: the job ended badly.
+        """
+        with airflow_errors(self.clusterra_conn_id):
+            told = read_event(event)
+            with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
+                return finish(told, client, self.return_output)
+
+    def on_kill(self) -> None:
+        """Cancel the job: Airflow calls this when the running task is to end."""
+        if self.cancel_on_kill:
+            self._kill.pull()
+        else:
+            self._kill.pulled = True
+
+    def _spec(self, context: Context) -> JobSpec:
+        ti = context["ti"]
+        return JobSpec(
+            script=self.script,
+            name=self.name or f"{ti.dag_id}.{ti.task_id}",
+            nodes=str(self.nodes),
+            partition=self.partition,
+            account=self.account,
+            qos=self.qos,
+            tasks=_count("tasks", self.tasks),
+            cpus_per_task=_count("cpus_per_task", self.cpus_per_task),
+            memory_mb=None if self.memory is None else read_memory_mb(self.memory),
+            time_limit_minutes=(
+                None if self.time_limit is None else read_time_limit_minutes(self.time_limit)
+            ),
+            environment={name: str(value) for name, value in (self.environment or {}).items()},
+            working_directory=self.working_directory,
+        )
+
+    def _submit(self, client: Client, cluster_id: str, spec: JobSpec) -> Submitted:
+        self._kill.check()
+        try:
+            submitted = client.submit_job(cluster_id, spec.body())
+        except (TransportError, ServerError, ProtocolError) as error:
+            if isinstance(error, TransportError) and not error.may_have_arrived:
+                raise
+            raise AirflowFailException(
+                f"It is not sure whether the job was submitted: {error} Look for a job named "
+                f"{spec.name!r} on cluster {cluster_id} before you clear this task."
+            ) from error
+        self._kill.arm(client.access, cluster_id, submitted.job_id)
+        self.log.info("Submitted as job %s on cluster %s", submitted.job_id, cluster_id)
+        for warning in submitted.warnings:
+            self.log.warning("Slurm says of job %s: %s", submitted.job_id, warning)
+        return submitted
+
+    def _refuse_problems(self, client: Client, cluster_id: str, submitted: Submitted) -> None:
+        """A job that was not taken as it was asked must not run; nor one whose task is killed."""
+        if self._kill.pulled and self.cancel_on_kill:
+            self._kill.pull()
+        self._kill.check()
+        if submitted.problems:
+            client.cancel_job(cluster_id, submitted.job_id)
+            words = "; ".join(str(problem) for problem in submitted.problems)
+            raise AirflowFailException(
+                f"Slurm took job {submitted.job_id} but not as it was asked, so it was cancelled: {words}"
+            )
+
+    def _wait(self, client: Client, trigger: ClusterraJobTrigger) -> Any:
+        event = self._look(client, trigger)
+        if event is None and self.deferrable:
+            self._kill.check()
+            self.defer(
+                trigger=trigger,
+                method_name="execute_complete",
+                timeout=self._deferral(trigger.deadline),
+            )
+        if event is None:
+            event = self._kill.run(trigger.wait())
+        self._kill.check()
+        return finish(event, client, self.return_output)
+
+    def _look(self, client: Client, trigger: ClusterraJobTrigger) -> JobEvent | None:
+        """One look before deferring: a job that has ended already needs no triggerer."""
+        try:
+            with Client(client.access, retry=ONCE) as once:
+                job = once.get_job(trigger.cluster_id, trigger.job_id)
+        except ClusterraError as error:
+            self.log.debug("The first look at job %s: %s", trigger.job_id, error)
+            return None
+        if job.state.ended and not job.state.completing:
+            return JobEvent("ended", job.job_id, trigger.cluster_id, job)
+        return None
+
+    def _deadline(self, now: float) -> float | None:
+        limits = [
+            limit.total_seconds() if isinstance(limit, timedelta) else float(limit)
+            for limit in (self.timeout, self.execution_timeout)
+            if limit is not None
+        ]
+        return now + min(limits) if limits else None
+
+    def _deferral(self, deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - time.time()) + TRIGGER_MARGIN
+
+
+def _count(name: str, value: int | str | None) -> int | None:
+    if value is None or value == "":
+        return None
+    if not str(value).strip().isdigit() or int(value) < 1:
+        raise InputError(f"{name} is {value!r}; it is a whole number above 0.")
+    return int(value)

@@ -1,0 +1,84 @@
+"""Uploading files to a cluster's storage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import NotFoundError
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import airflow_errors
+from airflow_provider_clusterra.operators.sources import Source, SourceFile, find_files, is_many
+
+
+class ClusterraUploadFileOperator(BaseOperator):
+    """Upload files of the worker, or of an object storage, for jobs to read.
+
+    :param source: a path, a glob, an ``ObjectStoragePath`` or its URI, or a list of these.
+    :param location: ``"data"``, ``"scripts"``, ``"outputs"``, or ``"shared"`` (administrators).
+    :param filename: another name for a single file; otherwise its own.
+    :param clusterra_conn_id: the connection's id.
+    :param cluster_id: the cluster; otherwise the connection's.
+    """
+
+    template_fields: Sequence[str] = (
+        "source",
+        "location",
+        "filename",
+        "clusterra_conn_id",
+        "cluster_id",
+    )
+    ui_color = "#dbe9f6"
+
+    def __init__(
+        self,
+        *,
+        source: Source | Sequence[Source],
+        location: str = "data",
+        filename: str | None = None,
+        clusterra_conn_id: str = ClusterraHook.default_conn_name,
+        cluster_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.location = location
+        self.filename = filename
+        self.clusterra_conn_id = clusterra_conn_id
+        self.cluster_id = cluster_id
+
+    def execute(self, context: Context) -> str | list[str]:  # noqa: ARG002 - Airflow's form
+        """Upload, one file after the other, in constant memory.
+
+        :returns: the key, or for a list or a glob the list of keys, ready for job parameters.
+        :raises AirflowFailException: what no retry can heal, e.g. a missing file; nothing was
+            uploaded then.
+        """
+        with airflow_errors(self.clusterra_conn_id):
+            files = find_files(self.source, self.filename)
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.client() as client:
+                cluster_id = hook.find_cluster(client)
+                try:
+                    keys = [self._upload(client, cluster_id, file) for file in files]
+                except NotFoundError as error:
+                    raise hook.explain(client, cluster_id, error) from error
+        return keys if is_many(self.source) else keys[0]
+
+    def _upload(self, client: Client, cluster_id: str, file: SourceFile) -> str:
+        begin = time.monotonic()
+        key = client.upload_file(cluster_id, file.name, self.location, file.size, file.open)
+        took = max(time.monotonic() - begin, 1e-3)
+        self.log.info(
+            "Uploaded %s as %s: %s bytes in %.1f s (%.0f MiB/s)",
+            file.shown,
+            key,
+            file.size,
+            took,
+            file.size / took / 1024**2,
+        )
+        return key

@@ -1,0 +1,194 @@
+"""Waiting for a job that something else submitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    Context,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import (
+    HICCUPS,
+    InputError,
+    NotFoundError,
+)
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import airflow_errors
+from airflow_provider_clusterra.operators.results import check_return_output, finish
+from airflow_provider_clusterra.triggers.events import JobEvent, read_event
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.verdict import (
+    MISSES,
+    Outcome,
+    Progress,
+    Sighting,
+    Watch,
+    judge,
+)
+
+TRIGGER_MARGIN = 60.0
+"""Seconds by which Airflow's own timeout of a deferral is longer than ours."""
+
+
+class ClusterraJobSensor(BaseSensorOperator):
+    """Wait until a job has ended, and return what became of it. It never cancels the job.
+
+    :param job_id: Slurm's number for the job, e.g. ``"{{ ti.xcom_pull('submit', key='job_id') }}"``.
+    :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
+    :param return_output: what of the job's output goes into the result: ``"last_line"``,
+        ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
+    :param clusterra_conn_id: the connection's id.
+    :param cluster_id: the cluster; otherwise the connection's.
+
+    ``mode``, ``poke_interval``, ``timeout`` and ``soft_fail`` are those of all sensors, and mean the
+    same when deferrable: a failed job and a timeout skip the task with ``soft_fail``.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "clusterra_conn_id", "cluster_id")
+    ui_color = "#e6f1f2"
+
+    def __init__(
+        self,
+        *,
+        job_id: int | str,
+        deferrable: bool | None = None,
+        return_output: str | None = None,
+        clusterra_conn_id: str = ClusterraHook.default_conn_name,
+        cluster_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_return_output(return_output)
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.job_id = job_id
+        self.deferrable = deferrable
+        self.return_output = return_output
+        self.clusterra_conn_id = clusterra_conn_id
+        self.cluster_id = cluster_id
+        self._progress = Progress()
+        self._since = time.time()
+
+    def execute(self, context: Context) -> Any:
+        """Wait, as ``mode`` or ``deferrable`` say.
+
+        :returns: the result of :func:`~airflow_provider_clusterra.operators.results.job_result`.
+        :raises JobError: the job ended badly.
+        :raises AirflowSensorTimeout: it had not ended in time.
+        """
+        if self.mode == "reschedule":
+            # each look is another process's: there is no look before it to remember
+            self._progress = Progress(misses=MISSES)
+            self._since = _first_poke(context)
+        if not self.deferrable:
+            return super().execute(context)
+        with self._skipping(), airflow_errors(self.clusterra_conn_id):
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.client() as client:
+                cluster_id = hook.find_cluster(client)
+                event = self._look(hook, client, cluster_id)
+                if event is not None:
+                    return finish(event, client, self.return_output)
+        self.defer(
+            trigger=ClusterraJobTrigger(
+                job_id=self._number(),
+                cluster_id=cluster_id,
+                clusterra_conn_id=self.clusterra_conn_id,
+                poll_interval=self.poke_interval,
+                deadline=time.time() + self.timeout,
+            ),
+            method_name="execute_complete",
+            timeout=self.timeout + TRIGGER_MARGIN,
+        )
+        return None
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002 - Airflow's form
+        """One look.
+
+        :returns: the result once the job has ended, otherwise False.
+        :raises JobError: the job ended badly.
+        """
+        with self._skipping(), airflow_errors(self.clusterra_conn_id):
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.client() as client:
+                event = self._look(hook, client, hook.find_cluster(client))
+                if event is None:
+                    return False
+                return PokeReturnValue(
+                    is_done=True, xcom_value=finish(event, client, self.return_output)
+                )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's form
+        """Go on after the deferral.
+
+        :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
+            made it.
+        :returns: as :meth:`execute`.
+        :raises JobError: the job ended badly.
+        :raises AirflowSensorTimeout: it had not ended in time.
+        """
+        with self._skipping(), airflow_errors(self.clusterra_conn_id):
+            told = read_event(event)
+            if told.outcome == "timed_out":
+                raise AirflowSensorTimeout(told.words)
+            with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
+                return finish(told, client, self.return_output)
+
+    def _look(self, hook: ClusterraHook, client: Client, cluster_id: str) -> JobEvent | None:
+        job_id = self._number()
+        try:
+            job: Job | None = client.get_job(cluster_id, job_id)
+        except NotFoundError as error:
+            why = hook.explain(client, cluster_id, error)
+            if why is not error:
+                raise why from error
+            job = None
+        except HICCUPS as error:
+            self.log.warning("The API does not answer well; looking again: %s", error)
+            return None
+        sighting = Sighting(time.time(), job)
+        watch = Watch(job_id, since=self._since)
+        self._progress, verdict = judge(watch, self._progress, sighting)
+        self.log.info("Job %s is %s", job_id, job.state if job else "not known to the cluster")
+        if verdict.outcome is Outcome.WAIT:
+            return None
+        return JobEvent(str(verdict.outcome), job_id, cluster_id, verdict.job, verdict.words)
+
+    def _number(self) -> int:
+        text = str(self.job_id).strip()
+        if not text.isdigit() or int(text) < 1:
+            raise InputError(
+                f"job_id is {self.job_id!r}; it is Slurm's number for a job. Does the task that "
+                "it is taken from push one?"
+            )
+        return int(text)
+
+    @contextmanager
+    def _skipping(self) -> Iterator[None]:
+        """soft_fail and never_fail, alike in all modes."""
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except AirflowException as exc:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {exc}") from exc
+            raise
+
+
+def _first_poke(context: Context) -> float:
+    first: datetime | None = context["ti"].get_first_reschedule_date(context)
+    return first.timestamp() if first else time.time()

@@ -1,0 +1,1 @@
+"""Waiting for Clusterra in the triggerer."""

@@ -1,0 +1,37 @@
+"""Cancelling a job, and knowing that it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from airflow_provider_clusterra.api.client import AsyncClient
+from airflow_provider_clusterra.api.errors import NotFoundError
+from airflow_provider_clusterra.api.jobs import Job
+
+CONFIRM_WITHIN = 45.0
+"""Seconds: Slurm's KillWait (30 s), in which a script may ignore SIGTERM, and a margin."""
+LOOK_EVERY = 1.0
+
+
+async def cancel_and_confirm(
+    client: AsyncClient, cluster_id: str, job_id: int, within: float = CONFIRM_WITHIN
+) -> Job | None:
+    """Cancel a job and wait until it has ended and nothing of it runs any more.
+
+    :param within: seconds to wait for that.
+    :returns: the job as last seen, which may still be COMPLETING when the time is over; None where
+        the cluster does not know it (any more).
+    :raises ClusterraError: it could not be cancelled, or not be looked at.
+    :source: ``DELETE …/jobs/{job_id}``, which only asks; ``GET …/jobs/{job_id}`` tells.
+    """
+    await client.cancel_job(cluster_id, job_id)
+    end = time.monotonic() + within
+    while True:
+        try:
+            job = await client.get_job(cluster_id, job_id)
+        except NotFoundError:
+            return None
+        if time.monotonic() >= end or (job.state.ended and not job.state.completing):
+            return job
+        await asyncio.sleep(LOOK_EVERY)

@@ -1,0 +1,154 @@
+"""Tests of airflow_provider_clusterra.api.answers: what a no means, and what it says."""
+
+import httpx
+import pytest
+
+from airflow_provider_clusterra.api import errors
+from airflow_provider_clusterra.api.answers import Body, refusal, transport_error
+from tests.recorded import FOLDER, answer, read, sample
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.RequestError),
+        (401, errors.AuthenticationError),
+        (403, errors.AuthenticationError),
+        (404, errors.NotFoundError),
+        (409, errors.ConflictError),
+        (422, errors.RequestError),
+        (429, errors.RateLimitedError),
+        (500, errors.ServerError),
+        (502, errors.ServerError),
+        (511, errors.ServerError),
+        (307, errors.RequestError),
+    ],
+)
+def test_the_status_says_whose_fault_it_is(status, kind):
+    assert type(refusal(answer("no", status=status))) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "kind", "words"),
+    [
+        ("err_bad_partition", "26.05-v0.0.44", errors.RequestError, "Invalid partition name"),
+        ("err_bad_partition", "22.05-v0.0.38", errors.RequestError, "Invalid partition name"),
+        ("err_no_token", "26.05-v0.0.44", errors.AuthenticationError, "Authentication failure"),
+        ("err_bad_sig_token", "24.11-v0.0.42", errors.ServerError, "authentication error"),
+        ("job_purged", "26.05-v0.0.44", errors.NotFoundError, "Invalid job id"),
+        ("job_purged", "22.05-v0.0.38", errors.NotFoundError, "Invalid job id"),
+        ("err_unknown_path", "26.05-v0.0.44", errors.NotFoundError, "Unable to find requested URL"),
+        ("err_empty_env", "26.05-v0.0.44", errors.RequestError, "environment|Slurm error"),
+    ],
+)
+def test_a_real_servers_no_is_understood(name, version, kind, words):
+    error = refusal(sample(name, version))
+
+    assert type(error) is kind
+    assert any(word in str(error) for word in words.split("|"))
+
+
+def test_every_recorded_no_has_words_and_none_is_too_long():
+    for path in sorted(FOLDER.rglob("err_*.json")):
+        error = refusal(read(path))
+        if error is not None:
+            assert error.detail, path
+            assert len(str(error)) < 1000, path
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "the words"},
+        {"error": {"message": "the words"}},
+        {"message": "the words"},
+        {"detail": "the words"},
+        {"errors": [{"description": "the words", "error_number": 9}]},
+        {"errors": ["the words"]},
+        "the words\n",
+    ],
+)
+def test_the_apis_own_words_are_repeated_whatever_the_form(body):
+    error = refusal(answer(body, status=400))
+
+    assert "400 GET /v1/clusters/c1/jobs/9: the words" in str(error)
+
+
+@pytest.mark.parametrize("body", ["", "<html><h1>502</h1></html>", b"\xff\xfe", "[1, 2", "null"])
+def test_a_no_without_words_of_its_own_is_still_an_error(body):
+    error = refusal(answer(body, status=502))
+
+    assert type(error) is errors.ServerError
+    assert "<" not in str(error)
+
+
+def test_errors_under_a_200_are_a_no():
+    error = refusal(answer({"errors": [{"error": "Invalid account", "error_number": 2045}]}))
+
+    assert type(error) is errors.RequestError
+    assert error.number == 2045
+
+
+def test_no_more_than_500_characters_of_a_body_are_repeated():
+    error = refusal(answer("x" * 10_000, status=400))
+
+    assert str(error).count("x") == 500
+
+
+def test_a_401_says_what_to_do():
+    assert "put the new clusterra_session cookie into the connection" in str(
+        refusal(answer("", status=401))
+    )
+
+
+def test_a_redirect_is_not_followed_and_says_where_to_without_its_query():
+    error = refusal(
+        answer("", status=302, headers={"location": "https://sso.example.org/in?state=s3cret"})
+    )
+
+    assert "redirected to https://sso.example.org/in" in str(error)
+    assert "s3cret" not in str(error)
+
+
+def test_the_requests_own_id_is_kept():
+    error = refusal(answer("", status=500, headers={"X-Request-Id": "7f3a"}))
+
+    assert error.request_id == "7f3a"
+
+
+@pytest.mark.parametrize("body", ["", "<html>", '{"jobs": [', "\xff"])
+def test_an_answer_that_cannot_be_read_says_so(body):
+    with pytest.raises(errors.ProtocolError, match="cannot be read"):
+        answer(body).json()
+
+
+def subclasses(kind):
+    return [kind] + [each for child in kind.__subclasses__() for each in subclasses(child)]
+
+
+@pytest.mark.parametrize("kind", subclasses(httpx.TransportError), ids=lambda kind: kind.__name__)
+def test_every_error_of_httpx_becomes_one_of_ours(kind):
+    error = transport_error("GET /v1/x", kind("broken"))
+
+    never_left = (
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "ProxyError",
+        "UnsupportedProtocol",
+    )
+    assert error.may_have_arrived is (kind.__name__ not in never_left)
+    assert str(error).startswith("GET /v1/x: ")
+
+
+@pytest.mark.parametrize("pieces", [[b"abcdef"], [b"a", b"b", b"cdef"], [b"ab", b"", b"cd", b"ef"]])
+@pytest.mark.parametrize("keep", [None, 1, 3, 6, 100])
+def test_a_bodys_end_is_kept_and_the_rest_counted(pieces, keep):
+    body = Body(keep)
+    for piece in pieces:
+        body.add(piece)
+    got = body.answer("GET /", 200, {})
+
+    expected = b"abcdef" if keep is None else b"abcdef"[-keep:]
+    assert got.body == expected
+    assert got.skipped == 6 - len(expected)

@@ -1,0 +1,92 @@
+"""Tests of airflow_provider_clusterra.api.numbers."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_clusterra.api.numbers import ExitStatus, read_exit, read_number, read_time
+
+
+def no_val(number, *, is_set=True, infinite=False):
+    return {"set": is_set, "infinite": infinite, "number": number}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (5, 5),
+        (5.9, 5),
+        ("5", 5),
+        ("x", None),
+        (None, None),
+        (True, None),
+        (no_val(5), 5),
+        (no_val(0), 0),
+        (no_val(5, is_set=False), None),
+        (no_val(5, infinite=True), None),
+        ({"number": 5}, 5),
+        ({}, None),
+        ([], None),
+        (float("inf"), None),
+        (float("nan"), None),
+    ],
+    ids=repr,
+)
+def test_a_number_is_read_in_every_form(value, expected):
+    assert read_number(value) == expected
+
+
+def test_a_time_is_aware_and_in_utc():
+    assert read_time(no_val(1779901559)) == datetime(2026, 5, 27, 17, 5, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", [0, no_val(0), None, -1, 10**18, "yesterday"])
+def test_a_time_that_is_unset_or_none_is_none(value):
+    assert read_time(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (768, ExitStatus(code=3)),
+        (9, ExitStatus(signal=9)),
+        (137, ExitStatus(signal=9)),
+        (0, ExitStatus(code=0)),
+        (None, ExitStatus()),
+        (-1, ExitStatus()),
+        ({"return_code": no_val(3), "signal": {"id": no_val(0, is_set=False)}}, ExitStatus(code=3)),
+        (
+            {"return_code": no_val(0, is_set=False), "signal": {"id": no_val(9), "name": "KILL"}},
+            ExitStatus(signal=9),
+        ),
+        ({"return_code": 3, "signal": None}, ExitStatus(code=3)),
+        ({}, ExitStatus()),
+    ],
+)
+def test_an_exit_is_read_in_every_form(value, expected):
+    assert read_exit(value) == expected
+
+
+def test_an_exit_says_itself_in_words():
+    assert str(ExitStatus(code=3)) == "exit code 3"
+    assert str(ExitStatus(signal=9)) == "signal 9 (SIGKILL)"
+    assert str(ExitStatus(signal=125)) == "signal 125"
+    assert str(ExitStatus()) == "no exit code"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_no_value_whatever_breaks_a_reader(value):
+    read_number(value)
+    read_time(value)
+    read_exit(value)
+    read_exit({"return_code": value, "signal": value})
+    read_exit({"signal": {"id": value}})

@@ -1,0 +1,57 @@
+"""Tests of airflow_provider_clusterra.api.specs."""
+
+import pytest
+
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.specs import LARGEST_SCRIPT, JobSpec
+
+SCRIPT = "#!/bin/bash\necho hello\n"
+
+
+def test_the_smallest_job_has_what_the_api_cannot_do_without():
+    body = JobSpec(script=SCRIPT, name="hello").body()
+
+    assert body == {
+        "script": SCRIPT,
+        "job": {
+            "name": "hello",
+            "nodes": "1",
+            "current_working_directory": "/mnt/efs",
+            "environment": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+        },
+    }
+
+
+def test_numbers_go_in_the_form_that_slurm_does_not_ignore():
+    job = JobSpec(script=SCRIPT, name="x", memory_mb=4096, time_limit_minutes=60).body()["job"]
+
+    assert job["memory_per_node"] == {"set": True, "infinite": False, "number": 4096}
+    assert job["time_limit"] == {"set": True, "infinite": False, "number": 60}
+
+
+def test_a_path_of_the_users_own_stays():
+    spec = JobSpec(script=SCRIPT, name="x", environment={"PATH": "/opt/bin", "A": "b=c"})
+
+    assert spec.body()["job"]["environment"] == ["PATH=/opt/bin", "A=b=c"]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("echo hello", "no shebang.*'echo hello'.*#!/bin/bash"),
+        ("\n#!/bin/bash\n", "no shebang .there is white space before it"),
+        ("#!/bin/bash\r\necho\r\n", "CRLF"),
+        ("#!/bin/bash\necho \x00\n", "NUL"),
+        ("#!/bin/bash\n" + "#" * LARGEST_SCRIPT, "bytes; Slurm takes"),
+    ],
+)
+def test_a_script_that_cannot_run_is_refused_in_words(script, words):
+    with pytest.raises(InputError, match=words):
+        JobSpec(script=script, name="x")
+
+
+def test_a_variable_that_is_none_is_refused_by_name():
+    with pytest.raises(InputError, match="'MY VAR' is not a variable's name"):
+        JobSpec(script=SCRIPT, name="x", environment={"MY VAR": "1"})

@@ -1,0 +1,81 @@
+"""Tests of the package as a whole."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_clusterra
+from airflow_provider_clusterra import api
+
+ROOT = Path(__file__).parent.parent
+AIRFLOW = Path(airflow.__file__).parent
+
+
+def test_the_version_is_said_once():
+    newest = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert airflow_provider_clusterra.__version__ == version("airflow-provider-clusterra")
+    assert airflow_provider_clusterra.__version__ == newest[1]
+
+
+def test_airflow_finds_the_provider():
+    found = [
+        entry.load()()
+        for entry in entry_points(group="apache_airflow_provider")
+        if entry.value.startswith("airflow_provider_clusterra")
+    ]
+
+    assert found == [airflow_provider_clusterra.get_provider_info()]
+
+
+def test_the_provider_info_is_what_airflow_asks_for():
+    schema = json.loads((AIRFLOW / "provider_info.schema.json").read_text())
+
+    jsonschema.validate(airflow_provider_clusterra.get_provider_info(), schema)
+
+
+def test_everything_that_the_provider_info_names_can_be_imported():
+    info = airflow_provider_clusterra.get_provider_info()
+    modules = [
+        module
+        for kind in ("operators", "sensors", "hooks", "triggers")
+        for entry in info[kind]
+        for module in entry["python-modules"]
+    ]
+    modules += [info["connection-types"][0]["hook-class-name"].rpartition(".")[0]]
+    for module in modules:
+        __import__(module)
+
+
+def test_the_front_door_of_the_api_is_what_it_says():
+    public = {name for name in vars(api) if not name.startswith("_") and name != "annotations"}
+    modules = {path.stem for path in (ROOT / "airflow_provider_clusterra/api").glob("*.py")}
+
+    assert public - modules == set(api.__all__)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["hooks.clusterra", "operators.jobs", "operators.storage", "sensors.jobs", "triggers.jobs"],
+)
+def test_an_import_brings_nothing_heavy(module):
+    heavy = "requests aiohttp botocore boto3 starlette.applications uvicorn pandas sqlalchemy.orm"
+    program = (
+        "import sys, airflow.sdk, airflow.triggers.base\n"
+        "from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator\n"
+        "before = set(sys.modules)\n"
+        f"import airflow_provider_clusterra.{module}\n"
+        f"print(*sorted(set({heavy.split()!r}) & (set(sys.modules) - before)))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert shown.stdout.strip() == ""
