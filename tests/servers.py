@@ -1,0 +1,136 @@
+"""Real servers for tests and the demo: clusterra-local as a process, any ASGI app in a thread."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+
+STARTS_WITHIN = 30.0
+STOPS_WITHIN = 20.0
+CONNECTION = re.compile(
+    r"AIRFLOW_CONN_CLUSTERRA_DEFAULT='(clusterra://:([^@]+)@(127\.0\.0\.1:\d+)/http\?cluster_id=(\w+))'"
+)
+
+
+class LocalServer:
+    """``clusterra-local`` as a process of its own, on a free port; a context manager.
+
+    :param options: the command's options, e.g. ``cpus=2, min_job_age=5, dir=folder, port=8765``.
+    """
+
+    def __init__(self, **options: object) -> None:
+        self._options = {"port": 0, **options}
+        self._process: subprocess.Popen[str] | None = None
+        self.banner = ""
+        self.connection_uri = self.token = self.url = self.cluster_id = ""
+        self.folder = Path()
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start it, and read where it is from what it prints."""
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in self._options.items()]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "airflow_provider_clusterra.local", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        alarm = threading.Timer(STARTS_WITHIN, self._process.kill)
+        alarm.start()
+        for line in self._process.stdout:
+            self.banner += line
+            if CONNECTION.search(line):
+                break
+        alarm.cancel()
+        found = CONNECTION.search(self.banner)
+        if not found:
+            raise RuntimeError(f"clusterra-local does not start: {self._process.stderr.read()}")
+        self.connection_uri, self.token, place, self.cluster_id = found.groups()
+        self.url = f"http://{place}"
+        self.folder = Path(re.search(r"^files +(.+)$", self.banner, re.MULTILINE)[1])
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it, and wait until it has ended.
+
+        :returns: its exit code.
+        """
+        process = self._process
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            return process.wait(STOPS_WITHIN)
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.stderr.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """Serve an ASGI app from a thread, on a free port of loopback.
+
+    :returns: its address, e.g. ``"http://127.0.0.1:40123"``.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        ready = threading.Event()
+        config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        server = _Server(config, ready)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            assert ready.wait(STARTS_WITHIN)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(STOPS_WITHIN)
+            assert not thread.is_alive()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._ready.set()
+
+
+def processes_with(variable: str) -> list[int]:
+    """The processes whose environment holds a text, e.g. ``"AIRFLOW_HOME=/x"``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if variable.encode() in (entry / "environ").read_bytes() and state != "Z":
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
