@@ -17,7 +17,11 @@ import uvicorn
 
 from airflow_provider_clusterra import __version__
 from airflow_provider_clusterra.local.app import Api
-from airflow_provider_clusterra.local.processes import Limits, Processes
+from airflow_provider_clusterra.local.family import Family
+from airflow_provider_clusterra.local.guard import Guard
+from airflow_provider_clusterra.local.ledger import LedgerError
+from airflow_provider_clusterra.local.processes import Processes
+from airflow_provider_clusterra.local.scheduler import Limits, Scheduler
 from airflow_provider_clusterra.local.session import Session, new_session
 from airflow_provider_clusterra.local.storage import Storage, StorageError
 
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = folder.resolve()
             folder.mkdir(parents=True, exist_ok=True)
             asyncio.run(_serve(options, listener, folder))
-        except (OSError, StorageError) as exc:
+        except (OSError, LedgerError, StorageError) as exc:
             print(f"clusterra-local: {exc}", file=sys.stderr)
             return 2
     return 0
@@ -116,12 +120,13 @@ def _listen(port: int) -> socket.socket:
 async def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
     token = os.environ.get(TOKEN_VARIABLE)
     session = Session(token) if token else new_session()
-    storage = Storage(folder, options.cluster_id)
+    family = Family()
+    storage = Storage(folder, options.cluster_id, family)
     limits = Limits(options.cpus, options.min_job_age, options.kill_wait)
     # a job finds uploaded files under "$CLUSTERRA_FILES/<key>"
-    backend = Processes(folder, limits, {"CLUSTERRA_FILES": str(storage.files)})
+    scheduler = Scheduler(folder, limits, family, {"CLUSTERRA_FILES": str(storage.files)})
     config = uvicorn.Config(
-        Api(options.cluster_id, session, backend, storage).app(),
+        Api(options.cluster_id, session, Processes(scheduler), storage).app(),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -131,13 +136,15 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    try:
-        await storage.start()
-        server.when_ready = lambda: _tell(options, listener.getsockname()[1], folder, session)
-        await server.serve(sockets=[listener])
-    finally:
-        await backend.stop()
-        await storage.stop()
+    async with Guard(family):
+        try:
+            await storage.start()
+            scheduler.schedule()
+            server.when_ready = lambda: _tell(options, listener.getsockname()[1], folder, session)
+            await server.serve(sockets=[listener])
+        finally:
+            await scheduler.stop()
+            await storage.stop()
 
 
 def _tell(options: argparse.Namespace, port: int, folder: Path, session: Session) -> None:

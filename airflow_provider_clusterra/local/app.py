@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,18 +21,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_clusterra.local import outputs
+from airflow_provider_clusterra.local.backend import Answer, Backend
 from airflow_provider_clusterra.local.page import job_page
-from airflow_provider_clusterra.local.processes import Processes
-from airflow_provider_clusterra.local.records import (
-    NODE,
-    accounting_record,
-    envelope,
-    job_records,
-    problem,
-)
-from airflow_provider_clusterra.local.requests import PARTITIONS, RefusedError, read_request
 from airflow_provider_clusterra.local.session import Session
-from airflow_provider_clusterra.local.storage import EXPIRES_IN, Storage, StorageError, key_of
+from airflow_provider_clusterra.local.storage import (
+    EXPIRES_IN,
+    Storage,
+    StorageError,
+    check_key,
+    key_of,
+)
 
 CLUSTER = "/v1/clusters/{cluster_id}"
 OPEN_PATHS = ("/manage/",)
@@ -63,7 +62,7 @@ class Api:
     """The handlers, each named as the action it serves."""
 
     def __init__(
-        self, cluster_id: str, session: Session, backend: Processes, storage: Storage
+        self, cluster_id: str, session: Session, backend: Backend, storage: Storage
     ) -> None:
         self._cluster_id = cluster_id
         self._session = session
@@ -93,6 +92,7 @@ class Api:
             ("GET", f"{job}/output/stream", self.stream_output),
             ("GET", f"{CLUSTER}/accounting/jobs", self.list_accounting),
             ("GET", f"{CLUSTER}/nodes", self.list_nodes),
+            ("GET", f"{CLUSTER}/stats", self.get_stats),
             ("GET", f"{CLUSTER}/metrics/jobs", self.read_metrics),
             ("POST", f"{CLUSTER}/storage/presigned-url", self.presign_upload),
             ("POST", f"{CLUSTER}/storage/download-url", self.presign_download),
@@ -127,114 +127,52 @@ class Api:
             body = await request.json()
         except (json.JSONDecodeError, UnicodeDecodeError):
             return PlainTextResponse("Failure during parsing", 400)
-        try:
-            asked = read_request(body)
-        except RefusedError as refused:
-            return JSONResponse(envelope(errors=[refused.error]), refused.status)
-        job_id = self._backend.submit_job(asked)
-        warnings = [{"description": text, "source": "clusterra-local"} for text in asked.warnings]
-        if asked.cpus > self._backend.cpus:
-            text = "Requested partition configuration not available now"
-            warnings.append({"description": text, "source": "slurm_submit_batch_job()"})
-        fields = {"job_id": job_id, "step_id": "batch", "job_submit_user_msg": ""}
-        return JSONResponse(envelope(**fields, warnings=warnings))
+        return _response(await self._backend.submit_job(body if isinstance(body, dict) else {}))
 
     async def list_jobs(self, _: HttpRequest) -> Response:
         """``GET …/jobs``."""
-        return JSONResponse(envelope(jobs=job_records(self._backend.list_jobs())))
+        return _response(await self._backend.list_jobs())
 
     async def list_states(self, request: HttpRequest) -> Response:
         """``GET …/jobs/state``: ids and states only; ``job_id`` may be repeated."""
-        wanted = set(request.query_params.getlist("job_id"))
-        rows = []
-        for record in job_records(self._backend.list_jobs()):
-            index = record["array_task_id"]
-            job_id = str(record["job_id"])
-            shown = f"{job_id}_{index['number']}" if index["set"] else job_id
-            if record["array_task_string"]:
-                shown = f"{job_id}_[{record['array_task_string']}]"
-            if not wanted or wanted & {job_id, str(record["array_job_id"]["number"])}:
-                rows.append({"job_id": shown, "state": record["job_state"]})
-        return JSONResponse(envelope(jobs=rows))
+        job_ids = request.query_params.getlist("job_id")
+        return _response(await self._backend.list_states(job_ids))
 
     async def get_job(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}``."""
-        job_id = _job_id(request)
-        if job_id is None:
-            return _bad_job_id()
-        found = self._backend.get_job(job_id)
-        if found:
-            return JSONResponse(envelope(jobs=job_records(found)))
-        words = f"Unable to query JobId={job_id}"
-        error = problem(2017, "Invalid job id specified", words, "_handle_job_get")
-        return JSONResponse(envelope(jobs=[], errors=[error]), 404)
+        return _response(await self._backend.get_job(request.path_params["job_id"]))
 
     async def cancel_job(self, request: HttpRequest) -> Response:
-        """``DELETE …/jobs/{job_id}``: 200 whatever happens; ``status[].error`` tells."""
-        job_id = _job_id(request)
-        if job_id is None:
-            return _bad_job_id()
-        number = self._backend.cancel_job(job_id)
-        words = {2017: "Invalid job id specified", 2021: "Job/step already completing or completed"}
-        known = {
-            "set": number != 2017,
-            "infinite": False,
-            "number": 0 if number == 2017 else job_id,
-        }
-        entry = {
-            "error": {"string": words.get(number), "code": number, "message": words.get(number)},
-            "step_id": str(job_id),
-            "job_id": known,
-            "federation": {"sibling": ""},
-        }
-        return JSONResponse(envelope(status=[entry] if number else []))
+        """``DELETE …/jobs/{job_id}``."""
+        return _response(await self._backend.cancel_job(request.path_params["job_id"]))
 
     async def read_output(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}/output``: the whole file as it is now."""
-        job_id = _job_id(request)
-        path = self._backend.output(job_id or 0)
-        if job_id is None or not path.exists():
+        path = self._output(request)
+        if not path.is_file():
             return PlainTextResponse("log not found\n", 404)
         return StreamingResponse(outputs.whole(path), media_type="text/plain")
 
     async def stream_output(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}/output/stream``: server-sent events, without an end."""
-        path = self._backend.output(_job_id(request) or 0)
-        return StreamingResponse(outputs.stream(path), media_type="text/event-stream")
+        pieces = outputs.stream(self._output(request))
+        return StreamingResponse(pieces, media_type="text/event-stream")
 
     async def list_accounting(self, request: HttpRequest) -> Response:
-        """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``; all ended jobs stay."""
-        names = set(filter(None, request.query_params.get("job_name", "").split(",")))
-        ids = set(filter(None, request.query_params.get("step", "").split(",")))
-        found = [
-            accounting_record(job)
-            for job in self._backend.accounting()
-            if (not names or job.request.name in names)
-            and (not ids or {str(job.job_id), str(job.array_job_id)} & ids)
-        ]
-        return JSONResponse(envelope(jobs=found))
+        """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
+        return _response(await self._backend.list_accounting(request.query_params))
 
     async def list_nodes(self, _: HttpRequest) -> Response:
-        """``GET …/nodes``: this machine."""
-        busy = self._backend.busy_cpus
-        node = {
-            "name": NODE,
-            "state": ["MIXED" if busy else "IDLE"],
-            "cpus": self._backend.cpus,
-            "alloc_cpus": busy,
-            "alloc_idle_cpus": self._backend.cpus - busy,
-            "partitions": list(PARTITIONS),
-        }
-        return JSONResponse(envelope(nodes=[node]))
+        """``GET …/nodes``."""
+        return _response(await self._backend.list_nodes())
+
+    async def get_stats(self, _: HttpRequest) -> Response:
+        """``GET …/stats``."""
+        return _response(await self._backend.get_stats())
 
     async def read_metrics(self, _: HttpRequest) -> Response:
         """``GET …/metrics/jobs``: OpenMetrics text."""
-        jobs = self._backend.list_jobs()
-        lines = ["# TYPE slurm_jobs gauge"]
-        for state in sorted({job.state for job in jobs}):
-            count = sum(job.state == state for job in jobs)
-            lines.append(f'slurm_jobs{{state="{state}"}} {count}')
-        return PlainTextResponse("\n".join([*lines, "# EOF", ""]))
+        return _response(await self._backend.read_metrics())
 
     async def presign_upload(self, request: HttpRequest) -> Response:
         """``POST …/storage/presigned-url``."""
@@ -255,7 +193,10 @@ class Api:
         """``POST …/storage/download-url``: ours; the vendor's own is not documented."""
         key = str((await _object(request)).get("key") or "")
         try:
+            check_key(key)
             url = self._storage.presign("GET", key)
+        except ValueError as exc:
+            return _error(400, str(exc))
         except StorageError as exc:
             return _error(503, str(exc))
         return JSONResponse({"download_url": url, "expires_in": EXPIRES_IN})
@@ -271,25 +212,24 @@ class Api:
 
     async def show_job(self, request: HttpRequest) -> Response:
         """``GET /manage/{cluster_id}/jobs/{job_id}``: a page for a person."""
-        job_id = _job_id(request)
-        found = self._backend.get_job(job_id) if job_id is not None else []
-        page = job_page(request.path_params["job_id"], found)
-        return HTMLResponse(page, 200 if found else 404)
+        job_id = request.path_params["job_id"]
+        answer = await self._backend.get_job(job_id)
+        records = answer.body.get("jobs", []) if isinstance(answer.body, dict) else []
+        return HTMLResponse(job_page(job_id, records), 200 if records else 404)
+
+    def _output(self, request: HttpRequest) -> Path:
+        # what a path's segment holds has no slash, so it cannot leave the folder
+        return self._backend.outputs / f"job_{request.path_params['job_id']}.out"
 
     def _cluster(self) -> dict[str, str]:
         words = {"state": "running", "connection_state": "connected"}
         return {"id": self._cluster_id, "name": "This machine", **words}
 
 
-def _job_id(request: HttpRequest) -> int | None:
-    text = request.path_params["job_id"].partition("_")[0]
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _bad_job_id() -> Response:
-    words = "Rejecting request. Failure parsing parameters"
-    error = problem(9000, "Query empty or not RFC7320 compliant", words, "op_handler_job")
-    return JSONResponse(envelope(errors=[error]), 422)
+def _response(answer: Answer) -> Response:
+    if isinstance(answer.body, str):
+        return PlainTextResponse(answer.body, answer.status)
+    return JSONResponse(answer.body, answer.status)
 
 
 def _error(status: int, words: str) -> Response:

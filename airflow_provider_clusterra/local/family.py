@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import shutil
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-MARKER = "CLUSTERRA_LOCAL_JOB"
+MARKER = "CLUSTERRA_LOCAL"
+PROC = Path("/proc")
 
 
 class Family:
-    """All processes that one server's jobs have started, and what they have started."""
+    """All processes that one server has started, and what they have started.
 
-    def __init__(self) -> None:
-        self._name = uuid.uuid4().hex
+    A branch of it is a name such as ``"job.12"``; ``"job"`` holds all jobs, ``""`` everything. A
+    process that leaves both its environment and its session (``env -i setsid``) is not found.
+    """
 
-    def variable(self, job_id: int) -> dict[str, str]:
-        """What a job's environment holds so that its processes are found."""
-        return {MARKER: f"{self._name}.{job_id}."}
+    def __init__(self, name: str = "") -> None:
+        self.name = name or uuid.uuid4().hex
 
-    def signal(self, number: signal.Signals, job_id: int | None = None) -> int:
-        """Send a signal to every process of a job, or of all jobs.
+    def variable(self, branch: str) -> dict[str, str]:
+        """What a process's environment holds so that it and its children are found."""
+        return {MARKER: f"{self.name}.{branch}."}
+
+    def signal(self, number: signal.Signals, branch: str, session: int = 0) -> int:
+        """Send a signal to every process of a branch, and of a session.
 
         :returns: how many there were.
         """
-        pids = list(self._find(job_id))
+        pids = list(self._find(branch, session))
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         return len(pids)
 
-    def _find(self, job_id: int | None) -> Iterator[int]:
-        wanted = f"{MARKER}={self._name}.{'' if job_id is None else f'{job_id}.'}".encode()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if wanted in (entry / "environ").read_bytes() and _alive(entry):
-                        yield int(entry.name)
+    def _find(self, branch: str, session: int) -> Iterator[int]:
+        wanted = f"{MARKER}={self.name}.{f'{branch}.' if branch else ''}".encode()
+        for folder in (each for each in PROC.iterdir() if each.name.isdigit()):
+            with contextlib.suppress(OSError):
+                # state, parent, group and session, behind a name that may hold anything
+                facts = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+                if facts[0] == b"Z":
+                    continue
+                same_session = session != 0 and session == int(facts[3])
+                if same_session or wanted in (folder / "environ").read_bytes():
+                    yield int(folder.name)
 
 
-@functools.cache
-def end_with_parent() -> tuple[str, ...]:
-    """A prefix that lets the kernel end a program when this server is killed outright."""
-    found = shutil.which("setpriv")
-    return (found, "--pdeathsig", "KILL", "--") if found else ()
+def end_orphans(name: str) -> None:
+    """End what a server has left behind that could not do so itself.
 
-
-def _alive(entry: Path) -> bool:
-    """Whether it runs: a dead process that nobody has waited for is none."""
-    return (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    :param name: the server's family's.
+    """
+    family = Family(name)
+    while family.signal(signal.SIGKILL, ""):
+        time.sleep(0.01)

@@ -1,14 +1,14 @@
-"""A job of the processes backend: its values, and what may start next."""
+"""A job of the processes backend: its values, its ends, and what may start next."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from signal import SIGHUP
 
+from airflow_provider_clusterra.local.dependencies import StateOf, progress, read_dependencies
 from airflow_provider_clusterra.local.requests import Request
-
-DEPENDENCY = re.compile(r"(afterok|afternotok|afterany)((?::\d+)+)")
 
 
 @dataclass(slots=True)
@@ -22,12 +22,20 @@ class Job:
     reason: str = "None"
     started: float = 0.0
     ended: float = 0.0
+    ran: bool = False
+    """Whether it was ever given CPUs."""
     completing: bool = False
+    """Whether it is over, and some of its processes may be there still."""
     exit_code: int = 0
     signal: int = 0
     array_job_id: int = 0
     array_task_id: int = -1
     """-1: not a task of an array."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What stays: the id that its submit was answered with, and its index."""
+        return self.array_job_id or self.job_id, self.array_task_id
 
     @property
     def pending(self) -> bool:
@@ -39,14 +47,13 @@ class Job:
         """Whether it is pending or running."""
         return self.state in ("PENDING", "RUNNING")
 
-    @property
-    def occupies(self) -> bool:
-        """Whether it waits for CPUs, or holds some: also while it is cleaning up."""
-        return self.active or self.completing
+    def remembered_since(self, when: float) -> bool:
+        """Whether it is not over, or was not before a time."""
+        return self.active or self.completing or self.ended >= when
 
-    def ended_before(self, when: float) -> bool:
-        """Whether it was over, and cleaned up, before a time."""
-        return not self.active and not self.completing and self.ended < when
+    def start(self, now: float) -> None:
+        """It has its CPUs."""
+        self.state, self.reason, self.started, self.ran = "RUNNING", "None", now, True
 
     def end(
         self, state: str, reason: str, now: float, *, exit_code: int = 0, signal: int = 0
@@ -55,6 +62,11 @@ class Job:
         self.state, self.reason, self.ended = state, reason, now
         self.started = self.started or now
         self.exit_code, self.signal = exit_code, signal
+
+    def lose(self, now: float) -> None:
+        """The server went down under it."""
+        self.end("NODE_FAIL", "NodeDown", now, signal=SIGHUP)
+        self.completing = False
 
 
 def end_of_process(returncode: int) -> tuple[str, str, int, int]:
@@ -76,60 +88,59 @@ def together(tasks: Sequence[Job]) -> str:
     return "COMPLETED" if all(task.state == "COMPLETED" for task in tasks) else "FAILED"
 
 
-def next_to_start(jobs: Iterable[Job], states: Mapping[int, str], cpus: int) -> Job | None:
-    """The next job to start, if any; each job that must wait gets its reason.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the scheduler decides in one round."""
 
-    :param jobs: all that wait for CPUs or hold some, in the order of their submit.
-    :param states: every known job's state by its id, for dependencies.
+    start: tuple[Job, ...]
+    waits: tuple[tuple[Job, str], ...]
+    """The jobs that stay, each with its reason."""
+    wake: float | None
+    """When the next begin time comes, where one does."""
+
+
+def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:
+    """Which jobs start now: in the order given, and none overtakes one that waits for CPUs.
+
+    :param jobs: all that wait to start or hold CPUs, also while they are cleaning up.
     :param cpus: how many there are.
     """
-    active = list(jobs)
-    free = cpus - sum(job.request.cpus for job in active if not job.pending)
-    chosen: Job | None = None
+    jobs = list(jobs)
+    free = cpus - sum(job.request.cpus for job in jobs if not job.pending)
+    under_way = Counter(job.array_job_id for job in jobs if not job.pending)
+    start: list[Job] = []
+    waits: list[tuple[Job, str]] = []
     blocked = False
-    for job in active:
-        if not job.pending:
-            continue
-        job.reason = _waits_for(job, active, states, cpus)
-        if job.reason != "None":
-            continue
-        if blocked or job.request.cpus > free:
-            job.reason = "Priority" if blocked else "Resources"
+    for job in (each for each in jobs if each.pending):
+        reason = waits_for(job, state_of, cpus, now)
+        if not reason and 0 < job.request.at_once <= under_way[job.array_job_id]:
+            reason = "JobArrayTaskLimit"
+        if not reason and (blocked or job.request.cpus > free):
+            reason = "Priority" if blocked else "Resources"
             blocked = True
-        elif chosen is None:
-            chosen = job
+        if reason:
+            waits.append((job, reason))
+        else:
+            start.append(job)
             free -= job.request.cpus
-    return chosen
+            under_way[job.array_job_id] += 1
+    begins = [job.request.begin_time for job, reason in waits if reason == "BeginTime"]
+    return Plan(tuple(start), tuple(waits), min(begins, default=None))
 
 
-def _waits_for(job: Job, active: list[Job], states: Mapping[int, str], cpus: int) -> str:
-    if job.request.hold:
-        return "JobHeldUser"
-    if job.request.cpus > cpus:
-        return "PartitionConfig"
-    if job.request.dependency:
-        return dependency_reason(job.request.dependency, states)
-    if job.request.at_once:
-        running = [
-            each for each in active if each.array_job_id == job.array_job_id and not each.pending
-        ]
-        if len(running) >= job.request.at_once:
-            return "JobArrayTaskLimit"
-    return "None"
+def waits_for(job: Job, state_of: StateOf, cpus: int, now: float) -> str:
+    """Why a job cannot start whatever is free; empty where it can.
 
-
-def dependency_reason(dependency: str, states: Mapping[int, str]) -> str:
-    """Why a job with this dependency must wait: ``"None"`` where it need not.
-
-    :param dependency: e.g. ``"afterok:12:13,afterany:14"``; all must hold.
-    :param states: every known job's state by its id; a job that is not there has been purged.
+    :source: Slurm's job reason codes.
     """
-    reason = "None"
-    for kind, ids in DEPENDENCY.findall(dependency):
-        for job_id in ids.strip(":").split(":"):
-            state = states.get(int(job_id), "COMPLETED")
-            if state in ("PENDING", "RUNNING"):
-                reason = "Dependency"
-            elif kind != "afterany" and (kind == "afterok") != (state == "COMPLETED"):
-                return "DependencyNeverSatisfied"
-    return reason
+    request = job.request
+    if request.hold:
+        return "JobHeldUser"
+    if request.begin_time > now:
+        return "BeginTime"
+    if request.larger_than(cpus):
+        return "PartitionConfig"
+    words = {progress(each, state_of) for each in read_dependencies(request.dependency)}
+    if "failed" in words:
+        return "DependencyNeverSatisfied"
+    return "Dependency" if "unfulfilled" in words else ""

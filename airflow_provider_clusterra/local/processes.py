@@ -1,294 +1,179 @@
-"""The backend that runs scripts as processes of this machine."""
+"""The backend that runs scripts as processes of this machine, and answers as slurmrestd would."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import signal
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from airflow_provider_clusterra.local.family import Family, end_with_parent
-from airflow_provider_clusterra.local.jobs import Job, end_of_process, next_to_start, together
-from airflow_provider_clusterra.local.records import NODE
-from airflow_provider_clusterra.local.requests import Request
+from airflow_provider_clusterra.local.backend import Answer
+from airflow_provider_clusterra.local.environment import NODE
+from airflow_provider_clusterra.local.jobs import Job
+from airflow_provider_clusterra.local.records import (
+    accounting_record,
+    envelope,
+    job_records,
+    problem,
+    state_records,
+)
+from airflow_provider_clusterra.local.requests import (
+    PARTITIONS,
+    RefusedError,
+    read_request,
+    read_warnings,
+)
+from airflow_provider_clusterra.local.scheduler import Scheduler
 
-EFS = "/mnt/efs"
-"""The folder that Clusterra's jobs share; here it is one in the server's own folder."""
-CANNOT_START = 53
-"""The signal that Slurm gives a job which could not be started."""
-NO_INTERPRETER = 2
-NOT_EXECUTABLE = 8
+WORDS = {2017: "Invalid job id specified", 2021: "Job/step already completing or completed"}
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds the jobs. Seconds, but for ``cpus``."""
+class JobId(NamedTuple):
+    """A job's id as a path holds it."""
 
-    cpus: int
-    min_job_age: float = 300.0
-    """How long an ended job is remembered, as Slurm's MinJobAge."""
-    kill_wait: float = 30.0
-    """How long a job may ignore SIGTERM, as Slurm's KillWait."""
-    minute: float = 60.0
-    """How long a minute of a job's time limit is."""
+    number: int
+    task: int | None
+    """An array's index, in ``12_3``."""
+
+
+def read_job_id(text: str) -> JobId | None:
+    """A job's id, ``"12"`` or ``"12_3"``; None where it is neither."""
+    found = re.fullmatch(r"([0-9]{1,10})(?:_([0-9]{1,10}))?", text)
+    return JobId(int(found[1]), int(found[2]) if found[2] else None) if found else None
 
 
 class Processes:
-    """Jobs as processes: each in a session of its own, its output in ``job_<id>.out``."""
+    """Answers in slurmrestd v0.0.44's shape for what a :class:`Scheduler` does."""
 
-    def __init__(self, folder: Path, limits: Limits, variables: dict[str, str]) -> None:
-        self.efs = folder / "efs"
-        self._spool = folder / "spool"
-        self._counter = folder / "last_job_id"
-        self._limits = limits
-        self._variables = variables
-        self._jobs: dict[int, Job] = {}
-        self._arrays: dict[int, list[Job]] = {}
-        self._history: list[Job] = []
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._family = Family()
-        for each in (self.efs, self._spool):
-            each.mkdir(parents=True, exist_ok=True)
-        self._last_id = int(self._counter.read_text()) if self._counter.exists() else 0
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
     @property
-    def cpus(self) -> int:
-        """How many CPU slots there are."""
-        return self._limits.cpus
+    def outputs(self) -> Path:
+        """The folder with the jobs' ``job_<id>.out``."""
+        return self._scheduler.outputs
 
-    @property
-    def busy_cpus(self) -> int:
-        """How many of them are in use."""
-        return sum(job.request.cpus for job in self._jobs.values() if job.state == "RUNNING")
-
-    def submit_job(self, request: Request) -> int:
-        """Take a job, or an array, and start what can start.
-
-        :returns: the job's id.
-        """
-        now = time.time()
-        job_id = self._new_id()
-        if request.indices:
-            tasks = [
-                Job(job_id, request, now, array_job_id=job_id, array_task_id=index)
-                for index in request.indices
-            ]
-            self._arrays[job_id] = tasks
-        else:
-            self._jobs[job_id] = Job(job_id, request, now)
-        self._history += self._arrays.get(job_id, []) or [self._jobs[job_id]]
-        self.schedule()
-        return job_id
-
-    def list_jobs(self) -> list[Job]:
-        """All jobs that are not purged yet."""
-        self._purge()
-        return sorted(self._all(), key=lambda job: job.job_id)
-
-    def get_job(self, job_id: int) -> list[Job]:
-        """A job, or all tasks of an array that are known; empty where there is none."""
-        self._purge()
-        return [job for job in self._all() if job_id in (job.job_id, job.array_job_id)]
-
-    def accounting(self) -> list[Job]:
-        """Every job that there ever was, the purged ones too."""
-        return list(self._history)
-
-    def cancel_job(self, job_id: int) -> int:
-        """Cancel a job, or all tasks of an array.
-
-        :returns: 0, or Slurm's error: 2017 (not known), 2021 (already ended).
-        """
-        found = self.get_job(job_id)
-        active = [job for job in found if job.active]
-        for job in active:
-            if job.pending:
-                job.end("CANCELLED", job.reason, time.time())
-            else:
-                self._terminate(job, "CANCELLED", "None")
-        self.schedule()
-        return 0 if active else 2021 if found else 2017
-
-    def output(self, job_id: int) -> Path:
-        """Where a job's output is, or will be."""
-        return self.efs / f"job_{job_id}.out"
-
-    def schedule(self) -> None:
-        """Start all jobs for which there is room."""
-        while True:
-            active = sorted((job for job in self._all() if job.occupies), key=_order)
-            job = next_to_start(active, self._states(), self._limits.cpus)
-            if job is None:
-                return
-            self._start(job)
-
-    async def stop(self) -> None:
-        """End every process of every job, and wait until they are gone."""
-        self._family.signal(signal.SIGKILL)
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._family.signal(signal.SIGKILL)
-
-    def _states(self) -> dict[int, str]:
-        states = {job.job_id: job.state for job in self._all()}
-        return states | {number: together(tasks) for number, tasks in self._arrays.items()}
-
-    def _all(self) -> Iterator[Job]:
-        yield from self._jobs.values()
-        for tasks in self._arrays.values():
-            yield from tasks
-
-    def _new_id(self) -> int:
-        self._last_id += 1
-        self._counter.write_text(str(self._last_id))
-        return self._last_id
-
-    def _start(self, job: Job) -> None:
-        siblings = self._arrays.get(job.array_job_id, [])
-        if siblings and sum(each.pending for each in siblings) > 1:
-            # the last task to start keeps the array's own id, as in Slurm
-            job.job_id = self._new_id()
-        job.state, job.reason, job.started = "RUNNING", "None", time.time()
-        task = asyncio.get_running_loop().create_task(self._run(job), name=f"job-{job.job_id}")
-        self._running[job.job_id] = task
-        task.add_done_callback(lambda _: self._finished(job.job_id))
-
-    def _finished(self, job_id: int) -> None:
-        del self._running[job_id]
-        self.schedule()
-
-    async def _run(self, job: Job) -> None:
-        folder = self._place(job.request.working_directory)
-        script = self._spool / f"job_{job.job_id}.sh"
+    async def submit_job(self, body: Mapping[str, Any]) -> Answer:
+        """Take a raw submit, ``{"script": str, "job": {…}}``."""
         try:
-            process = await self._execute(job, folder, script)
-        except OSError:
-            process = None
-        if process is None:
-            if job.active:
-                job.end("FAILED", "RaisedSignal", time.time(), signal=CANNOT_START)
-            return
-        await self._watch(job, process)
-        script.unlink(missing_ok=True)
+            request = read_request(body, self._memory_mb)
+        except RefusedError as refused:
+            return Answer(envelope(errors=[refused.error]), refused.status)
+        job = self._scheduler.submit_job(request)[0]
+        warnings = read_warnings(body["job"])
+        if request.larger_than(self._scheduler.cpus):
+            text = "Requested partition configuration not available now"
+            warnings.append({"description": text, "source": "slurm_submit_batch_job()"})
+        fields = {"job_id": job.key[0], "step_id": "batch", "job_submit_user_msg": ""}
+        return Answer(envelope(**fields, warnings=warnings))
 
-    async def _execute(
-        self, job: Job, folder: Path, script: Path
-    ) -> asyncio.subprocess.Process | None:
-        """Start the script; None where the job is over before it began."""
-        if not folder.is_dir():
-            return None
-        script.write_text(job.request.script)
-        script.chmod(0o700)
-        with self.output(job.job_id).open("wb") as output:
-            problem = _cannot_execute(job.request.script)
-            if problem:
-                output.write(f"slurmstepd: error: execve(): {os.strerror(problem)}\n".encode())
-                job.end("FAILED", "NonZeroExitCode", time.time(), exit_code=problem)
-                return None
-            return await asyncio.create_subprocess_exec(
-                *end_with_parent(),
-                str(script),
-                cwd=folder,
-                env=self._environment(job),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+    async def list_jobs(self) -> Answer:
+        """All jobs that are remembered."""
+        return Answer(envelope(jobs=self._records(self._scheduler.list_jobs())))
+
+    async def list_states(self, job_ids: Sequence[str]) -> Answer:
+        """Ids and states of these jobs, or of all."""
+        rows = state_records(self._records(self._scheduler.list_jobs()))
+        wanted = set(job_ids)
+        if wanted:
+            rows = [
+                row for row in rows if {row["job_id"], row["job_id"].partition("_")[0]} & wanted
+            ]
+        return Answer(envelope(jobs=rows))
+
+    async def get_job(self, job_id: str) -> Answer:
+        """One job, or all tasks of an array: all of them for one task's id, too, as Slurm does."""
+        asked = read_job_id(job_id)
+        if asked is None:
+            return _bad_job_id()
+        found = self._find(asked)
+        if found:
+            everything = self._scheduler.get_job(asked.number)
+            return Answer(envelope(jobs=self._records(everything)))
+        words = f"Unable to query JobId={job_id}"
+        error = problem(2017, WORDS[2017], words, "_handle_job_get")
+        return Answer(envelope(jobs=[], errors=[error]), 404)
+
+    async def cancel_job(self, job_id: str) -> Answer:
+        """Cancel: 200 whatever happens; ``status[].error`` tells."""
+        asked = read_job_id(job_id)
+        if asked is None:
+            return _bad_job_id()
+        found = self._find(asked)
+        if any(job.active for job in found):
+            self._scheduler.cancel_jobs(found)
+            return Answer(envelope(status=[]))
+        code = 2021 if found else 2017
+        words = WORDS[code]
+        known = {"set": bool(found), "infinite": False, "number": asked.number if found else 0}
+        entry = {
+            "error": {"string": words, "code": code, "message": words},
+            "step_id": job_id,
+            "job_id": known,
+            "federation": {"sibling": ""},
+        }
+        return Answer(envelope(status=[entry]))
+
+    async def list_accounting(self, query: Mapping[str, str]) -> Answer:
+        """Jobs that there ever were, by ``job_name`` or ``step``: lists with commas."""
+        names = set(filter(None, query.get("job_name", "").split(",")))
+        ids = set(filter(None, query.get("step", "").split(",")))
+        found = [
+            accounting_record(job)
+            for job in self._scheduler.all_jobs()
+            if (not names or job.request.name in names)
+            and (not ids or {str(job.job_id), str(job.array_job_id)} & ids)
+        ]
+        return Answer(envelope(jobs=found))
+
+    async def list_nodes(self) -> Answer:
+        """This machine."""
+        cpus, busy = self._scheduler.cpus, self._scheduler.busy_cpus
+        node = {
+            "name": NODE,
+            "state": ["MIXED" if 0 < busy < cpus else "ALLOCATED" if busy else "IDLE"],
+            "cpus": cpus,
+            "alloc_cpus": busy,
+            "alloc_idle_cpus": cpus - busy,
+            "real_memory": self._memory_mb,
+            "partitions": list(PARTITIONS),
+        }
+        return Answer(envelope(nodes=[node]))
+
+    async def get_stats(self) -> Answer:
+        """How many jobs there are in which state."""
+        counts = Counter(job.state for job in self._scheduler.list_jobs())
+        return Answer(
+            envelope(
+                statistics={
+                    "jobs_submitted": len(self._scheduler.all_jobs()),
+                    "jobs_pending": counts["PENDING"],
+                    "jobs_running": counts["RUNNING"],
+                    "jobs_completed": counts["COMPLETED"],
+                    "jobs_canceled": counts["CANCELLED"],
+                    "jobs_failed": counts["FAILED"],
+                }
             )
+        )
 
-    async def _watch(self, job: Job, process: asyncio.subprocess.Process) -> None:
-        limit = job.request.time_limit_minutes
-        timer = None
-        if limit is not None:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(
-                limit * self._limits.minute, self._terminate, job, "TIMEOUT", "TimeLimit"
-            )
-        if not job.active:
-            # cancelled between the fork and here
-            self._family.signal(signal.SIGTERM, job.job_id)
-        returncode = await process.wait()
-        if timer is not None:
-            timer.cancel()
-        if job.active:
-            state, reason, exit_code, number = end_of_process(returncode)
-            job.end(state, reason, time.time(), exit_code=exit_code, signal=number)
-        # what the script left behind in the background ends with it, as a cgroup would see to
-        while self._family.signal(signal.SIGKILL, job.job_id):  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(0.01)
-        job.completing = False
+    async def read_metrics(self) -> Answer:
+        """OpenMetrics text."""
+        counts = Counter(job.state for job in self._scheduler.list_jobs())
+        lines = [f'slurm_jobs{{state="{state}"}} {counts[state]}' for state in sorted(counts)]
+        return Answer("\n".join(["# TYPE slurm_jobs gauge", *lines, "# EOF", ""]))
 
-    def _terminate(self, job: Job, state: str, reason: str) -> None:
-        """Ask a running job to end, and see to it after KillWait."""
-        job.end(state, reason, time.time(), signal=signal.SIGTERM)
-        job.completing = True
-        self._family.signal(signal.SIGCONT, job.job_id)
-        self._family.signal(signal.SIGTERM, job.job_id)
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._limits.kill_wait, self._kill_rest, job)
+    def _find(self, asked: JobId) -> list[Job]:
+        jobs = self._scheduler.get_job(asked.number)
+        return [job for job in jobs if asked.task in (None, job.array_task_id)]
 
-    def _kill_rest(self, job: Job) -> None:
-        if job.completing:
-            self._family.signal(signal.SIGKILL, job.job_id)
-
-    def _place(self, folder: str) -> Path:
-        """A folder of the cluster, on this machine."""
-        path = Path(folder)
-        if not path.exists() and (folder == EFS or folder.startswith(f"{EFS}/")):
-            return self.efs / path.relative_to(EFS)
-        return path
-
-    def _environment(self, job: Job) -> dict[str, str]:
-        given = dict(each.partition("=")[::2] for each in job.request.environment)
-        slurm = {
-            "SLURM_JOB_ID": str(job.job_id),
-            "SLURM_JOBID": str(job.job_id),
-            "SLURM_JOB_NAME": job.request.name,
-            "SLURM_JOB_PARTITION": job.request.partition,
-            "SLURM_JOB_NODELIST": NODE,
-            "SLURM_JOB_NUM_NODES": "1",
-            "SLURM_JOB_CPUS_PER_NODE": str(job.request.cpus),
-            "SLURM_CPUS_ON_NODE": str(job.request.cpus),
-            "SLURM_NTASKS": str(job.request.tasks),
-            "SLURM_CLUSTER_NAME": "local",
-            "SLURMD_NODENAME": NODE,
-        }
-        if job.array_job_id:
-            indices = job.request.indices
-            slurm |= {
-                "SLURM_ARRAY_JOB_ID": str(job.array_job_id),
-                "SLURM_ARRAY_TASK_ID": str(job.array_task_id),
-                "SLURM_ARRAY_TASK_COUNT": str(len(indices)),
-                "SLURM_ARRAY_TASK_MIN": str(min(indices)),
-                "SLURM_ARRAY_TASK_MAX": str(max(indices)),
-            }
-        return {**given, **slurm, **self._variables, **self._family.variable(job.job_id)}
-
-    def _purge(self) -> None:
-        oldest = time.time() - self._limits.min_job_age
-        self._jobs = {
-            number: job for number, job in self._jobs.items() if not job.ended_before(oldest)
-        }
-        self._arrays = {
-            number: kept
-            for number, tasks in self._arrays.items()
-            if (kept := [task for task in tasks if not task.ended_before(oldest)])
-        }
+    def _records(self, jobs: list[Job]) -> list[dict[str, Any]]:
+        return job_records(jobs, self._scheduler.state_of)
 
 
-def _order(job: Job) -> tuple[float, int, int]:
-    return job.submitted, job.array_job_id or job.job_id, job.array_task_id
-
-
-def _cannot_execute(script: str) -> int:
-    """The errno with which the kernel would refuse the script, or 0."""
-    found = re.match(r"#![ \t]*([^ \t\n]+)", script)
-    if not found:
-        return NOT_EXECUTABLE
-    return 0 if Path(found[1]).exists() else NO_INTERPRETER
+def _bad_job_id() -> Answer:
+    words = "Rejecting request. Failure parsing parameters"
+    error = problem(9000, "Query empty or not RFC7320 compliant", words, "op_handler_job")
+    return Answer(envelope(errors=[error]), 422)

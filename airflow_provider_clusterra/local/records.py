@@ -11,11 +11,12 @@ from typing import Any
 
 from airflow_provider_clusterra import __version__
 from airflow_provider_clusterra.local.arrays import write_array
+from airflow_provider_clusterra.local.dependencies import StateOf, write_dependencies
+from airflow_provider_clusterra.local.environment import NODE
 from airflow_provider_clusterra.local.jobs import Job
 
 TEMPLATE: dict[str, Any] = json.loads(files(__package__).joinpath("job_record.json").read_text())
 """A pending job's record as slurmrestd 26.05 gave it, with nothing in it: every field is there."""
-NODE = "local1"
 
 
 def envelope(**fields: Any) -> dict[str, Any]:
@@ -52,17 +53,20 @@ def problem(number: int, error: str, description: str, source: str) -> dict[str,
     }
 
 
-def job_records(jobs: Iterable[Job]) -> list[dict[str, Any]]:
-    """The records of jobs: an array's pending tasks are one, as Slurm shows them."""
+def job_records(jobs: Iterable[Job], state_of: StateOf) -> list[dict[str, Any]]:
+    """The records of jobs: an array's pending tasks are one, as Slurm shows them.
+
+    :param state_of: the states of jobs that these may wait for.
+    """
     records = []
     waiting: dict[int, list[Job]] = {}
     for job in jobs:
         if job.array_job_id and job.pending:
             waiting.setdefault(job.array_job_id, []).append(job)
         else:
-            records.append(job_record(job))
+            records.append(job_record(job, state_of))
     for array_job_id, tasks in waiting.items():
-        record = job_record(tasks[0])
+        record = job_record(tasks[0], state_of)
         indices = [task.array_task_id for task in tasks]
         record["job_id"] = array_job_id
         record["array_task_id"] = _number(0, is_set=False)
@@ -71,9 +75,10 @@ def job_records(jobs: Iterable[Job]) -> list[dict[str, Any]]:
     return records
 
 
-def job_record(job: Job) -> dict[str, Any]:
+def job_record(job: Job, state_of: StateOf) -> dict[str, Any]:
     """One job's whole record.
 
+    :param state_of: the states of jobs that it may wait for.
     :source: ``jobs[]`` of ``GET /slurm/v0.0.44/job/{job_id}``.
     """
     request = job.request
@@ -92,29 +97,49 @@ def job_record(job: Job) -> dict[str, Any]:
         "state_reason": job.reason,
         "exit_code": exit_record(job),
         "submit_time": _number(job.submitted),
-        "eligible_time": _number(job.submitted),
+        "eligible_time": _number(max(job.submitted, request.begin_time)),
         "start_time": _number(job.started),
         "end_time": _number(ends),
         "time_limit": _number(limit or 0, is_set=limit is not None, infinite=limit is None),
-        "nodes": "" if job.pending else NODE,
-        "batch_host": "" if job.pending else NODE,
+        "nodes": NODE if job.ran else "",
+        "batch_host": NODE if job.ran else "",
         "hold": request.hold,
         "priority": _number(0 if request.hold else 1),
-        "dependency": request.dependency,
+        "dependency": write_dependencies(request.dependency, state_of),
         "comment": request.comment,
         "cpus": _number(request.cpus),
         "tasks": _number(request.tasks),
         "memory_per_node": _number(request.memory_mb or 0, is_set=request.memory_mb is not None),
+        "memory_per_cpu": _number(
+            request.memory_per_cpu_mb or 0, is_set=request.memory_per_cpu_mb is not None
+        ),
+        "requeue": request.requeue,
         "current_working_directory": request.working_directory,
         "standard_output": "/mnt/efs/job_%j.out",
         "stdout_expanded": f"/mnt/efs/{output}",
         "tres_req_str": f"cpu={request.cpus},node=1",
-        "tres_alloc_str": "" if job.pending else f"cpu={request.cpus},node=1",
+        "tres_alloc_str": f"cpu={request.cpus},node=1" if job.ran else "",
         "array_job_id": _number(job.array_job_id),
         "array_task_id": _number(max(job.array_task_id, 0), is_set=job.array_task_id >= 0),
         "array_max_tasks": _number(request.at_once),
     }
     return record
+
+
+def state_records(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ids and states only, of jobs' whole records.
+
+    :source: ``jobs[]`` of ``GET /slurm/v0.0.44/jobs/state/``.
+    """
+    rows = []
+    for record in records:
+        job_id, index = str(record["job_id"]), record["array_task_id"]
+        if index["set"]:
+            job_id = f"{record['array_job_id']['number']}_{index['number']}"
+        if record["array_task_string"]:
+            job_id = f"{job_id}_[{record['array_task_string']}]"
+        rows.append({"job_id": job_id, "state": record["job_state"]})
+    return rows
 
 
 def exit_record(job: Job) -> dict[str, Any]:
@@ -163,7 +188,7 @@ def accounting_record(job: Job) -> dict[str, Any]:
             "task": "",
         },
         "exit_code": exit_record(job),
-        "nodes": NODE if job.started else "None assigned",
+        "nodes": NODE if job.ran else "None assigned",
         "working_directory": job.request.working_directory,
         "restart_cnt": 0,
     }

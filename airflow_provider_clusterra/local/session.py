@@ -8,11 +8,11 @@ import json
 import secrets
 import time
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 
 LASTS = 30 * 24 * 3600
 """Seconds until a new session says that it ends."""
 EMAIL = "you@local.clusterra"
+COOKIE = "clusterra_session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,9 @@ def _part(values: dict[str, object]) -> str:
 
 
 def _from_cookie(header: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get("clusterra_session")
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
+    # not http.cookies, which gives up at the first cookie that it does not like
+    pairs = (each.strip().partition("=")[::2] for each in header.split(";"))
+    return next((value for name, value in pairs if name == COOKIE), "")
 
 
 def _from_bearer(header: str) -> str:

@@ -16,7 +16,7 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from airflow_provider_clusterra.local.family import end_with_parent
+from airflow_provider_clusterra.local.family import Family
 
 EXPIRES_IN = 3600
 """Seconds for which an address is good."""
@@ -31,10 +31,11 @@ class StorageError(Exception):
 class Storage:
     """One bucket, in a folder, behind S3's protocol."""
 
-    def __init__(self, folder: Path, bucket: str) -> None:
+    def __init__(self, folder: Path, bucket: str, family: Family) -> None:
         self.files = folder / "s3" / bucket
         """Where the uploaded files lie, each under its key."""
         self._bucket = bucket
+        self._family = family
         self._log = folder / "rclone.log"
         self._credentials = Credentials(secrets.token_hex(8), secrets.token_hex(16))
         self._endpoint = ""
@@ -49,7 +50,7 @@ class Storage:
         program = find_rclone()
         port = _free_port()
         keys = self._credentials
-        environment = {
+        environment = self._family.variable("storage") | {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self._log.parent),
             # a list in CSV's form: the pair is one entry of it
@@ -58,7 +59,6 @@ class Storage:
         }
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *end_with_parent(),
                 *(program, "serve", "s3", "--addr", f"127.0.0.1:{port}", str(self.files.parent)),
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -84,7 +84,7 @@ class Storage:
         """An address with which anybody may do one thing with one file, for an hour.
 
         :param method: ``"PUT"`` or ``"GET"``.
-        :param key: the file's key.
+        :param key: the file's key, as :func:`key_of` makes it.
         :raises StorageError: the endpoint is down.
         :source: AWS Signature Version 4, query parameters.
         """
@@ -135,10 +135,24 @@ def key_of(filename: str, location: str, user: str) -> str:
     """
     if location not in LOCATIONS:
         raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS)}")
-    parts = filename.split("/")
-    if not filename or any(part in ("", ".", "..") for part in parts) or not filename.isprintable():
+    if not _is_name(filename):
         raise ValueError(f"filename {filename!r} is no name for a file")
     return f"{location}/{user}/{filename}"
+
+
+def check_key(key: str) -> None:
+    """Refuse what no upload can have made.
+
+    :param key: e.g. ``"data/me/md.tpr"``.
+    :raises ValueError: it is no file's key; the words say why.
+    """
+    if key.partition("/")[0] not in LOCATIONS or not _is_name(key):
+        raise ValueError(f"key {key!r} is no file's; a key looks like data/me/md.tpr")
+
+
+def _is_name(name: str) -> bool:
+    parts = name.split("/")
+    return name.isprintable() and not any(part in ("", ".", "..") for part in parts)
 
 
 def _free_port() -> int:
