@@ -1,0 +1,59 @@
+# The project's one runner. The first target that is called makes .venv, pinned by constraints/.
+
+PYTHON ?= python3
+PINS := constraints/airflow-3.3.txt
+BIN := .venv/bin
+READY := .venv/.ready
+KEEP ?=
+
+# Airflow starts two to three times faster with its bytecode written
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test test-fast lint types clean
+
+help:
+	@echo "make demo        the main job, end to end, on a Clusterra and an Airflow of its own"
+	@echo "make demo KEEP=1 the same, and leave it up to look at"
+	@echo "make test        all tests, those on a real Airflow included"
+	@echo "make test-fast   all tests but those"
+	@echo "make lint        style, imports, spelling"
+	@echo "make types       mypy, strict"
+	@echo "make clean       remove what the other targets made"
+
+demo: $(READY)
+	@KEEP=$(KEEP) $(BIN)/python -m tests.e2e.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not e2e"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/validate-pyproject pyproject.toml
+
+types: $(READY)
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .work
+
+$(READY): pyproject.toml $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=..., e.g. python3.12"; exit 1; }
+	@echo "Setting up .venv; the first time this downloads Airflow."
+	@rm -rf .venv
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --python $(PYTHON) .venv && \
+	  uv pip install --quiet --python $(BIN)/python --compile-bytecode \
+	    --constraint $(PINS) --editable '.[local]' --group dev; \
+	else \
+	  $(PYTHON) -m venv .venv && \
+	  $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
+	  $(BIN)/python -m pip install --quiet --constraint $(PINS) --editable '.[local]' --group dev; \
+	fi
+	@touch $(READY)

@@ -1,0 +1,174 @@
+"""Airflow's REST API, as far as the tests and the demo need it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+LOOK_EVERY = 0.2
+
+
+class Rest:
+    """One stack's REST API.
+
+    :param url: the api-server's address.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30)
+        self._signed_in = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def health(self) -> dict[str, str]:
+        """Each component's status."""
+        answer = self._http.get("/api/v2/monitor/health")
+        answer.raise_for_status()
+        return {
+            name: part["status"]
+            for name, part in answer.json().items()
+            if part and part.get("status") is not None
+        }
+
+    def add_connection(self, conn_id: str, **fields: Any) -> None:
+        """Create a connection of type ``clusterra``, or put it in the place of an old one."""
+        body = {"connection_id": conn_id, "conn_type": "clusterra", **fields}
+        self._http_request("DELETE", f"/api/v2/connections/{conn_id}", expect=(204, 404))
+        self._http_request("POST", "/api/v2/connections", json=body)
+
+    def test_connection(self, **fields: Any) -> dict[str, Any]:
+        """What the form's Test button answers."""
+        body = {"connection_id": "try_me", "conn_type": "clusterra", **fields}
+        return self._http_request("POST", "/api/v2/connections/test", json=body).json()
+
+    def wait_for_dags(self, *dag_ids: str, within: float = 60) -> None:
+        """Wait until the DAGs are parsed."""
+
+        def missing() -> list[str]:
+            rows = self._http_request("GET", "/api/v2/dags?limit=100").json()["dags"]
+            return sorted(set(dag_ids) - {row["dag_id"] for row in rows})
+
+        until(lambda: not missing(), within, lambda: f"DAGs that are not parsed: {missing()}")
+
+    def import_errors(self) -> list[str]:
+        """The errors of DAG files."""
+        rows = self._http_request("GET", "/api/v2/importErrors").json()["import_errors"]
+        return [row["stack_trace"] for row in rows]
+
+    def run_dag(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run.
+
+        :returns: its id.
+        """
+        body = {"logical_date": None, "conf": conf or {}}
+        return self._http_request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body).json()[
+            "dag_run_id"
+        ]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """A run's state."""
+        return self._http_request("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}").json()["state"]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """A run's task instances."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return self._http_request("GET", path).json()["task_instances"]
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """One task instance."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        return self._http_request("GET", path).json()
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """What a user's "mark as" does."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self._http_request("PATCH", path, json={"new_state": state})
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """An XCom's value, or None where there is none."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        answer = self._http_request("GET", f"{path}?stringify=false", expect=(200, 404))
+        return answer.json()["value"] if answer.status_code == 200 else None
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
+        """A try's log as text."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        answer = self._http_request(
+            "GET", f"{path}?full_content=true", headers={"Accept": "application/json"}
+        )
+        rows = answer.json()["content"]
+        return "\n".join(_log_line(row) for row in rows)
+
+    def wait_for_run(
+        self, dag_id: str, run_id: str, *, within: float = 120, seen: set[str] | None = None
+    ) -> dict[str, str]:
+        """Wait until a run is over.
+
+        :param seen: takes every ``task_id:state`` that was shown meanwhile.
+        :returns: the state of each task.
+        """
+
+        def over() -> bool:
+            if seen is not None:
+                seen.update(
+                    f"{row['task_id']}:{row['state']}" for row in self.tasks(dag_id, run_id)
+                )
+            return self.run_state(dag_id, run_id) in FINISHED
+
+        until(over, within, lambda: f"{dag_id} goes on: {self.tasks(dag_id, run_id)}")
+        return {row["task_id"]: row["state"] for row in self.tasks(dag_id, run_id)}
+
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, *states: str, within: float = 120
+    ) -> dict[str, Any]:
+        """Wait until a task is in one of some states."""
+        found: dict[str, Any] = {}
+
+        def there() -> bool:
+            found.update(self.task(dag_id, run_id, task_id))
+            return found["state"] in states
+
+        until(there, within, lambda: f"{dag_id}.{task_id} is {found.get('state')}, not {states}")
+        return found
+
+    def _http_request(
+        self, method: str, path: str, *, expect: tuple[int, ...] = (), **options: Any
+    ) -> httpx.Response:
+        if not self._signed_in:
+            token = self._http.get("/auth/token").json()["access_token"]
+            self._http.headers["Authorization"] = f"Bearer {token}"
+            self._signed_in = True
+        answer = self._http.request(method, path, **options)
+        if answer.status_code not in expect and answer.is_error:
+            raise RuntimeError(f"{answer.status_code} {method} {path}: {answer.text[:500]}")
+        return answer
+
+
+def until(
+    done: Callable[[], bool], within: float, otherwise: Callable[[], str], every: float = LOOK_EVERY
+) -> None:
+    """Look again and again until something is so.
+
+    :param within: seconds after which it is an error.
+    :param otherwise: the error's words.
+    """
+    end = time.monotonic() + within
+    while not done():
+        if time.monotonic() > end:
+            raise AssertionError(f"Not within {within:.0f} s. {otherwise()}")
+        time.sleep(every)
+
+
+def _log_line(row: Any) -> str:
+    if not isinstance(row, dict):
+        return str(row)
+    details = row.get("error_detail") or []
+    errors = [f"{each.get('exc_type')}: {each.get('exc_value')}" for each in details]
+    return "\n".join([str(row.get("event", "")), *errors])

@@ -1,0 +1,206 @@
+"""A real Airflow on loopback: api-server, scheduler, triggerer and dag-processor."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tests.e2e.rest import Rest
+from tests.servers import processes_with
+
+COMPONENTS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+}
+STARTS_WITHIN = 120.0
+STOPS_WITHIN = 10.0
+MARKER = "CLUSTERRA_TEST_STACK"
+
+
+class StackError(Exception):
+    """Airflow does not start; the words name the log to read."""
+
+
+class AirflowStack:
+    """Four processes, their database and their logs in one folder; a context manager.
+
+    :param home: a folder for everything; it is made where it is not there.
+    :param dags: the folder with the DAGs.
+    :param settings: more of Airflow's settings, e.g. ``{"AIRFLOW__CORE__PARALLELISM": "8"}``.
+    """
+
+    def __init__(self, home: Path, dags: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._name = uuid.uuid4().hex
+        self._environment = self._settings(dags) | dict(settings or {})
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.rest = Rest(self.url)
+
+    def start(self) -> Self:
+        """Start everything, and wait until it is healthy.
+
+        :raises StackError: it does not become so.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.command("db", "migrate", log="migrate")
+        for name, words in COMPONENTS.items():
+            self.launch(name, words)
+        self._until_healthy()
+        return self
+
+    def launch(self, name: str, words: list[str]) -> None:
+        """Start one component in a process group of its own."""
+        with self.log(name).open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [_airflow(), *words],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def command(self, *words: str, log: str = "command") -> str:
+        """Run an ``airflow`` command to its end.
+
+        :returns: what it printed.
+        :raises StackError: it failed.
+        """
+        done = subprocess.run(
+            [_airflow(), *words],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.log(log).write_text(done.stdout + done.stderr)
+        if done.returncode:
+            raise StackError(f"airflow {' '.join(words)} failed; see {self.log(log)}")
+        return done.stdout
+
+    def log(self, name: str) -> Path:
+        """Where a component's own log is."""
+        return self.home / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        """A component's process."""
+        return self._processes[name].pid
+
+    def stop(self) -> None:
+        """End everything, task processes included."""
+        self.rest.close()
+        for process in self._processes.values():
+            _signal_group(process.pid, signal.SIGTERM)
+        end = time.monotonic() + STOPS_WITHIN
+        while self._left() and time.monotonic() < end:
+            for process in self._processes.values():
+                process.poll()
+            time.sleep(0.05)
+        for pid in self._left():
+            _signal(pid, signal.SIGKILL)
+        for process in self._processes.values():
+            process.wait()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _left(self) -> list[int]:
+        return processes_with(f"{MARKER}={self._name}")
+
+    def _until_healthy(self) -> None:
+        end = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < end:
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    raise StackError(f"airflow {name} has ended; see {self.log(name)}")
+            try:
+                health = self.rest.health()
+            except httpx.HTTPError:
+                health = {}
+            ill = [name for name, status in health.items() if status != "healthy"]
+            if health and not ill:
+                return
+            time.sleep(0.1)
+        raise StackError(f"Airflow is not healthy after {STARTS_WITHIN:.0f} s; see {self.home}")
+
+    def _settings(self, dags: Path) -> dict[str, str]:
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("AIRFLOW") and name != "PYTHONDONTWRITEBYTECODE"
+        }
+        return {
+            **clean,
+            MARKER: self._name,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean.get('PATH', '')}",
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+            # a worker that lingers after a deferral is what fails short ones (apache/airflow#66374)
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            "AIRFLOW__CLUSTERRA__MIN_DEFERRAL": "0.5",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+
+def _airflow() -> str:
+    return str(Path(sys.executable).with_name("airflow"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
