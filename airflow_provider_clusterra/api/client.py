@@ -85,6 +85,7 @@ class Client:
         :returns: the key, ready for a template's parameter.
         :raises ApiError: the API or the storage refused.
         :raises TransportError: no answer, in all tries.
+        :raises InputError: the file changed meanwhile.
         :source: ``POST …/storage/presigned-url``, then ``PUT`` to the address it gives, which is
             another host's: no session, no header of ours.
         """
@@ -141,7 +142,9 @@ class Client:
         try:
             with httpx.Client(**settings) as http, content() as file:
                 response = http.put(
-                    grant.upload_url, content=pieces(file), headers={"Content-Length": str(size)}
+                    grant.upload_url,
+                    content=pieces(file, size),
+                    headers={"Content-Length": str(size)},
                 )
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise transport_error(f"PUT {grant.shown_url}", exc) from exc

@@ -52,10 +52,23 @@ def check_size(name: str, size: int) -> None:
         )
 
 
-def pieces(content: BinaryIO) -> Iterator[bytes]:
-    """A file's bytes, 1 MiB at a time, so that memory stays flat."""
+def pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
+    """A file's bytes, 1 MiB at a time, so that memory stays flat.
+
+    :param size: bytes, as they were announced to the storage.
+    :raises InputError: there are more or fewer.
+    """
+    left = size
     while piece := content.read(PIECE):
+        left -= len(piece)
+        if left < 0:
+            break
         yield piece
+    if left:
+        raise InputError(
+            f"The file changed while it was uploaded: it had {size} bytes before, and now "
+            f"{'more' if left < 0 else size - left}. Upload it once nothing writes to it."
+        )
 
 
 def put_refusal(grant: UploadGrant, status: int, body: bytes) -> ApiError | None:

@@ -146,7 +146,8 @@ def check_key(key: str) -> None:
     :param key: e.g. ``"data/me/md.tpr"``.
     :raises ValueError: it is no file's key; the words say why.
     """
-    if key.partition("/")[0] not in LOCATIONS or not _is_name(key):
+    location, _, name = key.partition("/")
+    if location not in LOCATIONS or not _is_name(name):
         raise ValueError(f"key {key!r} is no file's; a key looks like data/me/md.tpr")
 
 

@@ -157,7 +157,7 @@ def _folder(home: Path) -> Iterator[None]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's form
+def _stop(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise Stopped

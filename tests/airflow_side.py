@@ -1,0 +1,23 @@
+"""The part of Airflow that a task's code sees; the tests of tests/e2e use Airflow's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class TaskInstance:
+    """Keeps what is pushed."""
+
+    dag_id: str = "dag"
+    task_id: str = "task"
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep the value."""
+        self.pushed[key] = value
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        """Never rescheduled."""
+        return

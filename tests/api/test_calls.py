@@ -1,0 +1,53 @@
+"""Tests of airflow_provider_clusterra.api.calls: what is asked, and whether it may be asked twice."""
+
+import inspect
+
+import pytest
+
+from airflow_provider_clusterra.api import calls
+
+EVERY = [
+    (calls.get_user(), "GET /v1/users/me"),
+    (calls.list_clusters(), "GET /v1/clusters"),
+    (calls.submit_job("c1", {"script": "x"}), "POST /v1/clusters/c1/jobs/submit"),
+    (calls.get_job("c1", 9), "GET /v1/clusters/c1/jobs/9"),
+    (calls.list_jobs("c1"), "GET /v1/clusters/c1/jobs"),
+    (calls.cancel_job("c1", 9), "DELETE /v1/clusters/c1/jobs/9"),
+    (calls.read_output("c1", 9), "GET /v1/clusters/c1/jobs/9/output"),
+    (calls.presign_upload("c1", "a", "data"), "POST /v1/clusters/c1/storage/presigned-url"),
+]
+
+
+@pytest.mark.parametrize(("call", "request_line"), EVERY, ids=lambda value: str(value)[:40])
+def test_each_call_asks_its_route(call, request_line):
+    assert call.request == request_line
+
+
+def test_each_call_is_tested():
+    functions = inspect.getmembers(calls, inspect.isfunction)
+    public = [
+        name
+        for name, function in functions
+        if function.__module__ == calls.__name__ and name[0] != "_"
+    ]
+
+    assert len(public) == len(EVERY)
+
+
+def test_only_the_submit_is_not_repeatable():
+    assert [call.request for call, _ in EVERY if not call.repeatable] == [
+        "POST /v1/clusters/c1/jobs/submit"
+    ]
+
+
+def test_a_clusters_name_cannot_lead_elsewhere():
+    assert (
+        calls.get_job("../users/me?x=#", 9).path == "/v1/clusters/..%2Fusers%2Fme%3Fx%3D%23/jobs/9"
+    )
+
+
+def test_an_upload_asks_for_a_name_and_a_place():
+    assert calls.presign_upload("c1", "a.pdb", "data").json == {
+        "filename": "a.pdb",
+        "location": "data",
+    }

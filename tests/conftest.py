@@ -1,0 +1,39 @@
+"""What tests of every part share."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+# before anything imports Airflow, which writes its settings into its home
+os.environ["AIRFLOW_HOME"] = str(Path(__file__).parent.parent / ".work" / "airflow-of-the-tests")
+
+from tests.servers import LocalServer
+
+
+@pytest.fixture(scope="session")
+def local():
+    """One clusterra-local for all tests that only need to talk to one."""
+    with LocalServer(cpus=8, kill_wait=0.5) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(monkeypatch):
+    """Sets the connection ``clusterra_default``."""
+
+    def set_connection(url, password="s3cret-cookie", cluster_id="c1", **extra):
+        if cluster_id:
+            extra["cluster_id"] = cluster_id
+        fields = {"conn_type": "clusterra", "host": url, "password": password, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_CLUSTERRA_DEFAULT", json.dumps(fields))
+
+    return set_connection
+
+
+@pytest.fixture
+def connected(local, connection):
+    """A clusterra-local that the connection ``clusterra_default`` leads to."""
+    connection(local.url, local.token, local.cluster_id)
+    return local

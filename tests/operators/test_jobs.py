@@ -1,0 +1,246 @@
+"""Tests of airflow_provider_clusterra.operators.jobs."""
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import JobError, JobTimedOutError
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from tests.wire import Wire, http
+
+SUBMITTED = http(200, {"job_id": 7})
+
+
+def submit(script="exit 0", **fields):
+    defaults = {"task_id": "task", "deferrable": False, "poll_interval": 0.05}
+    text = script if script.startswith("#!") else f"#!/bin/bash\n{script}\n"
+    return ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
+
+
+def job_now(server, job_id):
+    with ClusterraHook().client() as client:
+        return client.get_job(server.cluster_id, job_id)
+
+
+def test_a_task_returns_what_became_of_its_job(connected, run, ti):
+    result = run(submit("echo hi; sleep 0.1", name="greet"))
+
+    assert result["job_id"] == ti.pushed["job_id"]
+    assert (result["name"], result["state"], result["exit_code"]) == ("greet", "COMPLETED", 0)
+    assert result["ended_at"] >= result["started_at"] >= result["submitted_at"]
+    assert result["output"] is None
+    assert json.loads(json.dumps(result)) == result
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [("last_line", '{"a": 1}'), ("json", {"a": 1}), ("text", 'one\n{"a": 1}\n')],
+)
+def test_a_task_returns_what_of_the_output_is_asked_for(connected, run, what, expected):
+    script = """echo one; echo '{"a": 1}'"""
+
+    assert run(submit(script, return_output=what))["output"] == expected
+
+
+def test_the_jobs_fields_reach_slurm(connected, run):
+    script = 'echo "$SLURM_JOB_NAME $SLURM_NTASKS $COLOUR"; pwd'
+    operator = submit(
+        script,
+        tasks=2,
+        environment={"COLOUR": "a b"},
+        memory="1G",
+        time_limit=timedelta(minutes=5),
+        working_directory="/tmp",  # noqa: S108 - a folder that is there
+        return_output="text",
+    )
+    result = run(operator)
+
+    assert result["output"] == "dag.task 2 a b\n/tmp\n"
+
+
+def test_a_job_that_fails_fails_its_task_in_words(connected, run):
+    with pytest.raises(JobError, match="FAILED") as caught:
+        run(submit("echo no input file >&2; exit 3"))
+
+    assert "exit code 3" in str(caught.value)
+    assert "no input file" in str(caught.value)
+
+
+def test_a_task_that_does_not_wait_ends_once_its_job_is_submitted(connected, run, ti):
+    result = run(submit("sleep 60", wait_for_completion=False))
+
+    assert result == {"job_id": ti.pushed["job_id"], "name": "dag.task"}
+    assert not job_now(connected, result["job_id"]).state.ended
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, result["job_id"])
+
+
+def test_a_job_that_takes_too_long_is_cancelled(connected, run, ti):
+    with pytest.raises(JobTimedOutError, match="It was cancelled and is CANCELLED"):
+        run(submit("sleep 60", timeout=0.3))
+
+    assert job_now(connected, ti.pushed["job_id"]).state.base == "CANCELLED"
+
+
+def test_a_deferrable_task_leaves_its_worker_once_the_job_is_submitted(connected, run, ti):
+    with pytest.raises(TaskDeferred) as caught:
+        run(submit("sleep 60", deferrable=True, timeout=timedelta(hours=1)))
+    deferred = caught.value
+    kwargs = deferred.trigger.serialize()[1]
+
+    assert kwargs["job_id"] == ti.pushed["job_id"]
+    assert kwargs["cluster_id"] == connected.cluster_id
+    assert 3590 < kwargs["deadline"] - time.time() <= 3600
+    assert kwargs["cancel_at_deadline"] is True
+    assert deferred.method_name == "execute_complete"
+    assert 3600 < deferred.timeout < 3800
+    assert connected.token not in json.dumps(kwargs)
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, kwargs["job_id"])
+
+
+def test_a_job_that_has_ended_already_is_not_deferred(connection, run):
+    done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"], "name": "dag.task"}]})
+    with Wire(SUBMITTED, done) as wire:
+        connection(wire.url)
+
+        assert run(submit(deferrable=True))["state"] == "COMPLETED"
+
+
+def test_the_earlier_of_the_two_timeouts_counts(connected, run):
+    with pytest.raises(JobTimedOutError, match="as long as it may take"):
+        run(submit("sleep 60", timeout=60, execution_timeout=timedelta(seconds=0.3)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"script": "echo hi"}, "no shebang"),
+        ({"script": ""}, "script is empty"),
+        ({"script": "  \n"}, "script is empty"),
+        ({"memory": "lots"}, "memory"),
+        ({"time_limit": "soon"}, "time"),
+        ({"tasks": "many"}, "tasks is 'many'"),
+        ({"cpus_per_task": 0}, "cpus_per_task is 0"),
+        ({"environment": {"A-B": "1"}}, "'A-B' is not a variable's name"),
+        ({"cluster_id": "typo"}, "there is no cluster 'typo'. The session's clusters: clusloc1"),
+        ({"partition": "typo"}, "Invalid partition name"),
+    ],
+    ids=repr,
+)
+def test_bad_input_fails_the_task_for_good_in_one_line(connected, run, ti, fields, words):
+    operator = submit()
+    for name, value in fields.items():
+        setattr(operator, name, value)
+    with pytest.raises(AirflowFailException, match=re.escape(words)) as caught:
+        run(operator)
+
+    assert "\n" not in str(caught.value)
+    assert ti.pushed == {}
+
+
+def test_a_way_of_returning_output_that_is_none_breaks_the_dag_and_not_the_task():
+    with pytest.raises(InputError, match="'last_line', 'json', 'text' or None"):
+        submit(return_output="all")
+
+
+def test_a_session_that_is_not_accepted_fails_the_task_for_good(local, connection, run):
+    connection(local.url, "wr0ng-cookie", local.cluster_id)
+    with pytest.raises(AirflowFailException, match=r"sign in .* \(connection clusterra_default\)"):
+        run(submit())
+
+
+def test_a_host_that_cannot_be_reached_is_worth_a_retry(connection, run, mocker):
+    mocker.patch("time.sleep")
+    with Wire(b"") as wire:
+        connection(wire.url)
+    with pytest.raises(AirflowException, match="Is the connection's host right") as caught:
+        run(submit())
+
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_job_that_slurm_took_otherwise_than_asked_is_cancelled(connection, run):
+    said = {"job_id": 7, "errors": [{"error": "Invalid account", "error_number": 2045}]}
+    with Wire(http(500, said), http(200, {"status": []})) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowFailException, match="so it was cancelled: Invalid account"):
+            run(submit())
+
+        assert wire.requests[1].startswith(b"DELETE /v1/clusters/c1/jobs/7 ")
+
+
+@pytest.mark.parametrize("answer", [None, http(504, b"")], ids=repr)
+def test_an_answer_that_is_lost_names_the_job_and_does_not_submit_again(connection, run, answer):
+    with Wire(answer) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowFailException, match=r"not sure .* named 'dag\.task'"):
+            run(submit())
+
+        assert len(wire.requests) == 1
+
+
+def test_a_killed_task_cancels_its_job_and_goes_no_further(connected, run, ti):
+    operator = submit("sleep 60")
+    # Airflow calls on_kill inside the handler of a signal, in the thread that runs the task
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: operator.on_kill())
+
+    def kill():
+        while operator._kill._stop_waiting is None:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(AirflowException, match=r"The task was killed: job \d+ is CANCELLED"):
+            run(operator)
+    finally:
+        killer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+    assert job_now(connected, ti.pushed["job_id"]).state.base == "CANCELLED"
+
+
+def test_a_killed_task_leaves_its_job_where_that_was_asked(connected, run, ti):
+    operator = submit("sleep 60", cancel_on_kill=False)
+    operator.on_kill()
+    with pytest.raises(AirflowException, match="The task was killed"):
+        run(operator)
+
+    assert ti.pushed == {}
+
+
+def test_a_task_that_is_killed_while_it_submits_cancels_the_job_it_then_has(connection, run):
+    operator = submit()
+    with Wire(SUBMITTED, http(200, {"status": []}), http(404, b"")) as wire:
+        connection(wire.url)
+        told = wire._next
+
+        def next_answer():
+            if len(wire.requests) == 1:
+                operator.on_kill()
+            return told()
+
+        wire._next = next_answer
+        with pytest.raises(AirflowException, match="The task was killed"):
+            run(operator)
+
+        assert [request.split(b" ")[0] for request in wire.requests] == [b"POST", b"DELETE", b"GET"]
+
+
+def test_what_authors_template_is_templated():
+    assert {"script", "name", "environment", "cluster_id", "clusterra_conn_id"} <= set(
+        ClusterraSubmitJobOperator.template_fields
+    )
+    operator = submit()
+    assert all(hasattr(operator, name) for name in operator.template_fields)

@@ -1,0 +1,144 @@
+"""Tests of airflow_provider_clusterra.triggers."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from airflow_provider_clusterra.api import Access, AsyncClient, ProtocolError
+from airflow_provider_clusterra.api.readers import read_job
+from airflow_provider_clusterra.triggers.events import JobEvent, read_event
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from tests.recorded import sample
+from tests.wire import Wire, http
+
+RUNNING = http(200, {"jobs": [{"job_id": 7, "job_state": ["RUNNING"]}]})
+
+
+@pytest.fixture(autouse=True)
+def _no_min_deferral(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CLUSTERRA__MIN_DEFERRAL", "0")
+
+
+def trigger(job_id=7, cluster_id="c1", **fields):
+    return ClusterraJobTrigger(
+        job_id=job_id,
+        cluster_id=cluster_id,
+        clusterra_conn_id="clusterra_default",
+        poll_interval=0.05,
+        **fields,
+    )
+
+
+async def submitted(local, script):
+    job = {"environment": ["A=1"], "current_working_directory": "/mnt/efs"}
+    async with AsyncClient(Access(local.url, local.token)) as client:
+        answer = await client.submit_job(
+            local.cluster_id, {"script": f"#!/bin/bash\n{script}", "job": job}
+        )
+    return answer.job_id
+
+
+async def state_of(local, job_id):
+    async with AsyncClient(Access(local.url, local.token)) as client:
+        return str((await client.get_job(local.cluster_id, job_id)).state)
+
+
+async def events(made):
+    return [read_event(event.payload) async for event in made.run()]
+
+
+def test_a_trigger_that_was_stored_is_the_same():
+    made = trigger(job_name="x", deadline=12.5, cancel_at_deadline=True)
+    path, kwargs = made.serialize()
+
+    assert path == "airflow_provider_clusterra.triggers.jobs.ClusterraJobTrigger"
+    assert json.loads(json.dumps(kwargs)) == kwargs
+    assert ClusterraJobTrigger(**kwargs).serialize() == made.serialize()
+
+
+def test_an_event_that_went_through_the_database_is_the_same():
+    job = read_job(sample("job_oom"), 34)
+    event = JobEvent("ended", 34, "c1", job)
+
+    assert read_event(json.loads(json.dumps(event.to_payload()))) == event
+
+
+def test_an_event_is_small_however_large_the_array():
+    job = read_job(sample("array_done_get_master"), 23)
+    assert job.tasks
+    payload = JobEvent("ended", 23, "c1", job).to_payload()
+
+    assert len(json.dumps(payload)) < 4096
+    assert read_event(payload).job.tasks == ()
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"outcome": "ended", "job_id": "x"}], ids=repr)
+def test_an_event_that_is_none_says_what_to_do(payload):
+    with pytest.raises(ProtocolError, match="Clear the task"):
+        read_event(payload)
+
+
+async def test_a_jobs_end_is_one_event(connected):
+    job_id = await submitted(connected, "sleep 0.3; exit 3")
+    (event,) = await events(trigger(job_id, connected.cluster_id))
+
+    assert (event.outcome, event.job.state.base, event.job.exit.code) == ("ended", "FAILED", 3)
+
+
+async def test_an_event_is_held_until_airflow_can_take_it(connected, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CLUSTERRA__MIN_DEFERRAL", "0.5")
+    job_id = await submitted(connected, "exit 0")
+    begin = time.monotonic()
+    await events(trigger(job_id, connected.cluster_id))
+
+    assert time.monotonic() - begin >= 0.5
+
+
+async def test_at_the_deadline_a_job_is_cancelled_where_that_was_asked(connected):
+    job_id = await submitted(connected, "sleep 60")
+    (event,) = await events(
+        trigger(job_id, connected.cluster_id, deadline=time.time() + 0.2, cancel_at_deadline=True)
+    )
+
+    assert event.outcome == "timed_out"
+    assert "It was cancelled and is CANCELLED." in event.words
+    assert await state_of(connected, job_id) == "CANCELLED"
+
+
+async def test_at_the_deadline_any_other_job_goes_on(connected):
+    job_id = await submitted(connected, "sleep 60")
+    (event,) = await events(trigger(job_id, connected.cluster_id, deadline=time.time() + 0.2))
+
+    assert event.outcome == "timed_out"
+    assert await state_of(connected, job_id) == "RUNNING"
+
+
+async def test_a_deadline_that_passed_in_a_pause_does_not_fail_a_job_that_has_ended(connected):
+    job_id = await submitted(connected, "exit 0")
+    async with AsyncClient(Access(connected.url, connected.token)) as client:
+        while not (await client.get_job(connected.cluster_id, job_id)).state.ended:
+            await asyncio.sleep(0.01)
+    (event,) = await events(trigger(job_id, connected.cluster_id, deadline=time.time() - 1))
+
+    assert event.outcome == "ended"
+
+
+async def test_what_no_waiting_can_heal_is_told_at_once(connection):
+    with Wire(http(401, {"error": "unauthorized"})) as wire:
+        connection(wire.url)
+        (event,) = await events(trigger())
+
+    assert event.outcome == "refused"
+    assert "sign in with the browser" in event.words
+    assert "s3cret-cookie" not in event.words
+
+
+async def test_a_job_that_cannot_be_cancelled_at_the_deadline_is_named(connection):
+    with Wire(RUNNING, RUNNING, http(403, b"no")) as wire:
+        connection(wire.url)
+        (event,) = await events(trigger(deadline=time.time() + 0.02, cancel_at_deadline=True))
+
+    assert event.outcome == "timed_out"
+    assert "It could not be cancelled: 403 DELETE" in event.words

@@ -1,0 +1,64 @@
+"""Tests of airflow_provider_clusterra.watch.cancel, over real sockets."""
+
+import asyncio
+
+import pytest
+
+from airflow_provider_clusterra.api import Access, AsyncClient, ServerError
+from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.watch import cancel
+from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
+from tests.wire import Wire, http
+
+
+@pytest.fixture(autouse=True)
+def _look_soon(mocker):
+    mocker.patch.object(cancel, "LOOK_EVERY", 0.02)
+
+
+async def submitted(client, cluster_id, script):
+    job = {"environment": ["A=1"], "current_working_directory": "/mnt/efs"}
+    answer = await client.submit_job(cluster_id, {"script": f"#!/bin/bash\n{script}", "job": job})
+    return answer.job_id
+
+
+@pytest.fixture
+async def client(local):
+    async with AsyncClient(Access(local.url, local.token)) as made:
+        yield made
+
+
+async def test_a_running_job_is_gone_afterwards(client, local):
+    job_id = await submitted(client, local.cluster_id, "trap '' TERM; sleep 60")
+    job = await cancel_and_confirm(client, local.cluster_id, job_id)
+
+    assert str(job.state) == "CANCELLED"
+
+
+async def test_a_job_that_has_ended_stays_as_it_ended(client, local):
+    job_id = await submitted(client, local.cluster_id, "exit 0")
+    async with asyncio.timeout(30):
+        while not (await client.get_job(local.cluster_id, job_id)).state.ended:
+            await asyncio.sleep(0.01)
+
+    assert str((await cancel_and_confirm(client, local.cluster_id, job_id)).state) == "COMPLETED"
+
+
+async def test_a_job_that_nobody_knows_needs_no_cancel(client, local):
+    assert await cancel_and_confirm(client, local.cluster_id, 999_999) is None
+
+
+async def test_patience_with_a_job_that_does_not_end_is_bounded():
+    going = {"jobs": [{"job_id": 7, "job_state": ["CANCELLED", "COMPLETING"]}]}
+    with Wire(http(200, {"status": []}), http(200, going)) as wire:
+        async with AsyncClient(Access(wire.url, "s")) as client:
+            job = await cancel_and_confirm(client, "c1", 7, within=0.1)
+
+    assert job.state.completing
+
+
+async def test_a_cancel_that_fails_says_so():
+    with Wire(http(500, b"oops")) as wire:
+        async with AsyncClient(Access(wire.url, "s"), retry=ONCE) as client:
+            with pytest.raises(ServerError):
+                await cancel_and_confirm(client, "c1", 7)

@@ -1,0 +1,216 @@
+"""Tests of airflow_provider_clusterra.watch.poller and .wait, over real sockets."""
+
+import asyncio
+import time
+
+import pytest
+
+from airflow_provider_clusterra.api import (
+    Access,
+    AuthenticationError,
+    InputError,
+    Retry,
+    WaitTimeoutError,
+)
+from airflow_provider_clusterra.watch import poller as poller_module
+from airflow_provider_clusterra.watch.poller import poller_of
+from airflow_provider_clusterra.watch.verdict import Outcome, Watch
+from airflow_provider_clusterra.watch.wait import wait_for_job
+from tests.wire import Wire, headers_of, http
+
+
+def job(*state, **fields):
+    return http(200, {"jobs": [{"job_id": 7, "job_state": list(state), **fields}]})
+
+
+RUNNING, DONE = job("RUNNING"), job("COMPLETED")
+REFUSED = http(401, {"error": "unauthorized"})
+
+
+class Connection:
+    """A connection that somebody may renew, and that counts how often it is read."""
+
+    def __init__(self, url, *secrets):
+        self._url = url
+        self._secrets = list(secrets) or ["s3cret"]
+        self.reads = 0
+
+    async def __call__(self):
+        self.reads += 1
+        secret = self._secrets.pop(0) if len(self._secrets) > 1 else self._secrets[0]
+        return Access(self._url, secret)
+
+
+@pytest.fixture(autouse=True)
+def _short_backoff(mocker):
+    mocker.patch.object(poller_module, "BACKOFF", Retry(first=0.01, cap=0.01))
+
+
+async def wait(connection, job_id=7, *, deadline=None, on_change=lambda job: None, name=""):
+    return await wait_for_job(
+        poller_of("conn", "c1", connection),
+        Watch(job_id, name, since=time.time()),
+        poll_interval=0.01,
+        deadline=deadline,
+        on_change=on_change,
+    )
+
+
+async def test_a_job_is_waited_for_until_it_has_ended():
+    with Wire(RUNNING, job("COMPLETED", "COMPLETING"), DONE) as wire:
+        verdict = await wait(Connection(wire.url))
+
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.base == "COMPLETED"
+    assert len(wire.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "hiccup",
+    [
+        None,
+        http(500, b"oops"),
+        http(503, b"", {"Retry-After": "0"}),
+        http(429, b"", {"Retry-After": "0"}),
+        http(511, b"<html>"),
+        http(200, b"<html>"),
+        RUNNING[:-9],
+        http(404, {"errors": [{"error": "Invalid job id specified", "error_number": 2017}]}),
+    ],
+    ids=repr,
+)
+async def test_a_hiccup_never_ends_a_wait(hiccup):
+    with Wire(hiccup, hiccup, RUNNING, hiccup, DONE) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
+
+
+async def test_changes_are_told_once_each():
+    told = []
+    waiting = job("PENDING", state_reason="Resources")
+    with Wire(waiting, waiting, RUNNING, RUNNING, DONE) as wire:
+        await wait(Connection(wire.url), on_change=lambda job: told.append(str(job.state)))
+
+    assert told == ["PENDING", "RUNNING", "COMPLETED"]
+
+
+async def test_all_waits_for_one_job_share_each_look():
+    with Wire(RUNNING, RUNNING, RUNNING, DONE) as wire:
+        connection = Connection(wire.url)
+        verdicts = await asyncio.gather(*(wait(connection) for _ in range(50)))
+
+    assert {verdict.outcome for verdict in verdicts} == {Outcome.ENDED}
+    assert len(wire.requests) == 4
+    assert connection.reads == 1
+
+
+async def test_a_wait_that_is_cancelled_takes_nobody_down():
+    with Wire(RUNNING) as wire:
+        connection = Connection(wire.url)
+        first, second = (asyncio.create_task(wait(connection)) for _ in range(2))
+        while len(wire.requests) < 2:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        wire._answers[:] = [DONE]
+
+        assert (await second).outcome is Outcome.ENDED
+
+
+async def test_a_poller_ends_with_its_last_wait_and_the_next_begins_anew():
+    with Wire(DONE) as wire:
+        connection = Connection(wire.url)
+        first = poller_of("conn", "c1", connection)
+        await wait(connection)
+        await wait(connection)
+
+        assert poller_of("conn", "c1", connection) is not first
+        assert connection.reads == 2
+
+
+async def test_a_session_that_was_never_accepted_fails_at_once():
+    with Wire(REFUSED) as wire:
+        connection = Connection(wire.url)
+        with pytest.raises(AuthenticationError):
+            await wait(connection)
+
+        assert len(wire.requests) == 1
+
+
+async def test_a_session_that_ends_is_renewed_once_for_all_waits():
+    with Wire(RUNNING, REFUSED, DONE) as wire:
+        connection = Connection(wire.url, "old", "new")
+        verdicts = await asyncio.gather(*(wait(connection) for _ in range(5)))
+
+    assert {verdict.outcome for verdict in verdicts} == {Outcome.ENDED}
+    assert connection.reads == 2
+    assert [headers_of(request)["cookie"] for request in wire.requests] == [
+        "clusterra_session=old",
+        "clusterra_session=old",
+        "clusterra_session=new",
+    ]
+
+
+async def test_a_session_that_ends_has_time_to_be_renewed(mocker):
+    with Wire(RUNNING, *[REFUSED] * 5, DONE) as wire:
+        connection = Connection(wire.url, *["old"] * 4, "new")
+
+        assert (await wait(connection)).outcome is Outcome.ENDED
+
+    with Wire(RUNNING, REFUSED) as wire:
+        mocker.patch.object(poller_module, "SESSION_GRACE", 0.0)
+        with pytest.raises(AuthenticationError):
+            await wait(Connection(wire.url))
+
+
+async def test_a_connection_that_cannot_be_read_fails_every_wait():
+    async def unreadable():
+        raise InputError("The password is empty.")
+
+    ends = await asyncio.gather(*(wait(unreadable) for _ in range(3)), return_exceptions=True)
+
+    assert [type(end) for end in ends] == [InputError] * 3
+
+
+async def test_a_job_that_goes_on_past_the_deadline_says_how_it_was():
+    with Wire(RUNNING) as wire, pytest.raises(WaitTimeoutError, match="RUNNING") as caught:
+        await wait(Connection(wire.url), deadline=time.time() + 0.2)
+
+    assert caught.value.job.job_id == 7
+
+
+async def test_a_job_that_vanishes_is_lost_and_its_last_state_is_told():
+    gone = http(404, {"errors": [{"error": "Invalid job id specified", "error_number": 2017}]})
+    with Wire(RUNNING, gone) as wire:
+        verdict = await wait(Connection(wire.url))
+
+    assert verdict.outcome is Outcome.LOST
+    assert "last seen RUNNING" in verdict.words
+
+
+async def test_another_jobs_name_is_not_ours():
+    with Wire(job("COMPLETED", name="theirs")) as wire:
+        verdict = await wait(Connection(wire.url), name="ours")
+
+    assert verdict.outcome is Outcome.LOST
+
+
+async def test_a_real_job_is_waited_for(local):
+    access = Access(local.url, local.token)
+
+    async def connection():
+        return access
+
+    async with poller_module.AsyncClient(access) as client:
+        body = {"environment": ["A=1"], "current_working_directory": "/mnt/efs"}
+        submitted = await client.submit_job(
+            local.cluster_id, {"script": "#!/bin/sh\nexit 3\n", "job": body}
+        )
+    verdict = await wait_for_job(
+        poller_of("real", local.cluster_id, connection),
+        Watch(submitted.job_id, since=time.time()),
+        poll_interval=0.05,
+        deadline=time.time() + 60,
+        on_change=lambda job: None,
+    )
+
+    assert (verdict.job.state.base, verdict.job.exit.code) == ("FAILED", 3)
