@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -40,8 +39,7 @@ NOT_SENT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One HTTP answer, read to its end."""
 
     request: str
@@ -69,7 +67,10 @@ class Answer:
             raise self.unreadable(str(exc)) from exc
 
     def unreadable(self, why: str) -> ProtocolError:
-        """The error that says that this answer cannot be read, and shows its beginning."""
+        """The error that says that this answer cannot be read, and shows its beginning.
+
+        :param why: what is wrong with it, in words.
+        """
         begins = self.body[:120].decode("utf-8", "replace").strip()
         hint = " Is the connection's host the API's?" if begins.startswith("<") else ""
         shown = f"it begins {begins!r}" if begins else "it is empty"
@@ -88,7 +89,10 @@ class Body:
         self._skipped = 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece, and let go of what is no longer in the end."""
+        """Take the next piece, and let go of what is no longer in the end.
+
+        :param piece: bytes, as many as came.
+        """
         self._pieces.append(piece)
         self._kept += len(piece)
         while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:
@@ -97,14 +101,18 @@ class Body:
             self._skipped += gone
 
     def answer(self, request: str, status: int, headers: Mapping[str, str]) -> Answer:
-        """The answer, once all has arrived."""
+        """The answer, once all has arrived.
+
+        :param request: the request in words.
+        :param status: HTTP's.
+        :param headers: names in lower case, or a mapping that does not mind.
+        """
         data = b"".join(self._pieces)
         extra = 0 if self._keep is None else max(0, len(data) - self._keep)
         return Answer(request, status, headers, data[extra:], self._skipped + extra)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that an answer complains of."""
 
     text: str
@@ -144,6 +152,7 @@ def refusal(answer: Answer) -> ApiError | None:
 def read_problems(answer: Answer) -> list[Problem]:
     """What an answer complains of, in any of the forms in which it may.
 
+    :param answer: any answer.
     :returns: nothing where it is not JSON, or has no complaint.
     :source: ``errors[]`` of slurmrestd; ``error``, ``message``, ``detail`` of proxies.
     """
@@ -164,6 +173,7 @@ def transport_error(request: str, exc: httpx.HTTPError | httpx.InvalidURL) -> Tr
     """httpx's error as ours: no answer, and whether the request may have arrived.
 
     :param request: the request in words.
+    :param exc: what httpx raised.
     """
     sent = not isinstance(exc, NOT_SENT)
     words = str(exc) or type(exc).__name__

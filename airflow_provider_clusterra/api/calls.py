@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_provider_clusterra.api import readers
 from airflow_provider_clusterra.api.answers import Answer
@@ -18,8 +19,7 @@ OUTPUT_KEPT = 1024 * 1024
 """Bytes of an output's end that are kept unless the caller says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(msgspec.Struct, Generic[T], frozen=True):
     """One request, and how its answer is read."""
 
     method: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import JobFailedError, ProtocolError
 from airflow_provider_clusterra.api.numbers import (
@@ -20,8 +20,7 @@ from airflow_provider_clusterra.api.numbers import (
 from airflow_provider_clusterra.api.states import NO_STATE, JobState, read_state
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One job. Times are aware, in UTC; None is "not known" or "not yet"."""
 
     job_id: int
@@ -53,7 +52,7 @@ class Job:
     memory_mb: int | None = None
     """The memory asked for, per node or (where :attr:`memory_per_cpu`) per CPU."""
     memory_per_cpu: bool = False
-    tasks: tuple[Job, ...] = field(default=())
+    tasks: tuple[Job, ...] = ()
     """An array's tasks, or a het job's components, as far as the answer showed them."""
 
     def raise_for_state(self) -> Job:

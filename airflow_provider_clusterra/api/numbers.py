@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 LARGEST_TIME = 253402300799
 """9999-12-31: beyond it a number is not a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExitStatus:
+class ExitStatus(msgspec.Struct, frozen=True):
     """How the job's script ended. It means nothing before the job has ended."""
 
     code: int | None = None

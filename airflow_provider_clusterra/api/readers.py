@@ -1,9 +1,11 @@
-"""How each endpoint's answer is read: any shape it may have, in; one value, out."""
+"""How each endpoint's answer is read: any shape it may have, in; one value, out.
+
+Parameters and errors are those of the calls that use them (``calls.py``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,16 +33,14 @@ ALREADY_ENDED = frozenset({2020, 2021})
 ACCESS_DENIED = 2002
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who is signed in."""
 
     email: str
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(msgspec.Struct, frozen=True):
     """One cluster that the user may use."""
 
     cluster_id: str
@@ -49,8 +49,7 @@ class Cluster:
     connection_state: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(msgspec.Struct, frozen=True):
     """A job that exists, whatever else its answer said."""
 
     job_id: int
@@ -61,8 +60,7 @@ class Submitted:
     """Errors that came beside the id: the job runs all the same, and not as it was asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """The end of a job's output."""
 
     data: bytes
@@ -71,6 +69,11 @@ class Output:
 
 
 def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
+    """A reader of a yes as a reader of any answer: a no is raised.
+
+    :param read: reads a yes.
+    """
+
     def read_or_refuse(answer: Answer) -> T:
         error = refusal(answer)
         if error is not None:
@@ -81,6 +84,7 @@ def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
 
 
 def read_user(answer: Answer) -> User:
+    """Who is signed in, from the answer or its ``user``."""
     body = _object(answer)
     inner = body.get("user")
     user = inner if isinstance(inner, dict) else body
@@ -89,6 +93,7 @@ def read_user(answer: Answer) -> User:
 
 
 def read_clusters(answer: Answer) -> list[Cluster]:
+    """Clusters, from ``clusters`` or a bare list; a row without an id is none."""
     body = answer.json()
     rows = body.get("clusters") if isinstance(body, dict) else body
     if not isinstance(rows, list):
@@ -103,6 +108,7 @@ def read_clusters(answer: Answer) -> list[Cluster]:
 
 
 def read_submitted(answer: Answer) -> Submitted:
+    """A job that exists, wherever in the answer its id stands, whatever stands beside it."""
     try:
         body = answer.json()
     except ProtocolError:
@@ -147,10 +153,12 @@ class _Jobs(msgspec.Struct, gc=False):
 
 
 def read_jobs(answer: Answer) -> list[Job]:
+    """All jobs of an answer, one a record."""
     return [read_record(record) for record in _records(answer)]
 
 
 def read_job(answer: Answer, job_id: int) -> Job:
+    """One job of an answer; an array's records together are one."""
     records = _records(answer)
     if len(records) == 1 and records[0].job_id is None:
         records[0].job_id = job_id
@@ -189,6 +197,7 @@ def _odd_records(answer: Answer) -> list[Record]:
 
 
 def read_cancelled(answer: Answer) -> bool:
+    """Whether there was something to cancel, and it was."""
     error = refusal(answer)
     if isinstance(error, NotFoundError) and error.number == INVALID_JOB_ID:
         return False
@@ -215,6 +224,7 @@ def _cancel_number(entry: Any) -> int | None:
 
 
 def read_grant(answer: Answer) -> UploadGrant:
+    """An address to which one file may be PUT."""
     body = _object(answer)
     url, key = body.get("upload_url"), body.get("key")
     if not isinstance(url, str) or not isinstance(key, str):
@@ -223,6 +233,7 @@ def read_grant(answer: Answer) -> UploadGrant:
 
 
 def read_output(answer: Answer) -> Output:
+    """A job's output as it is, or out of the JSON in which a proxy wrapped it."""
     text = answer.body
     if answer.is_json and not answer.skipped:
         body = answer.json()

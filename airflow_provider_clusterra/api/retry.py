@@ -13,9 +13,10 @@ The rules, in their order:
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+import msgspec
 
 from airflow_provider_clusterra.api.errors import (
     ApiError,
@@ -31,8 +32,7 @@ LONGEST_RETRY_AFTER = 600.0
 """Seconds. A server that asks for more is believed so far and no further."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """How often and how long: ``tries`` in all, the pauses doubling from ``first`` to ``cap``."""
 
     tries: int = 5
@@ -65,7 +65,10 @@ class Retry:
         return self.delay(error, attempt, repeatable=True)
 
     def pause(self, attempt: int) -> float:
-        """Seconds after try ``attempt`` (from 1): half fixed, half by chance."""
+        """Seconds after a try: half fixed, half by chance.
+
+        :param attempt: which try that was, from 1.
+        """
         longest: float = min(self.cap, self.first * 2 ** min(attempt - 1, 30))
         return longest * random.uniform(0.5, 1.0)
 
@@ -77,6 +80,7 @@ ONCE = Retry(tries=1)
 def may_repeat(error: ClusterraError, *, repeatable: bool) -> bool:
     """Whether the same request may be sent again after this error: the table above.
 
+    :param error: what the try ended with.
     :param repeatable: whether doing it twice is doing it once.
     """
     if isinstance(error, RateLimitedError):
@@ -90,6 +94,7 @@ def read_retry_after(value: str | None, now: datetime | None = None) -> float | 
     """Seconds to wait, from either form of the header, or None where it says nothing.
 
     :param value: ``"120"`` or ``"Wed, 21 Oct 2026 07:28:00 GMT"``.
+    :param now: an aware datetime; otherwise the clock's.
     :source: RFC 9110, 10.2.3.
     """
     if not value:

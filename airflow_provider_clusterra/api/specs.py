@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
 
@@ -15,8 +16,7 @@ LARGEST_SCRIPT = 4 * 1024 * 1024
 """Bytes: Slurm's ``max_script_size``. A longer one is refused with error 2012."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobSpec:
+class JobSpec(msgspec.Struct, frozen=True):
     """A job to be submitted. None leaves a field to the cluster's own default."""
 
     script: str
@@ -31,7 +31,7 @@ class JobSpec:
     memory_mb: int | None = None
     """Memory per node in MB."""
     time_limit_minutes: int | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     working_directory: str = DEFAULT_DIRECTORY
 
     def __post_init__(self) -> None:
@@ -69,6 +69,7 @@ class JobSpec:
 def no_val(number: int | None) -> dict[str, Any] | None:
     """A number in slurmrestd's own form, or None.
 
+    :param number: any, or None for the cluster's own default.
     :source: ``uint32_no_val_struct``; without ``set`` the number is silently ignored.
     """
     return None if number is None else {"set": True, "infinite": False, "number": number}

@@ -6,9 +6,10 @@ Source: slurm.h ``enum job_states`` and ``JOB_STATE_FLAGS``; slurmrestd's ``job_
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 ACTIVE = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 TERMINAL = frozenset(
@@ -67,8 +68,7 @@ SHORT_FORMS = {
 UNKNOWN = "UNKNOWN"
 
 
-@dataclass(frozen=True, slots=True)
-class JobState:
+class JobState(msgspec.Struct, frozen=True):
     """One base state, e.g. ``"RUNNING"``, and its flags, e.g. ``{"CONFIGURING"}``.
 
     A base that Slurm has not taught us yet is kept as it is, and is never an end.

@@ -102,7 +102,9 @@ class ClusterraHook(BaseHook):
     def explain(self, client: Client, cluster_id: str, error: NotFoundError) -> ClusterraError:
         """A 404 in better words, where it is the cluster that the API does not know.
 
+        :param client: of this hook's connection.
         :param cluster_id: the cluster that was asked.
+        :param error: the 404.
         :returns: an :class:`InputError` that names the user's clusters, or the error itself.
         :source: ``GET /v1/clusters``.
         """

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from airflow_provider_clusterra.api.access import DEFAULT_TIMEOUT, Access, read_origin
 from airflow_provider_clusterra.api.errors import InputError
 
-EXTRAS = frozenset(
-    {"cluster_id", "auth", "verify", "timeout", "allow_http", "console_url", "instance", "timezone"}
-)
 
-
-@dataclass(frozen=True, slots=True)
-class ConnectionSettings:
+class ConnectionSettings(msgspec.Struct, frozen=True):
     """What a connection of type ``clusterra`` says."""
 
     access: Access
@@ -31,7 +27,7 @@ def read_connection(
     :param schema: ``"http"`` or ``"https"``, where ``host`` is a bare name, as in a URI.
     :param port: where ``host`` has none.
     :param password: the ``clusterra_session`` cookie, or a bearer token.
-    :param extra: a mapping with any of :data:`EXTRAS`.
+    :param extra: a mapping with any of ``cluster_id``, ``auth``, ``verify``, ``timeout``, ``allow_http``.
     :raises InputError: a field cannot be right; the words name it.
     """
     if not isinstance(extra, Mapping):

@@ -38,7 +38,12 @@ class KillSwitch:
         self._stop_waiting: Callable[[], object] | None = None
 
     def arm(self, access: Access, cluster_id: str, job_id: int | None = None) -> None:
-        """Say how to reach the API, and, once there is one, which job to cancel."""
+        """Say how to reach the API, and, once there is one, which job to cancel.
+
+        :param access: the API's address and the session.
+        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param job_id: Slurm's number for the job, or None as long as there is none.
+        """
         self._access = replace(access, timeout=ONE_REQUEST)
         self._cluster_id = cluster_id
         self._job_id = job_id
@@ -62,6 +67,7 @@ class KillSwitch:
     def run(self, wait: Coroutine[Any, Any, T]) -> T:
         """Run a wait to its end in this thread, or until the switch is pulled.
 
+        :param wait: a coroutine that nobody awaits yet.
         :raises AirflowException: it was pulled.
         """
         try:

@@ -28,6 +28,7 @@ TAIL_LINES = 20
 def check_return_output(return_output: str | None) -> None:
     """Refuse what is no way of returning output.
 
+    :param return_output: as an author wrote it.
     :raises InputError: it is not one of :data:`RETURN_OUTPUT`.
     """
     if return_output not in RETURN_OUTPUT:
@@ -69,8 +70,11 @@ def finish(event: JobEvent, client: Client, return_output: str | None) -> dict[s
     """The value that the task returns, or the error that it fails with.
 
     :param event: the end of the wait.
+    :param client: reads the job's output.
     :param return_output: one of :data:`RETURN_OUTPUT`.
-    :raises JobError: the job ended badly, is lost, or took too long.
+    :raises JobError: the job ended badly; the subclass says how.
+    :raises JobTimedOutError: it took too long.
+    :raises JobLostError: the cluster no longer knows it.
     :raises AirflowFailException: no retry can help.
     """
     if event.outcome == "refused":

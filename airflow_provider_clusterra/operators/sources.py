@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import msgspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_clusterra.api.errors import InputError
@@ -18,8 +18,7 @@ Source = str | os.PathLike[str] | ObjectStoragePath
 GLOB = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(msgspec.Struct, frozen=True):
     """One file to upload."""
 
     shown: str
@@ -61,7 +60,10 @@ def find_files(source: Source | Sequence[Source], filename: str | None) -> list[
 
 
 def is_many(source: Source | Sequence[Source]) -> bool:
-    """Whether the source is a list or a glob, so that the result is a list, too."""
+    """Whether the source is a list or a glob, so that the result is a list, too.
+
+    :param source: as :func:`find_files` takes it.
+    """
     return isinstance(source, list | tuple) or _is_glob(source)
 
 

@@ -19,6 +19,9 @@ async def cancel_and_confirm(
 ) -> Job | None:
     """Cancel a job and wait until it has ended and nothing of it runs any more.
 
+    :param client: signed in.
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
     :param within: seconds to wait for that.
     :returns: the job as last seen, which may still be COMPLETING when the time is over; None where
         the cluster does not know it (any more).

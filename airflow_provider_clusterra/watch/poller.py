@@ -13,8 +13,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
+
+import msgspec
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import AsyncClient
@@ -38,15 +39,14 @@ SESSION_GRACE = 15 * 60.0
 BACKOFF = Retry(first=1.0, cap=60.0)
 
 
-@dataclass(eq=False, slots=True)
-class Waiter:
+class Waiter(msgspec.Struct, eq=False):
     """One wait for one job."""
 
     job_id: int
     poll_interval: float
     born: float
     due: float
-    seen: asyncio.Queue[Sighting | Exception] = field(default_factory=asyncio.Queue)
+    seen: asyncio.Queue[Sighting | Exception] = msgspec.field(default_factory=asyncio.Queue)
 
 
 class Poller:

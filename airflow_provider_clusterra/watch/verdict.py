@@ -5,8 +5,10 @@ Success is not decided here but by :meth:`~airflow_provider_clusterra.api.jobs.J
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.jobs import Job
 
@@ -27,8 +29,7 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True):
     """What is waited for."""
 
     job_id: int
@@ -38,8 +39,7 @@ class Watch:
     """When the wait began, in seconds since 1970."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True):
     """One look at the job."""
 
     at: float
@@ -48,8 +48,7 @@ class Sighting:
     """None: the cluster says that it does not know the job."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """What is remembered between two looks."""
 
     last: Job | None = None
@@ -57,8 +56,7 @@ class Progress:
     completing_since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What the looks so far mean."""
 
     outcome: Outcome
@@ -74,7 +72,9 @@ WAIT = Verdict(Outcome.WAIT)
 def judge(watch: Watch, progress: Progress, sighting: Sighting) -> tuple[Progress, Verdict]:
     """What one more look means.
 
+    :param watch: what is waited for.
     :param progress: of the look before, or ``Progress()``.
+    :param sighting: the look.
     :returns: the progress for the next look, and the verdict.
     :source: Slurm's states and flags (states.py); the purge after MinJobAge (404, 2017).
     """

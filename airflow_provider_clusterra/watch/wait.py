@@ -22,6 +22,7 @@ async def wait_for_job(
 ) -> Verdict:
     """Wait until the job has ended, or is lost.
 
+    :param poller: of the job's connection and cluster.
     :param watch: the job.
     :param poll_interval: seconds between two looks once the job is old.
     :param deadline: seconds since 1970 at which patience ends, or None.

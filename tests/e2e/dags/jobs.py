@@ -1,0 +1,60 @@
+"""The DAGs of the tests on a real Airflow; their connections are the tests' own."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
+
+SHEBANG = "#!/bin/bash\n"
+RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=0)}
+
+with DAG("deferred", schedule=None) as deferred:
+    for number in range(3):
+        ClusterraSubmitJobOperator(
+            task_id=f"job_{number}",
+            script=f"{SHEBANG}sleep 3\necho '{{\"number\": {number}}}'\n",
+            return_output="json",
+            deferrable=True,
+            poll_interval=1,
+        )
+    ClusterraSubmitJobOperator(
+        task_id="fails",
+        script=f"{SHEBANG}sleep 1\necho the input is missing >&2\nexit 3\n",
+        deferrable=True,
+        poll_interval=1,
+    )
+
+with DAG("waiting", schedule=None) as waiting:
+    submit = ClusterraSubmitJobOperator(
+        task_id="submit", script=f"{SHEBANG}sleep 4\necho done\n", wait_for_completion=False
+    )
+    for name, how in {
+        "poke": {"mode": "poke", "deferrable": False},
+        "reschedule": {"mode": "reschedule", "deferrable": False},
+        "deferrable": {"deferrable": True},
+    }.items():
+        submit >> ClusterraJobSensor(
+            task_id=name,
+            job_id="{{ ti.xcom_pull('submit', key='job_id') }}",
+            poke_interval=1,
+            timeout=60,
+            return_output="last_line",
+            **how,
+        )
+
+with DAG("killed", schedule=None) as killed:
+    ClusterraSubmitJobOperator(
+        task_id="runs", script=f"{SHEBANG}sleep 600\n", deferrable=False, poll_interval=1
+    )
+
+with DAG("hopeless", schedule=None, default_args=RETRIES) as hopeless:
+    for name, arguments in {
+        "wrong_session": {"clusterra_conn_id": "clusterra_wrong"},
+        "unknown_cluster": {"cluster_id": "typo"},
+        "no_shebang": {"script": "echo hi\n"},
+    }.items():
+        ClusterraSubmitJobOperator(
+            task_id=name, **{"script": f"{SHEBANG}true\n", "deferrable": True, **arguments}
+        )

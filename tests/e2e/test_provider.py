@@ -1,0 +1,47 @@
+"""What Airflow itself knows of the provider."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def test_airflow_lists_the_provider_and_what_it_brings(airflow):
+    shown = json.loads(
+        airflow.command("providers", "get", "airflow-provider-clusterra", "--full", "-o", "json")
+    )
+    words = json.dumps(shown)
+
+    for word in (
+        "airflow_provider_clusterra.hooks.clusterra.ClusterraHook",
+        "airflow_provider_clusterra.operators.jobs",
+        "airflow_provider_clusterra.operators.storage",
+        "airflow_provider_clusterra.sensors.jobs",
+        "airflow_provider_clusterra.triggers.jobs",
+    ):
+        assert word in words
+    hooks = json.loads(airflow.command("providers", "hooks", "-o", "json"))
+    assert [row for row in hooks if row["connection_type"] == "clusterra"]
+
+
+def test_the_test_button_answers(airflow, clusterra):
+    good = airflow.rest.test_connection(host=clusterra.url, password=clusterra.token)
+    bad = airflow.rest.test_connection(host=clusterra.url, password="wr0ng-cookie")
+
+    assert good["status"] is True
+    assert good["message"].startswith("Signed in as you@local.clusterra. Clusters: clusloc1.")
+    assert bad["status"] is False
+    assert "sign in with the browser" in bad["message"]
+    assert "wr0ng-cookie" not in bad["message"]
+
+
+def test_no_dag_has_an_import_error(airflow):
+    assert airflow.rest.import_errors() == []
+
+
+def test_no_secret_is_in_any_log(airflow, clusterra):
+    texts = [path.read_text(errors="replace") for path in airflow.home.rglob("*.log")]
+
+    assert texts
+    assert not [text for text in texts if clusterra.token in text or "wr0ng-cookie" in text]

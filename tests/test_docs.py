@@ -1,0 +1,114 @@
+"""Tests of what is written about the code: docstrings, the README and its links."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "airflow_provider_clusterra"
+INTERFACE = [
+    path
+    for path in PACKAGE.rglob("*.py")
+    # a program of its own, and functions that calls.py speaks for
+    if "local" not in path.parts and path.name != "readers.py"
+]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+AIRFLOWS = {"context", "kwargs"}
+"""Parameters that mean in every operator what they mean in this one."""
+THE_SAME = re.compile(r"^(See|As) :\w+:`")
+"""A docstring that leads to the one that says it all."""
+
+
+def public(path):
+    """Each public class and function of a file: its name, its node, and its class's docstring."""
+    tree = ast.parse(path.read_text())
+    yield path.stem, tree, ""
+    for node in tree.body:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node.name, node, ""
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            said = ast.get_docstring(node) or ""
+            for method in node.body:
+                if isinstance(method, FUNCTIONS) and not method.name.startswith("_"):
+                    yield f"{node.name}.{method.name}", method, said
+
+
+def each(files):
+    found = [
+        (f"{path.relative_to(PACKAGE)}:{name}", node, said)
+        for path in sorted(files)
+        for name, node, said in public(path)
+    ]
+    return pytest.mark.parametrize(
+        ("node", "said"), [row[1:] for row in found], ids=[row[0] for row in found]
+    )
+
+
+@each(PACKAGE.rglob("*.py"))
+def test_everything_public_says_what_it_is(node, said):
+    text = ast.get_docstring(node) or ""
+
+    assert text
+    assert not text.startswith(("This function", "This class", "A function", "A class"))
+
+
+@each(INTERFACE)
+def test_an_interface_names_its_parameters_and_its_errors(node, said):
+    text = ast.get_docstring(node) or ""
+    if not isinstance(node, FUNCTIONS) or THE_SAME.match(text):
+        return
+    names = {arg.arg for arg in [*node.args.args, *node.args.kwonlyargs]} - {"self", "cls"}
+    raised = {
+        each.exc.func.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Raise)
+        and isinstance(each.exc, ast.Call)
+        and isinstance(each.exc.func, ast.Name)
+        and each.exc.func.id[0].isupper()
+        and each.exc.func.id != "AssertionError"
+    }
+
+    assert {name for name in names - AIRFLOWS if f":param {name}:" not in text + said} == set()
+    assert {name for name in raised if f":raises {name}:" not in text} == set()
+
+
+def test_the_readme_shows_the_examples_as_they_are():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    examples = [path.read_text() for path in (ROOT / "example_dags").glob("*.py")]
+
+    assert blocks
+    for block in blocks:
+        assert any(block.strip() in text for text in examples), block
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_to_files_lead_somewhere(name):
+    text = (ROOT / name).read_text()
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
+    anchors = {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in text.splitlines()
+        if line.startswith("#")
+    }
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert anchor in anchors
+
+
+def test_make_has_the_targets_that_the_readme_names():
+    makefile = (ROOT / "Makefile").read_text()
+    for name in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\bmake ([a-z-]+)\b", (ROOT / name).read_text()):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_files_are_small_enough_to_be_read():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in PACKAGE.rglob("*.py")
+        if (count := len(path.read_text().splitlines())) > 300
+    }
+
+    assert long == {}
