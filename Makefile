@@ -4,6 +4,13 @@ PYTHON ?= python3
 PINS := constraints/airflow-3.3.txt
 BIN := .venv/bin
 READY := .venv/.ready
+PACKAGES := --constraint $(PINS) --editable '.[local]' --group dev
+# where there is no uv, or it cannot reach the packages' index, pip does it
+WITH_UV = { command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv && \
+  uv pip install --quiet --python $(BIN)/python --compile-bytecode $(PACKAGES); }
+WITH_PIP = { $(PYTHON) -m venv --clear .venv && \
+  $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
+  $(BIN)/python -m pip install --quiet $(PACKAGES); }
 KEEP ?=
 
 # Airflow starts two to three times faster with its bytecode written
@@ -46,14 +53,5 @@ $(READY): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=..., e.g. python3.12"; exit 1; }
 	@echo "Setting up .venv; the first time this downloads Airflow."
-	@rm -rf .venv
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv venv --quiet --python $(PYTHON) .venv && \
-	  uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-	    --constraint $(PINS) --editable '.[local]' --group dev; \
-	else \
-	  $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
-	  $(BIN)/python -m pip install --quiet --constraint $(PINS) --editable '.[local]' --group dev; \
-	fi
+	@$(WITH_UV) || $(WITH_PIP)
 	@touch $(READY)

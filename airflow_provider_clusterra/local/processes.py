@@ -76,13 +76,12 @@ class Processes:
 
     async def list_states(self, job_ids: Sequence[str]) -> Answer:
         """Ids and states of these jobs, or of all."""
-        rows = state_records(self._records(self._scheduler.list_jobs()))
-        wanted = set(job_ids)
-        if wanted:
-            rows = [
-                row for row in rows if {row["job_id"], row["job_id"].partition("_")[0]} & wanted
-            ]
-        return Answer(envelope(jobs=rows))
+        jobs = self._scheduler.list_jobs()
+        if job_ids:
+            asked = [read_job_id(each) for each in job_ids]
+            wanted = {job.key for each in asked if each for job in self._find(each)}
+            jobs = [job for job in jobs if job.key in wanted]
+        return Answer(envelope(jobs=state_records(self._records(jobs))))
 
     async def get_job(self, job_id: str) -> Answer:
         """One job, or all tasks of an array: all of them for one task's id, too, as Slurm does."""

@@ -135,7 +135,8 @@ def state_records(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         job_id, index = str(record["job_id"]), record["array_task_id"]
         if index["set"]:
-            job_id = f"{record['array_job_id']['number']}_{index['number']}"
+            # under its own id, not the array's: as a real server was seen to answer
+            job_id = f"{job_id}_{index['number']}"
         if record["array_task_string"]:
             job_id = f"{job_id}_[{record['array_task_string']}]"
         rows.append({"job_id": job_id, "state": record["job_state"]})
