@@ -32,16 +32,16 @@ with DAG("waiting", schedule=None) as waiting:
     )
     for name, how in {
         "poke": {"mode": "poke", "deferrable": False},
-        "reschedule": {"mode": "reschedule", "deferrable": False},
+        # sooner, Airflow may fail it: it is queued again while its worker still ends
+        "reschedule": {"mode": "reschedule", "deferrable": False, "poke_interval": 5},
         "deferrable": {"deferrable": True},
     }.items():
         submit >> ClusterraJobSensor(
             task_id=name,
             job_id="{{ ti.xcom_pull('submit', key='job_id') }}",
-            poke_interval=1,
             timeout=60,
             return_output="last_line",
-            **how,
+            **{"poke_interval": 1, **how},
         )
 
 with DAG("killed", schedule=None) as killed:
