@@ -153,7 +153,13 @@ def _end_of(text: str) -> str:
 def _folder(home: Path) -> Iterator[None]:
     """A folder that is there for the demo, and afterwards only where it failed."""
     home.mkdir(parents=True, exist_ok=True)
-    yield
+    try:
+        yield
+    except Exception:
+        raise  # its logs are to be read
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
     shutil.rmtree(home, ignore_errors=True)
 
 
