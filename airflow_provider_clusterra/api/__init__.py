@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from airflow_provider_clusterra.api.access import Access, read_origin
-from airflow_provider_clusterra.api.client import AsyncClient, Client
+from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,
@@ -21,17 +23,21 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.numbers import ExitStatus
-from airflow_provider_clusterra.api.readers import Cluster, Output, Submitted, User
+from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.api.states import JobState
+from airflow_provider_clusterra.api.templates import CheckedParams, Template, check_params
 from airflow_provider_clusterra.api.uploads import UploadGrant
+from airflow_provider_clusterra.api.values import Param
 
 __all__ = [
     "Access",
     "ApiError",
+    "ApiRoute",
     "AsyncClient",
     "AuthenticationError",
+    "CheckedParams",
     "Client",
     "Cluster",
     "ClusterraError",
@@ -42,17 +48,22 @@ __all__ = [
     "JobFailedError",
     "JobSpec",
     "JobState",
+    "LightState",
+    "Node",
     "NotFoundError",
     "Output",
+    "Param",
     "ProtocolError",
     "RateLimitedError",
     "RequestError",
     "Retry",
     "ServerError",
     "Submitted",
+    "Template",
     "TransportError",
     "UploadGrant",
     "User",
     "WaitTimeoutError",
+    "check_params",
     "read_origin",
 ]

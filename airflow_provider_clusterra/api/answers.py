@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -23,6 +23,7 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.numbers import read_number
 from airflow_provider_clusterra.api.retry import read_retry_after
 
+T = TypeVar("T")
 LONGEST_DETAIL = 500
 """Characters of an answer's own words that an error repeats."""
 INVALID_JOB_ID = 2017
@@ -65,6 +66,28 @@ class Answer(msgspec.Struct, frozen=True):
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, RecursionError) as exc:
             raise self.unreadable(str(exc)) from exc
+
+    def object(self) -> dict[str, Any]:
+        """The body as a JSON object.
+
+        :raises ProtocolError: it is something else.
+        """
+        body = self.json()
+        if not isinstance(body, dict):
+            raise self.unreadable("it is not an object")
+        return body
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The objects of a list that the body holds, or is; what is no object is left out.
+
+        :param name: the list's, e.g. ``"jobs"``.
+        :raises ProtocolError: there is no such list.
+        """
+        body = self.json()
+        rows = body.get(name) if isinstance(body, dict) else body
+        if not isinstance(rows, list):
+            raise self.unreadable(f"it holds no list of {name}")
+        return [row for row in rows if isinstance(row, dict)]
 
     def unreadable(self, why: str) -> ProtocolError:
         """The error that says that this answer cannot be read, and shows its beginning.
@@ -121,6 +144,21 @@ class Problem(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.text} (Slurm error {self.number})" if self.number else self.text
+
+
+def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
+    """A reader of a yes as a reader of any answer: a no is raised.
+
+    :param read: reads a yes.
+    """
+
+    def read_or_refuse(answer: Answer) -> T:
+        error = refusal(answer)
+        if error is not None:
+            raise error
+        return read(answer)
+
+    return read_or_refuse
 
 
 def refusal(answer: Answer) -> ApiError | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
-from airflow_provider_clusterra.api import readers
-from airflow_provider_clusterra.api.answers import Answer
+from airflow_provider_clusterra.api import cluster, readers, templates
+from airflow_provider_clusterra.api.answers import Answer, checked
+from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import Cluster, Output, Submitted, User
+from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
+from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.uploads import UploadGrant
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ def get_user() -> Call[User]:
     :raises AuthenticationError: the session is not accepted.
     :source: ``GET /v1/users/me``
     """
-    return Call("GET", "/v1/users/me", readers.checked(readers.read_user))
+    return Call("GET", "/v1/users/me", checked(cluster.read_user))
 
 
 def list_clusters() -> Call[list[Cluster]]:
@@ -51,7 +53,7 @@ def list_clusters() -> Call[list[Cluster]]:
 
     :source: ``GET /v1/clusters``
     """
-    return Call("GET", "/v1/clusters", readers.checked(readers.read_clusters))
+    return Call("GET", "/v1/clusters", checked(cluster.read_clusters))
 
 
 def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
@@ -76,7 +78,7 @@ def get_job(cluster_id: str, job_id: int) -> Call[Job]:
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}``
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}"
-    return Call("GET", path, readers.checked(lambda answer: readers.read_job(answer, job_id)))
+    return Call("GET", path, checked(lambda answer: readers.read_job(answer, job_id)))
 
 
 def list_jobs(cluster_id: str) -> Call[list[Job]]:
@@ -85,7 +87,93 @@ def list_jobs(cluster_id: str) -> Call[list[Job]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/jobs", readers.checked(readers.read_jobs))
+    return Call("GET", f"{_cluster(cluster_id)}/jobs", checked(readers.read_jobs))
+
+
+def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[LightState]]:
+    """Ids and states only, of these jobs or of all. What is not known is left out.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_ids: Slurm's numbers; empty is all jobs.
+    :raises NotFoundError: the API does not offer this.
+    :source: ``GET /v1/clusters/{cluster_id}/jobs/state``, ``job_id`` repeated.
+    """
+    query = "&".join(f"job_id={job_id}" for job_id in job_ids)
+    path = f"{_cluster(cluster_id)}/jobs/state" + (f"?{query}" if query else "")
+    return Call("GET", path, checked(readers.read_states))
+
+
+def list_accounting(
+    cluster_id: str, *, job_name: str | None = None, job_ids: Sequence[int] = ()
+) -> Call[list[Job]]:
+    """Jobs that accounting remembers, the forgotten ones too; a requeued one several times.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_name: the exact name.
+    :param job_ids: Slurm's numbers; an array's id means all its tasks.
+    :raises NotFoundError: the API does not offer this.
+    :source: ``GET /v1/clusters/{cluster_id}/accounting/jobs``; slurmdbd's ``jobs/`` with
+        ``job_name`` and ``step``.
+    """
+    query = {"job_name": job_name, "step": ",".join(map(str, job_ids))}
+    words = urlencode({name: value for name, value in query.items() if value})
+    path = f"{_cluster(cluster_id)}/accounting/jobs" + (f"?{words}" if words else "")
+    return Call("GET", path, checked(readers.read_jobs))
+
+
+def list_nodes(cluster_id: str) -> Call[list[Node]]:
+    """The cluster's machines, those that are about to go included.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :source: ``GET /v1/clusters/{cluster_id}/nodes``
+    """
+    return Call("GET", f"{_cluster(cluster_id)}/nodes", checked(cluster.read_nodes))
+
+
+def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
+    """The scheduler's diagnostics, as slurmrestd has them.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :source: ``GET /v1/clusters/{cluster_id}/stats``; slurmrestd's ``diag/``.
+    """
+    return Call("GET", f"{_cluster(cluster_id)}/stats", checked(cluster.read_stats))
+
+
+def read_metrics(cluster_id: str) -> Call[str]:
+    """Counts of jobs as OpenMetrics text.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :source: ``GET /v1/clusters/{cluster_id}/metrics/jobs``
+    """
+    return Call("GET", f"{_cluster(cluster_id)}/metrics/jobs", checked(cluster.read_text))
+
+
+def list_templates() -> Call[list[Template]]:
+    """The templates that the user may submit.
+
+    :source: ``GET /v1/templates``
+    """
+    return Call("GET", "/v1/templates", checked(templates.read_templates))
+
+
+def get_template(template_id: str) -> Call[Template]:
+    """One template with its parameters.
+
+    :param template_id: e.g. ``"gromacs"``.
+    :raises NotFoundError: there is none of this id.
+    :source: ``GET /v1/templates/{template_id}``
+    """
+    path = f"/v1/templates/{quote(template_id, safe='')}"
+    return Call("GET", path, checked(templates.read_template))
+
+
+def list_routes() -> Call[list[ApiRoute]]:
+    """What the API says that it offers.
+
+    :raises NotFoundError: it does not say.
+    :source: ``GET /v1/api-routes``
+    """
+    return Call("GET", "/v1/api-routes", checked(cluster.read_routes))
 
 
 def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
@@ -112,7 +200,7 @@ def presign_upload(cluster_id: str, filename: str, location: str) -> Call[Upload
     """
     path = f"{_cluster(cluster_id)}/storage/presigned-url"
     json = {"filename": filename, "location": location}
-    return Call("POST", path, readers.checked(readers.read_grant), json=json)
+    return Call("POST", path, checked(readers.read_grant), json=json)
 
 
 def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[Output]:
@@ -125,7 +213,22 @@ def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[O
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output``, always the whole file.
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/output"
-    return Call("GET", path, readers.checked(readers.read_output), keep=keep)
+    return Call("GET", path, checked(readers.read_output), keep=keep)
+
+
+def stream_output(cluster_id: str, job_id: int) -> Call[None]:
+    """A job's output as it is written. The answer never ends by itself.
+
+    It begins up to 64 KiB before the file's end, and brings at most 8 KiB a second.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :raises NotFoundError: there is no output (yet).
+    :raises ProtocolError: the answer is no event stream.
+    :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output/stream``
+    """
+    path = f"{_cluster(cluster_id)}/jobs/{job_id}/output/stream"
+    return Call("GET", path, checked(readers.refuse_stream))
 
 
 def _cluster(cluster_id: str) -> str:

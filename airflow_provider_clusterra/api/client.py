@@ -1,30 +1,31 @@
-"""The API over HTTP, waiting in a thread or in an event loop. Every decision is in calls and retry.
+"""The API over HTTP, waiting in a thread. Every decision is in calls and retry.
 
-The twins have the same names and signatures, but for the upload, which only workers do.
+Its twin in ``async_client`` has the same names and signatures, but for the upload, which only workers
+do, and the output's stream, which only event loops follow.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.access import Access, tls_context
+from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
 from airflow_provider_clusterra.api.calls import OUTPUT_KEPT, Call
+from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import Cluster, Output, Submitted, User
+from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
 from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.templates import Template
+from airflow_provider_clusterra.api.transport import api_settings, bare_settings
 from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refusal
 
 T = TypeVar("T")
-CONNECT_TIMEOUT = 10.0
 
 
 class Client:
@@ -33,7 +34,7 @@ class Client:
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
         self.access = access
         self._retry = retry or Retry()
-        self._http = httpx.Client(**_settings(access))
+        self._http = httpx.Client(**api_settings(access))
 
     def get_user(self) -> User:
         """See :func:`airflow_provider_clusterra.api.calls.get_user`."""
@@ -66,6 +67,40 @@ class Client:
     def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
         """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
         return self._send(calls.presign_upload(cluster_id, filename, location))
+
+    def list_states(self, cluster_id: str, job_ids: Sequence[int] = ()) -> list[LightState]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_states`."""
+        return self._send(calls.list_states(cluster_id, job_ids))
+
+    def list_accounting(
+        self, cluster_id: str, *, job_name: str | None = None, job_ids: Sequence[int] = ()
+    ) -> list[Job]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_accounting`."""
+        return self._send(calls.list_accounting(cluster_id, job_name=job_name, job_ids=job_ids))
+
+    def list_nodes(self, cluster_id: str) -> list[Node]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_nodes`."""
+        return self._send(calls.list_nodes(cluster_id))
+
+    def get_stats(self, cluster_id: str) -> dict[str, Any]:
+        """See :func:`airflow_provider_clusterra.api.calls.get_stats`."""
+        return self._send(calls.get_stats(cluster_id))
+
+    def read_metrics(self, cluster_id: str) -> str:
+        """See :func:`airflow_provider_clusterra.api.calls.read_metrics`."""
+        return self._send(calls.read_metrics(cluster_id))
+
+    def list_templates(self) -> list[Template]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_templates`."""
+        return self._send(calls.list_templates())
+
+    def get_template(self, template_id: str) -> Template:
+        """See :func:`airflow_provider_clusterra.api.calls.get_template`."""
+        return self._send(calls.get_template(template_id))
+
+    def list_routes(self) -> list[ApiRoute]:
+        """See :func:`airflow_provider_clusterra.api.calls.list_routes`."""
+        return self._send(calls.list_routes())
 
     def upload_file(
         self,
@@ -138,7 +173,7 @@ class Client:
             raise transport_error(call.request, exc) from exc
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
-        settings = _bare_settings(self.access)
+        settings = bare_settings(self.access)
         try:
             with httpx.Client(**settings) as http, content() as file:
                 response = http.put(
@@ -151,98 +186,3 @@ class Client:
         error = put_refusal(grant, response.status_code, response.content)
         if error is not None:
             raise error
-
-
-class AsyncClient:
-    """The API for an event loop. Use it as a context manager, or :meth:`aclose` it.
-
-    Building one takes milliseconds that an event loop may not have: build it in a thread.
-    """
-
-    def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
-        self.access = access
-        self._retry = retry or Retry()
-        self._http = httpx.AsyncClient(**_settings(access))
-
-    async def get_user(self) -> User:
-        """See :func:`airflow_provider_clusterra.api.calls.get_user`."""
-        return await self._send(calls.get_user())
-
-    async def list_clusters(self) -> list[Cluster]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_clusters`."""
-        return await self._send(calls.list_clusters())
-
-    async def submit_job(self, cluster_id: str, body: Mapping[str, Any]) -> Submitted:
-        """See :func:`airflow_provider_clusterra.api.calls.submit_job`."""
-        return await self._send(calls.submit_job(cluster_id, body))
-
-    async def get_job(self, cluster_id: str, job_id: int) -> Job:
-        """See :func:`airflow_provider_clusterra.api.calls.get_job`."""
-        return await self._send(calls.get_job(cluster_id, job_id))
-
-    async def list_jobs(self, cluster_id: str) -> list[Job]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_jobs`."""
-        return await self._send(calls.list_jobs(cluster_id))
-
-    async def cancel_job(self, cluster_id: str, job_id: int) -> bool:
-        """See :func:`airflow_provider_clusterra.api.calls.cancel_job`."""
-        return await self._send(calls.cancel_job(cluster_id, job_id))
-
-    async def read_output(self, cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Output:
-        """See :func:`airflow_provider_clusterra.api.calls.read_output`."""
-        return await self._send(calls.read_output(cluster_id, job_id, keep))
-
-    async def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
-        """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
-        return await self._send(calls.presign_upload(cluster_id, filename, location))
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def _send(self, call: Call[T]) -> T:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return call.read(await self._exchange(call))
-            except ClusterraError as error:
-                delay = self._retry.delay(error, attempt, repeatable=call.repeatable)
-                if delay is None:
-                    raise
-            await asyncio.sleep(delay)
-
-    async def _exchange(self, call: Call[Any]) -> Answer:
-        try:
-            async with self._http.stream(
-                call.method, call.path, json=call.json, headers=self.access.headers()
-            ) as response:
-                body = Body(call.keep)
-                async for piece in response.aiter_bytes():
-                    body.add(piece)
-                return body.answer(call.request, response.status_code, response.headers)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(call.request, exc) from exc
-
-
-def _settings(access: Access) -> dict[str, Any]:
-    """What both twins give httpx. Redirects are not followed: a session stays with its origin."""
-    return {
-        **_bare_settings(access),
-        "base_url": access.origin,
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    }
-
-
-def _bare_settings(access: Access) -> dict[str, Any]:
-    return {
-        "verify": tls_context(access.verify),
-        "timeout": httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
-        "follow_redirects": False,
-    }

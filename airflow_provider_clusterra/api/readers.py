@@ -1,17 +1,18 @@
-"""How each endpoint's answer is read: any shape it may have, in; one value, out.
+"""How answers about jobs are read: any shape they may have, in; one value, out.
 
 Parameters and errors are those of the calls that use them (``calls.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from airflow_provider_clusterra.api.answers import (
     INVALID_JOB_ID,
+    LONGEST_DETAIL,
     Answer,
     Problem,
     read_problems,
@@ -25,28 +26,13 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job, Record, one_job, read_record
 from airflow_provider_clusterra.api.numbers import read_number
+from airflow_provider_clusterra.api.sse import Event
+from airflow_provider_clusterra.api.states import JobState, read_state
 from airflow_provider_clusterra.api.uploads import UploadGrant
 
-T = TypeVar("T")
 ALREADY_ENDED = frozenset({2020, 2021})
 """Slurm: the job is pending no more, or already completing or completed."""
 ACCESS_DENIED = 2002
-
-
-class User(msgspec.Struct, frozen=True):
-    """Who is signed in."""
-
-    email: str
-    name: str = ""
-
-
-class Cluster(msgspec.Struct, frozen=True):
-    """One cluster that the user may use."""
-
-    cluster_id: str
-    name: str = ""
-    state: str = ""
-    connection_state: str = ""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -60,51 +46,20 @@ class Submitted(msgspec.Struct, frozen=True):
     """Errors that came beside the id: the job runs all the same, and not as it was asked."""
 
 
+class LightState(msgspec.Struct, frozen=True):
+    """A job's id and state, and nothing else."""
+
+    job_id: str
+    """``"12"``; for arrays ``"12_[3-9]"`` and ``"14_2"`` (its own id), for het jobs ``"12+1"``."""
+    state: JobState
+
+
 class Output(msgspec.Struct, frozen=True):
     """The end of a job's output."""
 
     data: bytes
     skipped: int = 0
     """Bytes of the output before :attr:`data`."""
-
-
-def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
-    """A reader of a yes as a reader of any answer: a no is raised.
-
-    :param read: reads a yes.
-    """
-
-    def read_or_refuse(answer: Answer) -> T:
-        error = refusal(answer)
-        if error is not None:
-            raise error
-        return read(answer)
-
-    return read_or_refuse
-
-
-def read_user(answer: Answer) -> User:
-    """Who is signed in, from the answer or its ``user``."""
-    body = _object(answer)
-    inner = body.get("user")
-    user = inner if isinstance(inner, dict) else body
-    email = user.get("email") or user.get("user_email") or user.get("id") or "unknown user"
-    return User(email=str(email), name=str(user.get("name") or ""))
-
-
-def read_clusters(answer: Answer) -> list[Cluster]:
-    """Clusters, from ``clusters`` or a bare list; a row without an id is none."""
-    body = answer.json()
-    rows = body.get("clusters") if isinstance(body, dict) else body
-    if not isinstance(rows, list):
-        raise answer.unreadable("it holds no list of clusters")
-    found = []
-    for row in rows:
-        cluster_id = row.get("id") or row.get("cluster_id") if isinstance(row, dict) else None
-        if cluster_id:
-            words = {key: str(row.get(key) or "") for key in ("name", "state", "connection_state")}
-            found.append(Cluster(cluster_id=str(cluster_id), **words))
-    return found
 
 
 def read_submitted(answer: Answer) -> Submitted:
@@ -189,11 +144,16 @@ def _records(answer: Answer) -> list[Record]:
 
 
 def _odd_records(answer: Answer) -> list[Record]:
-    body = answer.json()
-    rows = body.get("jobs") if isinstance(body, dict) else body
-    if not isinstance(rows, list):
-        raise answer.unreadable("it holds no list of jobs")
-    return [msgspec.convert(row, Record) for row in rows if isinstance(row, dict)]
+    return [msgspec.convert(row, Record) for row in answer.rows("jobs")]
+
+
+def read_states(answer: Answer) -> list[LightState]:
+    """Ids and states only; a row without an id is none."""
+    return [
+        LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
+        for row in answer.rows("jobs")
+        if row.get("job_id")
+    ]
 
 
 def read_cancelled(answer: Answer) -> bool:
@@ -225,7 +185,7 @@ def _cancel_number(entry: Any) -> int | None:
 
 def read_grant(answer: Answer) -> UploadGrant:
     """An address to which one file may be PUT."""
-    body = _object(answer)
+    body = answer.object()
     url, key = body.get("upload_url"), body.get("key")
     if not isinstance(url, str) or not isinstance(key, str):
         raise ProtocolError(f"{answer.request}: the answer holds no upload_url and key.")
@@ -242,8 +202,19 @@ def read_output(answer: Answer) -> Output:
     return Output(text, answer.skipped)
 
 
-def _object(answer: Answer) -> dict[str, Any]:
-    body = answer.json()
-    if not isinstance(body, dict):
-        raise answer.unreadable("it is not an object")
-    return body
+def is_stream(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer whose body is not read yet is a stream of events."""
+    return status == 200 and headers.get("content-type", "").startswith("text/event-stream")
+
+
+def refuse_stream(answer: Answer) -> None:
+    """What a yes means that is no stream of events."""
+    raise answer.unreadable("it is no stream of events")
+
+
+def read_piece(request: str, event: Event) -> bytes:
+    """A piece of output, of one event of its stream; an ``error`` event is raised."""
+    if event.kind != "error":
+        return event.data
+    words = event.data[:LONGEST_DETAIL].decode("utf-8", "replace")
+    raise NotFoundError(f"{request}: the output cannot be read: {words}", status=200, detail=words)

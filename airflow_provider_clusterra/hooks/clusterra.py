@@ -9,7 +9,8 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import AsyncClient, Client
+from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.hooks.connection import ConnectionSettings, read_connection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from airflow_provider_clusterra.api.client import AsyncClient
+from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 

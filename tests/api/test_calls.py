@@ -14,6 +14,15 @@ EVERY = [
     (calls.list_jobs("c1"), "GET /v1/clusters/c1/jobs"),
     (calls.cancel_job("c1", 9), "DELETE /v1/clusters/c1/jobs/9"),
     (calls.read_output("c1", 9), "GET /v1/clusters/c1/jobs/9/output"),
+    (calls.list_states("c1"), "GET /v1/clusters/c1/jobs/state"),
+    (calls.list_accounting("c1"), "GET /v1/clusters/c1/accounting/jobs"),
+    (calls.list_nodes("c1"), "GET /v1/clusters/c1/nodes"),
+    (calls.get_stats("c1"), "GET /v1/clusters/c1/stats"),
+    (calls.read_metrics("c1"), "GET /v1/clusters/c1/metrics/jobs"),
+    (calls.list_templates(), "GET /v1/templates"),
+    (calls.get_template("a/b"), "GET /v1/templates/a%2Fb"),
+    (calls.list_routes(), "GET /v1/api-routes"),
+    (calls.stream_output("c1", 9), "GET /v1/clusters/c1/jobs/9/output/stream"),
     (calls.presign_upload("c1", "a", "data"), "POST /v1/clusters/c1/storage/presigned-url"),
 ]
 
@@ -51,3 +60,14 @@ def test_an_upload_asks_for_a_name_and_a_place():
         "filename": "a.pdb",
         "location": "data",
     }
+
+
+def test_states_are_asked_by_repeating_the_id():
+    assert calls.list_states("c1", [1, 2]).path.endswith("/jobs/state?job_id=1&job_id=2")
+
+
+def test_accounting_is_asked_by_name_or_by_ids():
+    by_name = calls.list_accounting("c1", job_name="a b&c")
+
+    assert by_name.path.endswith("/accounting/jobs?job_name=a+b%26c")
+    assert calls.list_accounting("c1", job_ids=[1, 2]).path.endswith("?step=1%2C2")

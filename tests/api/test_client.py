@@ -208,6 +208,21 @@ def test_a_cookie_of_the_servers_is_not_kept(connect):
     ] * 2
 
 
+def test_everything_else_is_told_too(client, local):
+    cluster_id = local.cluster_id
+    job_id = client.submit_job(cluster_id, spec("exit 0", environment={"X": "1"})).job_id
+    ended(client, cluster_id, job_id)
+
+    assert [str(row.state) for row in client.list_states(cluster_id, [job_id])] == ["COMPLETED"]
+    assert job_id in [job.job_id for job in client.list_accounting(cluster_id, job_name="test")]
+    (kept,) = client.list_accounting(cluster_id, job_ids=[job_id])
+    assert kept.state.succeeded
+    assert client.list_nodes(cluster_id)[0].cpus >= 8
+    assert client.get_stats(cluster_id)["jobs_submitted"] >= 1
+    assert client.read_metrics(cluster_id).endswith("# EOF\n")
+    assert "stream_output" in [route.name for route in client.list_routes()]
+
+
 def upload(url, content, size=None):
     with Client(Access(url, "s3cret-cookie"), retry=QUICK) as client:
         return client.upload_file(
@@ -273,7 +288,7 @@ def test_a_file_that_changes_while_it_is_read_is_no_upload(size):
 
 def test_the_twins_have_the_same_names_and_signatures():
     only_sync = {"close", "upload_file"}
-    only_async = {"aclose"}
+    only_async = {"aclose", "stream_output"}
     sync = {name for name, _ in inspect.getmembers(Client, callable) if name[0] != "_"}
     twin = {name for name, _ in inspect.getmembers(AsyncClient, callable) if name[0] != "_"}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from airflow_provider_clusterra.api import readers
+from airflow_provider_clusterra.api import cluster, readers
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,
@@ -123,19 +123,19 @@ def test_an_empty_yes_to_a_cancel_is_a_yes(status):
     ids=repr,
 )
 def test_clusters_are_read_in_every_form(body):
-    assert [cluster.cluster_id for cluster in readers.read_clusters(answer(body))] == ["c1"]
+    assert [each.cluster_id for each in cluster.read_clusters(answer(body))] == ["c1"]
 
 
 def test_an_answer_without_clusters_says_so():
     with pytest.raises(ProtocolError, match="no list of clusters"):
-        readers.read_clusters(answer({"total": 0}))
+        cluster.read_clusters(answer({"total": 0}))
 
 
 @pytest.mark.parametrize(
     "body", [{"email": "a@b.c"}, {"user": {"email": "a@b.c"}}, {"user_email": "a@b.c"}], ids=repr
 )
 def test_a_user_is_read_in_every_form(body):
-    assert readers.read_user(answer(body)).email == "a@b.c"
+    assert cluster.read_user(answer(body)).email == "a@b.c"
 
 
 def test_a_grant_shows_no_signature():

@@ -1,0 +1,44 @@
+"""What both clients give httpx."""
+
+from __future__ import annotations
+
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+
+from airflow_provider_clusterra.api.access import Access, tls_context
+
+CONNECT_TIMEOUT = 10.0
+
+
+def api_settings(access: Access) -> dict[str, Any]:
+    """For the API's own origin. Redirects are not followed: a session stays with its origin.
+
+    :param access: the address and the session, which each request brings itself.
+    """
+    return {
+        **bare_settings(access),
+        "base_url": access.origin,
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    }
+
+
+def bare_settings(access: Access) -> dict[str, Any]:
+    """For another origin, such as the storage's: nothing of the session.
+
+    :param access: how certificates are checked, and how long is waited.
+    """
+    return {
+        "verify": tls_context(access.verify),
+        "timeout": httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
+        "follow_redirects": False,
+    }
+
+
+def patient(access: Access) -> httpx.Timeout:
+    """For a stream, which may be silent for as long as a job is.
+
+    :param access: how long is waited for its beginning.
+    """
+    return httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout), read=None)
