@@ -8,12 +8,19 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_clusterra.api.environment import sbatch_environment
 from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.fields import as_memory, put_cpus_per_task
+from airflow_provider_clusterra.api.numbers import no_val
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 DEFAULT_DIRECTORY = "/mnt/efs"
+SIZES = ("nodes", "tasks", "required_nodes", "minimum_nodes", "minimum_cpus")
+"""Fields of which Slurm wants one (its error 2008)."""
 LARGEST_SCRIPT = 4 * 1024 * 1024
 """Bytes: Slurm's ``max_script_size``. A longer one is refused with error 2012."""
+
+put_memory_per_node = as_memory("memory_per_node")
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -21,8 +28,8 @@ class JobSpec(msgspec.Struct, frozen=True):
 
     script: str
     name: str
-    nodes: str = "1"
-    """A count or a range, e.g. ``"1"``, ``"2-4"``."""
+    nodes: str | None = None
+    """A count or a range, e.g. ``"1"``, ``"2-4"``; one node where nothing else gives a size."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -32,7 +39,11 @@ class JobSpec(msgspec.Struct, frozen=True):
     """Memory per node in MB."""
     time_limit_minutes: int | None = None
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
-    working_directory: str = DEFAULT_DIRECTORY
+    working_directory: str | None = None
+    """A folder on the cluster; otherwise :data:`DEFAULT_DIRECTORY`."""
+    fields: Mapping[str, Any] = {}
+    """Any other field by slurmrestd's name, in its form; what stands above wins over it.
+    ``environment`` is a dict here, too."""
 
     def __post_init__(self) -> None:
         check_script(self.script)
@@ -46,33 +57,35 @@ class JobSpec(msgspec.Struct, frozen=True):
         :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``; slurmrestd v0.0.44
             ``job_desc_msg``. ``nodes`` is a string, ``environment`` is never empty.
         """
-        variables = {"PATH": DEFAULT_PATH, **self.environment}
-        job = {
+        given = {
             "name": self.name,
             "nodes": self.nodes,
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
             "tasks": self.tasks,
-            "cpus_per_task": self.cpus_per_task,
-            "memory_per_node": no_val(self.memory_mb),
             "time_limit": no_val(self.time_limit_minutes),
             "current_working_directory": self.working_directory,
-            "environment": [f"{name}={value}" for name, value in variables.items()],
         }
-        return {
-            "script": self.script,
-            "job": {name: value for name, value in job.items() if value is not None},
+        job = {
+            "current_working_directory": DEFAULT_DIRECTORY,
+            **self.fields,
+            **{name: value for name, value in given.items() if value is not None},
         }
-
-
-def no_val(number: int | None) -> dict[str, Any] | None:
-    """A number in slurmrestd's own form, or None.
-
-    :param number: any, or None for the cluster's own default.
-    :source: ``uint32_no_val_struct``; without ``set`` the number is silently ignored.
-    """
-    return None if number is None else {"set": True, "infinite": False, "number": number}
+        if self.memory_mb is not None:
+            put_memory_per_node(job, str(self.memory_mb))
+        if self.cpus_per_task is not None:
+            put_cpus_per_task(job, str(self.cpus_per_task))
+        if not any(job.get(name) for name in SIZES):
+            job["nodes"] = "1"
+        variables = {
+            "PATH": DEFAULT_PATH,
+            **sbatch_environment(job),
+            **job.pop("environment", {}),
+            **self.environment,
+        }
+        job["environment"] = [f"{name}={value}" for name, value in variables.items()]
+        return {"script": self.script, "job": job}
 
 
 def check_script(script: str) -> None:

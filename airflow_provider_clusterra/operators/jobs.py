@@ -47,7 +47,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
     :param partition: Slurm's partition; otherwise the cluster's default.
     :param account: Slurm's account.
     :param qos: Slurm's quality of service.
-    :param nodes: a count or a range, e.g. ``2`` or ``"2-4"``.
+    :param nodes: a count or a range, e.g. ``2`` or ``"2-4"``; otherwise one, or what ``tasks`` need.
     :param tasks: how many tasks (``sbatch --ntasks``).
     :param cpus_per_task: CPUs for each task.
     :param memory: memory per node: MB as a number, or e.g. ``"4G"``.
@@ -92,7 +92,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
         partition: str | None = None,
         account: str | None = None,
         qos: str | None = None,
-        nodes: int | str = 1,
+        nodes: int | str | None = None,
         tasks: int | str | None = None,
         cpus_per_task: int | str | None = None,
         memory: int | str | None = None,
@@ -194,7 +194,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
         return JobSpec(
             script=self.script,
             name=self.name or f"{ti.dag_id}.{ti.task_id}",
-            nodes=str(self.nodes),
+            nodes=None if self.nodes is None else str(self.nodes),
             partition=self.partition,
             account=self.account,
             qos=self.qos,

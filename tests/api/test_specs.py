@@ -8,6 +8,10 @@ from airflow_provider_clusterra.api.specs import LARGEST_SCRIPT, JobSpec
 SCRIPT = "#!/bin/bash\necho hello\n"
 
 
+def environment(spec):
+    return dict(each.split("=", 1) for each in spec.body()["job"]["environment"])
+
+
 def test_the_smallest_job_has_what_the_api_cannot_do_without():
     body = JobSpec(script=SCRIPT, name="hello").body()
 
@@ -17,7 +21,7 @@ def test_the_smallest_job_has_what_the_api_cannot_do_without():
             "name": "hello",
             "nodes": "1",
             "current_working_directory": "/mnt/efs",
-            "environment": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+            "environment": ["PATH=/usr/local/bin:/usr/bin:/bin", "SLURM_SUBMIT_DIR=/mnt/efs"],
         },
     }
 
@@ -32,7 +36,51 @@ def test_numbers_go_in_the_form_that_slurm_does_not_ignore():
 def test_a_path_of_the_users_own_stays():
     spec = JobSpec(script=SCRIPT, name="x", environment={"PATH": "/opt/bin", "A": "b=c"})
 
-    assert spec.body()["job"]["environment"] == ["PATH=/opt/bin", "A=b=c"]
+    assert environment(spec) == {
+        "PATH": "/opt/bin",
+        "SLURM_SUBMIT_DIR": "/mnt/efs",
+        "A": "b=c",
+    }
+
+
+def test_a_size_that_is_given_needs_no_node_count():
+    assert "nodes" not in JobSpec(script=SCRIPT, name="x", tasks=100).body()["job"]
+    assert JobSpec(script=SCRIPT, name="x", nodes="2-4", tasks=9).body()["job"]["nodes"] == "2-4"
+
+
+def test_what_is_given_wins_over_other_fields():
+    fields = {
+        "partition": "cpu",
+        "time_limit": {"set": True, "infinite": True, "number": 0},
+        "memory_per_cpu": {"set": True, "infinite": False, "number": 5},
+        "comment": "kept",
+        "environment": {"A": "fields", "B": "fields", "SLURM_SUBMIT_DIR": "/given"},
+    }
+    spec = JobSpec(
+        script=SCRIPT,
+        name="x",
+        partition="gpu",
+        time_limit_minutes=5,
+        memory_mb=9,
+        cpus_per_task=2,
+        environment={"A": "given"},
+        fields=fields,
+    )
+    job = spec.body()["job"]
+
+    assert (job["partition"], job["comment"]) == ("gpu", "kept")
+    assert job["time_limit"]["number"] == 5
+    assert job["memory_per_node"]["number"] == 9
+    assert "memory_per_cpu" not in job
+    assert (job["cpus_per_task"], job["tres_per_task"]) == (2, "cpu=2")
+    assert environment(spec) == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "SLURM_SUBMIT_DIR": "/given",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_TRES_PER_TASK": "cpu=2",
+        "A": "given",
+        "B": "fields",
+    }
 
 
 @pytest.mark.parametrize(
