@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
@@ -24,9 +26,10 @@ class Wire:
     """Answers its requests in the order given, the last one for ever; a context manager.
 
     :param answers: raw bytes each; None closes the connection without a word.
+    :param tls: speaks TLS with this, where it is given.
     """
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[bytes] = []
         self.silent = threading.Event()
         """Set it to let the requests wait for an answer that never comes."""
@@ -44,6 +47,16 @@ class Wire:
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
             request_queue_size = 128
+
+            def finish_request(self, request: Any, client_address: Any) -> None:
+                if tls is None:
+                    super().finish_request(request, client_address)
+                    return
+                with (
+                    contextlib.suppress(ssl.SSLError),
+                    tls.wrap_socket(request, server_side=True) as secured,
+                ):
+                    super().finish_request(secured, client_address)
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

@@ -30,6 +30,15 @@ INVALID_JOB_ID = 2017
 """Slurm's ESLURM_INVALID_JOB_ID; it comes with 404, 500 (v0.0.38) or 200 (cancel)."""
 ASKED_WRONGLY = (range(2000, 3000), range(9000, 9300))
 """Slurm's numbers for what a user asked wrongly, which come with 422, and with 500 as well."""
+KINDS: dict[int, type[ApiError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitedError,
+}
+NOT_NOW = "Operation not permitted"
+"""What a slurmrestd says with a 403 to a cancel while its slurmctld is down."""
 REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
 NOT_SENT = (
     httpx.ConnectError,
@@ -173,7 +182,7 @@ def refusal(answer: Answer) -> ApiError | None:
     number = next((problem.number for problem in problems if problem.number), None)
     detail = "; ".join(str(problem) for problem in problems) or _plain_words(answer)
     detail = detail[:LONGEST_DETAIL]
-    kind = _kind(answer.status, number)
+    kind = _kind(answer.status, number, detail)
     advice = _advice(kind, answer)
     return kind(
         f"{answer.status} {answer.request}: {detail or 'no words of explanation'}.{advice}".replace(
@@ -250,15 +259,13 @@ def _plain_words(answer: Answer) -> str:
     return text
 
 
-def _kind(status: int, number: int | None) -> type[ApiError]:
-    if number == INVALID_JOB_ID or status == 404:
+def _kind(status: int, number: int | None, detail: str) -> type[ApiError]:
+    if number == INVALID_JOB_ID:
         return NotFoundError
-    if status in (401, 403):
-        return AuthenticationError
-    if status == 409:
-        return ConflictError
-    if status == 429:
-        return RateLimitedError
+    if status == 403 and NOT_NOW in detail:
+        return ServerError
+    if status in KINDS:
+        return KINDS[status]
     if number is not None and any(number in numbers for numbers in ASKED_WRONGLY):
         return RequestError
     return ServerError if status >= 500 else RequestError

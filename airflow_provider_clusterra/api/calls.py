@@ -87,7 +87,7 @@ def list_jobs(cluster_id: str) -> Call[list[Job]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/jobs", checked(readers.read_jobs))
+    return Call("GET", f"{_cluster(cluster_id)}/jobs", readers.read_jobs)
 
 
 def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[LightState]]:
@@ -118,7 +118,7 @@ def list_accounting(
     query = {"job_name": job_name, "step": ",".join(map(str, job_ids))}
     words = urlencode({name: value for name, value in query.items() if value})
     path = f"{_cluster(cluster_id)}/accounting/jobs" + (f"?{words}" if words else "")
-    return Call("GET", path, checked(readers.read_jobs))
+    return Call("GET", path, readers.read_jobs)
 
 
 def list_nodes(cluster_id: str) -> Call[list[Node]]:

@@ -12,7 +12,7 @@ LARGEST_TIME = 253402300799
 """9999-12-31: beyond it a number is not a time."""
 
 
-class ExitStatus(msgspec.Struct, frozen=True):
+class ExitStatus(msgspec.Struct, frozen=True, gc=False):
     """How the job's script ended. It means nothing before the job has ended."""
 
     code: int | None = None
@@ -37,6 +37,14 @@ class ExitStatus(msgspec.Struct, frozen=True):
 NOT_ENDED = ExitStatus()
 
 
+class NoVal(msgspec.Struct, gc=False):
+    """A number as slurmrestd has it; decoding it so takes half of a dict's time."""
+
+    set: bool = True
+    infinite: bool = False
+    number: int | float | None = None
+
+
 def read_number(value: Any) -> int | None:
     """A number in any of its forms, or None where it is unset, infinite or no number.
 
@@ -44,14 +52,18 @@ def read_number(value: Any) -> int | None:
     :returns: the number cut to an integer.
     :source: slurmrestd's ``*_no_val_struct``; plain numbers in v0.0.38 and slurmdb.
     """
-    if isinstance(value, dict):
+    if type(value) is NoVal:
+        if not value.set or value.infinite:
+            return None
+        value = value.number
+    elif type(value) is dict:
         if value.get("set") is False or value.get("infinite") is True:
             return None
         value = value.get("number")
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int):
+    if type(value) is int:
         return value
+    if value is None or isinstance(value, bool):
+        return None
     try:
         return int(float(value))
     except (TypeError, ValueError, OverflowError):

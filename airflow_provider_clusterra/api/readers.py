@@ -24,7 +24,7 @@ from airflow_provider_clusterra.api.errors import (
     NotFoundError,
     ProtocolError,
 )
-from airflow_provider_clusterra.api.jobs import Job, Record, one_job, read_record
+from airflow_provider_clusterra.api.jobs import Job, Record, UsualRecord, one_job, read_record
 from airflow_provider_clusterra.api.numbers import read_number
 from airflow_provider_clusterra.api.sse import Event
 from airflow_provider_clusterra.api.states import JobState, read_state
@@ -102,14 +102,24 @@ def _warning(value: Any) -> str:
     return str(value.get("description") or value) if isinstance(value, dict) else str(value)
 
 
+class _UsualJobs(msgspec.Struct, gc=False):
+    jobs: list[UsualRecord]
+    errors: Any = None
+
+
 class _Jobs(msgspec.Struct, gc=False):
     jobs: list[Record] | None = None
     job: Record | None = None
 
 
 def read_jobs(answer: Answer) -> list[Job]:
-    """All jobs of an answer, one a record."""
-    return [read_record(record) for record in _records(answer)]
+    """All jobs of an answer, one a record. It may be long, so it is decoded once."""
+    usual = _usual_records(answer) if answer.status < 300 else None
+    if usual is None:
+        error = refusal(answer)
+        if error is not None:
+            raise error
+    return [read_record(record) for record in usual or _records(answer)]
 
 
 def read_job(answer: Answer, job_id: int) -> Job:
@@ -127,6 +137,15 @@ def read_job(answer: Answer, job_id: int) -> Job:
     return job
 
 
+def _usual_records(answer: Answer) -> list[UsualRecord] | None:
+    """The records where all are in the usual forms, and nothing is complained of."""
+    try:
+        body = msgspec.json.decode(answer.body, type=_UsualJobs)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return None if body.errors else body.jobs
+
+
 def _records(answer: Answer) -> list[Record]:
     """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object."""
     try:
@@ -137,14 +156,10 @@ def _records(answer: Answer) -> list[Record]:
             return [body.job]
         record = msgspec.json.decode(answer.body, type=Record)
     except (msgspec.MsgspecError, RecursionError):
-        return _odd_records(answer)
+        return [msgspec.convert(row, Record) for row in answer.rows("jobs")]
     if record.job_state is None and record.state is None and record.status is None:
         return []
     return [record]
-
-
-def _odd_records(answer: Answer) -> list[Record]:
-    return [msgspec.convert(row, Record) for row in answer.rows("jobs")]
 
 
 def read_states(answer: Answer) -> list[LightState]:

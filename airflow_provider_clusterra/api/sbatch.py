@@ -37,7 +37,7 @@ class Separator(NamedTuple):
     line: int
 
 
-def job_fields(script: str, now: datetime) -> list[Fields]:
+def script_fields(script: str, now: datetime) -> list[Fields]:
     """What a script's options ask for, as fields of a job; one entry a component of a het job.
 
     ``environment`` is a dict of the variables that the options give.

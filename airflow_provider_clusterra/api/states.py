@@ -121,14 +121,16 @@ def read_state(value: Any) -> JobState:
     if isinstance(value, str):
         return _from_words(tuple(re.split(r"[\s,+]+by\s.*|[\s,+]+", value)))
     if isinstance(value, list | tuple):
-        return _from_words(tuple(word for word in value if isinstance(word, str)))
-    return _from_words(())
+        return _from_words(tuple([word for word in value if isinstance(word, str)]))
+    return NO_STATE
 
 
 @lru_cache(maxsize=1024)
 def _from_words(words: tuple[str, ...]) -> JobState:
     names = [SHORT_FORMS.get(word.strip().upper(), word.strip().upper()) for word in words]
     names = [name for name in names if name]
+    if not names:
+        return NO_STATE
     base = next((name for name in names if name in ACTIVE or name in TERMINAL), None)
     if base is None:
         base = next((name for name in names if name not in FLAGS), UNKNOWN)

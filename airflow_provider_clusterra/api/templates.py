@@ -39,6 +39,27 @@ class CheckedParams(msgspec.Struct, frozen=True):
     inputs: Mapping[str, Any]
     params: Mapping[str, Any]
 
+    def body(self) -> dict[str, Any]:
+        """The submit's JSON body in its documented form, inputs and parameters together.
+
+        :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``, "Submit from a template".
+        """
+        return {"template_id": self.template_id, "params": {**self.inputs, **self.params}}
+
+    def run_body(self, run_name: str) -> dict[str, Any]:
+        """The submit's JSON body in its newer form: a run of one step.
+
+        :param run_name: what the console shows.
+        :source: the same route; seen in use, not documented.
+        """
+        step = {
+            "step_id": "main",
+            "template_id": self.template_id,
+            "inputs": dict(self.inputs),
+            "params": dict(self.params),
+        }
+        return {"run_name": run_name, "steps": [step]}
+
 
 def read_templates(answer: Answer) -> list[Template]:
     """Templates; a row without an id is none.

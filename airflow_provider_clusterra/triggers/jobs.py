@@ -120,3 +120,7 @@ class ClusterraJobTrigger(BaseTrigger):
         reason = f" ({job.reason})" if job.reason else ""
         place = f" on {job.nodes}" if job.nodes else ""
         self.log.info("Job %s is %s%s%s", job.job_id, job.state, reason, place)
+        if not job.state.known:
+            self.log.warning(
+                "This version of the provider does not know the state %s; waiting on.", job.state
+            )

@@ -152,3 +152,10 @@ def test_a_bodys_end_is_kept_and_the_rest_counted(pieces, keep):
     expected = b"abcdef" if keep is None else b"abcdef"[-keep:]
     assert got.body == expected
     assert got.skipped == 6 - len(expected)
+
+
+def test_a_403_while_slurm_is_down_is_not_the_users_fault():
+    down = {"errors": [{"description": "Failure", "error": "Operation not permitted"}]}
+
+    assert type(refusal(answer(down, status=403))) is errors.ServerError
+    assert type(refusal(answer("forbidden", status=403))) is errors.AuthenticationError

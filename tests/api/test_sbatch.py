@@ -13,14 +13,14 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.environment import sbatch_environment
 from airflow_provider_clusterra.api.job_fields import check_fields
 from airflow_provider_clusterra.api.options import OPTIONS, SHORT
-from airflow_provider_clusterra.api.sbatch import job_fields
+from airflow_provider_clusterra.api.sbatch import script_fields
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
 def read(*lines):
     """The fields of a script with these lines behind its shebang."""
-    (fields,) = job_fields("\n".join(["#!/bin/bash", *lines, "true", ""]), NOW)
+    (fields,) = script_fields("\n".join(["#!/bin/bash", *lines, "true", ""]), NOW)
     return fields
 
 
@@ -251,7 +251,7 @@ def test_an_option_that_cannot_be_honoured_is_named_with_its_line(line, words):
 def test_a_heterogeneous_job_has_its_components():
     lines = ["#!/bin/bash", "#SBATCH -n 1 -p cpu", "#SBATCH hetjob", "#SBATCH -n 8 -p gpu", ""]
 
-    assert job_fields("\n".join(lines), NOW) == [
+    assert script_fields("\n".join(lines), NOW) == [
         {"tasks": 1, "partition": "cpu"},
         {"tasks": 8, "partition": "gpu"},
     ]

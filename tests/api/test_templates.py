@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from airflow_provider_clusterra.api import InputError, ProtocolError
+from airflow_provider_clusterra.api import InputError, NotFoundError, ProtocolError
 from airflow_provider_clusterra.api.templates import check_params, read_template, read_templates
 from tests.recorded import FOLDER, answer
+from tests.wire import Wire, http
 
 FILES = sorted((FOLDER / "templates").glob("*.json"))
 CATALOGUE = {path.stem: read_template(answer(path.read_text())) for path in FILES}
@@ -201,3 +202,35 @@ def test_odd_fields_cost_only_themselves(odd):
 
     assert template(**fields, parameters_too=odd).template_id == "t"
     assert one(options=odd, min=odd, max=odd, required=odd, widget=odd).params[0].name == "x"
+
+
+def test_a_submit_has_two_forms():
+    made = template(inputs=[{"key": "tpr", "role": "generic_path"}], parameters=[{"key": "n"}])
+    checked = check_params(made, {"tpr": "shared/md.tpr", "n": 4})
+
+    assert checked.body() == {"template_id": "t", "params": {"tpr": "shared/md.tpr", "n": "4"}}
+    assert checked.run_body("run 1") == {
+        "run_name": "run 1",
+        "steps": [
+            {
+                "step_id": "main",
+                "template_id": "t",
+                "inputs": {"tpr": "shared/md.tpr"},
+                "params": {"n": "4"},
+            }
+        ],
+    }
+
+
+def test_both_clients_get_templates(connect):
+    body = FILES[0].read_text()
+    with Wire(http(200, body.encode(), {"Content-Type": "application/json"})) as wire:
+        assert connect(wire.url).get_template("casanovo").template_id == FILES[0].stem
+    with Wire(http(200, {"templates": [{"id": "a"}]})) as wire:
+        assert [each.template_id for each in connect(wire.url).list_templates()] == ["a"]
+
+
+def test_a_template_that_nobody_knows_is_told(connect):
+    said = http(404, {"error": 'template "mace-of" not found'})
+    with Wire(said) as wire, pytest.raises(NotFoundError, match='"mace-of" not found'):
+        connect(wire.url).get_template("mace-of")

@@ -142,3 +142,13 @@ async def test_a_job_that_cannot_be_cancelled_at_the_deadline_is_named(connectio
 
     assert event.outcome == "timed_out"
     assert "It could not be cancelled: 403 DELETE" in event.words
+
+
+async def test_a_state_that_nobody_knows_is_told_and_waited_through(connection, caplog):
+    odd = http(200, {"jobs": [{"job_id": 7, "job_state": ["DREAMING"]}]})
+    done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
+    with Wire(odd, odd, done) as wire:
+        connection(wire.url)
+        (event,) = await events(trigger())
+
+    assert event.outcome == "ended"
