@@ -25,7 +25,6 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.numbers import ExitStatus
 from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
 from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.api.sbatch import script_fields
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.api.states import JobState
 from airflow_provider_clusterra.api.templates import CheckedParams, Template, check_params
@@ -67,5 +66,4 @@ __all__ = [
     "WaitTimeoutError",
     "check_params",
     "read_origin",
-    "script_fields",
 ]

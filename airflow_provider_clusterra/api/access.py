@@ -7,9 +7,8 @@ import binascii
 import functools
 import ipaddress
 import ssl
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -24,19 +23,25 @@ DEFAULT_TIMEOUT = 60.0
 Auth = Literal["cookie", "bearer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """An address and a session. Two are equal when they reach the same API as the same user."""
 
     origin: str
     """Scheme, host and port, without a trailing slash, e.g. ``"https://api.example.org"``."""
-    secret: str = field(repr=False)
+    secret: str
     """The ``clusterra_session`` cookie's value, or a bearer token."""
     auth: Auth = "cookie"
     verify: bool | str = True
     """Whether TLS certificates are checked; a path names the CA file to check them with."""
     timeout: float = DEFAULT_TIMEOUT
     """Seconds without a byte after which an answer is given up."""
+
+    def __repr__(self) -> str:
+        return f"Access(origin={self.origin!r}, auth={self.auth!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What a traceback shows: not the secret, either."""
+        return [("origin", self.origin), ("auth", self.auth)]
 
     def headers(self) -> dict[str, str]:
         """What every request to :attr:`origin`, and to no other, carries."""

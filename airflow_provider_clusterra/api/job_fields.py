@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.numbers import no_val
+from airflow_provider_clusterra.api.spelling import nearest
 
 OURS = {
     "script": "give it as the script",
@@ -52,8 +52,8 @@ def _checked(name: str, value: Any) -> Any:
         raise InputError(f"job: {name} cannot be given here: {OURS[name]}.")
     form = job_fields().get(name)
     if form is None:
-        near = get_close_matches(name, job_fields(), 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(name, job_fields())
+        hint = f" Did you mean {near}?" if near else ""
         raise InputError(f"job: slurmrestd v0.0.44 has no field {name!r}.{hint}")
     if isinstance(form, list):
         return _words(name, value, form)

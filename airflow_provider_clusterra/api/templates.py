@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from airflow_provider_clusterra.api.answers import Answer
 from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.spelling import nearest
 from airflow_provider_clusterra.api.values import Param, ValueProblem, read_param, read_value
 
 
@@ -139,9 +139,9 @@ def _cannot_run(template: Template, parent: Template | None) -> list[str]:
 
 
 def _unknown(name: str, known: Mapping[str, Param]) -> str:
-    near = get_close_matches(name, known, 1)
+    near = nearest(name, known)
     if near:
-        return f"{name} is not known (did you mean {near[0]}?)"
+        return f"{name} is not known (did you mean {near}?)"
     return f"{name} is not known (there is {', '.join(known) or 'no parameter'})"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpx
+import msgspec
 
 from airflow_provider_clusterra.api.errors import (
     ApiError,
@@ -21,16 +21,22 @@ LARGEST_PUT = 5 * 1024**3
 PIECE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class UploadGrant:
+class UploadGrant(msgspec.Struct, frozen=True):
     """An address to which one file may be PUT."""
 
-    upload_url: str = field(repr=False)
+    upload_url: str
     """Signed: whoever has it may write."""
     key: str
     """The file's name in the storage, as template parameters take it."""
     expires_in: int | None = None
     """Seconds."""
+
+    def __repr__(self) -> str:
+        return f"UploadGrant(key={self.key!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What a traceback shows: not the signature, either."""
+        return [("key", self.key)]
 
     @property
     def shown_url(self) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowException
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import Client

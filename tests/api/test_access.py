@@ -57,7 +57,10 @@ def test_the_session_goes_as_a_cookie_or_as_a_bearer_token():
 
 
 def test_the_session_is_not_shown():
-    assert "s3cret" not in repr(Access("https://a", "s3cret"))
+    access = Access("https://a", "s3cret")
+
+    assert "s3cret" not in repr(access)
+    assert "s3cret" not in repr(access.__rich_repr__())
 
 
 def jwt(claims):
