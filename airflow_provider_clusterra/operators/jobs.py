@@ -60,7 +60,8 @@ class ClusterraSubmitJobOperator(BaseOperator):
     :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
     :param return_output: what of the job's output goes into the result: ``"last_line"``,
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
-    :param cancel_on_kill: whether the job is cancelled when the running task is killed.
+    :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed
+        (while it is deferred: from Airflow 3.3 on).
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
     """
@@ -166,6 +167,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
                     poll_interval=self.poll_interval,
                     deadline=deadline,
                     cancel_at_deadline=True,
+                    cancel_on_kill=self.cancel_on_kill,
                 )
                 return self._wait(client, trigger)
 

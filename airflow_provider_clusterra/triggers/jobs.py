@@ -14,6 +14,7 @@ from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError,
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.kill import finish_in_spite_of_cancels, is_wanted
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.poller import poller_of
 from airflow_provider_clusterra.watch.verdict import Watch
@@ -34,6 +35,7 @@ class ClusterraJobTrigger(BaseTrigger):
     :param poll_interval: seconds between two looks once the job is old.
     :param deadline: seconds since 1970 at which patience ends, or None.
     :param cancel_at_deadline: whether the job is cancelled then. A sensor's job never is.
+    :param cancel_on_kill: whether the job is cancelled when a user ends the task (Airflow 3.3).
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class ClusterraJobTrigger(BaseTrigger):
         poll_interval: float = 30.0,
         deadline: float | None = None,
         cancel_at_deadline: bool = False,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -55,6 +58,8 @@ class ClusterraJobTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.cancel_at_deadline = cancel_at_deadline
+        self.cancel_on_kill = cancel_on_kill
+        self._told = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as Airflow stores it: plain values, no secret."""
@@ -67,6 +72,7 @@ class ClusterraJobTrigger(BaseTrigger):
             "poll_interval": self.poll_interval,
             "deadline": self.deadline,
             "cancel_at_deadline": self.cancel_at_deadline,
+            "cancel_on_kill": self.cancel_on_kill,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -74,7 +80,16 @@ class ClusterraJobTrigger(BaseTrigger):
         not_before = time.time() + conf.getfloat("clusterra", "min_deferral", fallback=MIN_DEFERRAL)
         event = await self.wait()
         await asyncio.sleep(max(0.0, not_before - time.time()))
+        # from here on the task may resume, and a kill is the worker's business
+        self._told = True
         yield TriggerEvent(event.to_payload())
+
+    async def on_kill(self) -> None:
+        """Cancel the job of a task that a user has ended while it was deferred."""
+        if self.cancel_on_kill and not self._told:
+            await finish_in_spite_of_cancels(
+                self._cancel_unwanted(), f"clusterra-kill-{self.job_id}"
+            )
 
     async def wait(self) -> JobEvent:
         """The end of the wait. A worker that does not defer runs this, too."""
@@ -112,6 +127,22 @@ class ClusterraJobTrigger(BaseTrigger):
             )
         done = f" It was cancelled and is {job.state}." if job and self.cancel_at_deadline else ""
         return self._event("timed_out", job, f"{error}{done}")
+
+    async def _cancel_unwanted(self) -> None:
+        if await is_wanted(self.task_instance, self.job_id):
+            self.log.info("Job %s is left alone: its task still waits for it.", self.job_id)
+            return
+        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+        try:
+            async with await hook.async_client() as client:
+                job = await cancel_and_confirm(client, self.cluster_id, self.job_id)
+        except ClusterraError as error:
+            self.log.error(  # noqa: TRY400 - the words say it all
+                "The task was ended, and job %s could not be cancelled: %s", self.job_id, error
+            )
+            return
+        state = job.state if job else "no longer known to the cluster"
+        self.log.info("The task was ended, so job %s was cancelled: it is %s.", self.job_id, state)
 
     def _event(self, outcome: str, job: Job | None, words: str = "") -> JobEvent:
         return JobEvent(str(outcome), self.job_id, self.cluster_id, job, words)

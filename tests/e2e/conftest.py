@@ -11,7 +11,7 @@ from tests.servers import LocalServer
 
 HERE = Path(__file__).parent
 DAG_FILES = [*HERE.glob("dags/*.py"), *HERE.parents[1].glob("example_dags/*.py")]
-DAGS = ("deferred", "waiting", "killed", "hopeless", "hello", "upload_then_run")
+DAGS = ("deferred", "waiting", "killed", "parked", "hopeless", "hello", "upload_then_run")
 
 
 @pytest.fixture(scope="session")

@@ -86,22 +86,53 @@ class Rest:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         return self._http_request("GET", path).json()
 
-    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+    def set_task_state(
+        self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1
+    ) -> None:
         """What a user's "mark as" does."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        self._http_request("PATCH", path, json={"new_state": state})
+        where = f"{path}/{map_index}" if map_index >= 0 else path
+        self._http_request("PATCH", where, json={"new_state": state})
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+    def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
+        """What a user's "mark run as" does."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        self._http_request("PATCH", path, json={"state": state})
+
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """What a user's "clear" does."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
+        self._http_request("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def xcom(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        key: str = "return_value",
+        map_index: int = -1,
+    ) -> Any:
         """An XCom's value, or None where there is none."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        answer = self._http_request("GET", f"{path}?stringify=false", expect=(200, 404))
+        query = f"stringify=false&map_index={map_index}"
+        answer = self._http_request("GET", f"{path}?{query}", expect=(200, 404))
         return answer.json()["value"] if answer.status_code == 200 else None
 
-    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
+    def task_log(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+    ) -> str:
         """A try's log as text."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         answer = self._http_request(
-            "GET", f"{path}?full_content=true", headers={"Accept": "application/json"}
+            "GET",
+            f"{path}?full_content=true&map_index={map_index}",
+            headers={"Accept": "application/json"},
         )
         rows = answer.json()["content"]
         return "\n".join(_log_line(row) for row in rows)

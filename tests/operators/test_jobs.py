@@ -51,7 +51,7 @@ def test_a_task_returns_what_of_the_output_is_asked_for(connected, run, what, ex
     assert run(submit(script, return_output=what))["output"] == expected
 
 
-def test_the_jobs_fields_reach_slurm(connected, run):
+def test_the_jobs_fields_reach_slurm(connected, run, tmp_path):
     script = 'echo "$SLURM_JOB_NAME $SLURM_NTASKS $COLOUR"; pwd'
     operator = submit(
         script,
@@ -59,12 +59,12 @@ def test_the_jobs_fields_reach_slurm(connected, run):
         environment={"COLOUR": "a b"},
         memory="1G",
         time_limit=timedelta(minutes=5),
-        working_directory="/tmp",  # noqa: S108 - a folder that is there
+        working_directory=str(tmp_path),
         return_output="text",
     )
     result = run(operator)
 
-    assert result["output"] == "dag.task 2 a b\n/tmp\n"
+    assert result["output"] == f"dag.task 2 a b\n{tmp_path}\n"
 
 
 def test_a_job_that_fails_fails_its_task_in_words(connected, run):

@@ -50,7 +50,7 @@ async def events(made):
 
 
 def test_a_trigger_that_was_stored_is_the_same():
-    made = trigger(job_name="x", deadline=12.5, cancel_at_deadline=True)
+    made = trigger(job_name="x", deadline=12.5, cancel_at_deadline=True, cancel_on_kill=True)
     path, kwargs = made.serialize()
 
     assert path == "airflow_provider_clusterra.triggers.jobs.ClusterraJobTrigger"

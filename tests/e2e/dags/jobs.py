@@ -49,6 +49,14 @@ with DAG("killed", schedule=None) as killed:
         task_id="runs", script=f"{SHEBANG}sleep 600\n", deferrable=False, poll_interval=1
     )
 
+with DAG("parked", schedule=None) as parked:
+    ClusterraSubmitJobOperator(
+        task_id="one", script=f"{SHEBANG}sleep 600\n", deferrable=True, poll_interval=1
+    )
+    ClusterraSubmitJobOperator.partial(
+        task_id="many", script=f"{SHEBANG}sleep 600\n", deferrable=True, poll_interval=1
+    ).expand(environment=[{"N": "0"}, {"N": "1"}])
+
 with DAG("hopeless", schedule=None, default_args=RETRIES) as hopeless:
     for name, arguments in {
         "wrong_session": {"clusterra_conn_id": "clusterra_wrong"},

@@ -1,0 +1,111 @@
+"""Tests of a trigger's on_kill; tests/e2e shows the same with Airflow's own answers."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_clusterra.api import Access, AsyncClient
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+
+RUN = "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states"
+XCOM = "airflow.sdk.execution_time.xcom.XCom.get_one"
+
+
+@pytest.fixture
+async def client(connected):
+    async with AsyncClient(Access(connected.url, connected.token)) as made:
+        yield made
+
+
+@pytest.fixture
+async def trigger(client, connected):
+    """The trigger of a job that runs."""
+    job = {"environment": ["A=1"], "current_working_directory": "/mnt/efs"}
+    body = {"script": "#!/bin/bash\nsleep 60\n", "job": job}
+    submitted = await client.submit_job(connected.cluster_id, body)
+    made = ClusterraJobTrigger(
+        job_id=submitted.job_id,
+        cluster_id=connected.cluster_id,
+        clusterra_conn_id="clusterra_default",
+        cancel_on_kill=True,
+    )
+    made.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    yield made
+    await client.cancel_job(connected.cluster_id, submitted.job_id)
+
+
+async def state(client, trigger):
+    return (await client.get_job(trigger.cluster_id, trigger.job_id)).state.base
+
+
+async def cancelled(client, trigger):
+    async with asyncio.timeout(30):
+        while await state(client, trigger) != "CANCELLED":
+            await asyncio.sleep(0.01)
+
+
+async def test_a_task_that_was_ended_cancels_its_job(client, trigger, mocker):
+    mocker.patch(RUN, return_value={"r": {"t": "failed"}})
+    await trigger.on_kill()
+
+    assert await state(client, trigger) == "CANCELLED"
+
+
+async def test_a_task_that_was_cleared_and_waits_for_its_next_job_cancels_this_one(
+    client, trigger, mocker
+):
+    mocker.patch(RUN, return_value={"r": {"t": "deferred"}})
+    mocker.patch(XCOM, return_value=trigger.job_id + 1)
+    await trigger.on_kill()
+
+    assert await state(client, trigger) == "CANCELLED"
+
+
+async def test_a_trigger_that_another_triggerer_has_taken_over_leaves_the_job_alone(
+    client, trigger, mocker
+):
+    mocker.patch(RUN, return_value={"r": {"t": "deferred"}})
+    mocker.patch(XCOM, return_value=trigger.job_id)
+    await trigger.on_kill()
+
+    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+
+
+async def test_a_mapped_task_is_told_by_its_index(client, trigger, mocker):
+    trigger.task_instance.map_index = 3
+    mocker.patch(RUN, return_value={"r": {"t_2": "failed", "t_3": "deferred"}})
+    xcom = mocker.patch(XCOM, return_value=trigger.job_id)
+    await trigger.on_kill()
+
+    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+    assert xcom.call_args.kwargs["map_index"] == 3
+
+
+async def test_a_job_lives_where_airflow_does_not_tell(client, trigger, mocker):
+    mocker.patch(RUN, side_effect=RuntimeError("no answer"))
+    await trigger.on_kill()
+
+    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+
+
+async def test_a_kill_that_is_itself_cancelled_goes_on(client, trigger, mocker):
+    mocker.patch(RUN, return_value={"r": {"t": "failed"}})
+    kill = asyncio.create_task(trigger.on_kill())
+    await asyncio.sleep(0)
+    kill.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await kill
+
+    await cancelled(client, trigger)
+
+
+@pytest.mark.parametrize("why", ["not asked for", "told already"])
+async def test_a_kill_that_is_none_of_its_business_does_nothing(client, trigger, mocker, why):
+    asked = mocker.patch(RUN)
+    trigger.cancel_on_kill = why != "not asked for"
+    trigger._told = why == "told already"
+    await trigger.on_kill()
+
+    asked.assert_not_called()
+    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
