@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from airflow_provider_clusterra.api.numbers import no_val
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 DEFAULT_DIRECTORY = "/mnt/efs"
+SHOWN = ("job_%j.out", "slurm-%j.out")
 SIZES = ("nodes", "tasks", "required_nodes", "minimum_nodes", "minimum_cpus")
 """Fields of which Slurm wants one (its error 2008)."""
 LARGEST_SCRIPT = 4 * 1024 * 1024
@@ -86,6 +88,40 @@ class JobSpec(msgspec.Struct, frozen=True):
         }
         job["environment"] = [f"{name}={value}" for name, value in variables.items()]
         return {"script": self.script, "job": job}
+
+
+def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
+    """The submit's JSON body of a heterogeneous job.
+
+    :param components: at least one; the script is the first one's.
+    :source: the same route with ``jobs`` instead of ``job``.
+    """
+    jobs = [component.body()["job"] for component in components]
+    return {"script": components[0].script, "jobs": jobs}
+
+
+def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
+    """What of a job's output the API will not show, in words; empty where it shows all.
+
+    :param job: fields of slurmrestd v0.0.44.
+    :source: clusterra-hpc's edge-agent, ``logs.go``: it looks for ``slurm-<id>.out`` and
+        ``job_<id>.out`` in ``/mnt/efs`` and in its folders, and nowhere else.
+    """
+    found = []
+    folder = PurePosixPath(job.get("current_working_directory") or DEFAULT_DIRECTORY)
+    path = folder / (job.get("standard_output") or "job_%j.out")
+    shared = PurePosixPath(DEFAULT_DIRECTORY)
+    if path.name not in SHOWN or shared not in (path.parent, path.parent.parent):
+        found.append(
+            f"The output goes to {path}, where the API does not look for it. It shows only "
+            f"{' and '.join(SHOWN)} in {shared} or one folder below."
+        )
+    if job.get("standard_error"):
+        found.append(
+            f"What the job writes to standard error goes to {job['standard_error']}, which the API "
+            "does not show. Leave it out, and it stands in the output."
+        )
+    return found
 
 
 def check_script(script: str) -> None:

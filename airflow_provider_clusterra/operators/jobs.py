@@ -25,7 +25,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.readers import Submitted
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.api.specs import DEFAULT_DIRECTORY, JobSpec
+from airflow_provider_clusterra.api.specs import DEFAULT_DIRECTORY, JobSpec, hidden_outputs
 from airflow_provider_clusterra.api.units import read_memory_mb, read_time_limit_minutes
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import airflow_errors
@@ -211,9 +211,12 @@ class ClusterraSubmitJobOperator(BaseOperator):
         )
 
     def _submit(self, client: Client, cluster_id: str, spec: JobSpec) -> Submitted:
+        body = spec.body()
+        for words in hidden_outputs(body["job"]):
+            self.log.warning(words)
         self._kill.check()
         try:
-            submitted = client.submit_job(cluster_id, spec.body())
+            submitted = client.submit_job(cluster_id, body)
         except (TransportError, ServerError, ProtocolError) as error:
             if isinstance(error, TransportError) and not error.may_have_arrived:
                 raise

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.specs import LARGEST_SCRIPT, JobSpec
+from airflow_provider_clusterra.api.specs import LARGEST_SCRIPT, JobSpec, het_body, hidden_outputs
 
 SCRIPT = "#!/bin/bash\necho hello\n"
 
@@ -103,3 +103,42 @@ def test_a_script_that_cannot_run_is_refused_in_words(script, words):
 def test_a_variable_that_is_none_is_refused_by_name():
     with pytest.raises(InputError, match="'MY VAR' is not a variable's name"):
         JobSpec(script=SCRIPT, name="x", environment={"MY VAR": "1"})
+
+
+def test_a_heterogeneous_job_has_one_script_and_several_jobs():
+    first = JobSpec(script=SCRIPT, name="x", tasks=1)
+    body = het_body([first, JobSpec(script=SCRIPT, name="x", tasks=8, partition="gpu")])
+
+    assert body["script"] == SCRIPT
+    assert [job["tasks"] for job in body["jobs"]] == [1, 8]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {},
+        {"standard_output": "job_%j.out"},
+        {"standard_output": "/mnt/efs/slurm-%j.out"},
+        {"standard_output": "/mnt/efs/me/job_%j.out"},
+        {"current_working_directory": "/mnt/efs/me"},
+    ],
+    ids=repr,
+)
+def test_an_output_that_the_api_finds_needs_no_word(job):
+    assert hidden_outputs(job) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"standard_output": "out.txt"}, "The output goes to /mnt/efs/out.txt"),
+        ({"standard_output": "/mnt/efs/a/b/job_%j.out"}, "goes to /mnt/efs/a/b/job_%j.out"),
+        ({"current_working_directory": "/scratch"}, "The output goes to /scratch/job_%j.out"),
+        ({"standard_error": "%j.err"}, "standard error goes to %j.err"),
+    ],
+    ids=repr,
+)
+def test_an_output_that_the_api_does_not_find_is_told_before(job, words):
+    (told,) = hidden_outputs(job)
+
+    assert words in told
