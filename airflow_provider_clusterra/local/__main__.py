@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
@@ -99,10 +100,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _listen(port: int) -> socket.socket:
@@ -110,16 +110,25 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
-    except OSError as exc:
+    except (OSError, OverflowError) as exc:
         listener.close()
-        words = f"port {port} cannot be used ({exc.strerror}). Choose another with --port."
+        why = exc.strerror if isinstance(exc, OSError) else "it is not between 0 and 65535"
+        words = f"port {port} cannot be used ({why}). Choose another with --port."
         raise OSError(words) from exc
     return listener
 
 
+def _session() -> Session:
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if not token:
+        return new_session()
+    if not token.isascii() or not token.isprintable() or set(token) & set(" ;,"):
+        raise OSError(f"{TOKEN_VARIABLE} holds what no cookie can: a space, ';', ',' or the like")
+    return Session(token)
+
+
 async def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
-    token = os.environ.get(TOKEN_VARIABLE)
-    session = Session(token) if token else new_session()
+    session = _session()
     family = Family()
     storage = Storage(folder, options.cluster_id, family)
     limits = Limits(options.cpus, options.min_job_age, options.kill_wait)
@@ -148,7 +157,8 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
 
 
 def _tell(options: argparse.Namespace, port: int, folder: Path, session: Session) -> None:
-    uri = f"clusterra://:{session.token}@127.0.0.1:{port}/http?cluster_id={options.cluster_id}"
+    token = quote(session.token, safe="")
+    uri = f"clusterra://:{token}@127.0.0.1:{port}/http?cluster_id={options.cluster_id}"
     print(
         f"clusterra-local {__version__}: cluster {options.cluster_id}, jobs run as processes of "
         f"this machine on {options.cpus} CPUs",

@@ -214,6 +214,32 @@ def test_a_port_that_is_taken_is_said_in_one_line(capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port=99999"], "port 99999 cannot be used (it is not between 0 and 65535)"),
+        (["--cpus=0"], "argument --cpus: '0' is not a whole number above 0"),
+        (["--cpus=many"], "argument --cpus: 'many' is not a whole number above 0"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_option_is_said_in_words(capsys, arguments, words):
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code
+
+    assert status == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_token_that_no_cookie_can_hold_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "a b")
+
+    assert main(["--port=0"]) == 2
+    assert "CLUSTERRA_LOCAL_TOKEN holds what no cookie can" in capsys.readouterr().err
+
+
 def test_without_the_session_nothing_is_told(local, anonymous):
     for headers in ({}, {"Cookie": "clusterra_session=x"}, {"Authorization": "Bearer x"}):
         for path in ("/v1/users/me", "/v1/clusters", "/v1/clusters/clusloc1/jobs", "/anything"):
