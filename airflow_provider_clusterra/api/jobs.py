@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import JobFailedError, ProtocolError
 from airflow_provider_clusterra.api.numbers import (
     NOT_ENDED,
+    ExitCode,
     ExitStatus,
     NoVal,
     read_exit,
@@ -131,6 +132,7 @@ class UsualRecord(Record, gc=False):
     name: str | None = None
     state_reason: str | None = None
     state_description: str | None = None
+    exit_code: ExitCode | int | None = None
     submit_time: Number = None
     start_time: Number = None
     end_time: Number = None

@@ -45,6 +45,21 @@ class NoVal(msgspec.Struct, gc=False):
     number: int | float | None = None
 
 
+class ExitSignal(msgspec.Struct, gc=False):
+    """A signal as slurmrestd has it in an exit."""
+
+    id: NoVal | int | None = None
+    signal_id: NoVal | int | None = None
+    """What v0.0.39 calls it."""
+
+
+class ExitCode(msgspec.Struct, gc=False):
+    """An exit as slurmrestd has it, for the same reason."""
+
+    return_code: NoVal | int | None = None
+    signal: ExitSignal | None = None
+
+
 def read_number(value: Any) -> int | None:
     """A number in any of its forms, or None where it is unset, infinite or no number.
 
@@ -98,6 +113,10 @@ def read_exit(value: Any) -> ExitStatus:
         exit code 3, 9 is signal 9).
     :source: ``exit_code`` of a job.
     """
+    if type(value) is ExitCode:
+        by = value.signal or ExitSignal()
+        number = read_number(by.id) or read_number(by.signal_id)
+        return ExitStatus(signal=number) if number else ExitStatus(read_number(value.return_code))
     if isinstance(value, dict):
         killed = value.get("signal")
         number = (

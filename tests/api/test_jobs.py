@@ -197,3 +197,23 @@ def test_only_a_completed_job_is_a_success(words):
         job.raise_for_state()
 
     assert caught.value.job is job
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [
+        ({"signal": {"signal_id": 9, "name": "KILL"}, "return_code": 0}, "signal 9 (SIGKILL)"),
+        ({"signal": {"id": {"set": True, "number": 9}}}, "signal 9 (SIGKILL)"),
+        ({"return_code": {"set": True, "number": 3}, "signal": {}}, "exit code 3"),
+        ({"return_code": 3}, "exit code 3"),
+        ({"return_code": "3", "signal": "none"}, "exit code 3"),
+        (768, "exit code 3"),
+        ("768", "exit code 3"),
+    ],
+    ids=repr,
+)
+def test_an_exit_means_the_same_in_a_short_and_in_a_long_answer(exit_code, words):
+    said = answer({"jobs": [{"job_id": 7, "job_state": ["FAILED"], "exit_code": exit_code}]})
+
+    assert str(read_jobs(said)[0].exit) == words
+    assert str(read_job(said, 7).exit) == words
