@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import AirflowException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError, WaitTimeoutError
@@ -108,6 +108,9 @@ class ClusterraJobTrigger(BaseTrigger):
             return await self._at_deadline(hook, error)
         except ClusterraError as error:
             return self._event("refused", None, str(error))
+        except AirflowException as error:
+            words = f"The connection {self.clusterra_conn_id} cannot be read: {error}"
+            return self._event("refused", None, f"{words} Job {self.job_id} is left as it is.")
         return self._event(verdict.outcome, verdict.job, verdict.words)
 
     async def _at_deadline(self, hook: ClusterraHook, error: WaitTimeoutError) -> JobEvent:

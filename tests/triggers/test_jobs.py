@@ -152,3 +152,12 @@ async def test_a_state_that_nobody_knows_is_told_and_waited_through(connection, 
         (event,) = await events(trigger())
 
     assert event.outcome == "ended"
+
+
+async def test_a_connection_that_is_gone_is_told_with_the_job():
+    made = ClusterraJobTrigger(job_id=7, cluster_id="c1", clusterra_conn_id="nobody_has_this")
+    (event,) = await events(made)
+
+    assert event.outcome == "refused"
+    assert "The connection nobody_has_this cannot be read" in event.words
+    assert "Job 7 is left as it is." in event.words
