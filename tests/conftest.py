@@ -37,3 +37,9 @@ def connected(local, connection):
     """A clusterra-local that the connection ``clusterra_default`` leads to."""
     connection(local.url, local.token, local.cluster_id)
     return local
+
+
+@pytest.fixture(autouse=True)
+def _settled_files(monkeypatch):
+    """The file systems of the tests do not show late."""
+    monkeypatch.setattr("airflow_provider_clusterra.watch.tail.SETTLED", 0.02)

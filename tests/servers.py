@@ -99,7 +99,9 @@ def running(app: Any) -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         ready = threading.Event()
-        config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+        )
         server = _Server(config, ready)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

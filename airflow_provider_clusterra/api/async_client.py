@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -19,6 +19,7 @@ from airflow_provider_clusterra.api.readers import (
     LightState,
     Output,
     Submitted,
+    is_plain_output,
     is_stream,
     read_piece,
 )
@@ -110,7 +111,7 @@ class AsyncClient:
         """See :func:`airflow_provider_clusterra.api.calls.list_routes`."""
         return await self._send(calls.list_routes())
 
-    async def stream_output(self, cluster_id: str, job_id: int) -> AsyncIterator[bytes]:
+    async def stream_output(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
         """See :func:`airflow_provider_clusterra.api.calls.stream_output`.
 
         Asked once: whoever reads it decides what a break means.
@@ -131,6 +132,41 @@ class AsyncClient:
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise transport_error(call.request, exc) from exc
 
+    async def read_output_pieces(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
+        """The whole output as it is now, piece by piece: for what is too long to be held.
+
+        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param job_id: Slurm's number for the job, > 0.
+        :raises NotFoundError: there is no output (yet).
+        :source: as :func:`airflow_provider_clusterra.api.calls.read_output`. Asked once.
+        """
+        call = calls.read_output(cluster_id, job_id)
+        try:
+            async with self._http.stream(
+                call.method, call.path, headers=self.access.headers()
+            ) as response:
+                if not is_plain_output(response.status_code, response.headers):
+                    yield call.read(await _whole(call, response)).data
+                    return
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
+    async def exchange(self, call: Call[Any]) -> Answer:
+        """One call's answer, whatever it says: sent once, and not read.
+
+        :param call: whose ``read`` tells what the answer means.
+        :raises TransportError: there was none.
+        """
+        try:
+            async with self._http.stream(
+                call.method, call.path, json=call.json, headers=self.access.headers()
+            ) as response:
+                return await _whole(call, response)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -146,21 +182,12 @@ class AsyncClient:
         while True:
             attempt += 1
             try:
-                return call.read(await self._exchange(call))
+                return call.read(await self.exchange(call))
             except ClusterraError as error:
                 delay = self._retry.delay(error, attempt, repeatable=call.repeatable)
                 if delay is None:
                     raise
             await asyncio.sleep(delay)
-
-    async def _exchange(self, call: Call[Any]) -> Answer:
-        try:
-            async with self._http.stream(
-                call.method, call.path, json=call.json, headers=self.access.headers()
-            ) as response:
-                return await _whole(call, response)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(call.request, exc) from exc
 
 
 async def _whole(call: Call[Any], response: httpx.Response) -> Answer:

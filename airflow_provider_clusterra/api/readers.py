@@ -164,11 +164,24 @@ def _records(answer: Answer) -> list[Record]:
 
 def read_states(answer: Answer) -> list[LightState]:
     """Ids and states only; a row without an id is none."""
-    return [
-        LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
-        for row in answer.rows("jobs")
-        if row.get("job_id")
-    ]
+    try:
+        rows = msgspec.json.decode(answer.body, type=_UsualStates).jobs
+    except (msgspec.MsgspecError, RecursionError):
+        return [
+            LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
+            for row in answer.rows("jobs")
+            if row.get("job_id")
+        ]
+    return [LightState(row.job_id, read_state(row.state)) for row in rows]
+
+
+class _UsualState(msgspec.Struct, gc=False):
+    job_id: str
+    state: list[str]
+
+
+class _UsualStates(msgspec.Struct, gc=False):
+    jobs: list[_UsualState]
 
 
 def read_cancelled(answer: Answer) -> bool:
@@ -215,6 +228,11 @@ def read_output(answer: Answer) -> Output:
         inner = body.get("output", body.get("content")) if isinstance(body, dict) else body
         text = inner.encode() if isinstance(inner, str) else text
     return Output(text, answer.skipped)
+
+
+def is_plain_output(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer whose body is not read yet is a job's output, byte for byte."""
+    return status == 200 and "json" not in headers.get("content-type", "")
 
 
 def is_stream(status: int, headers: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -33,6 +34,11 @@ class ClusterraHook(BaseHook):
         super().__init__()
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
+
+    @property
+    def is_in_the_environment(self) -> bool:
+        """Whether the connection is an environment variable's, and so cannot change meanwhile."""
+        return f"AIRFLOW_CONN_{self.clusterra_conn_id.upper()}" in os.environ
 
     def access(self) -> Access:
         """The API's address and the session.

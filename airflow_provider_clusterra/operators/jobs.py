@@ -13,30 +13,33 @@ from airflow.providers.common.compat.sdk import (
     Context,
     conf,
 )
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
-    ClusterraError,
-    InputError,
     NotFoundError,
-    ProtocolError,
-    ServerError,
-    TransportError,
 )
 from airflow_provider_clusterra.api.readers import Submitted
-from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.api.specs import DEFAULT_DIRECTORY, JobSpec, hidden_outputs
-from airflow_provider_clusterra.api.units import read_memory_mb, read_time_limit_minutes
+from airflow_provider_clusterra.api.units import (
+    read_count,
+    read_memory_mb,
+    read_time_limit_minutes,
+)
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import airflow_errors
+from airflow_provider_clusterra.operators.failures import airflow_errors, lost_answers
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.results import check_return_output, finish
-from airflow_provider_clusterra.triggers.events import JobEvent, read_event
+from airflow_provider_clusterra.operators.waiting import (
+    abandon,
+    check_on_stuck,
+    deadline_of,
+    deferral_of,
+    first_look,
+    seconds,
+)
+from airflow_provider_clusterra.triggers.events import read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-
-TRIGGER_MARGIN = 120.0
-"""Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
-cancel the job, see it gone, and tell."""
 
 
 class ClusterraSubmitJobOperator(BaseOperator):
@@ -58,10 +61,17 @@ class ClusterraSubmitJobOperator(BaseOperator):
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
     :param poll_interval: seconds between two looks at an old job; young ones are looked at sooner.
     :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
+    :param pending_timeout: seconds or a timedelta for which the job may be pending at a time; then it
+        is cancelled and the task fails.
+    :param max_restarts: how often Slurm may start the job again; then it is cancelled and the task
+        fails.
+    :param on_stuck: what it means that the job will never start (held, a dependency that cannot be
+        satisfied, more than its partition allows): ``"fail"`` cancels it and fails the task,
+        ``"warn"`` says so in the log and waits on.
+    :param follow_output: whether the job's output goes into the task's log as it is written.
     :param return_output: what of the job's output goes into the result: ``"last_line"``,
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
-    :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed
-        (while it is deferred: from Airflow 3.3 on).
+    :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
     """
@@ -104,6 +114,10 @@ class ClusterraSubmitJobOperator(BaseOperator):
         deferrable: bool | None = None,
         poll_interval: float = 30.0,
         timeout: float | timedelta | None = None,
+        pending_timeout: float | timedelta | None = None,
+        max_restarts: int | None = None,
+        on_stuck: str = "fail",
+        follow_output: bool = True,
         return_output: str | None = None,
         cancel_on_kill: bool = True,
         clusterra_conn_id: str = ClusterraHook.default_conn_name,
@@ -112,6 +126,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_return_output(return_output)
+        check_on_stuck(on_stuck)
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.script = script
@@ -130,6 +145,10 @@ class ClusterraSubmitJobOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
+        self.pending_timeout = pending_timeout
+        self.max_restarts = max_restarts
+        self.on_stuck = on_stuck
+        self.follow_output = follow_output
         self.return_output = return_output
         self.cancel_on_kill = cancel_on_kill
         self.clusterra_conn_id = clusterra_conn_id
@@ -144,7 +163,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
         :raises AirflowFailException: what no retry can heal.
         :raises JobError: the job ended badly.
         """
-        deadline = self._deadline(time.time())
+        deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
         with airflow_errors(self.clusterra_conn_id):
             spec = self._spec(context)
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
@@ -159,16 +178,7 @@ class ClusterraSubmitJobOperator(BaseOperator):
                 self._refuse_problems(client, cluster_id, submitted)
                 if not self.wait_for_completion:
                     return {"job_id": submitted.job_id, "name": spec.name}
-                trigger = ClusterraJobTrigger(
-                    job_id=submitted.job_id,
-                    cluster_id=cluster_id,
-                    clusterra_conn_id=self.clusterra_conn_id,
-                    job_name=spec.name,
-                    poll_interval=self.poll_interval,
-                    deadline=deadline,
-                    cancel_at_deadline=True,
-                    cancel_on_kill=self.cancel_on_kill,
-                )
+                trigger = self._trigger(cluster_id, submitted.job_id, spec.name, deadline)
                 return self._wait(client, trigger)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's form
@@ -183,6 +193,27 @@ class ClusterraSubmitJobOperator(BaseOperator):
             told = read_event(event)
             with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
                 return finish(told, client, self.return_output)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """Go on after the deferral, also where Airflow itself has ended it: the last line.
+
+        :param next_method: ``"execute_complete"``, or Airflow's word for a deferral that failed.
+        :param next_kwargs: for it.
+        :returns: as :meth:`execute`.
+        :raises TaskDeferralError: the trigger failed; the job is cancelled.
+        :raises TaskDeferralTimeout: the trigger did not tell in time; the job is cancelled.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralError, TaskDeferralTimeout) as error:
+            self.log.error("The wait in the triggerer failed (%s).", error)  # noqa: TRY400 - it is raised
+            ti = context["ti"]
+            job_id = ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
+            with airflow_errors(self.clusterra_conn_id):
+                abandon(ClusterraHook(self.clusterra_conn_id, self.cluster_id), job_id)
+            raise
 
     def on_kill(self) -> None:
         """Cancel the job: Airflow calls this when the running task is to end."""
@@ -200,8 +231,8 @@ class ClusterraSubmitJobOperator(BaseOperator):
             partition=self.partition,
             account=self.account,
             qos=self.qos,
-            tasks=_count("tasks", self.tasks),
-            cpus_per_task=_count("cpus_per_task", self.cpus_per_task),
+            tasks=read_count("tasks", self.tasks),
+            cpus_per_task=read_count("cpus_per_task", self.cpus_per_task),
             memory_mb=None if self.memory is None else read_memory_mb(self.memory),
             time_limit_minutes=(
                 None if self.time_limit is None else read_time_limit_minutes(self.time_limit)
@@ -215,15 +246,8 @@ class ClusterraSubmitJobOperator(BaseOperator):
         for words in hidden_outputs(body["job"]):
             self.log.warning(words)
         self._kill.check()
-        try:
+        with lost_answers(spec.name, cluster_id):
             submitted = client.submit_job(cluster_id, body)
-        except (TransportError, ServerError, ProtocolError) as error:
-            if isinstance(error, TransportError) and not error.may_have_arrived:
-                raise
-            raise AirflowFailException(
-                f"It is not sure whether the job was submitted: {error} Look for a job named "
-                f"{spec.name!r} on cluster {cluster_id} before you clear this task."
-            ) from error
         self._kill.arm(client.access, cluster_id, submitted.job_id)
         self.log.info("Submitted as job %s on cluster %s", submitted.job_id, cluster_id)
         for warning in submitted.warnings:
@@ -242,47 +266,35 @@ class ClusterraSubmitJobOperator(BaseOperator):
                 f"Slurm took job {submitted.job_id} but not as it was asked, so it was cancelled: {words}"
             )
 
+    def _trigger(
+        self, cluster_id: str, job_id: int, name: str, deadline: float | None
+    ) -> ClusterraJobTrigger:
+        return ClusterraJobTrigger(
+            job_id=job_id,
+            cluster_id=cluster_id,
+            clusterra_conn_id=self.clusterra_conn_id,
+            job_name=name,
+            since=time.time(),
+            poll_interval=self.poll_interval,
+            deadline=deadline,
+            pending_timeout=seconds(self.pending_timeout),
+            max_restarts=self.max_restarts,
+            on_stuck=self.on_stuck,
+            follow_output=self.follow_output,
+            owns_job=True,
+            cancel_on_kill=self.cancel_on_kill,
+        )
+
     def _wait(self, client: Client, trigger: ClusterraJobTrigger) -> Any:
-        event = self._look(client, trigger)
+        event = first_look(client.access, trigger.cluster_id, trigger.job_id)
         if event is None and self.deferrable:
             self._kill.check()
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
-                timeout=self._deferral(trigger.deadline),
+                timeout=deferral_of(trigger.deadline),
             )
         if event is None:
             event = self._kill.run(trigger.wait())
         self._kill.check()
         return finish(event, client, self.return_output)
-
-    def _look(self, client: Client, trigger: ClusterraJobTrigger) -> JobEvent | None:
-        """One look before deferring: a job that has ended already needs no triggerer."""
-        try:
-            with Client(client.access, retry=ONCE) as once:
-                job = once.get_job(trigger.cluster_id, trigger.job_id)
-        except ClusterraError as error:
-            self.log.debug("The first look at job %s: %s", trigger.job_id, error)
-            return None
-        if job.state.ended and not job.state.completing:
-            return JobEvent("ended", job.job_id, trigger.cluster_id, job)
-        return None
-
-    def _deadline(self, now: float) -> float | None:
-        limits = [
-            limit.total_seconds() if isinstance(limit, timedelta) else float(limit)
-            for limit in (self.timeout, self.execution_timeout)
-            if limit is not None
-        ]
-        return now + min(limits) if limits else None
-
-    def _deferral(self, deadline: float | None) -> float | None:
-        return None if deadline is None else max(0.0, deadline - time.time()) + TRIGGER_MARGIN
-
-
-def _count(name: str, value: int | str | None) -> int | None:
-    if value is None or value == "":
-        return None
-    if not str(value).strip().isdigit() or int(value) < 1:
-        raise InputError(f"{name} is {value!r}; it is a whole number above 0.")
-    return int(value)

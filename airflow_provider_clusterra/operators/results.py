@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import ClusterraError, InputError, JobFailedError
+from airflow_provider_clusterra.api.errors import (
+    ClusterraError,
+    InputError,
+    JobFailedError,
+    NotFoundError,
+    RequestError,
+)
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Output
 from airflow_provider_clusterra.operators.failures import (
     BY_STATE,
     JobError,
     JobLostError,
+    JobStuckError,
     JobTimedOutError,
 )
 from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.watch.arrays import collect_ends, with_ends
+
+log = logging.getLogger(__name__)
 
 RETURN_OUTPUT = (None, "last_line", "json", "text")
 LARGEST_TEXT = 64 * 1024
@@ -73,14 +86,18 @@ def finish(event: JobEvent, client: Client, return_output: str | None) -> dict[s
     :param client: reads the job's output.
     :param return_output: one of :data:`RETURN_OUTPUT`.
     :raises JobError: the job ended badly; the subclass says how.
-    :raises JobTimedOutError: it took too long.
+    :raises JobTimedOutError: it took too long, or waited for too long, or began too often.
+    :raises JobStuckError: it would never have started.
     :raises JobLostError: the cluster no longer knows it.
     :raises AirflowFailException: no retry can help.
     """
     if event.outcome == "refused":
         raise AirflowFailException(event.words)
-    if event.outcome == "timed_out":
+    if event.outcome in ("timed_out", "overdue"):
         raise JobTimedOutError(event.words)
+    if event.outcome == "stuck":
+        raise JobStuckError(event.words)
+    event = with_tasks(event, client)
     job = event.job
     if event.outcome == "lost" or job is None:
         raise JobLostError(event.words or f"Job {event.job_id} is lost.")
@@ -93,6 +110,27 @@ def finish(event: JobEvent, client: Client, return_output: str | None) -> dict[s
         return job_result(job)
     output = client.read_output(event.cluster_id, event.job_id)
     return job_result(job, read_result(output, return_output))
+
+
+def with_tasks(event: JobEvent, client: Client) -> JobEvent:
+    """The event with an array's tasks, where there were too many to be told.
+
+    :param event: the end of the wait.
+    :param client: asks for them again, and accounting for those that Slurm has forgotten.
+    :raises ClusterraError: no answer.
+    """
+    job = event.job
+    if job is None or not job.array_job_id or job.tasks or event.outcome != "ended":
+        return event
+    shown: list[Job] = []
+    try:
+        shown += client.list_accounting(event.cluster_id, job_ids=[event.job_id])
+    except RequestError as error:
+        log.debug("Accounting does not tell of job %s: %s", event.job_id, error)
+    with suppress(NotFoundError):
+        shown += client.get_job(event.cluster_id, event.job_id).tasks
+    ends = collect_ends({}, [task for task in shown if task.array_job_id == event.job_id])
+    return replace(event, job=with_ends(job, ends)) if ends else event
 
 
 def read_result(output: Output, return_output: str) -> Any:
@@ -124,8 +162,12 @@ def read_result(output: Output, return_output: str) -> Any:
 
 
 def _tail(event: JobEvent, client: Client) -> str:
+    tasks = event.job.tasks if event.job else ()
+    failed = next((task for task in tasks if not task.state.succeeded), None)
+    # an array's own file is its last index's
+    job_id = event.job_id if failed is None else failed.job_id
     try:
-        output = client.read_output(event.cluster_id, event.job_id, keep=16 * 1024)
+        output = client.read_output(event.cluster_id, job_id, keep=16 * 1024)
     except ClusterraError as error:
         return f"\nIts output cannot be read: {error}"
     lines = output.data.decode("utf-8", "replace").rstrip("\n").split("\n")[-TAIL_LINES:]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.providers.common.compat.sdk import (
@@ -21,26 +22,34 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
+    ClusterraError,
     InputError,
     NotFoundError,
+    RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.results import check_return_output, finish
+from airflow_provider_clusterra.operators.waiting import (
+    TRIGGER_MARGIN,
+    check_on_stuck,
+    read_output,
+    seconds,
+)
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.accounting import judge_accounting
+from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import (
     MISSES,
     Outcome,
     Progress,
     Sighting,
+    Verdict,
     Watch,
     judge,
 )
-
-TRIGGER_MARGIN = 60.0
-"""Seconds by which Airflow's own timeout of a deferral is longer than ours."""
 
 
 class ClusterraJobSensor(BaseSensorOperator):
@@ -48,6 +57,11 @@ class ClusterraJobSensor(BaseSensorOperator):
 
     :param job_id: Slurm's number for the job, e.g. ``"{{ ti.xcom_pull('submit', key='job_id') }}"``.
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
+    :param pending_timeout: seconds or a timedelta for which the job may be pending at a time.
+    :param max_restarts: how often Slurm may start the job again.
+    :param on_stuck: what it means that the job will never start: ``"fail"`` or ``"warn"``.
+    :param follow_output: whether the job's output goes into the task's log: as it is written where
+        the sensor is deferrable, otherwise once, at the end.
     :param return_output: what of the job's output goes into the result: ``"last_line"``,
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
     :param clusterra_conn_id: the connection's id.
@@ -60,11 +74,15 @@ class ClusterraJobSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("job_id", "clusterra_conn_id", "cluster_id")
     ui_color = "#e6f1f2"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
         *,
         job_id: int | str,
         deferrable: bool | None = None,
+        pending_timeout: float | timedelta | None = None,
+        max_restarts: int | None = None,
+        on_stuck: str = "fail",
+        follow_output: bool = True,
         return_output: str | None = None,
         clusterra_conn_id: str = ClusterraHook.default_conn_name,
         cluster_id: str | None = None,
@@ -72,15 +90,21 @@ class ClusterraJobSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_return_output(return_output)
+        check_on_stuck(on_stuck)
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.job_id = job_id
         self.deferrable = deferrable
+        self.pending_timeout = pending_timeout
+        self.max_restarts = max_restarts
+        self.on_stuck = on_stuck
+        self.follow_output = follow_output
         self.return_output = return_output
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
         self._progress = Progress()
         self._since = time.time()
+        self._tail: Tail | None = None
 
     def execute(self, context: Context) -> Any:
         """Wait, as ``mode`` or ``deferrable`` say.
@@ -91,8 +115,8 @@ class ClusterraJobSensor(BaseSensorOperator):
         """
         if self.mode == "reschedule":
             # each look is another process's: there is no look before it to remember
-            self._progress = Progress(misses=MISSES)
             self._since = _first_poke(context)
+            self._progress = Progress(misses=MISSES, stuck_since=self._since)
         if not self.deferrable:
             return super().execute(context)
         with self._skipping(), airflow_errors(self.clusterra_conn_id):
@@ -107,8 +131,13 @@ class ClusterraJobSensor(BaseSensorOperator):
                 job_id=self._number(),
                 cluster_id=cluster_id,
                 clusterra_conn_id=self.clusterra_conn_id,
+                since=self._since,
                 poll_interval=self.poke_interval,
                 deadline=time.time() + self.timeout,
+                pending_timeout=seconds(self.pending_timeout),
+                max_restarts=self.max_restarts,
+                on_stuck=self.on_stuck,
+                follow_output=self.follow_output,
             ),
             method_name="execute_complete",
             timeout=self.timeout + TRIGGER_MARGIN,
@@ -159,13 +188,36 @@ class ClusterraJobSensor(BaseSensorOperator):
         except HICCUPS as error:
             self.log.warning("The API does not answer well; looking again: %s", error)
             return None
-        sighting = Sighting(time.time(), job)
-        watch = Watch(job_id, since=self._since)
-        self._progress, verdict = judge(watch, self._progress, sighting)
         self.log.info("Job %s is %s", job_id, job.state if job else "not known to the cluster")
+        watch = Watch(
+            job_id,
+            since=self._since,
+            pending_timeout=seconds(self.pending_timeout),
+            max_restarts=self.max_restarts,
+            fail_stuck=self.on_stuck == "fail",
+        )
+        now = time.time()
+        self._progress, verdict = judge(watch, self._progress, Sighting(now, job))
+        if verdict.outcome is Outcome.MISSING:
+            told = _ask_accounting(client, cluster_id, job_id)
+            self._progress, verdict = judge_accounting(watch, self._progress, now, told)
+        if verdict.words:
+            self.log.warning(verdict.words)
+        self._write_output(client, cluster_id, verdict)
         if verdict.outcome is Outcome.WAIT:
             return None
         return JobEvent(str(verdict.outcome), job_id, cluster_id, verdict.job, verdict.words)
+
+    def _write_output(self, client: Client, cluster_id: str, verdict: Verdict) -> None:
+        """What is new of it; in reschedule mode all of it, at the end."""
+        job = self._progress.last
+        ended = verdict.outcome is Outcome.ENDED
+        if not self.follow_output or self.deferrable or job is None or not has_output(job):
+            return
+        if ended or (self.mode == "poke" and verdict.outcome is Outcome.WAIT):
+            write = partial(self.log.info, "%s")
+            self._tail = self._tail or Tail(cluster_id, job.job_id, write=write, note=write)
+            read_output(client.access, self._tail, to_the_end=ended)
 
     def _number(self) -> int:
         text = str(self.job_id).strip()
@@ -187,6 +239,17 @@ class ClusterraJobSensor(BaseSensorOperator):
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(f"Skipped instead of failed: {exc}") from exc
             raise
+
+
+def _ask_accounting(
+    client: Client, cluster_id: str, job_id: int
+) -> list[Job] | ClusterraError | None:
+    try:
+        return client.list_accounting(cluster_id, job_ids=[job_id])
+    except RequestError:
+        return None
+    except ClusterraError as error:
+        return error
 
 
 def _first_poke(context: Context) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -9,22 +10,45 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.numbers import ExitStatus
+from airflow_provider_clusterra.api.states import JobState
+from airflow_provider_clusterra.watch.arrays import read_indices, write_indices
+
+LONGEST_TEXT = 400
+"""Characters of any one text: Airflow logs an event, and stores it."""
+LONGEST_WORDS = 1000
+LONGEST_TASKS = 1200
+"""Characters of an array's tasks; where there is more to tell, the resumed task asks again."""
 
 
 class JobEvent(msgspec.Struct, frozen=True):
     """The end of a wait."""
 
     outcome: str
-    """``"ended"``, ``"lost"``, ``"timed_out"``, or ``"refused"`` (no waiting can heal it)."""
+    """``"ended"``, ``"lost"``, ``"stuck"``, ``"overdue"``, ``"timed_out"``, or ``"refused"`` (no
+    waiting can heal it)."""
     job_id: int
     cluster_id: str
     job: Job | None = None
-    """The job as last seen; an array's without its tasks, which the resumed task reads itself."""
+    """The job as last seen."""
     words: str = ""
+    tasks: dict[str, str] = msgspec.field(default_factory=dict)
+    """How an array's tasks ended, e.g. ``{"COMPLETED 0 -": "0-7,9", "FAILED 3 -": "8"}``: state,
+    exit code and signal, to the indices."""
+    failed_task_id: int | None = None
+    """The own job id of the array's first task that failed."""
 
     def to_payload(self) -> dict[str, Any]:
-        """The event as plain JSON values, small enough to be logged."""
-        small = replace(self, job=replace(self.job, tasks=()) if self.job else None)
+        """The event as plain JSON values, under 4 KB however large the job is."""
+        small = replace(self, words=self.words[:LONGEST_WORDS])
+        if self.job is not None:
+            failed = [task for task in self.job.tasks if not task.state.succeeded]
+            small = replace(
+                small,
+                job=_shortened(self.job),
+                tasks=pack_tasks(self.job.tasks),
+                failed_task_id=failed[0].job_id if failed else None,
+            )
         payload: dict[str, Any] = msgspec.to_builtins(small)
         return payload
 
@@ -36,9 +60,71 @@ def read_event(payload: Any) -> JobEvent:
     :raises ProtocolError: it is something else.
     """
     try:
-        return msgspec.convert(payload, JobEvent)
+        event = msgspec.convert(payload, JobEvent)
     except msgspec.ValidationError as exc:
         raise ProtocolError(
             f"The event with which this task was resumed cannot be read ({exc}). Was the provider "
             "upgraded while it was deferred? Clear the task."
         ) from exc
+    if event.job is None or not event.tasks:
+        return event
+    tasks = unpack_tasks(event.tasks, event.job_id, event.failed_task_id)
+    return replace(event, job=replace(event.job, tasks=tasks))
+
+
+def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
+    """An array's tasks in few words, or nothing where they need too many.
+
+    :param tasks: that have ended.
+    """
+    groups: dict[str, set[int]] = {}
+    for task in tasks:
+        if task.array_task_id is not None:
+            words = (task.state.base, _word(task.exit.code), _word(task.exit.signal))
+            groups.setdefault(" ".join(words), set()).add(task.array_task_id)
+    packed = {words: write_indices(indices) for words, indices in groups.items()}
+    size = sum(len(words) + len(indices) for words, indices in packed.items())
+    return packed if size <= LONGEST_TASKS else {}
+
+
+def unpack_tasks(
+    packed: dict[str, str], array_job_id: int, failed_task_id: int | None
+) -> tuple[Job, ...]:
+    """The tasks again, as far as they were packed.
+
+    :param packed: as :func:`pack_tasks` made it.
+    :param array_job_id: Slurm's number for the array.
+    :param failed_task_id: the own job id of the first task that failed; the others' are not known.
+    """
+    tasks: list[Job] = []
+    for words, indices in packed.items():
+        base, code, number = words.split(" ")
+        status = ExitStatus(_number(code), _number(number))
+        task = Job(array_job_id, JobState(base), exit=status, array_job_id=array_job_id)
+        tasks += [replace(task, array_task_id=index) for index in read_indices(indices)]
+    tasks.sort(key=lambda task: task.array_task_id or 0)
+    failed = next((at for at, task in enumerate(tasks) if not task.state.succeeded), None)
+    if failed is not None and failed_task_id is not None:
+        tasks[failed] = replace(tasks[failed], job_id=failed_task_id)
+    return tuple(tasks)
+
+
+def _shortened(job: Job) -> Job:
+    return replace(
+        job,
+        tasks=(),
+        name=job.name[:LONGEST_TEXT],
+        nodes=job.nodes[:LONGEST_TEXT],
+        description=job.description[:LONGEST_TEXT],
+        standard_output=job.standard_output[:LONGEST_TEXT],
+        working_directory=job.working_directory[:LONGEST_TEXT],
+        array_task_string=job.array_task_string[:LONGEST_TEXT],
+    )
+
+
+def _word(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _number(word: str) -> int | None:
+    return None if word == "-" else int(word)

@@ -5,24 +5,39 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
+from inspect import Parameter, signature
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError, WaitTimeoutError
+from airflow_provider_clusterra.api.errors import (
+    AuthenticationError,
+    ClusterraError,
+    NotFoundError,
+    WaitTimeoutError,
+)
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.compat import TRIGGERS_ARE_TOLD_OF_KILLS
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.kill import finish_in_spite_of_cancels, is_wanted
+from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.verdict import Watch
-from airflow_provider_clusterra.watch.wait import wait_for_job
+from airflow_provider_clusterra.watch.tail import Tail, has_output
+from airflow_provider_clusterra.watch.verdict import Outcome, Watch
+from airflow_provider_clusterra.watch.wait import Wait
 
 MIN_DEFERRAL = 7.0
 """Seconds. A task that is resumed sooner may be failed by the scheduler, which still hears of the
 worker's end (apache/airflow#66374). Airflow's option ``[clusterra] min_deferral`` changes it."""
+
+
+LATE = 60.0
+"""Seconds after the deferral. A trigger that begins later has probably begun before, elsewhere."""
 
 
 class ClusterraJobTrigger(BaseTrigger):
@@ -32,22 +47,36 @@ class ClusterraJobTrigger(BaseTrigger):
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param clusterra_conn_id: the connection's id.
     :param job_name: the name that the job was submitted under; ``""`` where that is not known.
+    :param since: seconds since 1970 from which on it is waited for; otherwise now.
+    :param array: the indices that were submitted, e.g. ``"0-99%10"``; ``""`` where it is no array,
+        or nobody knows.
     :param poll_interval: seconds between two looks once the job is old.
     :param deadline: seconds since 1970 at which patience ends, or None.
-    :param cancel_at_deadline: whether the job is cancelled then. A sensor's job never is.
-    :param cancel_on_kill: whether the job is cancelled when a user ends the task (Airflow 3.3).
+    :param pending_timeout: seconds for which the job may be pending at a time, or None.
+    :param max_restarts: how often Slurm may start the job again, or None.
+    :param on_stuck: ``"fail"`` or ``"warn"``: what a job means that will never start.
+    :param follow_output: whether the job's output goes into the task's log meanwhile.
+    :param owns_job: whether the job is the task's own, and is cancelled when the wait is given up.
+        A sensor's never is.
+    :param cancel_on_kill: whether the job is cancelled when a user ends the task.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a trigger's arguments are what Airflow stores of it
         self,
         *,
         job_id: int,
         cluster_id: str,
         clusterra_conn_id: str,
         job_name: str = "",
+        since: float | None = None,
+        array: str = "",
         poll_interval: float = 30.0,
         deadline: float | None = None,
-        cancel_at_deadline: bool = False,
+        pending_timeout: float | None = None,
+        max_restarts: int | None = None,
+        on_stuck: str = "fail",
+        follow_output: bool = False,
+        owns_job: bool = False,
         cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -55,31 +84,42 @@ class ClusterraJobTrigger(BaseTrigger):
         self.cluster_id = cluster_id
         self.clusterra_conn_id = clusterra_conn_id
         self.job_name = job_name
+        self.since = since or time.time()
+        self.array = array
         self.poll_interval = poll_interval
         self.deadline = deadline
-        self.cancel_at_deadline = cancel_at_deadline
+        self.pending_timeout = pending_timeout
+        self.max_restarts = max_restarts
+        self.on_stuck = on_stuck
+        self.follow_output = follow_output
+        self.owns_job = owns_job
         self.cancel_on_kill = cancel_on_kill
         self._told = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as Airflow stores it: plain values, no secret."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {
-            "job_id": self.job_id,
-            "cluster_id": self.cluster_id,
-            "clusterra_conn_id": self.clusterra_conn_id,
-            "job_name": self.job_name,
-            "poll_interval": self.poll_interval,
-            "deadline": self.deadline,
-            "cancel_at_deadline": self.cancel_at_deadline,
-            "cancel_on_kill": self.cancel_on_kill,
-        }
+        return path, {name: getattr(self, name) for name in STORED}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: a :class:`JobEvent` as its payload."""
-        not_before = time.time() + conf.getfloat("clusterra", "min_deferral", fallback=MIN_DEFERRAL)
-        event = await self.wait()
-        await asyncio.sleep(max(0.0, not_before - time.time()))
+        begun = time.time()
+        if begun - self.since > LATE:
+            again = " Its output begins again here." if self.follow_output else ""
+            self.log.info(
+                "The wait for job %s goes on here, %.0f s after it began.%s",
+                self.job_id,
+                begun - self.since,
+                again,
+            )
+        try:
+            event = await self.wait()
+            held = conf.getfloat("clusterra", "min_deferral", fallback=MIN_DEFERRAL)
+            await asyncio.sleep(max(0.0, begun + held - time.time()))
+        except asyncio.CancelledError:
+            if not TRIGGERS_ARE_TOLD_OF_KILLS:
+                await self.on_kill()
+            raise
         # from here on the task may resume, and a kill is the worker's business
         self._told = True
         yield TriggerEvent(event.to_payload())
@@ -94,42 +134,83 @@ class ClusterraJobTrigger(BaseTrigger):
     async def wait(self) -> JobEvent:
         """The end of the wait. A worker that does not defer runs this, too."""
         hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-        poller = poller_of(self.clusterra_conn_id, self.cluster_id, hook.async_access)
-        watch = Watch(self.job_id, self.job_name, since=time.time())
+        poller = poller_of(
+            self.clusterra_conn_id,
+            self.cluster_id,
+            hook.async_access,
+            may_be_renewed=not hook.is_in_the_environment,
+        )
+        tail = self._tail() if self.follow_output else None
+        wait = Wait(
+            poller,
+            self._watch(),
+            poll_interval=self.poll_interval,
+            on_change=self._log_change,
+            on_warning=self.log.warning,
+            tail=tail,
+        )
         try:
-            verdict = await wait_for_job(
-                poller,
-                watch,
-                poll_interval=self.poll_interval,
-                deadline=self.deadline,
-                on_change=self._log_change,
-            )
+            verdict = await wait.run(self.deadline)
         except WaitTimeoutError as error:
-            return await self._at_deadline(hook, error)
+            return await self._give_up(hook, tail, self._event("timed_out", error.job, str(error)))
+        except AuthenticationError as error:
+            return self._event("refused", None, f"{error} {self._renewal(hook)}")
         except ClusterraError as error:
             return self._event("refused", None, str(error))
         except AirflowException as error:
             words = f"The connection {self.clusterra_conn_id} cannot be read: {error}"
             return self._event("refused", None, f"{words} Job {self.job_id} is left as it is.")
-        return self._event(verdict.outcome, verdict.job, verdict.words)
+        event = self._event(verdict.outcome, verdict.job, verdict.words)
+        if verdict.outcome in (Outcome.STUCK, Outcome.OVERDUE):
+            return await self._give_up(hook, tail, event)
+        return event
 
-    async def _at_deadline(self, hook: ClusterraHook, error: WaitTimeoutError) -> JobEvent:
+    def _watch(self) -> Watch:
+        return Watch(
+            self.job_id,
+            self.job_name,
+            since=self.since,
+            array=read_indices(self.array),
+            pending_timeout=self.pending_timeout,
+            max_restarts=self.max_restarts,
+            fail_stuck=self.on_stuck == "fail",
+        )
+
+    def _tail(self) -> Tail:
+        # what looks like a place for a value must stay as it is
+        write = partial(self.log.info, "%s")
+        return Tail(self.cluster_id, self.job_id, write=write, note=write)
+
+    def _renewal(self, hook: ClusterraHook) -> str:
+        left = f"Job {self.job_id} is left as it is."
+        if hook.is_in_the_environment:
+            return (
+                f"Connection {self.clusterra_conn_id} comes from an environment variable, which "
+                f"cannot change in a running process: restart Airflow with the new one. {left}"
+            )
+        return f"Renew connection {self.clusterra_conn_id}. {left}"
+
+    async def _give_up(self, hook: ClusterraHook, tail: Tail | None, event: JobEvent) -> JobEvent:
         """Patience has ended; the job may have, too, while nobody looked."""
+        job: Job | None
+        words = event.words
         try:
             async with await hook.async_client() as client:
-                job: Job | None = await client.get_job(self.cluster_id, self.job_id)
-                if job is not None and job.state.ended:
-                    return self._event("ended", job)
-                if self.cancel_at_deadline:
+                job = await client.get_job(self.cluster_id, self.job_id)
+                if not job.state.ended and self.owns_job:
                     job = await cancel_and_confirm(client, self.cluster_id, self.job_id) or job
+                    event = replace(
+                        event, job=job, words=f"{words} It was cancelled and is {job.state}."
+                    )
+                elif job.state.ended:
+                    event = self._event("ended", job)
+                if tail is not None and has_output(job):
+                    await tail.finish(client)
         except NotFoundError:
-            return self._event("lost", error.job, f"{error} The cluster no longer knows it.")
+            return replace(event, outcome="lost", words=f"{words} The cluster no longer knows it.")
         except ClusterraError as failure:
-            return self._event(
-                "timed_out", error.job, f"{error} It could not be cancelled: {failure}"
-            )
-        done = f" It was cancelled and is {job.state}." if job and self.cancel_at_deadline else ""
-        return self._event("timed_out", job, f"{error}{done}")
+            return replace(event, words=f"{words} It could not be cancelled: {failure}")
+        return event
 
     async def _cancel_unwanted(self) -> None:
         if await is_wanted(self.task_instance, self.job_id):
@@ -151,6 +232,10 @@ class ClusterraJobTrigger(BaseTrigger):
         return JobEvent(str(outcome), self.job_id, self.cluster_id, job, words)
 
     def _log_change(self, job: Job) -> None:
+        if job.tasks:
+            counts = ", ".join(f"{count} {state}" for state, count in counts_of(job).items())
+            self.log.info("Job %s has %s", job.job_id, counts)
+            return
         reason = f" ({job.reason})" if job.reason else ""
         place = f" on {job.nodes}" if job.nodes else ""
         self.log.info("Job %s is %s%s%s", job.job_id, job.state, reason, place)
@@ -158,3 +243,11 @@ class ClusterraJobTrigger(BaseTrigger):
             self.log.warning(
                 "This version of the provider does not know the state %s; waiting on.", job.state
             )
+
+
+STORED = tuple(
+    name
+    for name, parameter in signature(ClusterraJobTrigger.__init__).parameters.items()
+    if parameter.kind is Parameter.KEYWORD_ONLY
+)
+"""The arguments, which are all that a trigger is."""

@@ -11,73 +11,166 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
-from airflow_provider_clusterra.api.errors import (
-    HICCUPS,
-    AuthenticationError,
-    ClusterraError,
-    NotFoundError,
-)
+from airflow_provider_clusterra.api.errors import AuthenticationError, ClusterraError, RequestError
+from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
+from airflow_provider_clusterra.watch.looks import Found, Known, Looker
 from airflow_provider_clusterra.watch.pace import next_look
 from airflow_provider_clusterra.watch.verdict import Sighting
 
 log = logging.getLogger(__name__)
 
 Credentials = Callable[[], Awaitable[Access]]
-AT_ONCE = 8
-"""Requests under way at the same time."""
 SESSION_GRACE = 15 * 60.0
 """Seconds for which a session that is no longer accepted may be renewed before the waits fail."""
-BACKOFF = Retry(first=1.0, cap=60.0)
+BACKOFF = Retry(first=1.0, cap=30.0)
+TOGETHER = 0.25
+"""A round takes those along that are due within this share of their pause."""
+AT_A_STRETCH = 100
+"""Jobs that are gone through before the event loop has its turn."""
+HURRY_EVERY = 5.0
+"""Seconds between two looks at one job that somebody asked for."""
 
 
 class Waiter(msgspec.Struct, eq=False):
     """One wait for one job."""
 
-    job_id: int
     poll_interval: float
     born: float
-    due: float
     seen: asyncio.Queue[Sighting | Exception] = msgspec.field(default_factory=asyncio.Queue)
+
+    async def next(self, until: float | None = None) -> Sighting | None:
+        """The next look that brought anything new.
+
+        :param until: seconds since 1970 at which None is given instead.
+        :raises ClusterraError: what no waiting can heal.
+        """
+        left = None if until is None else max(0.0, until - time.time())
+        try:
+            seen = await asyncio.wait_for(self.seen.get(), left)
+        except TimeoutError:
+            return None
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+
+class Watched(Known, eq=False):
+    """One job, and those who wait for it."""
+
+    due: float = 0.0
+    pause: float = 0.0
+    hurried: float = 0.0
+    waiters: set[Waiter] = msgspec.field(default_factory=set)
+
+    def tell(self, seen: Sighting | Exception) -> None:
+        """Hand it to all who wait.
+
+        :param seen: a look, or what no waiting can heal.
+        """
+        for waiter in self.waiters:
+            waiter.seen.put_nowait(seen)
+
+    def plan(self, now: float, *, took: float, missed: bool) -> None:
+        """Say when to look again.
+
+        :param now: seconds since 1970.
+        :param took: seconds that the last look took.
+        :param missed: whether the job was not shown.
+        """
+        self.pause = min(
+            next_look(now - waiter.born, waiter.poll_interval, took=took, missed=missed)
+            for waiter in self.waiters
+        )
+        self.due = now + self.pause
 
 
 class Poller:
     """Looks at jobs for as long as somebody waits for one. Take it from :func:`poller_of`."""
 
     def __init__(
-        self, cluster_id: str, credentials: Credentials, on_idle: Callable[[Poller], None]
+        self,
+        cluster_id: str,
+        credentials: Credentials,
+        on_idle: Callable[[Poller], None],
+        *,
+        may_be_renewed: bool,
     ) -> None:
         self._cluster_id = cluster_id
         self._credentials = credentials
+        self._may_be_renewed = may_be_renewed
         self._on_idle = on_idle
-        self._waiters: set[Waiter] = set()
+        self._jobs: dict[int, Watched] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._not_before = 0.0
         self._failures = 0
         self._refused_since: float | None = None
         self._accepted = False
+        self.client: AsyncClient | None = None
+        """Shared by all who wait; there from the first sighting on, until the last wait ends."""
 
-    @asynccontextmanager
-    async def sightings(
-        self, job_id: int, poll_interval: float
-    ) -> AsyncIterator[AsyncIterator[Sighting]]:
-        """What is seen of one job, look by look, until the block is left.
+    @contextmanager
+    def sightings(self, job_id: int, poll_interval: float, since: float) -> Iterator[Waiter]:
+        """What is seen of one job, until the block is left.
 
         :param job_id: Slurm's number for the job.
         :param poll_interval: seconds between two looks once the job is old.
-        :raises ClusterraError: from the iterator: what no waiting can heal.
+        :param since: seconds since 1970 from which on the job has been waited for.
         """
         now = time.time()
-        waiter = Waiter(job_id, poll_interval, born=now, due=now)
-        self._waiters.add(waiter)
+        waiter = Waiter(poll_interval, born=since)
+        watched = self._jobs.setdefault(job_id, Watched(job_id))
+        watched.waiters.add(waiter)
+        # a whole look, and soon: the others have seen it already, this one has not
+        watched.last, watched.due = None, now
+        self._start()
+        try:
+            yield waiter
+        finally:
+            watched.waiters.discard(waiter)
+            if not watched.waiters:
+                del self._jobs[job_id]
+            if not self._jobs:
+                self._on_idle(self)
+                self._woken.set()
+
+    def hurry(self, job_id: int) -> None:
+        """Look at a job soon: something says that it may have ended.
+
+        :param job_id: one that is waited for.
+        """
+        now = time.time()
+        watched = self._jobs.get(job_id)
+        if watched is not None and now - watched.hurried >= HURRY_EVERY:
+            watched.due = watched.hurried = now
+            watched.last = None
+            self._woken.set()
+
+    async def list_accounting(self, job_id: int) -> list[Job] | None:
+        """What accounting knows of a job that is waited for.
+
+        :param job_id: Slurm's number for the job; an array's id means all its tasks.
+        :returns: its records, or None where the API does not offer accounting.
+        :raises ClusterraError: no answer, or none that can be read.
+        """
+        if self.client is None:
+            return None
+        try:
+            return await self.client.list_accounting(self._cluster_id, job_ids=[job_id])
+        except RequestError as error:
+            log.debug("Accounting does not tell of job %s: %s", job_id, error)
+            return None
+
+    def _start(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(
                 self._run(),
@@ -85,75 +178,67 @@ class Poller:
                 context=contextvars.Context(),
             )
         self._woken.set()
-        try:
-            yield _each(waiter)
-        finally:
-            self._waiters.discard(waiter)
-            if not self._waiters:
-                self._on_idle(self)
-                self._woken.set()
 
     async def _run(self) -> None:
         try:
-            while self._waiters:
-                await self._poll()
+            access = await self._credentials()
+            async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
+                self.client = client
+                looker = Looker(client, self._cluster_id)
+                while self._jobs:
+                    await self._pause()
+                    await self._round(client, looker)
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear it
             self._on_idle(self)
-            for waiter in self._waiters:
-                waiter.seen.put_nowait(exc)
-
-    async def _poll(self) -> None:
-        access = await self._credentials()
-        async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
-            while self._waiters:
-                await self._pause()
-                await self._round(client)
+            for watched in self._jobs.values():
+                watched.tell(exc)
 
     async def _pause(self) -> None:
         self._woken.clear()
-        due = min((waiter.due for waiter in self._waiters), default=0.0)
+        due = min((watched.due for watched in self._jobs.values()), default=0.0)
+        if self._jobs:
+            due = max(due, self._not_before)
         try:
             await asyncio.wait_for(self._woken.wait(), max(0.0, due - time.time()))
         except TimeoutError:
             return
 
-    async def _round(self, client: AsyncClient) -> None:
+    async def _round(self, client: AsyncClient, looker: Looker) -> None:
         now = time.time()
-        due = {waiter.job_id for waiter in self._waiters if waiter.due <= now}
-        places = asyncio.Semaphore(AT_ONCE)
-        errors = await asyncio.gather(*(self._look(client, job_id, places) for job_id in due))
-        hiccups = [error for error in errors if isinstance(error, HICCUPS)]
-        refused = next((error for error in errors if isinstance(error, AuthenticationError)), None)
-        if refused is not None:
-            await self._renew(client, refused)
-        elif hiccups:
-            self._back_off(hiccups[0])
-        elif due:
+        jobs = list(self._jobs.values())
+        if now < self._not_before or not any(watched.due <= now for watched in jobs):
+            return
+        due = [each for each in jobs if each.due <= now + each.pause * TOGETHER]
+        found = await looker.look(due, jobs)
+        await self._tell(found)
+        if found.unauthorized is not None:
+            await self._renew(client, found.unauthorized)
+        elif found.hiccup is not None:
+            self._back_off(found.hiccup)
+        else:
             self._failures = 0
             self._refused_since = None
             self._accepted = True
 
-    async def _look(
-        self, client: AsyncClient, job_id: int, places: asyncio.Semaphore
-    ) -> ClusterraError | None:
-        async with places:
-            try:
-                job = await client.get_job(self._cluster_id, job_id)
-            except NotFoundError:
-                self._tell(job_id, Sighting(time.time(), None))
-            except (*HICCUPS, AuthenticationError) as error:
-                return error
-            except ClusterraError as error:
-                self._tell(job_id, error)
-            else:
-                self._tell(job_id, Sighting(time.time(), job))
-        return None
-
-    def _tell(self, job_id: int, seen: Sighting | Exception) -> None:
+    async def _tell(self, found: Found) -> None:
         now = time.time()
-        for waiter in [each for each in self._waiters if each.job_id == job_id]:
-            waiter.due = now + next_look(now - waiter.born, waiter.poll_interval)
-            waiter.seen.put_nowait(seen)
+        for number, watched in enumerate(list(self._jobs.values())):
+            if number % AT_A_STRETCH == AT_A_STRETCH - 1:
+                await asyncio.sleep(0)
+            job_id = watched.job_id
+            if not watched.waiters:
+                continue
+            if job_id in found.jobs:
+                job = found.jobs[job_id]
+                if job is None or job != watched.last or watched.singly:
+                    watched.tell(Sighting(now, job))
+                watched.last, watched.light_looks = job, 0
+                watched.plan(now, took=found.took, missed=job is None)
+            elif job_id in found.unchanged:
+                watched.plan(now, took=found.took, missed=False)
+            elif job_id in found.refused:
+                watched.tell(found.refused[job_id])
+                watched.plan(now, took=found.took, missed=False)
 
     def _back_off(self, error: ClusterraError) -> None:
         self._failures += 1
@@ -161,11 +246,12 @@ class Poller:
         pause = max(wait, BACKOFF.pause(self._failures))
         level = logging.WARNING if self._failures in (1, 10, 100) else logging.DEBUG
         log.log(level, "The API does not answer well; looking again in %.0f s: %s", pause, error)
-        for waiter in self._waiters:
-            waiter.due = max(waiter.due, time.time() + pause)
+        self._not_before = time.time() + pause
 
     async def _renew(self, client: AsyncClient, error: AuthenticationError) -> None:
         """Read the connection again, once for all; a user may have renewed the session."""
+        if not self._may_be_renewed:
+            raise error
         try:
             access = await self._credentials()
         except Exception:
@@ -176,29 +262,27 @@ class Poller:
             client.access = access
             return
         now = time.time()
-        self._refused_since = self._refused_since or now
+        if self._refused_since is None:
+            self._refused_since = now
+            log.warning("Renew the connection's session; the jobs go on meanwhile. %s", error)
         if not self._accepted or now - self._refused_since >= SESSION_GRACE:
             raise error
-        self._back_off(error)
-
-
-async def _each(waiter: Waiter) -> AsyncIterator[Sighting]:
-    while True:
-        seen = await waiter.seen.get()
-        if isinstance(seen, Exception):
-            raise seen
-        yield seen
+        self._failures += 1
+        self._not_before = now + BACKOFF.pause(self._failures)
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Poller]] = WeakKeyDictionary()
 
 
-def poller_of(key: Hashable, cluster_id: str, credentials: Credentials) -> Poller:
+def poller_of(
+    key: Hashable, cluster_id: str, credentials: Credentials, *, may_be_renewed: bool = True
+) -> Poller:
     """The running event loop's one poller of this connection and cluster.
 
     :param key: names the connection, e.g. its id.
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param credentials: reads the connection; called once at the start and once for each 401.
+    :param may_be_renewed: whether it may read another session than before.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     place = (key, cluster_id)
@@ -207,4 +291,6 @@ def poller_of(key: Hashable, cluster_id: str, credentials: Credentials) -> Polle
         if pollers.get(place) is idle:
             del pollers[place]
 
-    return pollers.setdefault(place, Poller(cluster_id, credentials, forget))
+    if place not in pollers:
+        pollers[place] = Poller(cluster_id, credentials, forget, may_be_renewed=may_be_renewed)
+    return pollers[place]

@@ -100,7 +100,7 @@ def test_a_deferrable_task_leaves_its_worker_once_the_job_is_submitted(connected
     assert kwargs["job_id"] == ti.pushed["job_id"]
     assert kwargs["cluster_id"] == connected.cluster_id
     assert 3590 < kwargs["deadline"] - time.time() <= 3600
-    assert kwargs["cancel_at_deadline"] is True
+    assert kwargs["owns_job"] is True
     assert deferred.method_name == "execute_complete"
     assert 3600 < deferred.timeout < 3800
     assert connected.token not in json.dumps(kwargs)

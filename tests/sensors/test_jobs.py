@@ -56,7 +56,7 @@ def test_a_deferrable_sensor_leaves_its_worker(submitted, connected):
         run(wait_for(submitted("sleep 60"), deferrable=True, timeout=100))
     kwargs = caught.value.trigger.serialize()[1]
 
-    assert kwargs["cancel_at_deadline"] is False
+    assert kwargs["owns_job"] is False
     assert kwargs["poll_interval"] == 0.05
     assert 100 < caught.value.timeout < 300
 

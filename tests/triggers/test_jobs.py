@@ -50,7 +50,7 @@ async def events(made):
 
 
 def test_a_trigger_that_was_stored_is_the_same():
-    made = trigger(job_name="x", deadline=12.5, cancel_at_deadline=True, cancel_on_kill=True)
+    made = trigger(job_name="x", deadline=12.5, owns_job=True, cancel_on_kill=True)
     path, kwargs = made.serialize()
 
     assert path == "airflow_provider_clusterra.triggers.jobs.ClusterraJobTrigger"
@@ -63,15 +63,6 @@ def test_an_event_that_went_through_the_database_is_the_same():
     event = JobEvent("ended", 34, "c1", job)
 
     assert read_event(json.loads(json.dumps(event.to_payload()))) == event
-
-
-def test_an_event_is_small_however_large_the_array():
-    job = read_job(sample("array_done_get_master"), 23)
-    assert job.tasks
-    payload = JobEvent("ended", 23, "c1", job).to_payload()
-
-    assert len(json.dumps(payload)) < 4096
-    assert read_event(payload).job.tasks == ()
 
 
 @pytest.mark.parametrize("payload", [None, {}, {"outcome": "ended", "job_id": "x"}], ids=repr)
@@ -99,7 +90,7 @@ async def test_an_event_is_held_until_airflow_can_take_it(connected, monkeypatch
 async def test_at_the_deadline_a_job_is_cancelled_where_that_was_asked(connected):
     job_id = await submitted(connected, "sleep 60")
     (event,) = await events(
-        trigger(job_id, connected.cluster_id, deadline=time.time() + 0.2, cancel_at_deadline=True)
+        trigger(job_id, connected.cluster_id, deadline=time.time() + 0.2, owns_job=True)
     )
 
     assert event.outcome == "timed_out"
@@ -138,7 +129,7 @@ async def test_what_no_waiting_can_heal_is_told_at_once(connection):
 async def test_a_job_that_cannot_be_cancelled_at_the_deadline_is_named(connection):
     with Wire(RUNNING, RUNNING, http(403, b"no")) as wire:
         connection(wire.url)
-        (event,) = await events(trigger(deadline=time.time() + 0.02, cancel_at_deadline=True))
+        (event,) = await events(trigger(deadline=time.time() + 0.02, owns_job=True))
 
     assert event.outcome == "timed_out"
     assert "It could not be cancelled: 403 DELETE" in event.words

@@ -15,7 +15,7 @@ from airflow_provider_clusterra.api import (
 from airflow_provider_clusterra.watch import poller as poller_module
 from airflow_provider_clusterra.watch.poller import poller_of
 from airflow_provider_clusterra.watch.verdict import Outcome, Watch
-from airflow_provider_clusterra.watch.wait import wait_for_job
+from airflow_provider_clusterra.watch.wait import Wait
 from tests.wire import Wire, headers_of, http
 
 
@@ -47,13 +47,13 @@ def _short_backoff(mocker):
 
 
 async def wait(connection, job_id=7, *, deadline=None, on_change=lambda job: None, name=""):
-    return await wait_for_job(
+    return await Wait(
         poller_of("conn", "c1", connection),
         Watch(job_id, name, since=time.time()),
         poll_interval=0.01,
-        deadline=deadline,
         on_change=on_change,
-    )
+        on_warning=on_change,
+    ).run(deadline)
 
 
 async def test_a_job_is_waited_for_until_it_has_ended():
@@ -205,12 +205,12 @@ async def test_a_real_job_is_waited_for(local):
         submitted = await client.submit_job(
             local.cluster_id, {"script": "#!/bin/sh\nexit 3\n", "job": body}
         )
-    verdict = await wait_for_job(
+    verdict = await Wait(
         poller_of("real", local.cluster_id, connection),
         Watch(submitted.job_id, since=time.time()),
         poll_interval=0.05,
-        deadline=time.time() + 60,
         on_change=lambda job: None,
-    )
+        on_warning=lambda words: None,
+    ).run(time.time() + 60)
 
     assert (verdict.job.state.base, verdict.job.exit.code) == ("FAILED", 3)

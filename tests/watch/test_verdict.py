@@ -1,15 +1,17 @@
 """Tests of airflow_provider_clusterra.watch.verdict: series of looks, and what they mean."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.api.states import read_state
 from airflow_provider_clusterra.watch.verdict import (
     COMPLETING_PATIENCE,
     GRACE,
+    STUCK_PATIENCE,
     Outcome,
     Progress,
     Sighting,
@@ -72,23 +74,19 @@ def test_a_job_that_is_not_shown_yet_is_only_late():
     assert looked((0, None), (20, "RUNNING")).outcome is Outcome.WAIT
 
 
-def test_a_job_that_was_never_shown_is_lost_after_the_grace():
-    verdict = looked((0, None), (10, None), (GRACE, None))
-
-    assert verdict.outcome is Outcome.LOST
-    assert "no longer knows job 9" in verdict.words
-    assert "It was never seen." in verdict.words
+def test_a_job_that_was_never_shown_is_missing_after_the_grace():
+    assert looked((0, None), (10, None), (GRACE - 1, None)).outcome is Outcome.WAIT
+    assert looked((0, None), (10, None), (GRACE, None)).outcome is Outcome.MISSING
 
 
-def test_a_job_that_was_seen_is_lost_only_after_several_misses_in_a_row():
+def test_a_job_that_was_seen_is_missing_only_after_several_misses_in_a_row():
     seen = (300, "RUNNING")
 
     assert looked(seen, (301, None), (302, None)).outcome is Outcome.WAIT
     assert looked(seen, (301, None), (302, None), seen, (303, None)).outcome is Outcome.WAIT
-    lost = looked(seen, (301, None), (302, None), (303, None))
-    assert lost.outcome is Outcome.LOST
-    assert lost.job.state.base == "RUNNING"
-    assert "last seen RUNNING" in lost.words
+    missing = looked(seen, (301, None), (302, None), (303, None))
+    assert missing.outcome is Outcome.MISSING
+    assert missing.job.state.base == "RUNNING"
 
 
 def test_a_job_that_vanished_while_it_was_cleaning_up_has_ended_as_it_was_seen():
@@ -112,6 +110,163 @@ def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     assert judge(Watch(9), Progress(), Sighting(1.0, stranger))[1].outcome is Outcome.ENDED
     unnamed = Job(9, read_state("COMPLETED"))
     assert judge(WATCH, Progress(), Sighting(1001.0, unnamed))[1].outcome is Outcome.ENDED
+
+
+def submitted(hour, words="RUNNING", **fields):
+    when = datetime(2026, 11, 24, hour, tzinfo=UTC)
+    return Job(9, read_state(words), name="mine", submitted_at=when, **fields)
+
+
+def judged(*jobs, watch=WATCH):
+    """The verdict after these sightings, a second apart."""
+    progress, verdict = Progress(), None
+    for second, job in enumerate(jobs):
+        progress, verdict = judge(watch, progress, Sighting(watch.since + second, job))
+    return verdict
+
+
+def test_a_later_submit_time_is_a_requeue():
+    requeued = submitted(9, "PENDING", restarts=1)
+
+    assert judged(submitted(8), requeued).outcome is Outcome.WAIT
+    assert judged(submitted(8), requeued, submitted(9, "COMPLETED")).outcome is Outcome.ENDED
+
+
+def test_an_earlier_submit_time_is_a_stale_answer_or_another_job():
+    stale = submitted(7, "COMPLETED")
+
+    assert judged(submitted(8), stale).outcome is Outcome.WAIT
+    assert judged(submitted(8), stale, submitted(8)).outcome is Outcome.WAIT
+    assert judged(submitted(8), stale, stale, stale).outcome is Outcome.MISSING
+
+
+def test_a_job_may_be_pending_for_as_long_as_the_user_allows():
+    watch = Watch(9, name="mine", since=1000.0, pending_timeout=30.0)
+    still = looked((0, "PENDING"), (29, "PENDING"), watch=watch)
+    over = looked((0, "PENDING"), (30, "PENDING"), watch=watch)
+
+    assert (still.outcome, still.until) == (Outcome.WAIT, 1030.0)
+    assert over.outcome is Outcome.OVERDUE
+    assert "pending for 30 s, and pending_timeout is 30 s" in over.words
+    assert looked((0, "PENDING"), (9, "RUNNING"), (31, "RUNNING"), watch=watch).until is None
+
+
+def test_what_was_waited_before_a_requeue_counts_no_more():
+    watch = Watch(9, name="mine", since=1000.0, pending_timeout=30.0)
+    looks = [(0, "PENDING"), (20, "RUNNING"), (100, "PENDING")]
+    progress, verdict = Progress(), None
+    for after, words in looks:
+        job = Job(9, read_state(words), name="mine", restarts=int(after == 100))
+        progress, verdict = judge(watch, progress, Sighting(1000.0 + after, job))
+
+    assert (verdict.outcome, verdict.until) == (Outcome.WAIT, 1130.0)
+
+
+def test_a_job_may_be_started_again_as_often_as_the_user_allows():
+    watch = Watch(9, since=1000.0, max_restarts=1)
+
+    assert judged(submitted(8, restarts=1), watch=watch).outcome is Outcome.WAIT
+    over = judged(submitted(8, restarts=2), watch=watch)
+    assert over.outcome is Outcome.OVERDUE
+    assert "again 2 times, and max_restarts is 1" in over.words
+
+
+HELD = Job(9, read_state("PENDING"), name="mine", reason="JobHeldUser")
+
+
+@pytest.mark.parametrize("sampled", ["job_held", "job_dep_never_satisfied"])
+def test_a_job_that_will_never_start_is_stuck_once_that_has_been_so_for_a_while(sampled):
+    recorded = sample(sampled)
+    job = read_job(recorded, int(re.search(r"/job/(\d+)", recorded.request)[1]))
+    watch = Watch(job.job_id, since=1000.0)
+    progress, first = judge(watch, Progress(), Sighting(1000.0, job))
+    _, later = judge(watch, progress, Sighting(first.until, job))
+
+    assert (first.outcome, first.until) == (Outcome.WAIT, 1000.0 + STUCK_PATIENCE)
+    assert later.outcome is Outcome.STUCK
+    assert job.reason in later.words
+
+
+def test_a_job_that_is_released_in_time_is_not_stuck():
+    progress, _ = judge(WATCH, Progress(), Sighting(1000.0, HELD))
+    progress, _ = judge(WATCH, progress, Sighting(1030.0, submitted(8, "PENDING")))
+    _, verdict = judge(WATCH, progress, Sighting(1000.0 + STUCK_PATIENCE, HELD))
+
+    assert verdict.outcome is Outcome.WAIT
+
+
+def test_a_stuck_job_is_only_told_where_the_user_wants_that():
+    watch = Watch(9, since=1000.0, fail_stuck=False, pending_timeout=500.0)
+    progress, _ = judge(watch, Progress(), Sighting(1000.0, HELD))
+    progress, told = judge(watch, progress, Sighting(1000.0 + STUCK_PATIENCE, HELD))
+    _, over = judge(watch, progress, Sighting(1500.0, HELD))
+
+    assert (told.outcome, told.until) == (Outcome.WAIT, 1500.0)
+    assert "it is held" in told.words
+    assert over.outcome is Outcome.OVERDUE
+
+
+def array(*tasks, pending=""):
+    """An array 9 as its records show it: index and state; the rest is pending."""
+    records = [
+        Job(100 + index, read_state(words), array_job_id=9, array_task_id=index, name="mine")
+        for index, words in tasks
+    ]
+    if pending:
+        rest = Job(9, read_state("PENDING"), array_job_id=9, array_task_string=pending, name="mine")
+        records.append(rest)
+    return one_job(records, 9)
+
+
+def test_an_array_ends_with_its_last_task():
+    assert judged(array((0, "COMPLETED"), pending="1-2%1")).outcome is Outcome.WAIT
+    assert judged(array((0, "COMPLETED"), (1, "RUNNING"))).outcome is Outcome.WAIT
+    verdict = judged(array((0, "COMPLETED"), (1, "COMPLETED")))
+
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.succeeded
+
+
+def test_a_task_that_is_forgotten_before_the_others_end_has_ended_as_it_was_seen():
+    verdict = judged(
+        array((0, "FAILED"), (1, "RUNNING"), pending="2"),
+        array((1, "RUNNING"), (2, "RUNNING")),
+        array((2, "COMPLETED"), (1, "COMPLETED")),
+    )
+
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.base == "FAILED"
+    assert [task.array_task_id for task in verdict.job.tasks] == [0, 1, 2]
+
+
+def test_a_task_that_is_forgotten_before_its_end_was_seen_is_missing_and_never_a_success():
+    looks = [array((0, "RUNNING"), (1, "RUNNING"))] + [array((1, "COMPLETED"))] * 3
+
+    assert judged(*looks[:3]).outcome is Outcome.WAIT
+    assert judged(*looks).outcome is Outcome.MISSING
+
+
+def test_indices_that_were_asked_for_and_never_shown_are_missing():
+    watch = Watch(9, since=1000.0, array=frozenset(range(4)))
+    looks = [array((3, "COMPLETED"))] * 3
+
+    assert judged(*looks, watch=watch).outcome is Outcome.MISSING
+
+
+def test_an_array_that_is_forgotten_as_a_whole_has_ended_if_every_end_was_seen():
+    seen = array((0, "COMPLETED"), (1, ["COMPLETED", "COMPLETING"]))
+
+    assert judged(seen, None).outcome is Outcome.ENDED
+
+
+def test_a_task_that_runs_again_has_not_ended():
+    verdict = judged(
+        array((0, "NODE_FAIL"), (1, "RUNNING")),
+        array((0, "RUNNING"), (1, "COMPLETED")),
+        array((1, "COMPLETED")),
+    )
+
+    assert verdict.outcome is Outcome.WAIT
 
 
 @pytest.mark.parametrize(

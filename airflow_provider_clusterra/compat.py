@@ -1,0 +1,9 @@
+"""The one place that knows what differs between the versions of Airflow."""
+
+from __future__ import annotations
+
+from airflow.triggers.base import BaseTrigger
+
+TRIGGERS_ARE_TOLD_OF_KILLS = hasattr(BaseTrigger, "on_kill")
+"""Airflow 3.3 calls a trigger's ``on_kill`` when a user ends its task. Before that, the trigger is
+only cancelled, as it is when its triggerer stops."""

@@ -1,0 +1,117 @@
+"""Reading an answer that may be large, without holding the event loop.
+
+40 MB take longer to decode than an event loop may stand still, and a thread would hold the
+interpreter all the same. So a large answer is read by a process of its own: this module, run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+import airflow_provider_clusterra
+from airflow_provider_clusterra.api.answers import Answer
+from airflow_provider_clusterra.api.calls import Call
+from airflow_provider_clusterra.api.errors import ClusterraError
+from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.readers import read_jobs
+
+T = TypeVar("T")
+LARGE = 2 * 1024 * 1024
+"""Bytes of an answer that are decoded in less than 10 ms."""
+PIECE = 256 * 1024
+_HOME = str(Path(airflow_provider_clusterra.__file__).parent.parent)
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+async def read_job_answer(call: Call[Job], answer: Answer, job_id: int) -> Job:
+    """One job of an answer, which may be an array of thousands.
+
+    :param call: what was asked.
+    :param answer: to it.
+    :param job_id: the job that was asked for.
+    :raises ClusterraError: as the call's own reader does.
+    """
+    if len(answer.body) <= LARGE or answer.status >= 300:
+        return call.read(answer)
+    job = one_job(await _read_elsewhere(answer), job_id)
+    # an answer without the job, which is rare, is refused in the call's own words
+    return call.read(answer) if job is None else job
+
+
+async def read_jobs_answer(call: Call[list[Job]], answer: Answer) -> list[Job]:
+    """All jobs of an answer.
+
+    :param call: what was asked.
+    :param answer: to it.
+    :raises ClusterraError: as the call's own reader does.
+    """
+    if len(answer.body) <= LARGE or answer.status >= 300:
+        return call.read(answer)
+    return await _read_elsewhere(answer)
+
+
+async def _read_elsewhere(answer: Answer) -> list[Job]:
+    """One at a time, so that memory stays flat."""
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        path = os.pathsep.join([_HOME, *filter(None, [os.environ.get("PYTHONPATH")])])
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            __name__,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        try:
+            _, told, words = await asyncio.gather(
+                _give(child, answer.body), _all_of(child.stdout), _all_of(child.stderr)
+            )
+            code = await child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    if code:
+        why = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise answer.unreadable(why or f"its reader ended with {code}")
+    return msgspec.msgpack.decode(told, type=list[Job])
+
+
+async def _give(child: asyncio.subprocess.Process, body: bytes) -> None:
+    stdin = child.stdin
+    if stdin is None:
+        return
+    view = memoryview(body)
+    try:
+        for begin in range(0, len(view), PIECE):
+            stdin.write(view[begin : begin + PIECE])
+            await stdin.drain()
+        stdin.close()
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
+    return await stream.read() if stream is not None else b""
+
+
+def main() -> int:
+    """Read an answer's body from standard input; write its jobs to standard output."""
+    try:
+        jobs = read_jobs(Answer("", 200, {}, sys.stdin.buffer.read()))
+    except ClusterraError as error:
+        sys.stderr.write(str(error))
+        return 1
+    sys.stdout.buffer.write(msgspec.msgpack.encode(jobs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Bad weather between a client and a real server: an ASGI layer that passes on, or does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from tests.servers import running
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Pass = Callable[[], AsyncIterator[dict[str, Any]]]
+Fault = Callable[[Send, Pass], Awaitable[None]]
+
+
+class Proxy:
+    """Passes requests on to a server, but for those that ``fault`` has something else for.
+
+    :param upstream: the server's address.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.requests: list[str] = []
+        """Each as ``"GET /v1/clusters"``, without its query."""
+        self.fault: Callable[[str], Fault | None] = lambda request: None
+        self.url = ""
+        self._upstream = upstream
+
+    @contextmanager
+    def serve(self):
+        """Serve it from a thread; ``url`` is where."""
+        with running(self) as self.url:
+            yield self
+
+    def count(self, words: str) -> int:
+        """How many requests held some words."""
+        return sum(words in request for request in self.requests)
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send
+    ) -> None:
+        """One request."""
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        request = f"{scope['method']} {scope['path']}"
+        self.requests.append(request)
+        fault = self.fault(request)
+
+        async def passed() -> AsyncIterator[dict[str, Any]]:
+            query = scope["query_string"].decode()
+            url = self._upstream + scope["path"] + (f"?{query}" if query else "")
+            async with (
+                httpx.AsyncClient(verify=False, timeout=httpx.Timeout(60, read=None)) as client,  # noqa: S501 - loopback
+                client.stream(
+                    scope["method"], url, content=body, headers=_plain(scope["headers"])
+                ) as response,
+            ):
+                headers = [
+                    (name, value)
+                    for name, value in response.headers.raw
+                    if name.lower() not in (b"content-length", b"transfer-encoding", b"connection")
+                ]
+                yield {
+                    "type": "http.response.start",
+                    "status": response.status_code,
+                    "headers": headers,
+                }
+                async for piece in response.aiter_raw():
+                    yield {"type": "http.response.body", "body": piece, "more_body": True}
+                yield {"type": "http.response.body", "body": b""}
+
+        if fault is not None:
+            await fault(send, passed)
+            return
+        gone = asyncio.create_task(receive())
+        work = asyncio.create_task(_send_all(send, passed))
+        # a stream goes on until its reader leaves
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (gone, work):
+            task.cancel()
+        await asyncio.gather(gone, work, return_exceptions=True)
+
+
+async def _send_all(send: Send, passed: Pass) -> None:
+    async for message in passed():
+        await send(message)
+
+
+def _plain(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers if name not in (b"host", b"content-length")]
+
+
+def says(status: int, body: Any = b"", headers: Mapping[str, str] | None = None) -> Fault:
+    """An answer of the weather's own; anything but bytes goes out as JSON."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    kind = "text/plain" if isinstance(body, bytes) else "application/json"
+    pairs = {"content-type": kind, **(headers or {})}
+
+    async def fault(send: Send, passed: Pass) -> None:
+        names = [(name.encode(), value.encode()) for name, value in pairs.items()]
+        await send({"type": "http.response.start", "status": status, "headers": names})
+        await send({"type": "http.response.body", "body": raw})
+
+    return fault
+
+
+def hangs(seconds: float) -> Fault:
+    """No answer for so long, and then none."""
+
+    async def fault(send: Send, passed: Pass) -> None:
+        await asyncio.sleep(seconds)
+
+    return fault
+
+
+def is_cut(after: int) -> Fault:
+    """The real answer, cut after so many bytes, as a reset would."""
+
+    async def fault(send: Send, passed: Pass) -> None:
+        left = after
+        async for message in passed():
+            piece = message.get("body", b"")[:left]
+            left -= len(piece)
+            whole = message["type"] == "http.response.start"
+            await send(message if whole else {**message, "body": piece, "more_body": True})
+            if left <= 0:
+                break
+        # the server closes a connection whose answer is not whole
+        raise ConnectionResetError
+
+    return fault
+
+
+def is_short(after: int) -> Fault:
+    """The real answer's first bytes, as if they were all."""
+
+    async def fault(send: Send, passed: Pass) -> None:
+        body = b""
+        async for message in passed():
+            if message["type"] == "http.response.start":
+                await send(message)
+            body += message.get("body", b"")
+        await send({"type": "http.response.body", "body": body[:after]})
+
+    return fault
+
+
+def is_late(seconds: float) -> Fault:
+    """The real answer, but later."""
+
+    async def fault(send: Send, passed: Pass) -> None:
+        await asyncio.sleep(seconds)
+        await _send_all(send, passed)
+
+    return fault

@@ -1,0 +1,115 @@
+"""Tests of airflow_provider_clusterra.watch.accounting: what is said of a job that is not shown."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_clusterra.api import TransportError
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.readers import read_jobs
+from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.watch.accounting import PATIENCE, judge_accounting
+from airflow_provider_clusterra.watch.verdict import Outcome, Progress, Watch
+from tests.recorded import sample
+
+WATCH = Watch(9, name="mine", since=1000.0)
+MISSED = Progress(last=Job(9, read_state("RUNNING")), misses=3, missing_since=2000.0)
+
+
+def record(words, job_id=9, *, hour=8, name="mine", **fields):
+    when = datetime(2026, 11, 24, hour, tzinfo=UTC)
+    return Job(job_id, read_state(words), name=name, submitted_at=when, **fields)
+
+
+def task(index, words, **fields):
+    return record(words, 100 + index, array_job_id=9, array_task_id=index, **fields)
+
+
+def told(*records, watch=WATCH, progress=MISSED, at=2000.0):
+    return judge_accounting(watch, progress, at, list(records))[1]
+
+
+def test_the_real_accounting_tells_the_end_of_a_job_that_was_forgotten():
+    (job,) = read_jobs(sample("slurmdb_job_after_purge", "24.11-v0.0.42"))
+    verdict = told(job, watch=Watch(job.job_id, name=job.name))
+
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.ended
+
+
+def test_without_accounting_the_job_is_lost_and_its_last_state_is_told():
+    verdict = judge_accounting(WATCH, MISSED, 2000.0, None)[1]
+
+    assert verdict.outcome is Outcome.LOST
+    assert "there is no accounting to ask" in verdict.words
+    assert "last seen RUNNING" in verdict.words
+    assert "job_9.out" in verdict.words
+
+
+def test_a_job_that_accounting_never_heard_of_is_lost():
+    assert told().outcome is Outcome.LOST
+    assert "It was never seen." in told(progress=Progress(missing_since=2000.0)).words
+
+
+def test_running_in_accounting_is_never_an_end_and_not_believed_for_ever():
+    assert told(record("RUNNING")).outcome is Outcome.WAIT
+    assert told(record("RUNNING")).until == 2015.0
+    late = told(record("RUNNING"), at=2000.0 + PATIENCE)
+    assert late.outcome is Outcome.LOST
+    assert "still says that it is RUNNING" in late.words
+
+
+def test_accounting_that_does_not_answer_is_asked_again_and_not_for_ever():
+    error = TransportError("no answer in time")
+
+    assert judge_accounting(WATCH, MISSED, 2000.0, error)[1].outcome is Outcome.WAIT
+    verdict = judge_accounting(WATCH, MISSED, 2000.0 + PATIENCE, error)[1]
+    assert verdict.outcome is Outcome.LOST
+    assert "no answer in time" in verdict.words
+
+
+def test_of_several_records_of_one_job_the_last_counts():
+    verdict = told(record("COMPLETED", hour=9), record("NODE_FAIL", hour=8))
+
+    assert verdict.job.state.base == "COMPLETED"
+
+
+def test_another_jobs_record_under_the_same_number_is_not_ours():
+    assert told(record("COMPLETED", name="theirs")).outcome is Outcome.LOST
+
+
+def test_an_arrays_tasks_are_known_from_what_was_seen_and_from_accounting_together():
+    seen = Progress(
+        last=task(3, "COMPLETED"),
+        missing_since=2000.0,
+        indices=frozenset({2, 3}),
+        ends={3: task(3, "COMPLETED")},
+    )
+    verdict = told(
+        *(task(index, "COMPLETED") for index in (1, 2)), task(0, "FAILED"), progress=seen
+    )
+
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.base == "FAILED"
+    assert [each.array_task_id for each in verdict.job.tasks] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("asked", "outcome"), [({0, 1}, Outcome.ENDED), ({0, 1, 2}, Outcome.LOST)])
+def test_an_index_of_which_nobody_knows_is_never_a_success(asked, outcome):
+    watch = Watch(9, name="mine", array=frozenset(asked))
+    verdict = told(task(0, "COMPLETED"), task(1, "COMPLETED"), watch=watch)
+
+    assert verdict.outcome is outcome
+    assert outcome is Outcome.ENDED or "indices 2 is not known" in verdict.words
+
+
+def test_an_array_of_which_accounting_shows_running_tasks_is_waited_for():
+    verdict = told(task(0, "COMPLETED"), task(1, "RUNNING"))
+
+    assert verdict.outcome is Outcome.WAIT
+
+
+def test_a_task_that_was_requeued_is_known_by_its_last_record():
+    verdict = told(task(0, "COMPLETED", hour=9), task(0, "NODE_FAIL", hour=8))
+
+    assert verdict.job.state.succeeded
