@@ -31,9 +31,9 @@ class Proxy:
         self._upstream = upstream
 
     @contextmanager
-    def serve(self):
+    def serve(self, port: int = 0):
         """Serve it from a thread; ``url`` is where."""
-        with running(self) as self.url:
+        with running(self, port) as self.url:
             yield self
 
     def count(self, words: str) -> int:

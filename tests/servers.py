@@ -91,13 +91,15 @@ class LocalServer:
 
 
 @contextmanager
-def running(app: Any) -> Iterator[str]:
-    """Serve an ASGI app from a thread, on a free port of loopback.
+def running(app: Any, port: int = 0) -> Iterator[str]:
+    """Serve an ASGI app from a thread, on loopback.
 
+    :param port: otherwise a free one.
     :returns: its address, e.g. ``"http://127.0.0.1:40123"``.
     """
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         ready = threading.Event()
         config = uvicorn.Config(
             app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1

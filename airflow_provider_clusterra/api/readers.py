@@ -108,7 +108,7 @@ class _UsualJobs(msgspec.Struct, gc=False):
 
 
 class _Jobs(msgspec.Struct, gc=False):
-    jobs: list[Record] | None = None
+    jobs: list[Record] | msgspec.UnsetType | None = msgspec.UNSET
     job: Record | None = None
 
 
@@ -150,7 +150,10 @@ def _records(answer: Answer) -> list[Record]:
     """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object."""
     try:
         body = msgspec.json.decode(answer.body, type=_Jobs)
-        if body.jobs is not None:
+        if body.jobs is None:
+            # what a slurmrestd says without its slurmctld; no job is no list, but an empty one
+            raise answer.unreadable("its list of jobs is null")
+        if body.jobs is not msgspec.UNSET:
             return body.jobs
         if body.job is not None:
             return [body.job]
