@@ -12,11 +12,16 @@ class TaskInstance:
 
     dag_id: str = "dag"
     task_id: str = "task"
+    map_index: int = -1
     pushed: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep the value."""
         self.pushed[key] = value
+
+    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+        """What was pushed."""
+        return self.pushed.get(key)
 
     def get_first_reschedule_date(self, context: Any) -> None:
         """Never rescheduled."""

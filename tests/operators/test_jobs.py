@@ -10,11 +10,13 @@ from datetime import timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import JobError, JobTimedOutError
+from airflow_provider_clusterra.operators.failures import JobError, JobStuckError, JobTimedOutError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.wire import Wire, http
 
 SUBMITTED = http(200, {"job_id": 7})
@@ -244,3 +246,72 @@ def test_what_authors_template_is_templated():
     )
     operator = submit()
     assert all(hasattr(operator, name) for name in operator.template_fields)
+
+
+def deferral_that_failed(why):
+    return {"next_method": "__fail__", "next_kwargs": {"error": why}}
+
+
+@pytest.mark.parametrize(
+    ("why", "kind"),
+    [("Trigger timeout", TaskDeferralTimeout), ("no such class", TaskDeferralError)],
+)
+def test_a_deferral_that_airflow_ends_cancels_the_job(connected, run, ti, why, kind):
+    operator = submit("sleep 60", deferrable=True)
+    with pytest.raises(TaskDeferred):
+        run(operator)
+    with pytest.raises(kind):
+        operator.resume_execution(**deferral_that_failed(why), context={"ti": ti})
+
+    assert job_now(connected, ti.pushed["job_id"]).state.base == "CANCELLED"
+
+
+def test_a_deferral_that_told_its_event_is_gone_on_with(connected, run, ti):
+    operator = submit("exit 3")
+    with pytest.raises(JobError):
+        run(operator)
+    job_id = ti.pushed["job_id"]
+    event = JobEvent("ended", job_id, connected.cluster_id, job_now(connected, job_id))
+    with pytest.raises(JobError, match="exit code 3"):
+        operator.resume_execution(
+            "execute_complete", {"event": event.to_payload()}, context={"ti": ti}
+        )
+
+
+def test_a_job_that_is_held_fails_its_task_for_good_and_is_cancelled(connected, run, ti, mocker):
+    mocker.patch("airflow_provider_clusterra.watch.verdict.STUCK_PATIENCE", 0.1)
+    operator = submit()
+    body = operator._spec({"ti": ti}).body()
+    body["job"]["hold"] = True
+    mocker.patch("airflow_provider_clusterra.api.specs.JobSpec.body", return_value=body)
+    with pytest.raises(JobStuckError, match=r"it is held.* It was cancelled and is CANCELLED"):
+        run(operator)
+
+    assert issubclass(JobStuckError, AirflowFailException)
+    assert job_now(connected, ti.pushed["job_id"]).state.base == "CANCELLED"
+
+
+def test_what_the_wait_is_to_do_is_in_the_trigger(connected, run, ti):
+    operator = submit(
+        "sleep 60",
+        deferrable=True,
+        pending_timeout=timedelta(hours=1),
+        max_restarts=2,
+        on_stuck="warn",
+        follow_output=False,
+    )
+    with pytest.raises(TaskDeferred) as caught:
+        run(operator)
+    kwargs = caught.value.trigger.serialize()[1]
+
+    assert kwargs["pending_timeout"] == 3600.0
+    assert (kwargs["max_restarts"], kwargs["on_stuck"]) == (2, "warn")
+    assert kwargs["follow_output"] is False
+    assert kwargs["job_name"] == "dag.task"
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, kwargs["job_id"])
+
+
+def test_a_word_for_stuck_jobs_that_is_none_breaks_the_dag_and_not_the_task():
+    with pytest.raises(InputError, match="'fail' or 'warn'"):
+        submit(on_stuck="ignore")

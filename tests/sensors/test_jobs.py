@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import JobError, JobLostError
+from airflow_provider_clusterra.operators.failures import JobError, JobLostError, JobStuckError
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.airflow_side import TaskInstance
@@ -145,3 +145,69 @@ def test_a_session_that_is_not_accepted_fails_for_good(local, connection):
     connection(local.url, "wr0ng-cookie", local.cluster_id)
     with pytest.raises(AirflowFailException, match="sign in with the browser"):
         run(wait_for(7))
+
+
+@pytest.fixture
+def logged(mocker):
+    """What the sensor writes into its log."""
+    lines = []
+
+    def write(words, *values):
+        lines.append(words % values if values else words)
+
+    logger = mocker.patch.object(ClusterraJobSensor, "log", mocker.Mock())
+    logger.info.side_effect = logger.warning.side_effect = write
+    return lines
+
+
+@pytest.mark.parametrize("follow_output", [True, False])
+def test_the_jobs_output_is_in_the_sensors_log(submitted, logged, follow_output):
+    job_id = submitted("for n in 1 2 3; do echo line $n; sleep 0.2; done")
+    run(wait_for(job_id, follow_output=follow_output))
+    output = "\n".join(line for line in logged if line.startswith("line"))
+
+    assert output == ("line 1\nline 2\nline 3" if follow_output else "")
+
+
+def test_a_job_that_slurm_forgot_is_known_from_accounting(connection):
+    told = {
+        "job_id": 7,
+        "state": {"current": ["COMPLETED"], "reason": "None"},
+        "time": {"start": 1, "end": 2, "submission": 1},
+    }
+    gone, clusters = GONE, http(200, {"clusters": [{"id": "c1"}]})
+    answers = [RUNNING, *[gone, clusters] * 2, gone, clusters, http(200, {"jobs": [told]})]
+    with Wire(*answers) as wire:
+        connection(wire.url)
+
+        assert run(wait_for(7, follow_output=False))["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("on_stuck", ["fail", "warn"])
+def test_a_held_job_fails_the_sensor_or_is_told(connection, mocker, logged, on_stuck):
+    mocker.patch("airflow_provider_clusterra.watch.verdict.STUCK_PATIENCE", 0.0)
+    held = {"job_id": 7, "job_state": ["PENDING"], "state_reason": "JobHeldUser"}
+    done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
+    with Wire(*[http(200, {"jobs": [held]})] * 2, done) as wire:
+        connection(wire.url)
+        sensor = wait_for(7, on_stuck=on_stuck, follow_output=False)
+        if on_stuck == "fail":
+            with pytest.raises(JobStuckError, match="it is held"):
+                run(sensor)
+        else:
+            assert run(sensor)["state"] == "COMPLETED"
+            assert any("it is held" in line for line in logged)
+
+        assert all(request.startswith(b"GET") for request in wire.requests)
+
+
+def test_a_deferral_that_airflow_ends_leaves_the_job_alone(submitted, connected):
+    job_id = submitted("sleep 60")
+    for soft_fail, kind in ((False, AirflowSensorTimeout), (True, AirflowSkipException)):
+        with pytest.raises(kind):
+            wait_for(job_id, soft_fail=soft_fail).resume_execution(
+                "__fail__", {"error": "Trigger timeout"}, {"ti": TaskInstance()}
+            )
+    with ClusterraHook().client() as client:
+        assert not client.get_job(connected.cluster_id, job_id).state.ended
+        client.cancel_job(connected.cluster_id, job_id)

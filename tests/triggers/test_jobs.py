@@ -152,3 +152,92 @@ async def test_a_connection_that_is_gone_is_told_with_the_job():
     assert event.outcome == "refused"
     assert "The connection nobody_has_this cannot be read" in event.words
     assert "Job 7 is left as it is." in event.words
+
+
+@pytest.fixture
+def logged(mocker):
+    """What the trigger writes into the task's log."""
+    lines = []
+
+    def write(words, *values):
+        lines.append(words % values if values else words)
+
+    logger = mocker.patch.object(ClusterraJobTrigger, "log", mocker.Mock())
+    logger.info.side_effect = logger.warning.side_effect = write
+    return lines
+
+
+async def test_the_jobs_output_is_in_the_log(connected, logged):
+    script = "for n in 1 2 3; do echo line $n %s; sleep 0.5; done; printf 'no end'"
+    job_id = await submitted(connected, script)
+    await events(trigger(job_id, connected.cluster_id, follow_output=True))
+    output = [line for line in logged if not line.startswith("Job ")]
+
+    assert "\n".join(output).replace("\n[…] ", "") == ("line 1 %s\nline 2 %s\nline 3 %s\nno end")
+
+
+async def test_output_that_nobody_wants_is_not_in_the_log(connected, logged):
+    job_id = await submitted(connected, "echo hello")
+    await events(trigger(job_id, connected.cluster_id))
+
+    assert not any("hello" in line for line in logged)
+
+
+async def test_an_array_is_told_by_counts_and_its_tasks_are_in_the_event(connected, logged):
+    body = {
+        "script": "#!/bin/bash\nsleep 0.3; exit $SLURM_ARRAY_TASK_ID\n",
+        "job": {
+            "environment": ["A=1"],
+            "current_working_directory": "/mnt/efs",
+            "array": "0-1",
+        },
+    }
+    async with AsyncClient(Access(connected.url, connected.token)) as client:
+        job_id = (await client.submit_job(connected.cluster_id, body)).job_id
+    (event,) = await events(trigger(job_id, connected.cluster_id, array="0-1", follow_output=True))
+
+    assert f"Job {job_id} has 2 RUNNING" in logged
+    assert [task.exit.code for task in event.job.tasks] == [0, 1]
+    assert event.job.state.base == "FAILED"
+
+
+async def test_a_job_that_is_pending_for_too_long_is_cancelled_where_it_is_the_tasks_own(connected):
+    for owns_job, state in ((True, "CANCELLED"), (False, "PENDING")):
+        body = {
+            "script": "#!/bin/bash\n",
+            "job": {
+                "environment": ["A=1"],
+                "current_working_directory": "/mnt/efs",
+                "hold": True,
+            },
+        }
+        async with AsyncClient(Access(connected.url, connected.token)) as client:
+            job_id = (await client.submit_job(connected.cluster_id, body)).job_id
+        made = trigger(job_id, connected.cluster_id, pending_timeout=0.2, owns_job=owns_job)
+        (event,) = await events(made)
+
+        assert event.outcome == "overdue"
+        assert "pending_timeout" in event.words
+        assert ("It was cancelled and is CANCELLED." in event.words) is owns_job
+        assert await state_of(connected, job_id) == state
+
+
+async def test_a_trigger_that_begins_late_says_so(connected, logged):
+    job_id = await submitted(connected, "echo again")
+    made = trigger(job_id, connected.cluster_id, since=time.time() - 100, follow_output=True)
+    await events(made)
+
+    assert f"The wait for job {job_id} goes on here, 100 s after it began." in logged[0]
+    assert "Its output begins again here." in logged[0]
+    assert "again" in logged[1:]
+
+
+async def test_a_session_in_a_variable_that_ends_is_told_as_what_cannot_be_renewed(connection):
+    with Wire(RUNNING, http(401, {"error": "unauthorized"})) as wire:
+        connection(wire.url)
+        (event,) = await events(trigger(follow_output=False))
+
+        assert len(wire.requests) == 2
+    assert event.outcome == "refused"
+    assert "comes from an environment variable" in event.words
+    assert "Job 7 is left as it is." in event.words
