@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from airflow.triggers.base import BaseTrigger
 
+try:
+    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+except ImportError:
+    # where Airflow 3.1 has them
+    from airflow.exceptions import (  # type: ignore[no-redef]
+        TaskDeferralError,
+        TaskDeferralTimeout,
+    )
+
+__all__ = ["TRIGGERS_ARE_TOLD_OF_KILLS", "TaskDeferralError", "TaskDeferralTimeout"]
+
 TRIGGERS_ARE_TOLD_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3 calls a trigger's ``on_kill`` when a user ends its task. Before that, the trigger is
 only cancelled, as it is when its triggerer stops."""

@@ -2,12 +2,14 @@
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 # before anything imports Airflow, which writes its settings into its home
-os.environ["AIRFLOW_HOME"] = str(Path(__file__).parent.parent / ".work" / "airflow-of-the-tests")
+HOME = f"airflow-{version('apache-airflow-core')}-of-the-tests"
+os.environ["AIRFLOW_HOME"] = str(Path(__file__).parent.parent / ".work" / HOME)
 
 from tests.servers import LocalServer
 

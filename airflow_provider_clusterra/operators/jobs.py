@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import (
     Context,
     conf,
 )
-from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
@@ -26,6 +25,7 @@ from airflow_provider_clusterra.api.units import (
     read_memory_mb,
     read_time_limit_minutes,
 )
+from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import airflow_errors, lost_answers
 from airflow_provider_clusterra.operators.kill import KillSwitch

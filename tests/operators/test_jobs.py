@@ -10,12 +10,13 @@ from datetime import timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
-from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import JobError, JobStuckError, JobTimedOutError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.operators.waiting import seconds
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.wire import Wire, http
 
@@ -104,7 +105,7 @@ def test_a_deferrable_task_leaves_its_worker_once_the_job_is_submitted(connected
     assert 3590 < kwargs["deadline"] - time.time() <= 3600
     assert kwargs["owns_job"] is True
     assert deferred.method_name == "execute_complete"
-    assert 3600 < deferred.timeout < 3800
+    assert 3600 < seconds(deferred.timeout) < 3800
     assert connected.token not in json.dumps(kwargs)
     with ClusterraHook().client() as client:
         client.cancel_job(connected.cluster_id, kwargs["job_id"])

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import JobError, JobLostError, JobStuckError
+from airflow_provider_clusterra.operators.waiting import seconds
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.airflow_side import TaskInstance
@@ -58,7 +59,7 @@ def test_a_deferrable_sensor_leaves_its_worker(submitted, connected):
 
     assert kwargs["owns_job"] is False
     assert kwargs["poll_interval"] == 0.05
-    assert 100 < caught.value.timeout < 300
+    assert 100 < seconds(caught.value.timeout) < 300
 
 
 def test_a_deferrable_sensor_does_not_defer_for_a_job_that_has_ended(submitted):

@@ -109,3 +109,38 @@ async def test_a_kill_that_is_none_of_its_business_does_nothing(client, trigger,
 
     asked.assert_not_called()
     assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+
+
+@pytest.mark.parametrize(
+    ("states", "ends"),
+    [({"t": "failed"}, True), ({"t": "deferred"}, False), (None, False)],
+    ids=["the task was ended", "the triggerer stops", "Airflow does not tell"],
+)
+async def test_before_airflow_3_3_a_trigger_that_is_cancelled_finds_out_why(
+    client, trigger, mocker, states, ends
+):
+    mocker.patch("airflow_provider_clusterra.triggers.jobs.TRIGGERS_ARE_TOLD_OF_KILLS", new=False)
+    failure = RuntimeError("no answer") if states is None else None
+    mocker.patch(RUN, return_value={"r": states}, side_effect=failure)
+    mocker.patch(XCOM, return_value=trigger.job_id)
+    running = asyncio.create_task(anext(trigger.run()))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert (await state(client, trigger) == "CANCELLED") is ends
+
+
+async def test_from_airflow_3_3_on_a_trigger_that_is_cancelled_waits_to_be_told(
+    client, trigger, mocker
+):
+    mocker.patch("airflow_provider_clusterra.triggers.jobs.TRIGGERS_ARE_TOLD_OF_KILLS", new=True)
+    asked = mocker.patch(RUN)
+    running = asyncio.create_task(anext(trigger.run()))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    asked.assert_not_called()
