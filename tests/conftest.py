@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 # before anything imports Airflow, which writes its settings into its home
-HOME = f"airflow-{version('apache-airflow-core')}-of-the-tests"
-os.environ["AIRFLOW_HOME"] = str(Path(__file__).parent.parent / ".work" / HOME)
+os.environ["AIRFLOW_HOME"] = str(
+    Path(__file__).parent.parent
+    / ".work"
+    / f"airflow-{version('apache-airflow-core')}-of-the-tests"
+)
 
 from tests.servers import LocalServer
 

@@ -27,6 +27,8 @@ class Proxy:
         self.requests: list[str] = []
         """Each as ``"GET /v1/clusters"``, without its query."""
         self.fault: Callable[[str], Fault | None] = lambda request: None
+        self.session: tuple[str, str] | None = None
+        """The only session that is accepted, and the one that the server knows instead."""
         self.url = ""
         self._upstream = upstream
 
@@ -53,17 +55,21 @@ class Proxy:
         request = f"{scope['method']} {scope['path']}"
         self.requests.append(request)
         fault = self.fault(request)
+        headers = _plain(scope["headers"])
+        if self.session is not None:
+            ours, theirs = (each.encode() for each in self.session)
+            if not any(name == b"cookie" and ours in value for name, value in headers):
+                fault = says(401, {"error": "unauthorized"})
+            headers = [(name, value.replace(ours, theirs)) for name, value in headers]
 
         async def passed() -> AsyncIterator[dict[str, Any]]:
             query = scope["query_string"].decode()
             url = self._upstream + scope["path"] + (f"?{query}" if query else "")
             async with (
                 httpx.AsyncClient(verify=False, timeout=httpx.Timeout(60, read=None)) as client,  # noqa: S501 - loopback
-                client.stream(
-                    scope["method"], url, content=body, headers=_plain(scope["headers"])
-                ) as response,
+                client.stream(scope["method"], url, content=body, headers=headers) as response,
             ):
-                headers = [
+                kept = [
                     (name, value)
                     for name, value in response.headers.raw
                     if name.lower() not in (b"content-length", b"transfer-encoding", b"connection")
@@ -71,7 +77,7 @@ class Proxy:
                 yield {
                     "type": "http.response.start",
                     "status": response.status_code,
-                    "headers": headers,
+                    "headers": kept,
                 }
                 async for piece in response.aiter_raw():
                     yield {"type": "http.response.body", "body": piece, "more_body": True}
@@ -87,6 +93,8 @@ class Proxy:
         for task in (gone, work):
             task.cancel()
         await asyncio.gather(gone, work, return_exceptions=True)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            raise error
 
 
 async def _send_all(send: Send, passed: Pass) -> None:

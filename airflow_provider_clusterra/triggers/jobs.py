@@ -36,7 +36,7 @@ MIN_DEFERRAL = 7.0
 worker's end (apache/airflow#66374). Airflow's option ``[clusterra] min_deferral`` changes it."""
 
 
-LATE = 60.0
+LATE = 15.0
 """Seconds after the deferral. A trigger that begins later has probably begun before, elsewhere."""
 
 

@@ -7,11 +7,24 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import AirflowStack
+from tests.proxy import Proxy
 from tests.servers import LocalServer
 
 HERE = Path(__file__).parent
 DAG_FILES = [*HERE.glob("dags/*.py"), *HERE.parents[1].glob("example_dags/*.py")]
-DAGS = ("deferred", "waiting", "killed", "parked", "hopeless", "hello", "upload_then_run")
+DAGS = (
+    "deferred",
+    "waiting",
+    "killed",
+    "parked",
+    "timed",
+    "shared",
+    "resumed",
+    "talking",
+    "hopeless",
+    "hello",
+    "upload_then_run",
+)
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +35,26 @@ def clusterra():
 
 
 @pytest.fixture(scope="session")
-def airflow(clusterra, tmp_path_factory):
-    """A real Airflow with the connections ``clusterra_default`` and ``clusterra_wrong``."""
+def counted(clusterra):
+    """A proxy that counts requests; the connection ``clusterra_counted`` leads to it."""
+    with Proxy(clusterra.url).serve() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def airflow(clusterra, counted, tmp_path_factory):
+    """A real Airflow with connections to the server, one of them with a wrong session."""
     dags = tmp_path_factory.mktemp("dags")
     for path in DAG_FILES:
         shutil.copy(path, dags)
     with AirflowStack(tmp_path_factory.mktemp("airflow"), dags) as stack:
         extra = json.dumps({"cluster_id": clusterra.cluster_id})
-        for conn_id, password in {
-            "clusterra_default": clusterra.token,
-            "clusterra_wrong": "wr0ng-cookie",
-        }.items():
-            stack.rest.add_connection(conn_id, host=clusterra.url, password=password, extra=extra)
+        for conn_id, host, password in (
+            ("clusterra_default", clusterra.url, clusterra.token),
+            ("clusterra_counted", counted.url, clusterra.token),
+            ("clusterra_wrong", clusterra.url, "wr0ng-cookie"),
+        ):
+            stack.rest.add_connection(conn_id, host=host, password=password, extra=extra)
         stack.rest.wait_for_dags(*DAGS)
         yield stack
 

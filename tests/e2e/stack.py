@@ -64,7 +64,9 @@ class AirflowStack:
         return self
 
     def launch(self, name: str, words: list[str]) -> None:
-        """Start one component in a process group of its own."""
+        """Start one component in a process group of its own, again where it was killed."""
+        if name in self._processes:
+            self._processes[name].wait()
         with self.log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [_airflow(), *words],
@@ -101,6 +103,10 @@ class AirflowStack:
     def pid(self, name: str) -> int:
         """A component's process."""
         return self._processes[name].pid
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to all processes of one component."""
+        _signal_group(self._processes[name].pid, number)
 
     def stop(self) -> None:
         """End everything, task processes included."""
@@ -179,6 +185,8 @@ class AirflowStack:
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             # the worker lingers for a second, and longer on a busy machine
             "AIRFLOW__CLUSTERRA__MIN_DEFERRAL": "2",
+            # so soon is a triggerer that is silent taken for dead
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 

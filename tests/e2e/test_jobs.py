@@ -75,50 +75,6 @@ def test_a_running_task_that_is_marked_failed_cancels_its_job(rest, clusterra):
     )
 
 
-def test_a_deferred_task_that_a_user_ends_cancels_its_job_and_no_other(rest, clusterra):
-    run_id = rest.run_dag("parked")
-    places = [("one", -1), ("many", 0), ("many", 1)]
-
-    def deferred():
-        states = [row["state"] for row in rest.tasks("parked", run_id)]
-        return states == ["deferred"] * 3
-
-    def job_of(task_id, index):
-        return rest.xcom("parked", run_id, task_id, "job_id", index)
-
-    def ends(job_id):
-        until(
-            lambda: job_state(clusterra, job_id) == ["CANCELLED"],
-            60,
-            lambda: f"job {job_id} is {job_state(clusterra, job_id)}",
-        )
-
-    def watched(task_id, index, try_number=1):
-        """Airflow tells a trigger nothing of a user who comes before it has begun."""
-        log = rest.task_log("parked", run_id, task_id, try_number, index)
-        return f"Job {job_of(task_id, index)} is RUNNING" in log
-
-    until(deferred, 60, lambda: str(rest.tasks("parked", run_id)))
-    for place in places:
-        until(lambda at=place: watched(*at), 60, lambda at=place: f"{at} is not watched")
-    one, first, second = (job_of(*place) for place in places)
-
-    rest.set_task_state("parked", run_id, "many", "failed", map_index=0)
-    ends(first)
-    assert job_state(clusterra, second) == ["RUNNING"]
-
-    rest.clear_task("parked", run_id, "one")
-    ends(one)
-    until(lambda: job_of("one", -1) not in (None, one), 60, lambda: "no second job")
-    again = job_of("one", -1)
-    until(lambda: job_state(clusterra, again) == ["RUNNING"], 60, lambda: "it does not run")
-    until(lambda: watched("one", -1, 2), 60, lambda: "the second try is not watched")
-
-    rest.set_run_state("parked", run_id, "failed")
-    ends(again)
-    ends(second)
-
-
 def test_what_no_retry_can_help_fails_at_once_and_says_why(rest):
     run_id = rest.run_dag("hopeless")
     states = rest.wait_for_run("hopeless", run_id)

@@ -55,7 +55,40 @@ with DAG("parked", schedule=None) as parked:
     )
     ClusterraSubmitJobOperator.partial(
         task_id="many", script=f"{SHEBANG}sleep 600\n", deferrable=True, poll_interval=1
-    ).expand(environment=[{"N": "0"}, {"N": "1"}])
+    ).expand(environment=[{"N": "0"}, {"N": "1"}, {"N": "2"}])
+
+with DAG("timed", schedule=None, dagrun_timeout=timedelta(seconds=12)) as timed:
+    ClusterraSubmitJobOperator(
+        task_id="one", script=f"{SHEBANG}sleep 600\n", deferrable=True, poll_interval=1
+    )
+
+with DAG("shared", schedule=None) as shared:
+    ClusterraSubmitJobOperator.partial(
+        task_id="many",
+        script=f"{SHEBANG}while [ ! -e go_$N ]; do sleep 0.2; done\n",
+        deferrable=True,
+        poll_interval=1,
+        follow_output=False,
+        clusterra_conn_id="clusterra_counted",
+    ).expand(environment=[{"N": str(number)} for number in range(6)])
+
+with DAG("resumed", schedule=None) as resumed:
+    ClusterraSubmitJobOperator(
+        task_id="one",
+        script=f"{SHEBANG}echo before\nwhile [ ! -e resume ]; do sleep 0.2; done\necho after\n",
+        deferrable=True,
+        poll_interval=1,
+        clusterra_conn_id="{{ dag_run.conf.get('conn', 'clusterra_default') }}",
+        return_output="text",
+    )
+
+with DAG("talking", schedule=None) as talking:
+    ClusterraSubmitJobOperator(
+        task_id="one",
+        script=f"{SHEBANG}for n in $(seq 20); do echo line $n 100%; sleep 0.2; done\n",
+        deferrable=True,
+        poll_interval=1,
+    )
 
 with DAG("hopeless", schedule=None, default_args=RETRIES) as hopeless:
     for name, arguments in {
