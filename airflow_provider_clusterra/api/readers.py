@@ -46,7 +46,7 @@ class Submitted(msgspec.Struct, frozen=True):
     """Errors that came beside the id: the job runs all the same, and not as it was asked."""
 
 
-class LightState(msgspec.Struct, frozen=True):
+class LightState(msgspec.Struct, frozen=True, gc=False):
     """A job's id and state, and nothing else."""
 
     job_id: str
@@ -175,12 +175,15 @@ def read_states(answer: Answer) -> list[LightState]:
             for row in answer.rows("jobs")
             if row.get("job_id")
         ]
-    return [LightState(row.job_id, read_state(row.state)) for row in rows]
+    # thousands of rows, and few different states
+    words = {bytes(row.state) for row in rows}
+    states = {word: read_state(msgspec.json.decode(word)) for word in words}
+    return [LightState(row.job_id, states[bytes(row.state)]) for row in rows]
 
 
 class _UsualState(msgspec.Struct, gc=False):
     job_id: str
-    state: list[str]
+    state: msgspec.Raw
 
 
 class _UsualStates(msgspec.Struct, gc=False):

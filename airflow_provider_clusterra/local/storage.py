@@ -75,7 +75,8 @@ class Storage:
             return
         self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), 3)
+            async with asyncio.timeout(3):
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

@@ -24,14 +24,13 @@ from airflow_provider_clusterra.api.readers import LightState
 from airflow_provider_clusterra.api.states import JobState
 from airflow_provider_clusterra.watch.costs import Costs, Way, fits_a_url
 from airflow_provider_clusterra.watch.reading import read_job_answer, read_jobs_answer
+from airflow_provider_clusterra.watch.turns import in_turns
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AT_ONCE = 8
 """Requests under way at the same time."""
-AT_A_STRETCH = 500
-"""Jobs that are gone through before the event loop has its turn."""
 WHOLE_EVERY = 10
 """A pending job's reason is not among the states, so every tenth look at it is a whole one."""
 
@@ -86,8 +85,10 @@ class Looker:
         :param all_known: all of them.
         """
         found = Found()
-        to_see = [each for each in due if each.singly or _wants_a_whole_look(each)]
-        to_check = [each for each in due if not each.singly and not _wants_a_whole_look(each)]
+        to_see: list[Known] = []
+        to_check: list[Known] = []
+        async for each in in_turns(due):
+            (to_see if each.singly or _wants_a_whole_look(each) else to_check).append(each)
         way = self._costs.way_to_look(len(to_check), time.time())
         if way is Way.STATES:
             changed = await self._check_states(to_check, all_known, found)
@@ -104,7 +105,9 @@ class Looker:
         self, due: list[Known], all_known: Collection[Known], found: Found
     ) -> list[Known] | None:
         """Those of the jobs whose state is another, or not told; None after a hiccup."""
-        plain = {each.job_id: each for each in all_known if each.last and not each.singly}
+        plain = {
+            each.job_id: each async for each in in_turns(all_known) if each.last and not each.singly
+        }
         asked = {each.job_id for each in due}
         if len(plain) > len(asked) and fits_a_url(plain):
             asked = set(plain)
@@ -115,9 +118,7 @@ class Looker:
             # another way in the next round, or the same in better weather
             return None if found.hiccup or found.unauthorized else due
         changed = []
-        for number, (job_id, known) in enumerate(plain.items()):
-            if number % AT_A_STRETCH == AT_A_STRETCH - 1:
-                await asyncio.sleep(0)
+        async for job_id, known in in_turns(plain.items()):
             state = told.get(job_id)
             if known.last is not None and state == known.last.state:
                 known.light_looks += 1

@@ -24,6 +24,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.watch.looks import Found, Known, Looker
 from airflow_provider_clusterra.watch.pace import next_look
+from airflow_provider_clusterra.watch.turns import in_turns
 from airflow_provider_clusterra.watch.verdict import Sighting
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ SESSION_GRACE = 15 * 60.0
 BACKOFF = Retry(first=1.0, cap=30.0)
 TOGETHER = 0.25
 """A round takes those along that are due within this share of their pause."""
-AT_A_STRETCH = 100
-"""Jobs that are gone through before the event loop has its turn."""
 HURRY_EVERY = 5.0
 """Seconds between two looks at one job that somebody asked for."""
 
@@ -55,7 +54,8 @@ class Waiter(msgspec.Struct, eq=False):
         """
         left = None if until is None else max(0.0, until - time.time())
         try:
-            seen = await asyncio.wait_for(self.seen.get(), left)
+            async with asyncio.timeout(left):
+                seen = await self.seen.get()
         except TimeoutError:
             return None
         if isinstance(seen, Exception):
@@ -199,7 +199,8 @@ class Poller:
         if self._jobs:
             due = max(due, self._not_before)
         try:
-            await asyncio.wait_for(self._woken.wait(), max(0.0, due - time.time()))
+            async with asyncio.timeout(max(0.0, due - time.time())):
+                await self._woken.wait()
         except TimeoutError:
             return
 
@@ -208,7 +209,7 @@ class Poller:
         jobs = list(self._jobs.values())
         if now < self._not_before or not any(watched.due <= now for watched in jobs):
             return
-        due = [each for each in jobs if each.due <= now + each.pause * TOGETHER]
+        due = [each async for each in in_turns(jobs) if each.due <= now + each.pause * TOGETHER]
         found = await looker.look(due, jobs)
         await self._tell(found)
         if found.unauthorized is not None:
@@ -222,9 +223,7 @@ class Poller:
 
     async def _tell(self, found: Found) -> None:
         now = time.time()
-        for number, watched in enumerate(list(self._jobs.values())):
-            if number % AT_A_STRETCH == AT_A_STRETCH - 1:
-                await asyncio.sleep(0)
+        async for watched in in_turns(list(self._jobs.values())):
             job_id = watched.job_id
             if not watched.waiters:
                 continue

@@ -155,7 +155,8 @@ class Tail:
         async with _pieces(client, self._cluster_id, self._job_id) as pieces:
             while self._given < LIMIT:
                 try:
-                    piece = await asyncio.wait_for(pieces.get(), QUIET)
+                    async with asyncio.timeout(QUIET):
+                        piece = await pieces.get()
                 except TimeoutError:
                     if burst_since is not None:
                         hurry()

@@ -13,8 +13,8 @@ from airflow_provider_clusterra.api import (
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.watch import poller as poller_module
-from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.verdict import Outcome, Watch
+from airflow_provider_clusterra.watch.poller import Waiter, poller_of
+from airflow_provider_clusterra.watch.verdict import Outcome, Sighting, Watch
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.wire import Wire, headers_of, http
 
@@ -214,3 +214,17 @@ async def test_a_real_job_is_waited_for(local):
     ).run(time.time() + 60)
 
     assert (verdict.job.state.base, verdict.job.exit.code) == ("FAILED", 3)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_wait_that_is_cancelled_as_a_look_arrives_ends(turns):
+    waiter = Waiter(30.0, born=time.time())
+    task = asyncio.create_task(waiter.next(time.time() + 60))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    waiter.seen.put_nowait(Sighting(time.time(), None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
