@@ -5,7 +5,69 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "get_provider_info"]
+__all__ = ["CONNECTION_FORM", "__version__", "get_provider_info"]
+
+TEXT = ["string", "null"]
+CONNECTION_FORM: dict[str, Any] = {
+    "ui-field-behaviour": {
+        "hidden-fields": ["login", "port", "schema", "extra"],
+        "relabeling": {"host": "API address", "password": "Session"},
+        "placeholders": {
+            "host": "https://api-use1.clusterra.cloud",
+            "password": "the clusterra_session cookie's value, or a bearer token",
+        },
+    },
+    "conn-fields": {
+        "cluster_id": {
+            "label": "Cluster",
+            "description": "The cluster's id, e.g. clusde74, for tasks that name none. May be left "
+            "out where the account has exactly one cluster.",
+            "schema": {"type": TEXT},
+        },
+        "auth": {
+            "label": "Kind of session",
+            "description": "cookie: the value of the browser's clusterra_session cookie. "
+            "bearer: a token.",
+            "schema": {"type": TEXT, "enum": ["cookie", "bearer"], "default": "cookie"},
+        },
+        "verify": {
+            "label": "Check TLS certificates",
+            "description": "true, false, or the path of a CA file, on every machine of this Airflow.",
+            "schema": {"type": TEXT, "default": "true"},
+        },
+        "timeout": {
+            "label": "Timeout",
+            "description": "Seconds without a byte after which an answer is given up. "
+            "A busy Slurm may take half a minute.",
+            "schema": {"type": ["number", "null"], "minimum": 1, "default": 60},
+        },
+        "allow_http": {
+            "label": "Allow plain http",
+            "description": "Lets the session go unencrypted to another machine. "
+            "This machine itself is always allowed.",
+            "schema": {"type": ["boolean", "null"], "default": False},
+        },
+        "console_url": {
+            "label": "Console",
+            "description": "Where a task's link to its job leads. Empty: Clusterra's console, or the "
+            "server's own page. {cluster_id} and {job_id} may stand in it.",
+            "schema": {"type": TEXT},
+        },
+        "instance": {
+            "label": "Name of this Airflow",
+            "description": "Part of each job's name, so that two Airflows on one account do not take "
+            "each other's jobs for their own. Empty: Airflow's [api] base_url.",
+            "schema": {"type": TEXT},
+        },
+        "timezone": {
+            "label": "The cluster's time zone",
+            "description": "For times in words, such as a begin at 16:00. E.g. Europe/Berlin; "
+            "empty: UTC.",
+            "schema": {"type": TEXT},
+        },
+    },
+}
+"""The connection's form: what is shown, and what it says. Airflow keeps these fields in ``extra``."""
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -49,6 +111,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "clusterra",
                 "hook-class-name": f"{package}.hooks.clusterra.ClusterraHook",
                 "hook-name": integration,
+                **CONNECTION_FORM,
             }
         ],
     }

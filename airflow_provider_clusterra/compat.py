@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow.triggers.base import BaseTrigger
 
 try:
@@ -13,7 +14,16 @@ except ImportError:
         TaskDeferralTimeout,
     )
 
-__all__ = ["TRIGGERS_ARE_TOLD_OF_KILLS", "TaskDeferralError", "TaskDeferralTimeout"]
+__all__ = [
+    "FORMS_ARE_METADATA",
+    "TRIGGERS_ARE_TOLD_OF_KILLS",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+]
+
+FORMS_ARE_METADATA = AIRFLOW_V_3_2_PLUS
+"""Airflow 3.2 reads a connection's form from the provider's metadata. Before that, it asks methods
+of the hook, which are deprecated since."""
 
 TRIGGERS_ARE_TOLD_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3 calls a trigger's ``on_kill`` when a user ends its task. Before that, the trigger is

@@ -40,6 +40,14 @@ def test_the_provider_info_is_what_airflow_asks_for():
     jsonschema.validate(airflow_provider_clusterra.get_provider_info(), schema)
 
 
+def test_the_form_is_what_airflow_asks_for():
+    schema = json.loads((AIRFLOW / "provider.yaml.schema.json").read_text())
+    # those two are of the packages that Airflow itself releases
+    schema["required"] = sorted({*schema["required"]} - {"state", "source-date-epoch"})
+
+    jsonschema.validate(airflow_provider_clusterra.get_provider_info(), schema)
+
+
 def test_everything_that_the_provider_info_names_can_be_imported():
     info = airflow_provider_clusterra.get_provider_info()
     modules = [

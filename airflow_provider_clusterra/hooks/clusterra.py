@@ -13,7 +13,9 @@ from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
+from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
 from airflow_provider_clusterra.hooks.connection import ConnectionSettings, read_connection
+from airflow_provider_clusterra.hooks.form import field_behaviour, form_widgets
 
 
 class ClusterraHook(BaseHook):
@@ -28,6 +30,10 @@ class ClusterraHook(BaseHook):
     conn_type = "clusterra"
     hook_name = "Clusterra"
 
+    if not FORMS_ARE_METADATA:
+        get_connection_form_widgets = staticmethod(form_widgets)
+        get_ui_field_behaviour = staticmethod(field_behaviour)
+
     def __init__(
         self, clusterra_conn_id: str = default_conn_name, cluster_id: str | None = None
     ) -> None:
@@ -40,13 +46,21 @@ class ClusterraHook(BaseHook):
         """Whether the connection is an environment variable's, and so cannot change meanwhile."""
         return f"AIRFLOW_CONN_{self.clusterra_conn_id.upper()}" in os.environ
 
+    def settings(self) -> ConnectionSettings:
+        """All that the connection says.
+
+        :raises InputError: the connection cannot be right; the words name the field.
+        :source: the Airflow connection ``clusterra_conn_id``.
+        """
+        return self._settings(self.get_connection(self.clusterra_conn_id))
+
     def access(self) -> Access:
         """The API's address and the session.
 
         :raises InputError: the connection cannot be right; the words name the field.
         :source: the Airflow connection ``clusterra_conn_id``.
         """
-        return self._settings(self.get_connection(self.clusterra_conn_id)).access
+        return self.settings().access
 
     async def async_access(self) -> Access:
         """As :meth:`access`, in an event loop.
@@ -89,10 +103,7 @@ class ClusterraHook(BaseHook):
         :raises InputError: there are several to choose from, or none.
         :source: ``GET /v1/clusters``, where neither says it.
         """
-        named = (
-            self.cluster_id
-            or self._settings(self.get_connection(self.clusterra_conn_id)).cluster_id
-        )
+        named = self.cluster_id or self.settings().cluster_id
         if named:
             return named
         clusters = client.list_clusters()
@@ -133,7 +144,9 @@ class ClusterraHook(BaseHook):
         :source: ``GET /v1/users/me``, ``GET /v1/clusters``, the session's ``exp``.
         """
         try:
-            with self.client() as client:
+            connection = self.get_connection(self.clusterra_conn_id)
+            # the reader sees which connection it is; Airflow's button gives it a made-up id
+            with Client(_read(connection).access) as client:
                 user = client.get_user()
                 clusters = client.list_clusters()
                 end = client.access.session_end()
@@ -153,14 +166,18 @@ class ClusterraHook(BaseHook):
 
     def _settings(self, connection: Any) -> ConnectionSettings:
         try:
-            settings = read_connection(
-                host=connection.host,
-                schema=connection.schema,
-                port=connection.port,
-                password=connection.password,
-                extra=connection.extra_dejson,
-            )
+            return _read(connection)
         except InputError as exc:
             raise InputError(f"{self._place}: {exc}") from exc
-        mask_secret(settings.access.secret)
-        return settings
+
+
+def _read(connection: Any) -> ConnectionSettings:
+    settings = read_connection(
+        host=connection.host,
+        schema=connection.schema,
+        port=connection.port,
+        password=connection.password,
+        extra=connection.extra_dejson,
+    )
+    mask_secret(settings.access.secret)
+    return settings

@@ -1,14 +1,20 @@
-"""The fields of an Airflow connection, as an address, a session and a cluster."""
+"""The fields of an Airflow connection, as an address, a session and what else it may say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import httpx
 import msgspec
 
 from airflow_provider_clusterra.api.access import DEFAULT_TIMEOUT, Access, read_origin
 from airflow_provider_clusterra.api.errors import InputError
+
+CONSOLE = "https://console.clusterra.cloud"
+JOB_PAGE = "/manage/{cluster_id}/jobs/{job_id}"
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):
@@ -16,6 +22,24 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
 
     access: Access
     cluster_id: str | None = None
+    console_url: str | None = None
+    """Where jobs are shown, as :meth:`job_url` reads it."""
+    instance: str | None = None
+    """A name for this Airflow, where others submit as the same user."""
+    timezone: tzinfo = UTC
+    """The cluster's, for times in words."""
+
+    def job_url(self, cluster_id: str, job_id: int) -> str:
+        """The page that shows a job to a person.
+
+        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param job_id: Slurm's number for the job, > 0.
+        :returns: under :attr:`console_url`; otherwise in Clusterra's console, or for an API of
+            somebody else's, such as ``clusterra-local``, its own page.
+        """
+        base = self.console_url or _console_of(self.access.origin)
+        page = base if "{job_id}" in base else f"{base.rstrip('/')}{JOB_PAGE}"
+        return page.replace("{cluster_id}", cluster_id).replace("{job_id}", str(job_id))
 
 
 def read_connection(
@@ -27,7 +51,8 @@ def read_connection(
     :param schema: ``"http"`` or ``"https"``, where ``host`` is a bare name, as in a URI.
     :param port: where ``host`` has none.
     :param password: the ``clusterra_session`` cookie, or a bearer token.
-    :param extra: a mapping with any of ``cluster_id``, ``auth``, ``verify``, ``timeout``, ``allow_http``.
+    :param extra: a mapping with any of ``cluster_id``, ``auth``, ``verify``, ``timeout``,
+        ``allow_http``, ``console_url``, ``instance``, ``timezone``.
     :raises InputError: a field cannot be right; the words name it.
     """
     if not isinstance(extra, Mapping):
@@ -39,7 +64,7 @@ def read_connection(
             "The password is empty. Sign in with the browser and put the clusterra_session "
             "cookie's value there."
         )
-    auth = str(extra.get("auth") or "cookie")
+    auth = _text("auth", extra) or "cookie"
     if auth not in ("cookie", "bearer"):
         raise InputError(f"The extra auth is {auth!r}; it can be 'cookie' or 'bearer'.")
     access = Access(
@@ -52,7 +77,13 @@ def read_connection(
         verify=_verify(extra.get("verify")),
         timeout=_seconds(extra.get("timeout")),
     )
-    return ConnectionSettings(access, str(extra.get("cluster_id") or "").strip() or None)
+    return ConnectionSettings(
+        access,
+        cluster_id=_text("cluster_id", extra),
+        console_url=_page(_text("console_url", extra)),
+        instance=_text("instance", extra),
+        timezone=_timezone(_text("timezone", extra)),
+    )
 
 
 def _address(host: str, schema: str, port: int | None) -> str:
@@ -70,6 +101,42 @@ def _secret(password: str) -> str:
             "clusterra_session cookie."
         )
     return secret
+
+
+def _text(name: str, extra: Mapping[str, Any]) -> str | None:
+    value = extra.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"The extra {name} is {value!r}; it is a text.")
+    return str(value).strip() or None
+
+
+def _page(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError(f"The extra console_url is {text!r}; it is an address, e.g. {CONSOLE}.")
+    return text
+
+
+def _console_of(origin: str) -> str:
+    return CONSOLE if httpx.URL(origin).host.endswith(".clusterra.cloud") else origin
+
+
+def _timezone(text: str | None) -> tzinfo:
+    if text is None:
+        return UTC
+    try:
+        return ZoneInfo(text)
+    except (OSError, ValueError, KeyError) as exc:
+        raise InputError(
+            f"The extra timezone is {text!r}; it is a name such as 'Europe/Berlin' or 'UTC'."
+        ) from exc
 
 
 def _flag(name: str, value: Any, *, default: bool) -> bool:

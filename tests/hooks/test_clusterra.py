@@ -1,6 +1,9 @@
 """Tests of airflow_provider_clusterra.hooks.clusterra."""
 
+import json
+
 import pytest
+from airflow.providers.common.compat.sdk import redact
 
 from airflow_provider_clusterra.api import InputError, NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
@@ -29,6 +32,54 @@ def test_an_error_in_the_connection_names_it(connection):
     connection("http://example.org")
     with pytest.raises(InputError, match=r"^Connection clusterra_default: .* is plain http"):
         ClusterraHook().access()
+
+
+EXTRA = {"cluster_id": "clusde74", "auth": "bearer", "timeout": 5, "instance": "prod-eu"}
+FORMS = {
+    "uri": (
+        "clusterra://:s3cret%2Bto%2Fken@127.0.0.1:8765/http"
+        "?cluster_id=clusde74&auth=bearer&timeout=5&instance=prod-eu"
+    ),
+    "uri_with_extra": "clusterra://:s3cret%2Bto%2Fken@127.0.0.1:8765/http?__extra__="
+    "%7B%22cluster_id%22%3A%22clusde74%22%2C%22auth%22%3A%22bearer%22%2C%22timeout%22%3A5%2C"
+    "%22instance%22%3A%22prod-eu%22%7D",
+    "json": json.dumps(
+        {
+            "conn_type": "clusterra",
+            "host": "http://127.0.0.1:8765",
+            "password": "s3cret+to/ken",
+            "extra": EXTRA,
+        }
+    ),
+    "json_with_extra_as_text": json.dumps(
+        {
+            "conn_type": "clusterra",
+            "host": "http://127.0.0.1:8765",
+            "password": "s3cret+to/ken",
+            "extra": json.dumps(EXTRA),
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_of_a_variable_says_the_same(monkeypatch, form):
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTERRA_DEFAULT", form)
+    settings = ClusterraHook().settings()
+
+    assert settings.access.origin == "http://127.0.0.1:8765"
+    assert settings.access.headers() == {"Authorization": "Bearer s3cret+to/ken"}
+    assert settings.access.timeout == 5
+    assert (settings.cluster_id, settings.instance) == ("clusde74", "prod-eu")
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_secret_is_masked_in_every_form(monkeypatch, form):
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTERRA_DEFAULT", form)
+    settings = ClusterraHook().settings()
+
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in redact("a line with s3cret+to/ken in it")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +130,15 @@ def test_the_test_button_says_who_which_and_until_when(connected):
     assert works
     assert words.startswith(
         "Signed in as you@local.clusterra. Clusters: clusloc1. The session ends 20"
+    )
+
+
+def test_the_test_button_names_the_field_and_not_the_id_that_airflow_made_up(connection):
+    connection("http://127.0.0.1:1", auth="basic")
+
+    assert ClusterraHook().test_connection() == (
+        False,
+        "The extra auth is 'basic'; it can be 'cookie' or 'bearer'.",
     )
 
 

@@ -1,5 +1,7 @@
 """Tests of airflow_provider_clusterra.hooks.connection."""
 
+from datetime import UTC
+
 import pytest
 
 from airflow_provider_clusterra.api.errors import InputError
@@ -45,6 +47,41 @@ def test_the_extras_are_read():
     assert settings.access.timeout == 5.0
 
 
+def test_what_is_not_said_has_its_default():
+    settings = read(extra={"cluster_id": None, "console_url": "", "instance": " ", "timezone": ""})
+
+    assert settings == read()
+    assert (settings.console_url, settings.instance, settings.timezone) == (None, None, UTC)
+
+
+def test_this_airflow_and_the_clusters_time_may_be_named():
+    settings = read(extra={"instance": "prod-eu", "timezone": "Europe/Berlin"})
+
+    assert settings.instance == "prod-eu"
+    assert str(settings.timezone) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({}, "https://console.clusterra.cloud/manage/c1/jobs/7"),
+        ({"host": "http://127.0.0.1:8765"}, "http://127.0.0.1:8765/manage/c1/jobs/7"),
+        ({"host": "slurm.example.org"}, "https://slurm.example.org/manage/c1/jobs/7"),
+        (
+            {"extra": {"console_url": "https://c.example.org/"}},
+            "https://c.example.org/manage/c1/jobs/7",
+        ),
+        (
+            {"extra": {"console_url": "https://c.example.org/ours/{cluster_id}?job={job_id}"}},
+            "https://c.example.org/ours/c1?job=7",
+        ),
+    ],
+    ids=["clusterra", "local", "own", "console", "page"],
+)
+def test_a_job_is_shown_in_the_console_or_by_the_server_itself(fields, url):
+    assert read(**fields).job_url("c1", 7) == url
+
+
 def test_a_ca_file_may_be_named():
     assert read(extra={"verify": "/etc/ssl/ours.pem"}).access.verify == "/etc/ssl/ours.pem"
 
@@ -65,6 +102,12 @@ def test_a_cookie_pasted_with_its_name_is_forgiven():
         ({"extra": {"timeout": "soon"}}, "timeout is 'soon'"),
         ({"extra": {"timeout": 0}}, "timeout is 0"),
         ({"extra": {"allow_http": "maybe"}}, "allow_http is 'maybe'"),
+        ({"extra": {"cluster_id": ["c1"]}}, r"cluster_id is \['c1'\]; it is a text"),
+        ({"extra": {"instance": True}}, "instance is True; it is a text"),
+        ({"extra": {"console_url": "console"}}, "console_url is 'console'; it is an address"),
+        ({"extra": {"console_url": "http://[::"}}, "console_url is 'http://.*; it is an address"),
+        ({"extra": {"timezone": "Mars/Base"}}, "timezone is 'Mars/Base'; it is a name such as"),
+        ({"extra": {"timezone": "../etc"}}, "timezone is '../etc'"),
         ({"extra": []}, "extra is not an object"),
     ],
 )
@@ -73,3 +116,4 @@ def test_a_field_that_cannot_be_right_is_named(fields, words):
         read(**fields)
 
     assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
