@@ -106,6 +106,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": integration, "python-modules": [f"{package}.triggers.jobs"]}
         ],
+        "extra-links": [f"{package}.links.jobs.ClusterraJobLink"],
         "connection-types": [
             {
                 "connection-type": "clusterra",

@@ -29,6 +29,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
 from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.results import check_return_output, finish
 from airflow_provider_clusterra.operators.waiting import (
@@ -72,6 +73,7 @@ class ClusterraJobSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("job_id", "clusterra_conn_id", "cluster_id")
+    operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#e6f1f2"
 
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
@@ -105,6 +107,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         self._progress = Progress()
         self._since = time.time()
         self._tail: Tail | None = None
+        self._shown = False
 
     def execute(self, context: Context) -> Any:
         """Wait, as ``mode`` or ``deferrable`` say.
@@ -123,6 +126,7 @@ class ClusterraJobSensor(BaseSensorOperator):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.client() as client:
                 cluster_id = hook.find_cluster(client)
+                self._show(context, hook, cluster_id)
                 event = self._look(hook, client, cluster_id)
                 if event is not None:
                     return finish(event, client, self.return_output)
@@ -144,7 +148,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         )
         return None
 
-    def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002 - Airflow's form
+    def poke(self, context: Context) -> bool | PokeReturnValue:
         """One look.
 
         :returns: the result once the job has ended, otherwise False.
@@ -153,7 +157,9 @@ class ClusterraJobSensor(BaseSensorOperator):
         with self._skipping(), airflow_errors(self.clusterra_conn_id):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.client() as client:
-                event = self._look(hook, client, hook.find_cluster(client))
+                cluster_id = hook.find_cluster(client)
+                self._show(context, hook, cluster_id)
+                event = self._look(hook, client, cluster_id)
                 if event is None:
                     return False
                 return PokeReturnValue(
@@ -175,6 +181,11 @@ class ClusterraJobSensor(BaseSensorOperator):
                 raise AirflowSensorTimeout(told.words)
             with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
                 return finish(told, client, self.return_output)
+
+    def _show(self, context: Context, hook: ClusterraHook, cluster_id: str) -> None:
+        if not self._shown:
+            show_job(context, hook.settings(), cluster_id, self._number())
+            self._shown = True
 
     def _look(self, hook: ClusterraHook, client: Client, cluster_id: str) -> JobEvent | None:
         job_id = self._number()

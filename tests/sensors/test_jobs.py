@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.links.jobs import KEY
 from airflow_provider_clusterra.operators.failures import JobError, JobLostError, JobStuckError
 from airflow_provider_clusterra.operators.waiting import seconds
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
@@ -50,6 +51,16 @@ def test_a_job_is_waited_for_and_its_result_returned(submitted):
 
 def test_a_job_id_may_come_from_xcom_as_text(submitted):
     assert run(wait_for(f" {submitted('exit 0')} "))["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_link_leads_to_the_job_from_the_first_look(submitted, connected, deferrable):
+    job_id = submitted("sleep 60")
+    ti = TaskInstance()
+    with pytest.raises((TaskDeferred, AirflowSensorTimeout)):
+        wait_for(job_id, deferrable=deferrable, timeout=0.01).execute({"ti": ti})
+
+    assert ti.pushed[KEY] == f"{connected.url}/manage/{connected.cluster_id}/jobs/{job_id}"
 
 
 def test_a_deferrable_sensor_leaves_its_worker(submitted, connected):

@@ -1,0 +1,1 @@
+"""From a task in Airflow's UI to its job."""

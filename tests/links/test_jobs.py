@@ -1,0 +1,18 @@
+"""Tests of airflow_provider_clusterra.links.jobs."""
+
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
+from tests.airflow_side import TaskInstance
+
+
+def test_a_task_without_a_job_has_no_link():
+    assert ClusterraJobLink().get_link(None, ti_key=TaskInstance()) == ""
+
+
+def test_a_tasks_link_leads_to_its_job(connected):
+    ti = TaskInstance()
+    show_job({"ti": ti}, ClusterraHook().settings(), "clusloc1", 7)
+    link = ClusterraJobLink()
+
+    assert link.get_link(None, ti_key=ti) == f"{connected.url}/manage/clusloc1/jobs/7"
+    assert ti.pushed[link.xcom_key] == link.get_link(None, ti_key=ti)
