@@ -106,6 +106,9 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": integration, "python-modules": [f"{package}.triggers.jobs"]}
         ],
+        "task-decorators": [
+            {"name": "clusterra", "class-name": f"{package}.decorators.jobs.clusterra_task"}
+        ],
         "extra-links": [f"{package}.links.jobs.ClusterraJobLink"],
         "connection-types": [
             {

@@ -1,5 +1,6 @@
 """Tests of the package as a whole."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -56,9 +57,15 @@ def test_everything_that_the_provider_info_names_can_be_imported():
         for entry in info[kind]
         for module in entry["python-modules"]
     ]
-    modules += [info["connection-types"][0]["hook-class-name"].rpartition(".")[0]]
     for module in modules:
-        __import__(module)
+        importlib.import_module(module)
+    names = [
+        info["connection-types"][0]["hook-class-name"],
+        *info["extra-links"],
+        *(entry["class-name"] for entry in info["task-decorators"]),
+    ]
+    for module, _, name in (path.rpartition(".") for path in names):
+        assert getattr(importlib.import_module(module), name)
 
 
 def test_the_front_door_of_the_api_is_what_it_says():
@@ -75,6 +82,8 @@ def test_no_module_imports_anything_heavy():
         "sensors.jobs",
         "operators.storage",
         "operators.jobs",
+        "decorators.jobs",
+        "links.jobs",
     ]
     heavy = "requests aiohttp botocore boto3 starlette.applications uvicorn pandas sqlalchemy.orm"
     program = (

@@ -1,0 +1,206 @@
+"""A Python function and its arguments as a batch script, and its value out of the job's output."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import json
+import symtable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.readers import Output
+
+MARK = "clusterra-value: "
+"""What stands before the function's value in the job's output."""
+LARGEST_VALUE = 64 * 1024
+"""Characters of JSON that fit into XCom; the job itself refuses more."""
+OURS = frozenset({"clusterra", "setup", "teardown", "skip_if", "run_if"})
+"""Decorators that mean something to Airflow, and nothing to the job."""
+PROGRAM = '''\
+#!{python}
+"""The function {name} of an Airflow task, as @task.clusterra sent it."""
+from __future__ import annotations
+
+{source}
+
+def _clusterra_call(function):
+    import json, sys, traceback
+
+    args, kwargs = json.loads({arguments})
+    try:
+        value = function(*args, **kwargs)
+    except Exception as error:
+        traceback.print_exception(type(error), error, error.__traceback__.tb_next)
+        sys.exit(1)
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        shown = repr(value)[:1000]
+        sys.exit("{name} returned what is not JSON (" + str(error) + "): " + shown)
+    if len(text) > {largest}:
+        sys.exit("{name} returned " + str(len(text)) + " characters of JSON, and XCom takes "
+                 "{largest}. Write them to a file, and return its name.")
+    print({mark} + text, flush=True)
+
+
+if __name__ == "__main__":
+    _clusterra_call({name})
+'''
+
+
+def check_interpreter(python: str) -> None:
+    """Refuse what cannot stand in the script's first line.
+
+    :param python: a path on the cluster, or a name to be found there, e.g. ``"python3"``.
+    :raises InputError: it is more than one word, or none.
+    """
+    if len(python.split()) != 1:
+        raise InputError(
+            f"python is {python!r}; it is one word: the path of an interpreter on the cluster, e.g. "
+            "'/shared/envs/md/bin/python', or a name to be found there, e.g. 'python3.12'."
+        )
+
+
+def read_source(function: Callable[..., Any]) -> str:
+    """The source of a function as it can stand alone, without its decorators.
+
+    :param function: of a DAG file.
+    :raises InputError: it has no source, or needs more than its own source.
+    """
+    name = getattr(function, "__name__", repr(function))
+    try:
+        lines, _ = inspect.getsourcelines(function)
+    except (OSError, TypeError) as exc:
+        raise InputError(f"@task.clusterra: the source of {name} is not known: {exc}.") from exc
+    # a text that is indented on purpose stays as it is
+    opening = ["if True:\n"] if lines[0][0].isspace() else []
+    definition = _definition_of(name, "".join(opening + lines))
+    _check_decorators(definition)
+    _check_names(definition)
+    return "".join(opening + (opening + lines)[definition.lineno - 1 :])
+
+
+def write_program(
+    function: Callable[..., Any], python: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str:
+    """The batch script that calls a function and prints its value.
+
+    :param function: of a DAG file.
+    :param python: as :func:`check_interpreter` takes it.
+    :param args: its positional arguments.
+    :param kwargs: its other arguments.
+    :raises InputError: an argument is not JSON; or as :func:`read_source`.
+    """
+    source = read_source(function)
+    signature = inspect.signature(function)
+    for argument, value in signature.bind_partial(*args, **kwargs).arguments.items():
+        try:
+            _to_json(value)
+        except (TypeError, ValueError) as exc:
+            raise InputError(
+                f"@task.clusterra: the argument {argument} of {function.__name__} cannot travel: "
+                f"arguments travel as JSON, and {exc}."
+            ) from exc
+    return PROGRAM.format(
+        python=python if python.startswith("/") else f"/usr/bin/env {python}",
+        name=function.__name__,
+        source=source,
+        arguments=repr(_to_json([list(args), dict(kwargs)])),
+        mark=repr(MARK),
+        largest=LARGEST_VALUE,
+    )
+
+
+def read_value(output: Output) -> Any:
+    """The function's value, out of its job's output.
+
+    :param output: the end of it.
+    :raises InputError: it holds no value.
+    """
+    _, mark, after = output.data.decode("utf-8", "replace").rpartition(MARK)
+    try:
+        if mark:
+            return json.loads(after.partition("\n")[0])
+    except ValueError:
+        pass
+    raise InputError(
+        "The job succeeded, and its output holds no value of the function. Did it end the "
+        f"interpreter by itself, or write over the line that begins with {MARK.strip()!r}?"
+    )
+
+
+def _definition_of(name: str, source: str) -> ast.FunctionDef:
+    try:
+        walked = list(ast.walk(ast.parse(source)))
+    except SyntaxError:  # a lambda in the midst of something
+        walked = []
+    found = [each for each in walked if isinstance(each, ast.FunctionDef)]
+    if not found or found[0].name != name:
+        raise InputError(f"@task.clusterra: {name} is not a plain function: write it with def.")
+    return found[0]
+
+
+def _check_decorators(definition: ast.FunctionDef) -> None:
+    for decorator in definition.decorator_list:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        name = ast.unparse(called)
+        if name.rpartition(".")[2] not in OURS:
+            raise InputError(
+                f"@task.clusterra: {definition.name} has the decorator @{name}, which does not "
+                "travel to the job. Use it inside of the function."
+            )
+
+
+def _check_names(definition: ast.FunctionDef) -> None:
+    """Refuse what would be a NameError after an hour in the queue."""
+    alone = _Unannotated().visit(ast.parse(ast.unparse(definition)))
+    alone.body[0].decorator_list = []
+    used: set[str] = {definition.name}
+    made: set[str] = {definition.name, *dir(builtins)}
+    for table in _tables(symtable.symtable(ast.unparse(alone), definition.name, "exec")):
+        for symbol in table.get_symbols():
+            if symbol.is_global() and symbol.is_referenced():
+                used.add(symbol.get_name())
+            if symbol.is_declared_global() and symbol.is_assigned():
+                made.add(symbol.get_name())
+    if used - made:
+        raise InputError(
+            f"@task.clusterra: {definition.name} uses {', '.join(sorted(used - made))} from outside "
+            "of it, and only its own source travels to the job. Import modules inside of it, and "
+            "give it values as arguments."
+        )
+
+
+class _Unannotated(ast.NodeTransformer):
+    """Takes off what is not evaluated in the job."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(node.arg)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(0)
+        return self.generic_visit(node)
+
+
+def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
+    for child in table.get_children():
+        yield from _tables(child)
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What a mapped task's output is: a sequence that is read when it is needed."""
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"{value!r:.200} is a {type(value).__name__}")

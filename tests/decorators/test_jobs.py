@@ -1,0 +1,128 @@
+"""Tests of airflow_provider_clusterra.decorators.jobs."""
+
+import sys
+from datetime import timedelta
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.sdk import DAG, task
+
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.decorators.jobs import ClusterraDecoratedOperator, clusterra_task
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import JobError
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.triggers.events import JobEvent
+from tests.airflow_side import TaskInstance
+
+NOW = {"deferrable": False, "poll_interval": 0.05, "python": sys.executable}
+
+
+def multiply(a, b=1, ds=None):
+    print("multiplying")
+    return {"product": a * b, "day": ds}
+
+
+def fail():
+    raise ValueError("no such basis set")
+
+
+def made(function, *args, **kwargs):
+    """The operator that a call of a decorated function makes."""
+    with DAG("dag", schedule=None):
+        return clusterra_task(function, **NOW)(*args, **kwargs).operator
+
+
+def run(operator, ti=None, **context):
+    return operator.execute({"ti": ti or TaskInstance(), **context})
+
+
+def test_airflow_knows_it_as_a_decorator_of_task():
+    with DAG("dag", schedule=None):
+
+        @task.clusterra(time_limit=timedelta(minutes=5), memory="1G", partition="gpu")
+        def train(rate: float) -> float:
+            return rate
+
+        operator = train(0.1).operator
+
+    assert isinstance(operator, ClusterraDecoratedOperator)
+    assert isinstance(operator, ClusterraSubmitJobOperator)
+    assert (operator.task_id, operator.partition, operator.memory) == ("train", "gpu", "1G")
+    assert operator.operator_extra_links == ClusterraSubmitJobOperator.operator_extra_links
+
+
+def test_a_function_runs_as_a_job_and_returns_its_value(connected):
+    ti = TaskInstance()
+    value = run(made(multiply, 6, b=7), ti, ds="2026-01-01")
+
+    assert value == {"product": 42, "day": "2026-01-01"}
+    assert ti.pushed["job"]["state"] == "COMPLETED"
+    assert ti.pushed["job"]["name"].startswith("dag.task")
+
+
+def test_what_it_is_given_goes_before_what_airflow_knows(connected):
+    assert run(made(multiply, 1, ds="mine"), ds="airflows")["day"] == "mine"
+
+
+def test_an_exception_fails_the_task_with_its_traceback(connected):
+    with pytest.raises(JobError, match="exit code 1") as caught:
+        run(made(fail))
+
+    assert "Traceback (most recent call last):" in str(caught.value)
+    assert "ValueError: no such basis set" in str(caught.value)
+
+
+def test_it_leaves_its_worker_and_returns_its_value_afterwards(connected, monkeypatch):
+    operator = made(multiply, 2, 3)
+    operator.deferrable = True
+    monkeypatch.setattr("airflow_provider_clusterra.operators.jobs.first_look", lambda *_: None)
+    ti = TaskInstance()
+    with pytest.raises(TaskDeferred):
+        run(operator, ti)
+    job_id = ti.pushed["job_id"]
+    with ClusterraHook().client() as client:
+        while not (job := client.get_job(connected.cluster_id, job_id)).state.ended:
+            pass
+    event = JobEvent("ended", job_id, connected.cluster_id, job).to_payload()
+
+    assert made(multiply, 2, 3).execute_complete({"ti": ti}, event)["product"] == 6
+
+
+def test_arguments_are_rendered():
+    operator = made(multiply, "{{ ds }}", b="{{ 6 * 7 }}")
+    operator.render_template_fields({"ds": "2026-01-01"})
+
+    assert operator.op_args == ("2026-01-01",)
+    assert operator.op_kwargs["b"] == "42"
+
+
+def test_it_maps():
+    with DAG("dag", schedule=None) as dag:
+        clusterra_task(multiply, **NOW).partial(b=2).expand(a=[1, 2, 3])
+
+    assert dag.get_task("multiply").operator_class is ClusterraDecoratedOperator
+
+
+def test_without_waiting_it_returns_the_job(connected):
+    operator = made(multiply, 1)
+    operator.wait_for_completion = False
+
+    assert set(run(operator)) >= {"job_id", "name"}
+
+
+def test_an_interpreter_that_cannot_be_is_refused_before_the_submit(connected):
+    operator = made(multiply, 1)
+    operator.python = "module load python"
+    with pytest.raises(AirflowFailException, match="it is one word"):
+        run(operator)
+
+
+def test_a_function_that_cannot_travel_is_refused_when_the_dag_is_read():
+    dag_object = object()
+
+    def closes_over():
+        return dag_object
+
+    with pytest.raises(InputError, match="closes_over uses dag_object"):
+        made(closes_over)
