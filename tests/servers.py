@@ -97,7 +97,8 @@ def running(app: Any, port: int = 0) -> Iterator[str]:
     :param port: otherwise a free one.
     :returns: its address, e.g. ``"http://127.0.0.1:40123"``.
     """
-    with socket.socket() as listener:
+    # with the protocol named, asyncio sends what is written at once
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         ready = threading.Event()

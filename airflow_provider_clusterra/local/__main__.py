@@ -106,7 +106,8 @@ def _positive(text: str) -> int:
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    # with the protocol named, asyncio sends what is written at once; else an answer waits for 40 ms
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from airflow_provider_clusterra.local.__main__ import main
+from airflow_provider_clusterra.local.__main__ import _listen, main
 from tests.recorded import FOLDER, NEWEST
 from tests.servers import LocalServer, processes_with
 
@@ -212,6 +212,12 @@ def test_a_port_that_is_taken_is_said_in_one_line(capsys):
         f"clusterra-local: port {port} cannot be used (Address already in use). "
         "Choose another with --port.\n"
     )
+
+
+def test_no_answer_is_held_back_until_the_one_before_is_acknowledged():
+    # asyncio looks at the protocol's number before it turns Nagle's algorithm off
+    with _listen(0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize(
