@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -25,6 +26,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "object": (dict,),
 }
+FLAGS = {"true": True, "false": False}
 
 
 @functools.cache
@@ -61,9 +63,19 @@ def _checked(name: str, value: Any) -> Any:
         return _number(name, value)
     if form == "array":
         return _list(name, value)
+    value = _from_text(form, value)
     if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
         raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
     return value
+
+
+def _from_text(form: str, value: Any) -> Any:
+    """A number or a flag that Jinja has turned into text, read back."""
+    if not isinstance(value, str):
+        return value
+    if form in ("integer", "no_val") and re.fullmatch(r"\s*-?[0-9]+\s*", value):
+        return int(value)
+    return FLAGS.get(value.strip().lower(), value) if form == "boolean" else value
 
 
 def _words(name: str, value: Any, known: list[str]) -> list[str]:
@@ -75,6 +87,7 @@ def _words(name: str, value: Any, known: list[str]) -> list[str]:
 
 
 def _number(name: str, value: Any) -> Any:
+    value = _from_text("no_val", value)
     if isinstance(value, Mapping):
         if value.get("set") is not True:
             raise InputError(f'job: {name} is ignored by Slurm without "set": true.')

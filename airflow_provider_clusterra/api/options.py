@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from airflow_provider_clusterra.api import fields
+from airflow_provider_clusterra.api.dependencies import put_dependency
 from airflow_provider_clusterra.api.fields import Apply, as_, as_count, as_text, put_nothing
 
 
@@ -38,7 +39,7 @@ OPTIONS: dict[str, Option] = {
     "cpus-per-gpu": Option("value", fields.put_cpus_per_gpu),
     "cpus-per-task": Option("value", fields.put_cpus_per_task, "c"),
     "deadline": Option("value", put_nothing),
-    "dependency": Option("value", as_text("dependency"), "d"),
+    "dependency": Option("value", put_dependency, "d"),
     "distribution": Option("value", as_text("distribution"), "m"),
     "error": Option("value", as_text("standard_error"), "e"),
     "exclude": Option("value", fields.as_hosts("excluded_nodes"), "x"),

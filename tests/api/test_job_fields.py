@@ -44,7 +44,7 @@ def test_a_field_is_sent_in_the_form_that_the_api_takes(given, sent):
         ({"flags": ["SPREAD"]}, "flags is ['SPREAD']; it holds KILL_INVALID_DEPENDENCY"),
         ({"shared": 5}, "shared is 5; it holds none, oversubscribe"),
         ({"comment": 5}, "comment is 5; it is of type string"),
-        ({"tasks": "5"}, "tasks is '5'; it is of type integer"),
+        ({"tasks": "five"}, "tasks is 'five'; it is of type integer"),
         ({"tasks": True}, "tasks is True; it is of type integer"),
         ({"hold": "yes"}, "hold is 'yes'; it is of type boolean"),
         ({"priority": "high"}, "priority is 'high'; it is a whole number"),

@@ -260,6 +260,7 @@ def test_a_heterogeneous_job_has_its_components():
 def test_every_option_makes_fields_that_the_api_has():
     values = {
         "array": "0-3",
+        "dependency": "afterok:1",
         "exclusive": "user",
         "export": "A=1",
         "hint": "nomultithread",
