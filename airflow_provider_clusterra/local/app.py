@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_clusterra.local import outputs
 from airflow_provider_clusterra.local.backend import Answer, Backend
+from airflow_provider_clusterra.local.catalog import Catalog, TemplateError
 from airflow_provider_clusterra.local.page import job_page
 from airflow_provider_clusterra.local.session import Session
 from airflow_provider_clusterra.local.storage import (
@@ -68,6 +69,7 @@ class Api:
         self._session = session
         self._backend = backend
         self._storage = storage
+        self._catalog = Catalog()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -96,6 +98,8 @@ class Api:
             ("GET", f"{CLUSTER}/metrics/jobs", self.read_metrics),
             ("POST", f"{CLUSTER}/storage/presigned-url", self.presign_upload),
             ("POST", f"{CLUSTER}/storage/download-url", self.presign_download),
+            ("GET", "/v1/templates", self.list_templates),
+            ("GET", "/v1/templates/{template_id}", self.get_template),
             ("GET", "/v1/api-routes", self.list_routes),
             ("GET", "/manage/{cluster_id}/jobs/{job_id}", self.show_job),
         ]
@@ -122,12 +126,22 @@ class Api:
         return JSONResponse(self._cluster())
 
     async def submit_job(self, request: HttpRequest) -> Response:
-        """``POST …/jobs/submit`` with a raw script."""
+        """``POST …/jobs/submit`` with a raw script, a template, or a run of one step."""
         try:
             body = await request.json()
+            rendered = (
+                self._catalog.render(body, self._session.email) if isinstance(body, dict) else None
+            )
         except (json.JSONDecodeError, UnicodeDecodeError):
             return PlainTextResponse("Failure during parsing", 400)
-        return _response(await self._backend.submit_job(body if isinstance(body, dict) else {}))
+        except TemplateError as exc:
+            return _error(exc.status, str(exc))
+        if rendered is None:
+            return _response(await self._backend.submit_job(body if isinstance(body, dict) else {}))
+        answer = await self._backend.submit_job(rendered.body)
+        if isinstance(answer.body, str):
+            return _response(answer)
+        return JSONResponse(rendered.answer(answer.body), answer.status)
 
     async def list_jobs(self, _: HttpRequest) -> Response:
         """``GET …/jobs``."""
@@ -200,6 +214,18 @@ class Api:
         except StorageError as exc:
             return _error(503, str(exc))
         return JSONResponse({"download_url": url, "expires_in": EXPIRES_IN})
+
+    async def list_templates(self, _: HttpRequest) -> Response:
+        """``GET /v1/templates``."""
+        return JSONResponse({"templates": list(self._catalog.schemas.values())})
+
+    async def get_template(self, request: HttpRequest) -> Response:
+        """``GET /v1/templates/{template_id}``."""
+        template_id = request.path_params["template_id"]
+        schema = self._catalog.schemas.get(template_id)
+        return (
+            JSONResponse(schema) if schema else _error(404, f'template "{template_id}" not found')
+        )
 
     async def list_routes(self, _: HttpRequest) -> Response:
         """``GET /v1/api-routes``: what there is."""

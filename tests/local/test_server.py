@@ -323,7 +323,7 @@ def test_the_server_says_what_it_can(rest):
     }
     for route in routes:
         if route["method"] == "GET" and "{job_id}" not in route["path"]:
-            path = route["path"].format(cluster_id=rest.server.cluster_id)
+            path = route["path"].format(cluster_id=rest.server.cluster_id, template_id="notebook")
             assert rest.http.get(path).status_code == 200, path
 
 
