@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx
 
+from airflow_provider_clusterra.watch.stopping import stop
 from tests.servers import running
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Pass = Callable[[], AsyncIterator[dict[str, Any]]]
+Pass = Callable[[], AsyncGenerator[dict[str, Any], None]]
 Fault = Callable[[Send, Pass], Awaitable[None]]
 
 
@@ -62,7 +63,7 @@ class Proxy:
                 fault = says(401, {"error": "unauthorized"})
             headers = [(name, value.replace(ours, theirs)) for name, value in headers]
 
-        async def passed() -> AsyncIterator[dict[str, Any]]:
+        async def passed() -> AsyncGenerator[dict[str, Any], None]:
             query = scope["query_string"].decode()
             url = self._upstream + scope["path"] + (f"?{query}" if query else "")
             async with (
@@ -88,18 +89,20 @@ class Proxy:
             return
         gone = asyncio.create_task(receive())
         work = asyncio.create_task(_send_all(send, passed))
-        # a stream goes on until its reader leaves
-        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (gone, work):
-            task.cancel()
-        await asyncio.gather(gone, work, return_exceptions=True)
+        try:
+            # a stream goes on until its reader leaves
+            await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop(gone)
+            await stop(work)
         if not work.cancelled() and (error := work.exception()) is not None:
             raise error
 
 
 async def _send_all(send: Send, passed: Pass) -> None:
-    async for message in passed():
-        await send(message)
+    async with aclosing(passed()) as messages:
+        async for message in messages:
+            await send(message)
 
 
 def _plain(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -134,13 +137,14 @@ def is_cut(after: int) -> Fault:
 
     async def fault(send: Send, passed: Pass) -> None:
         left = after
-        async for message in passed():
-            piece = message.get("body", b"")[:left]
-            left -= len(piece)
-            whole = message["type"] == "http.response.start"
-            await send(message if whole else {**message, "body": piece, "more_body": True})
-            if left <= 0:
-                break
+        async with aclosing(passed()) as messages:
+            async for message in messages:
+                piece = message.get("body", b"")[:left]
+                left -= len(piece)
+                whole = message["type"] == "http.response.start"
+                await send(message if whole else {**message, "body": piece, "more_body": True})
+                if left <= 0:
+                    break
         # the server closes a connection whose answer is not whole
         raise ConnectionResetError
 
@@ -152,10 +156,11 @@ def is_short(after: int) -> Fault:
 
     async def fault(send: Send, passed: Pass) -> None:
         body = b""
-        async for message in passed():
-            if message["type"] == "http.response.start":
-                await send(message)
-            body += message.get("body", b"")
+        async with aclosing(passed()) as messages:
+            async for message in messages:
+                if message["type"] == "http.response.start":
+                    await send(message)
+                body += message.get("body", b"")
         await send({"type": "http.response.body", "body": body[:after]})
 
     return fault

@@ -168,8 +168,13 @@ class AsyncClient:
             raise transport_error(call.request, exc) from exc
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections: all of them, even where this is cancelled in the middle."""
+        closing = asyncio.get_running_loop().create_task(self._http.aclose())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait({closing})
+            raise
 
     async def __aenter__(self) -> Self:
         return self

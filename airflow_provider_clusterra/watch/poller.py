@@ -11,8 +11,8 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -24,6 +24,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.watch.looks import Found, Known, Looker
 from airflow_provider_clusterra.watch.pace import next_look
+from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.turns import in_turns
 from airflow_provider_clusterra.watch.verdict import Sighting
 
@@ -118,9 +119,14 @@ class Poller:
         self.client: AsyncClient | None = None
         """Shared by all who wait; there from the first sighting on, until the last wait ends."""
 
-    @contextmanager
-    def sightings(self, job_id: int, poll_interval: float, since: float) -> Iterator[Waiter]:
+    @asynccontextmanager
+    async def sightings(
+        self, job_id: int, poll_interval: float, since: float
+    ) -> AsyncIterator[Waiter]:
         """What is seen of one job, until the block is left.
+
+        The last to leave waits for the poll to end, so that a loop that ends then closes no
+        connection in the middle.
 
         :param job_id: Slurm's number for the job.
         :param poll_interval: seconds between two looks once the job is old.
@@ -139,9 +145,9 @@ class Poller:
             watched.waiters.discard(waiter)
             if not watched.waiters:
                 del self._jobs[job_id]
-            if not self._jobs:
+            if not self._jobs and self._task is not None:
                 self._on_idle(self)
-                self._woken.set()
+                await stop(self._task)
 
     def hurry(self, job_id: int) -> None:
         """Look at a job soon: something says that it may have ended.
@@ -196,8 +202,7 @@ class Poller:
     async def _pause(self) -> None:
         self._woken.clear()
         due = min((watched.due for watched in self._jobs.values()), default=0.0)
-        if self._jobs:
-            due = max(due, self._not_before)
+        due = max(due, self._not_before)
         try:
             async with asyncio.timeout(max(0.0, due - time.time())):
                 await self._woken.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -76,12 +77,19 @@ async def _read_elsewhere(answer: Answer) -> list[Job]:
             )
             code = await child.wait()
         except BaseException:
-            child.kill()
+            await _end(child)
             raise
     if code:
         why = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise answer.unreadable(why or f"its reader ended with {code}")
     return msgspec.msgpack.decode(told, type=list[Job])
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Its transport closes once it is gone and its pipes were read to their ends."""
+    with suppress(ProcessLookupError):
+        child.kill()
+    await asyncio.gather(_all_of(child.stdout), _all_of(child.stderr), child.wait())
 
 
 async def _give(child: asyncio.subprocess.Process, body: bytes) -> None:

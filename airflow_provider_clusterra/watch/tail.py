@@ -25,6 +25,7 @@ from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.watch.lines import Lines
+from airflow_provider_clusterra.watch.stopping import stop
 
 REPLAY = 64 * 1024
 """Bytes before a file's end at which a stream begins at the earliest."""
@@ -276,6 +277,4 @@ async def _pieces(
     try:
         yield pieces
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await stop(task)

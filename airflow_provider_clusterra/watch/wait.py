@@ -14,6 +14,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.accounting import judge_accounting
 from airflow_provider_clusterra.watch.arrays import counts_of
 from airflow_provider_clusterra.watch.poller import Poller, Waiter
+from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import (
     WAIT,
@@ -68,7 +69,8 @@ class Wait:
         """
         watch = self._watch
         left = None if deadline is None else max(0.0, deadline - time.time())
-        with self._poller.sightings(watch.job_id, self._poll_interval, watch.since) as waiter:
+        seen = self._poller.sightings(watch.job_id, self._poll_interval, watch.since)
+        async with seen as waiter:
             try:
                 async with asyncio.timeout(left):
                     verdict = await self._until_verdict(waiter)
@@ -101,7 +103,7 @@ class Wait:
                     found = await self._ask_accounting()
                     ask_from = found.until or 0.0
             verdict = found
-            self._tell(seen.job, verdict)
+            await self._tell(seen.job, verdict)
             if verdict.outcome is not Outcome.WAIT:
                 return verdict
 
@@ -114,7 +116,7 @@ class Wait:
         self._progress, verdict = judge_accounting(self._watch, self._progress, time.time(), told)
         return verdict
 
-    def _tell(self, job: Job | None, verdict: Verdict) -> None:
+    async def _tell(self, job: Job | None, verdict: Verdict) -> None:
         if job is not None and self._shown != (face := _face(job)):
             self._shown = face
             self._on_change(job)
@@ -125,8 +127,7 @@ class Wait:
             return
         if self._following is not None and job.state.base == "PENDING":
             # it runs again later, and may begin its output anew
-            self._following.cancel()
-            self._following = None
+            await self._stop_following()
         if self._following is None and job.state.base == "RUNNING" and has_output(job):
             self._follow(job.job_id)
 
@@ -140,8 +141,8 @@ class Wait:
 
     async def _stop_following(self) -> None:
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+            await stop(self._following)
+            self._following = None
 
     async def _with_care(self, work: Coroutine[Any, Any, None]) -> None:
         """Output is never the reason for which a task fails."""

@@ -1,5 +1,7 @@
 """Tests of airflow_provider_clusterra.watch.looks: what a round asks for, over real sockets."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
@@ -25,21 +27,22 @@ def states(**by_id):
 
 
 @pytest.fixture
-def look():
+async def look():
     """Looks at jobs again and again, as a poller does; gives what was found."""
     lookers = {}
 
     async def look(wire, *known, due=None):
         if wire not in lookers:
             client = AsyncClient(Access(wire.url, "s3cret"), retry=ONCE)
-            lookers[wire] = (client, Looker(client, "c1"))
-        found = await lookers[wire][1].look(list(due or known), list(known))
+            lookers[wire] = Looker(await clients.enter_async_context(client), "c1")
+        found = await lookers[wire].look(list(due or known), list(known))
         for each in known:
             if each.job_id in found.jobs:
                 each.last, each.light_looks = found.jobs[each.job_id], 0
         return found
 
-    return look
+    async with AsyncExitStack() as clients:
+        yield look
 
 
 def asked(wire):

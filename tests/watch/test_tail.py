@@ -11,6 +11,7 @@ from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.api.states import read_state
 from airflow_provider_clusterra.watch import tail as tail_module
 from airflow_provider_clusterra.watch.lines import GOES_ON
+from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.tail import KEPT, REPLAY, Tail, has_output
 from tests.proxy import Proxy, is_cut, says
 from tests.wire import Wire, http
@@ -75,8 +76,7 @@ async def following(url, local, job_id, log):
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await stop(task)
         await made.finish(client)
 
 

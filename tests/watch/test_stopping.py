@@ -1,0 +1,166 @@
+"""Tests of airflow_provider_clusterra.watch.stopping, and of what a loop's end leaves open."""
+
+import asyncio
+import gc
+import time
+
+import pytest
+
+from airflow_provider_clusterra.api import Access, AsyncClient
+from airflow_provider_clusterra.api.answers import Answer
+from airflow_provider_clusterra.api.calls import list_jobs
+from airflow_provider_clusterra.watch import reading
+from airflow_provider_clusterra.watch.poller import poller_of
+from airflow_provider_clusterra.watch.stopping import stop
+from airflow_provider_clusterra.watch.verdict import Watch
+from airflow_provider_clusterra.watch.wait import Wait
+from tests.servers import running
+
+
+class Work:
+    """Something that takes its time to clean up, and says how that went."""
+
+    def __init__(self):
+        self.cleaned = asyncio.Event()
+
+    async def run(self):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.05)
+            self.cleaned.set()
+
+
+@pytest.fixture
+async def work():
+    return Work()
+
+
+async def begun(work):
+    task = asyncio.create_task(work.run())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_a_task_that_is_stopped_has_cleaned_up(work):
+    task = await begun(work)
+    await stop(task)
+
+    assert task.cancelled()
+    assert work.cleaned.is_set()
+
+
+async def test_a_cancel_of_who_waits_is_his_own_and_the_task_cleans_up_all_the_same(work):
+    task = await begun(work)
+    stopping = asyncio.create_task(stop(task))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    await work.cleaned.wait()
+
+
+async def test_a_task_that_has_ended_or_failed_is_stopped_already():
+    async def fail():
+        raise ValueError
+
+    task = asyncio.create_task(fail())
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no words
+        await task
+    await stop(task)
+
+
+async def _runs_for_two_looks(scope, receive, send):
+    last = scope["path"].rpartition("/")[2]
+    status, body = 404, b"404 page not found"
+    if last.isdigit():
+        looks[last] = looks.get(last, 0) + 1
+        state = b"RUNNING" if looks[last] < 3 else b"COMPLETED"
+        status, body = (
+            200,
+            b'{"jobs": [{"job_id": %b, "job_state": ["%b"]}]}' % (last.encode(), state),
+        )
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    # all connections are in use at the same time
+    await asyncio.sleep(0.02)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+looks: dict[str, int] = {}
+
+
+def wait_for(url, job_id):
+    async def credentials():
+        return Access(url, "s3cret")
+
+    return Wait(
+        poller_of("conn", "c1", credentials),
+        Watch(job_id, since=time.time()),
+        poll_interval=0.01,
+        on_change=lambda job: None,
+        on_warning=lambda words: None,
+    ).run(None)
+
+
+def test_a_loop_that_ends_with_its_last_wait_leaves_no_connection_open():
+    async def wait_for_all():
+        await asyncio.gather(*(wait_for(url, job_id) for job_id in range(1, 6)))
+
+    looks.clear()
+    with running(_runs_for_two_looks) as url:
+        asyncio.run(wait_for_all())
+    # an open connection warns when it is collected, and a warning fails the test
+    gc.collect()
+
+
+def test_a_loop_that_ends_before_its_waits_leaves_no_connection_open():
+    async def leave():
+        waits = [asyncio.create_task(wait_for(url, job_id)) for job_id in range(1, 6)]
+        while len(looks) < len(waits):
+            await asyncio.sleep(0.01)
+
+    looks.clear()
+    with running(_runs_for_two_looks) as url:
+        asyncio.run(leave())
+    gc.collect()
+
+
+def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(monkeypatch):
+    monkeypatch.setattr(reading, "LARGE", 1000)
+    begun = []
+    real = asyncio.create_subprocess_exec
+
+    async def begin(*words, **fields):
+        begun.append(await real(*words, **fields))
+        return begun[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begin)
+    call = list_jobs("c1")
+    answer = Answer(call.request, 200, {}, b'{"jobs": []}' + b" " * 2000)
+
+    async def leave():
+        task = asyncio.create_task(reading.read_jobs_answer(call, answer))
+        while not begun:
+            await asyncio.sleep(0.001)
+        await stop(task)
+
+    asyncio.run(leave())
+    gc.collect()
+
+    assert begun[0].returncode is not None
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+def test_a_client_whose_closing_is_cancelled_closes_all_the_same(turns):
+    async def close():
+        client = AsyncClient(Access(url, "s3cret"))
+        await asyncio.gather(*(client.get_job("c1", job_id) for job_id in range(1, 6)))
+        closing = asyncio.create_task(client.aclose())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await stop(closing)
+
+    with running(_runs_for_two_looks) as url:
+        asyncio.run(close())
+    gc.collect()
