@@ -10,10 +10,12 @@ __all__ = ["CONNECTION_FORM", "__version__", "get_provider_info"]
 TEXT = ["string", "null"]
 CONNECTION_FORM: dict[str, Any] = {
     "ui-field-behaviour": {
-        "hidden-fields": ["login", "port", "schema", "extra"],
+        "hidden-fields": ["login", "schema", "extra"],
         "relabeling": {"host": "API address", "password": "Session"},
         "placeholders": {
             "host": "https://api-use1.clusterra.cloud",
+            # apache/airflow#73298, fixed after 3.3.2
+            "port": "443: Airflow 3.3's Test button fails without a port",
             "password": "the clusterra_session cookie's value, or a bearer token",
         },
     },

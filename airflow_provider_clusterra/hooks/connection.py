@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import msgspec
 
-from airflow_provider_clusterra.api.access import DEFAULT_TIMEOUT, Access, read_origin
+from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT, Access, read_origin
 from airflow_provider_clusterra.api.errors import InputError
 
 CONSOLE = "https://console.clusterra.cloud"
@@ -49,7 +49,7 @@ def read_connection(
 
     :param host: the API's address, or a bare name.
     :param schema: ``"http"`` or ``"https"``, where ``host`` is a bare name, as in a URI.
-    :param port: where ``host`` has none.
+    :param port: where ``host`` has none; 0 is none.
     :param password: the ``clusterra_session`` cookie, or a bearer token.
     :param extra: a mapping with any of ``cluster_id``, ``auth``, ``verify``, ``timeout``,
         ``allow_http``, ``console_url``, ``instance``, ``timezone``.
@@ -87,10 +87,17 @@ def read_connection(
 
 
 def _address(host: str, schema: str, port: int | None) -> str:
-    if not host or "://" in host:
-        return host
-    name = f"[{host}]" if ":" in host and not host.startswith("[") and port else host
-    return f"{schema or 'https'}://{name}{f':{port}' if port else ''}"
+    text = host.strip() or DEFAULT_HOST
+    if "://" not in text:
+        is_ipv6 = text.count(":") > 1 and not text.startswith("[")
+        text = f"{schema or 'https'}://{f'[{text}]' if is_ipv6 else text}"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        return text
+    if port and url.port not in (None, port):
+        raise InputError(f"The host {host!r} and the port {port} say two ports. Leave one out.")
+    return str(url.copy_with(port=port)) if port else text
 
 
 def _secret(password: str) -> str:

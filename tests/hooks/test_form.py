@@ -50,7 +50,7 @@ def test_airflow_hides_the_fields_that_mean_nothing_here(form):
     assert standard["host"]["title"] == "API address"
     assert standard["host"]["placeholder"] == DEFAULT_HOST
     assert "clusterra_session" in standard["password"]["placeholder"]
-    assert all(standard[name]["hidden"] for name in ("login", "port", "url_schema"))
+    assert all(standard[name]["hidden"] for name in ("login", "url_schema"))
 
 
 def test_the_form_as_it_stands_is_a_connection_that_works():
@@ -66,4 +66,4 @@ def test_the_form_as_it_stands_is_a_connection_that_works():
 
 def test_the_hook_has_the_old_methods_only_where_airflow_asks_them():
     assert ("get_ui_field_behaviour" in vars(ClusterraHook)) is not FORMS_ARE_METADATA
-    assert field_behaviour()["hidden_fields"] == ["login", "port", "schema", "extra"]
+    assert field_behaviour()["hidden_fields"] == ["login", "schema", "extra"]
