@@ -13,6 +13,9 @@ class TaskInstance:
     dag_id: str = "dag"
     task_id: str = "task"
     map_index: int = -1
+    run_id: str = "run"
+    try_number: int = 1
+    max_tries: int = 0
     pushed: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -26,3 +29,15 @@ class TaskInstance:
     def get_first_reschedule_date(self, context: Any) -> None:
         """Never rescheduled."""
         return
+
+
+class TaskStateStore(dict[str, Any]):
+    """Airflow 3.3's ``context["task_state_store"]``, without a supervisor."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep the value."""
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        """Forget it."""
+        self.pop(key, None)

@@ -10,11 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     InputError,
-    ProtocolError,
     RateLimitedError,
     RequestError,
-    ServerError,
-    TransportError,
 )
 
 
@@ -46,6 +43,10 @@ class JobLostError(JobError):
     """The cluster no longer knows the job, so its end cannot be told."""
 
 
+class SubmitLostError(AirflowException):
+    """A submit whose answer was lost, and whose job is not to be found: the next try looks again."""
+
+
 BY_STATE: dict[str, type[JobError]] = {
     "OUT_OF_MEMORY": JobOutOfMemoryError,
     "TIMEOUT": JobTimedOutError,
@@ -74,22 +75,3 @@ def airflow_errors(clusterra_conn_id: str) -> Iterator[None]:
         if isinstance(error, RequestError) and not isinstance(error, RateLimitedError):
             raise AirflowFailException(words) from error
         raise AirflowException(words) from error
-
-
-@contextmanager
-def lost_answers(name: str, cluster_id: str) -> Iterator[None]:
-    """Say of a submit that may have worked which job to look for.
-
-    :param name: the job's.
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    :raises AirflowFailException: the submit's answer was lost: a retry might run the job twice.
-    """
-    try:
-        yield
-    except (TransportError, ServerError, ProtocolError) as error:
-        if isinstance(error, TransportError) and not error.may_have_arrived:
-            raise
-        raise AirflowFailException(
-            f"It is not sure whether the job was submitted: {error} Look for a job named "
-            f"{name!r} on cluster {cluster_id} before you clear this task."
-        ) from error

@@ -14,11 +14,17 @@ from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.submit.protocol import find_named
 
 T = TypeVar("T")
 WITHIN = 4.0
 """Seconds for all of it: Airflow sends SIGKILL 5 s after the SIGTERM."""
 ONE_REQUEST = 2.0
+STEP = 0.2
+
+
+class TaskKilledError(AirflowException):
+    """The task is being killed; the words say what became of its job."""
 
 
 class KillSwitch:
@@ -31,44 +37,72 @@ class KillSwitch:
 
     def __init__(self) -> None:
         self.pulled = False
+        self._cancels = True
         self._access: Access | None = None
         self._cluster_id = ""
         self._job_id: int | None = None
+        self._name = ""
         self._done = "no job had been submitted"
         self._stop_waiting: Callable[[], object] | None = None
 
-    def arm(self, access: Access, cluster_id: str, job_id: int | None = None) -> None:
-        """Say how to reach the API, and, once there is one, which job to cancel.
+    def arm(self, access: Access, cluster_id: str) -> None:
+        """Say how to reach the API.
 
         :param access: the API's address and the session.
         :param cluster_id: the cluster, e.g. ``"clusde74"``.
-        :param job_id: Slurm's number for the job, or None as long as there is none.
         """
         self._access = replace(access, timeout=ONE_REQUEST)
         self._cluster_id = cluster_id
+
+    def aim(self, job_id: int | None, name: str = "") -> None:
+        """Say which job to cancel.
+
+        :param job_id: Slurm's number for the job, or None as long as there is none.
+        :param name: the whole name under which one is about to be submitted, and which no other
+            job has; ``""`` where it has no such name.
+        """
         self._job_id = job_id
+        self._name = name
+        if self.pulled and job_id is not None:
+            # its id came after the kill
+            self._act()
 
     def check(self) -> None:
         """Go no further in a task that is being killed.
 
-        :raises AirflowException: it is, with what became of the job.
+        :raises TaskKilledError: it is, with what became of the job.
         """
         if self.pulled:
-            raise AirflowException(f"The task was killed: {self._done}.")
+            raise TaskKilledError(f"The task was killed: {self._done}.")
 
-    def pull(self) -> None:
-        """Set the flag, and cancel the job where there is one; :data:`WITHIN` in all."""
+    def pull(self, *, cancel: bool = True) -> None:
+        """Set the flag, and cancel the job where there is one; :data:`WITHIN` in all.
+
+        :param cancel: otherwise the job is left as it is.
+        """
+        self._cancels = cancel
         self.pulled = True
-        if self._access is not None and self._job_id is not None:
-            self._done = self._cancel(self._access, self._job_id)
+        self._act()
         if self._stop_waiting is not None:
             self._stop_waiting()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not through a kill.
+
+        :param seconds: to sleep.
+        :raises TaskKilledError: the task is being killed.
+        """
+        end = time.monotonic() + seconds
+        while not self.pulled and (left := end - time.monotonic()) > 0:
+            # a signal's handler does not end a sleep
+            time.sleep(min(left, STEP))
+        self.check()
 
     def run(self, wait: Coroutine[Any, Any, T]) -> T:
         """Run a wait to its end in this thread, or until the switch is pulled.
 
         :param wait: a coroutine that nobody awaits yet.
-        :raises AirflowException: it was pulled.
+        :raises TaskKilledError: it was pulled.
         """
         try:
             return asyncio.run(self._run(wait))
@@ -85,18 +119,30 @@ class KillSwitch:
         finally:
             self._stop_waiting = None
 
-    def _cancel(self, access: Access, job_id: int) -> str:
+    def _act(self) -> None:
+        known = self._job_id is not None or self._name
+        if self._cancels and known and self._access is not None:
+            self._done = self._cancel(self._access)
+
+    def _cancel(self, access: Access) -> str:
         end = time.monotonic() + WITHIN
+        job_id = self._job_id
+        what = f"job {job_id}" if job_id else f"a job named {self._name}"
         try:
             with Client(access, retry=ONCE) as client:
+                if job_id is None:
+                    job_id = find_named(client.list_jobs(self._cluster_id), self._name)
+                    if job_id is None:
+                        return f"{what} is not there (yet)"
+                    what = f"job {job_id}"
                 client.cancel_job(self._cluster_id, job_id)
                 while time.monotonic() < end - ONE_REQUEST:
                     state = client.get_job(self._cluster_id, job_id).state
                     if state.ended and not state.completing:
-                        return f"job {job_id} is {state}"
+                        return f"{what} is {state}"
                     time.sleep(0.2)
         except NotFoundError:
-            return f"the cluster does not know job {job_id} (any more)"
+            return f"the cluster does not know {what} (any more)"
         except ClusterraError as error:
-            return f"job {job_id} could not be cancelled and may be running: {error}"
-        return f"job {job_id} is being cancelled"
+            return f"{what} could not be cancelled and may be running: {error}"
+        return f"{what} is being cancelled"

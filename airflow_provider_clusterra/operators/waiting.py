@@ -83,6 +83,18 @@ def first_look(access: Access, cluster_id: str, job_id: int) -> JobEvent | None:
     return None
 
 
+async def cancel_now(access: Access, cluster_id: str, job_id: int) -> Job | None:
+    """As :func:`~airflow_provider_clusterra.watch.cancel.cancel_and_confirm`, with its own client.
+
+    :param access: the API's address and the session.
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :raises ClusterraError: it could not be cancelled, or not be looked at.
+    """
+    async with AsyncClient(access) as client:
+        return await cancel_and_confirm(client, cluster_id, job_id)
+
+
 def abandon(hook: ClusterraHook, job_id: int) -> None:
     """Cancel a job that nobody waits for any more, see that it is gone, and say so.
 
@@ -92,12 +104,7 @@ def abandon(hook: ClusterraHook, job_id: int) -> None:
     """
     with hook.client() as client:
         access, cluster_id = client.access, hook.find_cluster(client)
-
-    async def cancel() -> Job | None:
-        async with AsyncClient(access) as client:
-            return await cancel_and_confirm(client, cluster_id, job_id)
-
-    job = asyncio.run(cancel())
+    job = asyncio.run(cancel_now(access, cluster_id, job_id))
     state = job.state if job else "no longer known to the cluster"
     log.warning("Job %s was cancelled: it is %s.", job_id, state)
 

@@ -37,6 +37,8 @@ class JobEvent(msgspec.Struct, frozen=True):
     exit code and signal, to the indices."""
     failed_task_id: int | None = None
     """The own job id of the array's first task that failed."""
+    adopted_at: float | None = None
+    """When the task took the job over from an earlier try, in seconds since 1970."""
 
     def to_payload(self) -> dict[str, Any]:
         """The event as plain JSON values, under 4 KB however large the job is."""

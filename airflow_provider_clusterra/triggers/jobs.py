@@ -59,6 +59,7 @@ class ClusterraJobTrigger(BaseTrigger):
     :param owns_job: whether the job is the task's own, and is cancelled when the wait is given up.
         A sensor's never is.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
+    :param adopted_at: when the task took the job over from an earlier try, in seconds since 1970.
     """
 
     def __init__(  # noqa: PLR0913 - a trigger's arguments are what Airflow stores of it
@@ -78,6 +79,7 @@ class ClusterraJobTrigger(BaseTrigger):
         follow_output: bool = False,
         owns_job: bool = False,
         cancel_on_kill: bool = False,
+        adopted_at: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -94,6 +96,7 @@ class ClusterraJobTrigger(BaseTrigger):
         self.follow_output = follow_output
         self.owns_job = owns_job
         self.cancel_on_kill = cancel_on_kill
+        self.adopted_at = adopted_at
         self._told = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -229,7 +232,9 @@ class ClusterraJobTrigger(BaseTrigger):
         self.log.info("The task was ended, so job %s was cancelled: it is %s.", self.job_id, state)
 
     def _event(self, outcome: str, job: Job | None, words: str = "") -> JobEvent:
-        return JobEvent(str(outcome), self.job_id, self.cluster_id, job, words)
+        return JobEvent(
+            str(outcome), self.job_id, self.cluster_id, job, words, adopted_at=self.adopted_at
+        )
 
     def _log_change(self, job: Job) -> None:
         if job.tasks:

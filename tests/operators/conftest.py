@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.airflow_side import TaskInstance
+from tests.airflow_side import TaskInstance, TaskStateStore
 
 
 @pytest.fixture
@@ -12,6 +12,12 @@ def ti():
 
 
 @pytest.fixture
-def run(ti):
+def store():
+    """What Airflow remembers of the task between its tries."""
+    return TaskStateStore()
+
+
+@pytest.fixture
+def run(ti, store):
     """Executes an operator as a worker does."""
-    return lambda operator: operator.execute({"ti": ti})
+    return lambda operator: operator.execute({"ti": ti, "task_state_store": store})

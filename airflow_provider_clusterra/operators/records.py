@@ -1,0 +1,63 @@
+"""Where Airflow keeps what a task must know of its submit at its next try."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.submit.record import Failure, Record, read_record
+
+log = logging.getLogger(__name__)
+KEY = "clusterra_submit"
+
+
+class RecordStore:
+    """The task's one record in Airflow's task state store, which survives retries and clears.
+
+    Airflow has it from 3.3 on. Before, nothing is remembered, and the tag alone tells.
+
+    :param context: the task's.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+
+    @property
+    def lasts(self) -> bool:
+        """Whether anything is remembered at all."""
+        return self._store is not None
+
+    def load(self) -> Record | None:
+        """The record of the last submit that did not end well, or None."""
+        return None if self._store is None else read_record(self._store.get(KEY))
+
+    def save(self, record: Record) -> None:
+        """Remember the record instead of the one before.
+
+        :param record: in the place of the one before.
+        """
+        if self._store is not None:
+            self._store.set(KEY, record.to_json())
+
+    def save_failure(self, failure: Failure) -> None:
+        """Remember how the job ended.
+
+        :param failure: what the next try needs of it.
+        """
+        record = self.load()
+        if record is not None:
+            self.save(replace(record, failure=failure))
+
+    def save_unwanted(self) -> None:
+        """Remember that the try was killed, as far as the time lasts that Airflow gives."""
+        record = self.load()
+        if record is not None:
+            self.save(replace(record, unwanted=True))
+
+    def drop(self) -> None:
+        """Forget the record: a task that is cleared after its success runs a new job."""
+        if self._store is not None:
+            self._store.delete(KEY)

@@ -1,0 +1,313 @@
+"""One try's submit: looks, asks, cancels, adopts or submits, as the protocol decides."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowFailException
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import (
+    HICCUPS,
+    ClusterraError,
+    NotFoundError,
+    RequestError,
+)
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.readers import Submitted
+from airflow_provider_clusterra.api.retry import ONCE, Retry
+from airflow_provider_clusterra.api.states import JobState
+from airflow_provider_clusterra.operators.failures import SubmitLostError
+from airflow_provider_clusterra.operators.kill import KillSwitch
+from airflow_provider_clusterra.operators.records import RecordStore
+from airflow_provider_clusterra.operators.waiting import cancel_now
+from airflow_provider_clusterra.submit.protocol import (
+    Action,
+    Decision,
+    Fate,
+    Found,
+    decide,
+    decide_gone,
+    fate_of,
+    find_candidates,
+    find_jobs,
+    find_named,
+)
+from airflow_provider_clusterra.submit.record import Failure, Record
+from airflow_provider_clusterra.submit.request import Request
+from airflow_provider_clusterra.submit.tag import Tag, read_tag, tagged_name
+
+log = logging.getLogger(__name__)
+
+PAUSES = Retry(first=1.0, cap=30.0)
+EARLIER_TRIES = 5
+"""How many earlier tries' names accounting is asked for where nothing is remembered."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """How a user wants a submit to go. Times are in seconds."""
+
+    tagged: bool = True
+    """Whether the job's name says whose it is; without it nothing is adopted."""
+    on_unknown: str = "fail"
+    timeout: float = 600.0
+    """For which a submit that did not arrive is sent again."""
+    confirmation_timeout: float = 60.0
+    """For which the job of a lost answer is looked for."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A job that this task holds now."""
+
+    job_id: int
+    name: str
+    """As Slurm has it; ``""`` where it carries none of ours."""
+    adopted_at: float | None = None
+    """Seconds since 1970; None where this try submitted it."""
+    ended: Job | None = None
+    """Set where an adopted job had succeeded already."""
+
+
+class Submission:
+    """One try's submit.
+
+    :param client: signed in.
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param tag: this try's.
+    :param terms: the user's.
+    :param store: what Airflow remembers.
+    :param kill: the task's.
+    :param announce: called with the job's id, at once when there is one.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cluster_id: str,
+        tag: Tag,
+        *,
+        terms: Terms,
+        store: RecordStore,
+        kill: KillSwitch,
+        announce: Callable[[int], None],
+    ) -> None:
+        self._client = client
+        self._cluster_id = cluster_id
+        self._tag = tag
+        self._terms = terms
+        self._store = store
+        self._kill = kill
+        self._announce = announce
+
+    def hold(self, request: Request, prepare: Callable[[Request], Request]) -> Held:
+        """The task's job: one that an earlier try submitted, or a new one.
+
+        :param request: what the author asks for.
+        :param prepare: makes the request ready once it is sure that it is submitted: uploads.
+        :raises AirflowFailException: nothing can tell what became of an earlier submit; or the job
+            was not taken as it was asked.
+        :raises SubmitLostError: the answer was lost, and no job is to be found.
+        :raises TaskKilledError: the task is being killed.
+        :raises ClusterraError: the API refused, or did not answer.
+        """
+        decision = self._decide(request) if self._terms.tagged else Decision(Action.SUBMIT)
+        if decision.action is Action.FAIL:
+            raise AirflowFailException(decision.words)
+        if decision.action is Action.ADOPT:
+            return self._adopt(decision.found[0], decision.words)
+        if decision.words:
+            log.warning(decision.words)
+        self._kill.check()
+        prepared = prepare(request)
+        return self._submit(prepared.tagged(self._tag) if self._terms.tagged else prepared)
+
+    def _decide(self, request: Request) -> Decision:
+        record = self._store.load()
+        found = self._find(record)
+        decision = decide(self._tag, record, found)
+        while decision.action is Action.CANCEL:
+            gone = {id(each): self._cancelled(each, decision.words) for each in decision.found}
+            found = [gone.get(id(each), each) for each in found]
+            decision = decide(self._tag, record, found)
+        if decision.action is Action.ASK:
+            log.info("An earlier try's job is not shown by Slurm; asking accounting.")
+            told = self._ask_accounting(record, request)
+            decision = decide_gone(record, told, self._terms.on_unknown)
+        return decision
+
+    def _find(self, record: Record | None) -> list[Found]:
+        """The jobs of this task of this run; a task's first try has none, and does not look."""
+        if record is None and self._tag.try_number <= 1:
+            return []
+        found = find_jobs(self._client.list_jobs(self._cluster_id), self._tag)
+        tag = read_tag(record.tag) if record else None
+        if record is None or tag is None or record.job_id is None:
+            return found
+        if not record.name and record.job_id not in {each.job.job_id for each in found}:
+            try:
+                found.append(Found(self._client.get_job(self._cluster_id, record.job_id), tag))
+            except NotFoundError:
+                log.debug("Job %s is not shown by Slurm any more.", record.job_id)
+        return found
+
+    def _cancelled(self, found: Found, why: str) -> Found:
+        job_id = found.job.job_id
+        job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
+        self._kill.check()
+        if job is not None and not (job.state.ended and not job.state.completing):
+            raise SubmitLostError(
+                f"Job {job_id} of an earlier try was cancelled and is still {job.state}; nothing is "
+                "submitted beside it."
+            )
+        log.info("Cancelled job %s %s.", job_id, why)
+        return Found(job or replace(found.job, state=JobState("CANCELLED")), found.tag)
+
+    def _ask_accounting(self, record: Record | None, request: Request) -> list[Job] | None:
+        try:
+            if record is not None and not record.name:
+                ids = [record.job_id] if record.job_id else []
+                return self._client.list_accounting(self._cluster_id, job_ids=ids) if ids else None
+            told: list[Job] = []
+            for name in [record.name] if record else self._earlier_names(request):
+                told = told or self._client.list_accounting(self._cluster_id, job_name=name)
+        except RequestError as error:
+            log.debug("Accounting does not tell: %s", error)
+            return None
+        return told
+
+    def _earlier_names(self, request: Request) -> list[str]:
+        """What this task's earlier tries would have called the same job, the last try first."""
+        last = self._tag.try_number - 1
+        tries = range(last, max(0, last - EARLIER_TRIES), -1) if request.name else ()
+        return [tagged_name(request.name, replace(self._tag, try_number=each)) for each in tries]
+
+    def _adopt(self, found: Found, why: str) -> Held:
+        job = found.job
+        self._kill.aim(job.job_id)
+        log.info(
+            "Adopted job %s, which try %s submitted: %s.", job.job_id, found.tag.try_number, why
+        )
+        self._announce(job.job_id)
+        self._remember(job.job_id, job.name, str(found.tag))
+        ended = job if job.state.succeeded and not job.state.completing and not job.tasks else None
+        return Held(job.job_id, job.name, time.time(), ended)
+
+    def _submit(self, request: Request) -> Held:
+        name = request.name if self._terms.tagged else ""
+        self._remember(None, name, str(self._tag))
+        self._kill.aim(None, name)
+        begin = time.time()
+        attempt = 0
+        with Client(self._client.access, retry=ONCE) as once:
+            while True:
+                attempt += 1
+                self._kill.check()
+                try:
+                    return self._take(once.submit_job(self._cluster_id, request.body), name)
+                except ClusterraError as error:
+                    failure = error
+                fate = fate_of(failure)
+                if fate is Fate.REFUSED:
+                    self._store.drop()
+                    raise failure
+                found = self._look_for(
+                    once, name, begin, lost=failure if fate is Fate.LOST else None
+                )
+                if found is not None:
+                    return self._take(Submitted(found), name)
+                asked = PAUSES.delay(failure, 1, repeatable=True) or 0.0
+                pause = max(asked, PAUSES.pause(attempt))
+                if time.time() + pause > begin + self._terms.timeout:
+                    self._store.drop()
+                    raise failure
+                log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
+                self._kill.pause(pause)
+
+    def _take(self, submitted: Submitted, name: str) -> Held:
+        """A job that exists now, whatever else its answer said."""
+        job_id = submitted.job_id
+        self._kill.aim(job_id)
+        log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
+        self._kill.check()
+        self._announce(job_id)
+        self._remember(job_id, name, str(self._tag))
+        for warning in submitted.warnings:
+            log.warning("Slurm says of job %s: %s", job_id, warning)
+        if submitted.problems:
+            self._refuse(submitted)
+        return Held(job_id, name)
+
+    def _refuse(self, submitted: Submitted) -> None:
+        """A job that was not taken as it was asked must not run."""
+        job_id = submitted.job_id
+        words = "; ".join(str(problem) for problem in submitted.problems)
+        job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
+        self._kill.check()
+        self._store.save_failure(Failure("CANCELLED"))
+        state = job.state if job else "gone"
+        raise AirflowFailException(
+            f"Slurm took job {job_id} but not as it was asked, so it was cancelled and is {state}: "
+            f"{words}"
+        )
+
+    def _look_for(
+        self, once: Client, name: str, since: float, lost: ClusterraError | None
+    ) -> int | None:
+        """The job of a submit that failed: once where it cannot be there, else for a while."""
+        if not name and lost is None:
+            return None
+        end = time.monotonic() + self._terms.confirmation_timeout
+        if lost is not None:
+            log.warning("It is not sure that the job was submitted; looking for it. (%s)", lost)
+        attempt = 0
+        while True:
+            attempt += 1
+            self._kill.check()
+            job_id = self._look_once(once, name, since)
+            if job_id is not None or lost is None:
+                return job_id
+            pause = PAUSES.pause(attempt)
+            if time.monotonic() + pause > end:
+                break
+            self._kill.pause(pause)
+        if not name:
+            self._store.drop()
+        what = f"no job named {name!r} is there" if name else "no new job is there"
+        raise SubmitLostError(
+            f"The submit's answer was lost ({lost}), and {what} after "
+            f"{self._terms.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
+            "try has looked for it."
+        )
+
+    def _look_once(self, once: Client, name: str, since: float) -> int | None:
+        try:
+            jobs = once.list_jobs(self._cluster_id)
+            user = "" if name else once.get_user().email
+        except HICCUPS as error:
+            log.debug("The job cannot be looked for now: %s", error)
+            return None
+        if name:
+            return find_named(jobs, name)
+        candidates = find_candidates(jobs, since, user)
+        if candidates:
+            numbers = ", ".join(str(job.job_id) for job in candidates[:20])
+            raise AirflowFailException(
+                "The submit's answer was lost, and the job carries no name of ours. It may be one "
+                f"of these: {numbers}. Look, cancel it or wait for it with a sensor, and then "
+                "clear this task."
+            )
+        return None
+
+    def _remember(self, job_id: int | None, name: str, tag: str) -> None:
+        record = Record(tag, self._tag.max_tries, name, job_id)
+        if job_id is None:
+            self._store.save(record)
+            return
+        try:
+            self._store.save(record)
+        except Exception as error:  # noqa: BLE001 - the job is there, and its tag says whose it is
+            log.warning("Airflow could not remember job %s: %s", job_id, error)

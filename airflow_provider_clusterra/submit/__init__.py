@@ -1,0 +1,1 @@
+"""Submitting exactly once: pure decisions; the shell is an operator's."""

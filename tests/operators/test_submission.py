@@ -1,0 +1,258 @@
+"""Tests of exactly-once submits: retries, clears and lost answers, on a real server."""
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import JobError, SubmitLostError
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.operators.records import KEY
+from airflow_provider_clusterra.triggers.events import JobEvent
+from tests.airflow_side import TaskStateStore
+from tests.proxy import Proxy, says
+from tests.servers import LocalServer
+from tests.wire import Wire, http
+
+LONG = "#!/bin/bash\nsleep 60\n"
+
+
+def submit(script=LONG, **fields):
+    text = script if script.startswith("#!") else f"#!/bin/bash\n{script}\n"
+    defaults = {
+        "task_id": "task",
+        "deferrable": False,
+        "poll_interval": 0.05,
+        "submit_confirmation_timeout": 1.5,
+    }
+    return ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
+
+
+class Task:
+    """One task of one run, try after try, as Airflow has it."""
+
+    def __init__(self, server, ti, store):
+        self._server = server
+        self.ti = ti
+        self.store = store
+
+    def execute(self, operator):
+        context = {"ti": self.ti}
+        if self.store is not None:
+            context["task_state_store"] = self.store
+        return operator.execute(context)
+
+    def crash(self, operator):
+        """Run until the job is submitted, and die as by SIGKILL: nothing more is done."""
+        operator.wait_for_completion = True
+        operator._wait = lambda *_: pytest.fail("the worker is gone")
+        with pytest.raises(pytest.fail.Exception):
+            self.execute(operator)
+        return self.ti.pushed["job_id"]
+
+    def retry(self):
+        self.ti.try_number += 1
+
+    def clear(self):
+        self.ti.max_tries = self.ti.try_number
+        self.ti.try_number += 1
+
+    def jobs(self):
+        """Job ids of this task to their states, the oldest first."""
+        with ClusterraHook().client() as client:
+            listed = client.list_jobs(self._server.cluster_id)
+        return {job.job_id: job.state.base for job in listed if job.name.startswith(self.ti.run_id)}
+
+
+@pytest.fixture(params=["airflow 3.3", "airflow 3.1"])
+def task(request, connected, ti):
+    """A task; Airflow 3.1 remembers nothing between its tries."""
+    ti.run_id = f"run{id(request)}"
+    ti.dag_id = ti.run_id
+    made = Task(connected, ti, TaskStateStore() if request.param == "airflow 3.3" else None)
+    yield made
+    with ClusterraHook().client() as client:
+        for job_id in made.jobs():
+            client.cancel_job(connected.cluster_id, job_id)
+
+
+def test_a_retry_after_a_crash_adopts_the_job_that_runs(task, caplog):
+    job_id = task.crash(submit("sleep 1; echo done", return_output="last_line"))
+    task.retry()
+    caplog.clear()
+    result = task.execute(submit("sleep 1; echo done", return_output="last_line"))
+
+    assert (result["job_id"], result["output"]) == (job_id, "done")
+    assert list(task.jobs()) == [job_id]
+    assert f"Adopted job {job_id}, which try 1 submitted" in caplog.text
+
+
+def test_a_retry_returns_the_success_of_a_job_that_nobody_waited_for(task):
+    job_id = task.crash(submit("exit 0"))
+    task.retry()
+
+    assert task.execute(submit("exit 0"))["job_id"] == job_id
+
+
+def test_a_retry_after_a_failed_job_submits_a_new_one(task):
+    for _ in range(2):
+        with pytest.raises(JobError):
+            task.execute(submit("exit 3"))
+        task.retry()
+
+    assert list(task.jobs().values()) == ["FAILED", "FAILED"]
+
+
+def test_a_clear_cancels_the_old_job_and_submits_a_new_one(task, caplog):
+    old = task.crash(submit())
+    task.clear()
+    new = task.crash(submit())
+
+    assert task.jobs() == {old: "CANCELLED", new: task.jobs()[new]}
+    assert new != old
+    assert f"Cancelled job {old} because the task was cleared" in caplog.text
+
+
+def test_a_changed_script_cancels_the_old_job_first(task):
+    old = task.crash(submit())
+    task.retry()
+    new = task.crash(submit("sleep 61"))
+
+    assert (task.jobs()[old], new != old) == ("CANCELLED", True)
+
+
+def test_a_task_that_is_cleared_after_its_success_runs_again(task):
+    first = task.execute(submit("exit 0"))["job_id"]
+    task.clear()
+
+    assert task.execute(submit("exit 0"))["job_id"] != first
+
+
+def test_two_airflows_with_the_same_dag_and_run_never_touch_each_others_jobs(
+    task, connected, connection
+):
+    mine = task.crash(submit())
+    connection(connected.url, connected.token, connected.cluster_id, instance="the other")
+    task.clear()
+    if task.store is not None:
+        task.store.clear()
+    task.crash(submit())
+
+    assert task.jobs()[mine] in ("PENDING", "RUNNING")
+
+
+def test_a_killed_trys_job_is_not_adopted(connected, ti, store):
+    task = Task(connected, ti, store)
+    old = task.crash(submit("sleep 62"))
+    store[KEY]["unwanted"] = True
+    task.retry()
+    new = task.crash(submit("sleep 62"))
+
+    assert new != old
+    with ClusterraHook().client() as client:
+        assert client.get_job(connected.cluster_id, old).state.base == "CANCELLED"
+        client.cancel_job(connected.cluster_id, new)
+
+
+def test_an_adopted_job_that_had_been_cancelled_is_replaced_once(task, connected):
+    old = task.crash(submit("sleep 63"))
+    task.retry()
+    operator = submit("sleep 63", deferrable=True)
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, old)
+        job = client.get_job(connected.cluster_id, old)
+    event = JobEvent("ended", old, connected.cluster_id, job, adopted_at=job.ended_at.timestamp())
+    operator.execute = lambda context: "submitted again"
+    context = {"ti": task.ti, "task_state_store": task.store}
+
+    assert operator.execute_complete(context, event.to_payload()) == "submitted again"
+    with pytest.raises(JobError, match="CANCELLED"):
+        operator.execute_complete(context, JobEvent("ended", old, "c", job).to_payload())
+
+
+@pytest.fixture
+def forgetful(tmp_path, connection):
+    """A server that forgets a job a second after its end; it has accounting."""
+    with LocalServer(dir=tmp_path, min_job_age=1) as server:
+        connection(server.url, server.token, server.cluster_id)
+        yield server
+
+
+def forgotten(server, job_id):
+    with ClusterraHook().client() as client:
+        while any(job.job_id == job_id for job in client.list_jobs(server.cluster_id)):
+            pass
+
+
+def test_a_success_that_slurm_has_forgotten_is_known_from_accounting(forgetful, ti, store):
+    task = Task(forgetful, ti, store)
+    job_id = task.crash(submit("exit 0"))
+    forgotten(forgetful, job_id)
+    task.retry()
+
+    assert task.execute(submit("exit 0"))["job_id"] == job_id
+
+
+@pytest.mark.parametrize("on_unknown", ["fail", "submit"])
+def test_without_accounting_the_user_decides(forgetful, ti, store, connection, on_unknown):
+    task = Task(forgetful, ti, store)
+    job_id = task.crash(submit("exit 0"))
+    forgotten(forgetful, job_id)
+    task.retry()
+    with Proxy(forgetful.url).serve() as proxy:
+        proxy.fault = lambda request: says(404) if "accounting" in request else None
+        connection(proxy.url, forgetful.token, forgetful.cluster_id)
+        if on_unknown == "submit":
+            assert task.execute(submit("exit 0", on_unknown="submit"))["job_id"] != job_id
+        else:
+            with pytest.raises(AirflowFailException, match=f"submitted job {job_id}; Slurm no lon"):
+                task.execute(submit("exit 0"))
+
+
+NO_JOBS = http(200, {"jobs": []})
+
+
+@pytest.mark.parametrize(
+    "answer", [None, http(504, b""), http(200, b"{"), http(500, b"")], ids=repr
+)
+def test_a_lost_answer_is_looked_for_and_never_sent_again(connection, run, store, answer):
+    with Wire(answer, NO_JOBS) as wire:
+        connection(wire.url)
+        with pytest.raises(SubmitLostError, match="Nothing is submitted again") as caught:
+            run(submit())
+
+        assert sum(request.startswith(b"POST") for request in wire.requests) == 1
+        assert sum(request.startswith(b"GET") for request in wire.requests) >= 2
+    assert isinstance(caught.value, AirflowException)
+    assert store[KEY]["job_id"] is None
+
+
+@pytest.mark.parametrize("answer", [http(429, b""), http(503, b"")], ids=repr)
+def test_a_submit_that_was_not_taken_is_looked_for_once_and_sent_again(connection, run, answer):
+    with Wire(answer, NO_JOBS, http(200, {"job_id": 7})) as wire:
+        connection(wire.url)
+        result = run(submit(wait_for_completion=False))
+
+        kinds = [request.split(b" ")[0] for request in wire.requests]
+    assert (result["job_id"], kinds) == (7, [b"POST", b"GET", b"POST"])
+
+
+def test_a_submit_that_is_refused_leaves_nothing_to_remember(connected, run, store):
+    with pytest.raises(AirflowFailException):
+        run(submit(partition="typo"))
+
+    assert store == {}
+
+
+def test_a_job_is_remembered_until_it_has_succeeded(connected, run, store):
+    with pytest.raises(JobError):
+        run(submit("exit 3"))
+    assert store[KEY]["failure"]["state"] == "FAILED"
+    run(submit("exit 0"))
+
+    assert store == {}
+
+
+def test_without_a_tag_nothing_is_adopted(connected, run, store, ti):
+    run(submit("exit 0", name="plain", tag_job_name=False))
+    with ClusterraHook().client() as client:
+        assert client.get_job(connected.cluster_id, ti.pushed["job_id"]).name == "plain"

@@ -1,0 +1,306 @@
+"""Tests of airflow_provider_clusterra.submit.protocol: every row of its rules."""
+
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.api.errors import (
+    AuthenticationError,
+    InputError,
+    ProtocolError,
+    RateLimitedError,
+    RequestError,
+    ServerError,
+    TransportError,
+)
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.submit.protocol import (
+    Action,
+    Fate,
+    Found,
+    decide,
+    decide_gone,
+    fate_of,
+    find_candidates,
+    find_jobs,
+    find_named,
+    is_replaced,
+)
+from airflow_provider_clusterra.submit.record import Failure, Record
+from airflow_provider_clusterra.submit.tag import Tag, tagged_name
+
+OURS = Tag("0123abcd", "89ef4567", "00ff", max_tries=2, try_number=2)
+BEFORE = replace(OURS, try_number=1)
+CLEARED = replace(OURS, max_tries=0, try_number=1)
+CHANGED = replace(OURS, body="1111", try_number=1)
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def job(*state, tag=BEFORE, job_id=7, **fields):
+    return Job(job_id, read_state(list(state)), name=tagged_name("train", tag), **fields)
+
+
+def found(*state, tag=BEFORE, **fields):
+    return Found(job(*state, tag=tag, **fields), tag)
+
+
+def record(tag=BEFORE, job_id=7, **fields):
+    return Record(str(tag), tag.max_tries, tagged_name("train", tag), job_id, **fields)
+
+
+FIRST = replace(OURS, try_number=1)
+ROWS = {
+    "a first try of which nothing is known submits": (FIRST, None, [], Action.SUBMIT),
+    "a retry adopts a job that runs": (OURS, record(), [found("RUNNING")], Action.ADOPT),
+    "a retry adopts a job that is pending": (OURS, record(), [found("PENDING")], Action.ADOPT),
+    "a retry adopts a job that Slurm has put back": (
+        OURS,
+        record(),
+        [found("NODE_FAIL", "REQUEUED")],
+        Action.ADOPT,
+    ),
+    "a retry adopts a job that has succeeded": (OURS, record(), [found("COMPLETED")], Action.ADOPT),
+    "a retry follows a job that failed with a new one": (
+        OURS,
+        record(),
+        [found("FAILED")],
+        Action.SUBMIT,
+    ),
+    "but not while anything of it still runs": (
+        OURS,
+        record(),
+        [found("CANCELLED", "COMPLETING")],
+        Action.CANCEL,
+    ),
+    "a retry finds a job by its tag alone": (OURS, None, [found("RUNNING")], Action.ADOPT),
+    "a retry finds the job of an intent": (
+        OURS,
+        record(job_id=None),
+        [found("RUNNING")],
+        Action.ADOPT,
+    ),
+    "a clear cancels a job that runs": (
+        OURS,
+        record(CLEARED),
+        [found("RUNNING", tag=CLEARED)],
+        Action.CANCEL,
+    ),
+    "a clear is known from the tag alone": (
+        OURS,
+        None,
+        [found("PENDING", tag=CLEARED)],
+        Action.CANCEL,
+    ),
+    "a clear does not return an old success": (
+        OURS,
+        record(CLEARED),
+        [found("COMPLETED", tag=CLEARED)],
+        Action.SUBMIT,
+    ),
+    "a clear of a job that is gone asks nobody": (OURS, record(CLEARED), [], Action.SUBMIT),
+    "a changed script cancels the old job": (
+        OURS,
+        record(CHANGED),
+        [found("RUNNING", tag=CHANGED)],
+        Action.CANCEL,
+    ),
+    "a changed script does not return an old success": (
+        OURS,
+        record(CHANGED),
+        [found("COMPLETED", tag=CHANGED)],
+        Action.SUBMIT,
+    ),
+    "a changed script asks nobody about an old job that is gone": (
+        OURS,
+        record(CHANGED),
+        [],
+        Action.SUBMIT,
+    ),
+    "the job of a killed try is unwanted": (
+        OURS,
+        record(unwanted=True),
+        [found("RUNNING")],
+        Action.CANCEL,
+    ),
+    "so is that of a killed try which had only an intent": (
+        OURS,
+        record(job_id=None, unwanted=True),
+        [found("RUNNING")],
+        Action.CANCEL,
+    ),
+    "a killed try's job that is gone is gone": (OURS, record(unwanted=True), [], Action.SUBMIT),
+    "a failure that is remembered needs no accounting": (
+        OURS,
+        record(failure=Failure("FAILED")),
+        [],
+        Action.SUBMIT,
+    ),
+    "a job that is gone is asked for": (OURS, record(), [], Action.ASK),
+    "an intent without a job is asked for": (OURS, record(job_id=None), [], Action.ASK),
+    "a retry that remembers nothing asks for its earlier names": (OURS, None, [], Action.ASK),
+}
+
+
+@pytest.mark.parametrize(("ours", "remembered", "shown", "action"), ROWS.values(), ids=ROWS)
+def test_a_try_begins_as_the_rules_say(ours, remembered, shown, action):
+    assert decide(ours, remembered, shown).action is action
+
+
+def test_of_two_jobs_that_run_the_newest_is_kept():
+    newer = replace(OURS, max_tries=2, try_number=3)
+    jobs = [found("RUNNING"), found("RUNNING", tag=newer, job_id=8)]
+    decision = decide(replace(OURS, try_number=4), record(), jobs)
+
+    assert decision.action is Action.CANCEL
+    assert [each.job.job_id for each in decision.found] == [7]
+    jobs[0] = found("CANCELLED")
+    decision = decide(replace(OURS, try_number=4), record(), jobs)
+    assert (decision.action, decision.found[0].job.job_id) == (Action.ADOPT, 8)
+
+
+def test_the_words_of_a_cancel_say_why():
+    assert (
+        decide(OURS, None, [found("RUNNING", tag=CLEARED)]).words == "because the task was cleared"
+    )
+    assert "has changed" in decide(OURS, None, [found("RUNNING", tag=CHANGED)]).words
+    assert "killed" in decide(OURS, record(unwanted=True), [found("RUNNING")]).words
+
+
+GONE = {
+    "a success that Slurm has forgotten is adopted": (record(), [job("COMPLETED")], Action.ADOPT),
+    "a failure that Slurm has forgotten is followed": (record(), [job("FAILED")], Action.SUBMIT),
+    "running in accounting is no end": (record(), [job("RUNNING")], Action.FAIL),
+    "a job that accounting does not know cannot be told": (record(), [], Action.FAIL),
+    "nor can one without accounting": (record(), None, Action.FAIL),
+    "an intent that accounting does not know was never submitted": (
+        record(job_id=None),
+        [],
+        Action.SUBMIT,
+    ),
+    "an intent without accounting cannot be told": (record(job_id=None), None, Action.FAIL),
+    "an intent's success is found by its name": (
+        record(job_id=None),
+        [job("COMPLETED")],
+        Action.ADOPT,
+    ),
+    "without a memory, what accounting does not know was never submitted": (
+        None,
+        [],
+        Action.SUBMIT,
+    ),
+    "without a memory and accounting, what is not shown does not count": (
+        None,
+        None,
+        Action.SUBMIT,
+    ),
+    "without a memory, a success is found by its name": (None, [job("COMPLETED")], Action.ADOPT),
+    "of a requeued job the last record tells": (
+        record(),
+        [
+            job("COMPLETED", submitted_at=NOON),
+            job("NODE_FAIL", submitted_at=NOON.replace(hour=11)),
+        ],
+        Action.ADOPT,
+    ),
+    "an array counts as a whole": (
+        record(),
+        [
+            job("COMPLETED", job_id=7, array_job_id=7, array_task_id=1),
+            job("FAILED", job_id=8, array_job_id=7, array_task_id=0),
+        ],
+        Action.SUBMIT,
+    ),
+}
+
+
+@pytest.mark.parametrize(("remembered", "told", "action"), GONE.values(), ids=GONE)
+def test_an_earlier_submit_that_is_not_shown_is_judged_as_the_rules_say(remembered, told, action):
+    assert decide_gone(remembered, told, "fail").action is action
+
+
+@pytest.mark.parametrize("told", [None, [], [job("RUNNING")]])
+def test_a_user_may_have_the_job_run_again_where_nothing_can_tell(told):
+    decision = decide_gone(record(), told, "submit")
+
+    assert decision.action is Action.SUBMIT
+    assert "it runs again" in decision.words
+
+
+def test_what_cannot_be_told_is_said_with_what_to_look_for():
+    assert "job_7.out" in decide_gone(record(), None, "fail").words
+    assert record().name in decide_gone(record(job_id=None), None, "fail").words
+
+
+def test_only_jobs_of_this_task_of_this_run_are_found():
+    others = [replace(OURS, run="ffffffff"), replace(OURS, task="ffffffff")]
+    listed = [job("RUNNING", tag=tag, job_id=20 + at) for at, tag in enumerate(others)]
+    listed += [Job(30, read_state(["RUNNING"]), name="somebody else's"), job("RUNNING")]
+
+    assert [(each.job.job_id, each.tag) for each in find_jobs(listed, OURS)] == [(7, BEFORE)]
+
+
+def test_an_arrays_records_are_one_job():
+    listed = [
+        job("COMPLETED", job_id=8, array_job_id=7, array_task_id=0),
+        job("RUNNING", job_id=7, array_job_id=7, array_task_id=1),
+    ]
+    (whole,) = find_jobs(listed, OURS)
+
+    assert whole.job.job_id == 7
+    assert whole.alive
+    assert find_named(listed, listed[0].name) == 7
+    assert find_named(listed, "another") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [
+        (TransportError("refused", may_have_arrived=False), Fate.NOT_ARRIVED),
+        (TransportError("reset"), Fate.LOST),
+        (ProtocolError("half an answer"), Fate.LOST),
+        (RateLimitedError("slow down", status=429), Fate.NOT_ARRIVED),
+        (ServerError("unavailable", status=503), Fate.NOT_ARRIVED),
+        (ServerError("no slurmctld", status=502, number=1800), Fate.NOT_ARRIVED),
+        (ServerError("a key was changed", status=511, number=1007), Fate.NOT_ARRIVED),
+        (ServerError("slurmctld's answer was lost", status=502, number=1802), Fate.LOST),
+        (ServerError("bad gateway", status=502), Fate.LOST),
+        (ServerError("gateway timeout", status=504), Fate.LOST),
+        (ServerError("oops", status=500), Fate.LOST),
+        (RequestError("took too long", status=408), Fate.LOST),
+        (RequestError("bad partition", status=500, number=2000), Fate.REFUSED),
+        (RequestError("bad request", status=400), Fate.REFUSED),
+        (AuthenticationError("who", status=401), Fate.REFUSED),
+        (InputError("no shebang"), Fate.REFUSED),
+    ],
+    ids=str,
+)
+def test_a_submits_error_says_what_became_of_it(error, fate):
+    assert fate_of(error) is fate
+
+
+def test_a_job_without_our_name_may_be_any_that_is_new():
+    old = Job(1, read_state(["RUNNING"]), submitted_at=NOON.replace(hour=11), user="ada")
+    new = Job(2, read_state(["RUNNING"]), submitted_at=NOON, user="ada")
+    theirs = Job(3, read_state(["RUNNING"]), submitted_at=NOON, user="bob")
+    since = NOON.timestamp()
+
+    assert find_candidates([old, new, theirs], since, "ada@example.org") == [new]
+    assert find_candidates([old, theirs], since, "ada@example.org") == []
+    assert find_candidates([old, new, theirs], since, "u1@example.org") == [new, theirs]
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "adopted", "replaced"),
+    [
+        ("CANCELLED", 60, True, True),
+        ("CANCELLED", 180, True, False),
+        ("CANCELLED", 60, False, False),
+        ("FAILED", 60, True, False),
+    ],
+)
+def test_an_adopted_job_that_is_cancelled_soon_is_replaced(state, after, adopted, replaced):
+    ended = job(state, ended_at=datetime.fromtimestamp(NOON.timestamp() + after, UTC))
+
+    assert is_replaced(ended, NOON.timestamp() if adopted else None) is replaced

@@ -1,0 +1,56 @@
+"""Tests of airflow_provider_clusterra.submit.record and .request."""
+
+import json
+
+import pytest
+
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.submit.record import Failure, Record, failure_of, read_record
+from airflow_provider_clusterra.submit.request import Request
+from airflow_provider_clusterra.submit.tag import Tag
+
+TAG = Tag("0123abcd", "89ef4567", "00ff", 0, 1)
+
+
+def test_a_record_reads_as_it_was_written():
+    record = Record(str(TAG), 0, "train", 7, failure=Failure("OUT_OF_MEMORY", memory_mb=512))
+
+    assert read_record(json.loads(json.dumps(record.to_json()))) == record
+
+
+@pytest.mark.parametrize("value", [None, "text", {"tag": 1}, {"max_tries": 1}])
+def test_what_is_no_record_is_none(value):
+    assert read_record(value) is None
+
+
+def test_a_failure_holds_what_the_next_try_needs():
+    tasks = tuple(
+        Job(10 + index, read_state([state]), array_job_id=7, array_task_id=index)
+        for index, state in enumerate(["COMPLETED", "FAILED", "TIMEOUT", "COMPLETED", "FAILED"])
+    )
+    job = Job(7, read_state(["FAILED"]), tasks=tasks, memory_mb=512, time_limit_minutes=60)
+
+    assert failure_of(job) == Failure("FAILED", "1-2,4", 512, time_limit_minutes=60)
+    assert failure_of(None) == Failure("CANCELLED")
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"script": "#!", "job": {"nodes": "1"}}, lambda body: [body["job"]["name"]]),
+        ({"script": "#!", "jobs": [{}, {}]}, lambda body: [job["name"] for job in body["jobs"]]),
+        ({"template_id": "t", "params": {"x": 1}}, lambda body: [body["params"]["job_name"]]),
+    ],
+    ids=["raw", "heterogeneous", "template"],
+)
+def test_the_tag_goes_where_the_body_has_its_name(body, names):
+    tagged = Request(body, {}, "train").tagged(TAG)
+
+    assert set(names(tagged.body)) == {f"train{TAG}"} == {tagged.name}
+
+
+def test_a_body_without_a_place_for_a_name_stays_as_it_is():
+    request = Request({"template_id": "t", "params": {}}, {})
+
+    assert request.tagged(TAG) == request
