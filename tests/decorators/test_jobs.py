@@ -76,7 +76,7 @@ def test_an_exception_fails_the_task_with_its_traceback(connected):
 def test_it_leaves_its_worker_and_returns_its_value_afterwards(connected, monkeypatch):
     operator = made(multiply, 2, 3)
     operator.deferrable = True
-    monkeypatch.setattr("airflow_provider_clusterra.operators.jobs.first_look", lambda *_: None)
+    monkeypatch.setattr("airflow_provider_clusterra.operators.submit.first_look", lambda *_: None)
     ti = TaskInstance()
     with pytest.raises(TaskDeferred):
         run(operator, ti)
