@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow.providers.common.compat.sdk import Context
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.operators.kill import TaskKilledError
 from airflow_provider_clusterra.submit.record import Failure, Record, read_record
 
-log = logging.getLogger(__name__)
 KEY = "clusterra_submit"
 
 
@@ -51,11 +52,20 @@ class RecordStore:
         if record is not None:
             self.save(replace(record, failure=failure))
 
-    def save_unwanted(self) -> None:
-        """Remember that the try was killed, as far as the time lasts that Airflow gives."""
-        record = self.load()
-        if record is not None:
-            self.save(replace(record, unwanted=True))
+    @contextmanager
+    def told_of_kills(self, *, wanted: bool) -> Iterator[None]:
+        """Remember of a try that is killed that nobody wants its job any more.
+
+        :param wanted: whether its job goes on all the same.
+        """
+        try:
+            yield
+        except TaskKilledError:
+            record = None if wanted else self.load()
+            if record is not None:
+                # as far as the time lasts that Airflow gives
+                self.save(replace(record, unwanted=True))
+            raise
 
     def drop(self) -> None:
         """Forget the record: a task that is cleared after its success runs a new job."""

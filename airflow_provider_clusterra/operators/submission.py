@@ -12,18 +12,19 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
-    HICCUPS,
     ClusterraError,
     NotFoundError,
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Submitted
-from airflow_provider_clusterra.api.retry import ONCE, Retry
+from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.api.states import JobState
 from airflow_provider_clusterra.operators.failures import SubmitLostError
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.records import RecordStore
+from airflow_provider_clusterra.operators.search import PAUSES, Search
+from airflow_provider_clusterra.operators.terms import Terms
 from airflow_provider_clusterra.operators.waiting import cancel_now
 from airflow_provider_clusterra.submit.protocol import (
     Action,
@@ -33,9 +34,7 @@ from airflow_provider_clusterra.submit.protocol import (
     decide,
     decide_gone,
     fate_of,
-    find_candidates,
     find_jobs,
-    find_named,
 )
 from airflow_provider_clusterra.submit.record import Failure, Record
 from airflow_provider_clusterra.submit.request import Request
@@ -43,21 +42,8 @@ from airflow_provider_clusterra.submit.tag import Tag, read_tag, tagged_name
 
 log = logging.getLogger(__name__)
 
-PAUSES = Retry(first=1.0, cap=30.0)
 EARLIER_TRIES = 5
 """How many earlier tries' names accounting is asked for where nothing is remembered."""
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """How a user wants a submit to go. Times are in seconds."""
-
-    tagged: bool = True
-    """Whether the job's name says whose it is; without it nothing is adopted."""
-    on_unknown: str = "fail"
-    timeout: float = 600.0
-    """For which a submit that did not arrive is sent again."""
-    confirmation_timeout: float = 60.0
-    """For which the job of a lost answer is looked for."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -203,6 +189,7 @@ class Submission:
         begin = time.time()
         attempt = 0
         with Client(self._client.access, retry=ONCE) as once:
+            search = Search(once, self._cluster_id, name, begin)
             while True:
                 attempt += 1
                 self._kill.check()
@@ -210,13 +197,7 @@ class Submission:
                     return self._take(once.submit_job(self._cluster_id, request.body), name)
                 except ClusterraError as error:
                     failure = error
-                fate = fate_of(failure)
-                if fate is Fate.REFUSED:
-                    self._store.drop()
-                    raise failure
-                found = self._look_for(
-                    once, name, begin, lost=failure if fate is Fate.LOST else None
-                )
+                found = self._look_for(search, name, failure)
                 if found is not None:
                     return self._take(Submitted(found), name)
                 asked = PAUSES.delay(failure, 1, repeatable=True) or 0.0
@@ -226,6 +207,27 @@ class Submission:
                     raise failure
                 log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
                 self._kill.pause(pause)
+
+    def _look_for(self, search: Search, name: str, failure: ClusterraError) -> int | None:
+        """The job of a submit that failed; None where it may be sent again."""
+        fate = fate_of(failure)
+        if fate is Fate.REFUSED:
+            self._store.drop()
+            raise failure
+        if fate is Fate.NOT_ARRIVED:
+            return search.look() if name else None
+        log.warning("It is not sure that the job was submitted; looking for it. (%s)", failure)
+        found = search.look_for_a_while(self._terms.confirmation_timeout, self._kill)
+        if found is not None:
+            return found
+        if not name:
+            self._store.drop()
+        what = f"no job named {name!r} is there" if name else "no new job is there"
+        raise SubmitLostError(
+            f"The submit's answer was lost ({failure}), and {what} after "
+            f"{self._terms.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
+            "try has looked for it."
+        ) from failure
 
     def _take(self, submitted: Submitted, name: str) -> Held:
         """A job that exists now, whatever else its answer said."""
@@ -253,54 +255,6 @@ class Submission:
             f"Slurm took job {job_id} but not as it was asked, so it was cancelled and is {state}: "
             f"{words}"
         )
-
-    def _look_for(
-        self, once: Client, name: str, since: float, lost: ClusterraError | None
-    ) -> int | None:
-        """The job of a submit that failed: once where it cannot be there, else for a while."""
-        if not name and lost is None:
-            return None
-        end = time.monotonic() + self._terms.confirmation_timeout
-        if lost is not None:
-            log.warning("It is not sure that the job was submitted; looking for it. (%s)", lost)
-        attempt = 0
-        while True:
-            attempt += 1
-            self._kill.check()
-            job_id = self._look_once(once, name, since)
-            if job_id is not None or lost is None:
-                return job_id
-            pause = PAUSES.pause(attempt)
-            if time.monotonic() + pause > end:
-                break
-            self._kill.pause(pause)
-        if not name:
-            self._store.drop()
-        what = f"no job named {name!r} is there" if name else "no new job is there"
-        raise SubmitLostError(
-            f"The submit's answer was lost ({lost}), and {what} after "
-            f"{self._terms.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
-            "try has looked for it."
-        )
-
-    def _look_once(self, once: Client, name: str, since: float) -> int | None:
-        try:
-            jobs = once.list_jobs(self._cluster_id)
-            user = "" if name else once.get_user().email
-        except HICCUPS as error:
-            log.debug("The job cannot be looked for now: %s", error)
-            return None
-        if name:
-            return find_named(jobs, name)
-        candidates = find_candidates(jobs, since, user)
-        if candidates:
-            numbers = ", ".join(str(job.job_id) for job in candidates[:20])
-            raise AirflowFailException(
-                "The submit's answer was lost, and the job carries no name of ours. It may be one "
-                f"of these: {numbers}. Look, cancel it or wait for it with a sensor, and then "
-                "clear this task."
-            )
-        return None
 
     def _remember(self, job_id: int | None, name: str, tag: str) -> None:
         record = Record(tag, self._tag.max_tries, name, job_id)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,32 +12,31 @@ from typing import Any
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import JobError, JobLostError, airflow_errors
-from airflow_provider_clusterra.operators.kill import KillSwitch, TaskKilledError
+from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.records import RecordStore
 from airflow_provider_clusterra.operators.results import check_return_output, finish
-from airflow_provider_clusterra.operators.submission import Held, Submission, Terms
+from airflow_provider_clusterra.operators.submission import Held, Submission
+from airflow_provider_clusterra.operators.terms import Terms, check_on_unknown, tag_of
 from airflow_provider_clusterra.operators.waiting import (
     abandon,
     check_on_stuck,
     deadline_of,
     deferral_of,
     first_look,
-    read_output,
     seconds,
+    write_output,
 )
 from airflow_provider_clusterra.submit.protocol import is_replaced
 from airflow_provider_clusterra.submit.record import Failure, failure_of
 from airflow_provider_clusterra.submit.request import Request
-from airflow_provider_clusterra.submit.tag import Tag, hash_body, hash_run, hash_task
+from airflow_provider_clusterra.submit.tag import Tag
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch.tail import Tail, has_output
-
-ON_UNKNOWN = ("fail", "submit")
+from airflow_provider_clusterra.watch.tail import has_output
 
 
 class SubmitOperator(BaseOperator):
@@ -97,8 +95,7 @@ class SubmitOperator(BaseOperator):
         super().__init__(**kwargs)
         check_return_output(return_output)
         check_on_stuck(on_stuck)
-        if on_unknown not in ON_UNKNOWN:
-            raise InputError(f"on_unknown is {on_unknown!r}; it can be 'fail' or 'submit'.")
+        check_on_unknown(on_unknown)
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.wait_for_completion = wait_for_completion
@@ -149,12 +146,16 @@ class SubmitOperator(BaseOperator):
         deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
         hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
         store = RecordStore(context)
-        with airflow_errors(self.clusterra_conn_id), self._killable(store), hook.client() as client:
+        with (
+            airflow_errors(self.clusterra_conn_id),
+            store.told_of_kills(wanted=not self.cancel_on_kill),
+            hook.client() as client,
+        ):
             cluster_id = hook.find_cluster(client)
             self._kill.arm(client.access, cluster_id)
             try:
                 request = self.build_request(context, client, cluster_id)
-                tag = self._tag(context, hook, cluster_id, request)
+                tag = tag_of(context["ti"], hook.settings().instance, cluster_id, request.identity)
                 held = self._submission(context, client, cluster_id, tag).hold(
                     request, partial(self.upload_inputs, client, cluster_id)
                 )
@@ -175,7 +176,10 @@ class SubmitOperator(BaseOperator):
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         """
-        with airflow_errors(self.clusterra_conn_id), self._killable(RecordStore(context)):
+        with (
+            airflow_errors(self.clusterra_conn_id),
+            RecordStore(context).told_of_kills(wanted=not self.cancel_on_kill),
+        ):
             told = read_event(event)
             with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
                 return self._end(context, client, told)
@@ -206,42 +210,19 @@ class SubmitOperator(BaseOperator):
         """Cancel the job: Airflow calls this when the running task is to end."""
         self._kill.pull(cancel=self.cancel_on_kill)
 
-    @contextmanager
-    def _killable(self, store: RecordStore) -> Iterator[None]:
-        """Say for the next try that nobody wants the job of a try that was killed."""
-        try:
-            yield
-        except TaskKilledError:
-            if self.cancel_on_kill:
-                with suppress(Exception):
-                    store.save_unwanted()
-            raise
-
-    def _tag(self, context: Context, hook: ClusterraHook, cluster_id: str, request: Request) -> Tag:
-        ti = context["ti"]
-        deployment = hook.settings().instance or conf.get("api", "base_url", fallback="")
-        return Tag(
-            hash_run(deployment, cluster_id, ti.dag_id, ti.run_id),
-            hash_task(ti.task_id, -1 if ti.map_index is None else ti.map_index),
-            hash_body(request.identity),
-            ti.max_tries,
-            ti.try_number,
-        )
-
     def _submission(
         self, context: Context, client: Client, cluster_id: str, tag: Tag
     ) -> Submission:
-        terms = Terms(
-            self.tag_job_name,
-            self.on_unknown,
-            self.submit_timeout,
-            self.submit_confirmation_timeout,
-        )
         return Submission(
             client,
             cluster_id,
             tag,
-            terms=terms,
+            terms=Terms(
+                self.tag_job_name,
+                self.on_unknown,
+                self.submit_timeout,
+                self.submit_confirmation_timeout,
+            ),
             store=RecordStore(context),
             kill=self._kill,
             announce=lambda job_id: context["ti"].xcom_push(key="job_id", value=job_id),
@@ -309,7 +290,5 @@ class SubmitOperator(BaseOperator):
         )
         if self.follow_output and self.deferrable and event.job and has_output(event.job):
             # Airflow begins the trigger's log anew at a second deferral
-            write = partial(self.log.info, "%s")
-            tail = Tail(event.cluster_id, event.job_id, write=write, note=write)
-            read_output(client.access, tail, to_the_end=True)
+            write_output(client.access, event.cluster_id, event.job_id, self.log)
         return self.execute(context)

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
@@ -125,3 +127,15 @@ def read_output(access: Access, tail: Tail, *, to_the_end: bool) -> None:
         asyncio.run(read())
     except ClusterraError as error:
         log.debug("The output cannot be read now: %s", error)
+
+
+def write_output(access: Access, cluster_id: str, job_id: int, logger: Any) -> None:
+    """Write all of a job's output into a task's log, after the job's end.
+
+    :param access: the API's address and the session.
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :param logger: the task's.
+    """
+    write = partial(logger.info, "%s")
+    read_output(access, Tail(cluster_id, job_id, write=write, note=write), to_the_end=True)
