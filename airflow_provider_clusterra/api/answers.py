@@ -24,6 +24,8 @@ from airflow_provider_clusterra.api.numbers import read_number
 from airflow_provider_clusterra.api.retry import read_retry_after
 
 T = TypeVar("T")
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises over bytes that are no JSON, or none of the asked form."""
 LONGEST_DETAIL = 500
 """Characters of an answer's own words that an error repeats."""
 INVALID_JOB_ID = 2017
@@ -73,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True):
         """
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError) as exc:
+        except NOT_JSON as exc:
             raise self.unreadable(str(exc)) from exc
 
     def object(self) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def read_problems(answer: Answer) -> list[Problem]:
     """
     try:
         body = msgspec.json.decode(answer.body, type=_Complaint)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         return []
     problems = [_problem(error) for error in _list(body.errors)]
     if not problems and answer.status >= 300:

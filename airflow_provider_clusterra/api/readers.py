@@ -13,6 +13,7 @@ import msgspec
 from airflow_provider_clusterra.api.answers import (
     INVALID_JOB_ID,
     LONGEST_DETAIL,
+    NOT_JSON,
     Answer,
     Problem,
     read_problems,
@@ -141,7 +142,7 @@ def _usual_records(answer: Answer) -> list[UsualRecord] | None:
     """The records where all are in the usual forms, and nothing is complained of."""
     try:
         body = msgspec.json.decode(answer.body, type=_UsualJobs)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         return None
     return None if body.errors else body.jobs
 
@@ -158,7 +159,7 @@ def _records(answer: Answer) -> list[Record]:
         if body.job is not None:
             return [body.job]
         record = msgspec.json.decode(answer.body, type=Record)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         return [msgspec.convert(row, Record) for row in answer.rows("jobs")]
     if record.job_state is None and record.state is None and record.status is None:
         return []
@@ -169,15 +170,15 @@ def read_states(answer: Answer) -> list[LightState]:
     """Ids and states only; a row without an id is none."""
     try:
         rows = msgspec.json.decode(answer.body, type=_UsualStates).jobs
-    except (msgspec.MsgspecError, RecursionError):
+        # thousands of rows, and few different states
+        words = {bytes(row.state) for row in rows}
+        states = {word: read_state(msgspec.json.decode(word)) for word in words}
+    except NOT_JSON:
         return [
             LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
             for row in answer.rows("jobs")
             if row.get("job_id")
         ]
-    # thousands of rows, and few different states
-    words = {bytes(row.state) for row in rows}
-    states = {word: read_state(msgspec.json.decode(word)) for word in words}
     return [LightState(row.job_id, states[bytes(row.state)]) for row in rows]
 
 

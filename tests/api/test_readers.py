@@ -179,3 +179,12 @@ def test_a_job_that_writes_json_has_its_output_as_it_is():
 def test_an_answer_without_the_job_is_not_found(body):
     with pytest.raises(NotFoundError, match="no job 7"):
         readers.read_job(answer(body), 7)
+
+
+@pytest.mark.parametrize(
+    "body", [b'"\x80"', b'{"jobs": [{"job_id": "7", "state": ["\x80"]}]}'], ids=repr
+)
+@pytest.mark.parametrize("read", [readers.read_states, readers.read_jobs])
+def test_bytes_that_are_no_text_are_an_answer_that_cannot_be_read(read, body):
+    with pytest.raises(ProtocolError):
+        read(answer(body))
