@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import msgspec
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     InputError,
-    JobFailedError,
     NotFoundError,
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import Output
+from airflow_provider_clusterra.operators.arrays import (
+    ArraySuccess,
+    array_succeeded,
+    array_tasks,
+    with_earlier,
+)
 from airflow_provider_clusterra.operators.failures import (
-    BY_STATE,
     JobError,
     JobLostError,
+    JobOverdueError,
+    JobResultError,
     JobStuckError,
-    JobTimedOutError,
+    kind_of,
+)
+from airflow_provider_clusterra.operators.outputs import returned_output
+from airflow_provider_clusterra.operators.report import (
+    advise,
+    asked,
+    describe,
+    report,
+    show_output,
 )
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.watch.arrays import collect_ends, with_ends
 
 log = logging.getLogger(__name__)
 
-RETURN_OUTPUT = (None, "last_line", "json", "text")
-LARGEST_TEXT = 64 * 1024
-"""Bytes of output that fit into XCom; more is refused with advice."""
-TAIL_LINES = 20
-
-
-def check_return_output(return_output: str | None) -> None:
-    """Refuse what is no way of returning output.
-
-    :param return_output: as an author wrote it.
-    :raises InputError: it is not one of :data:`RETURN_OUTPUT`.
-    """
-    if return_output not in RETURN_OUTPUT:
-        raise InputError(
-            f"return_output is {return_output!r}; it can be 'last_line', 'json', 'text' or None."
-        )
+TAIL_BYTES = 16 * 1024
 
 
 def job_result(job: Job, output: Any = None) -> dict[str, Any]:
@@ -73,54 +71,80 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
         "output": output,
         "tasks": {
             str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
-            for task in job.tasks
-            if task.array_task_id is not None
+            for task in array_tasks(job)
         },
     }
 
 
-def finish(event: JobEvent, client: Client, return_output: str | None) -> dict[str, Any]:
+@contextmanager
+def failed_jobs_pushed(context: Context) -> Iterator[None]:
+    """Push what became of a job that fails its task as XCom ``job``: the task returns nothing.
+
+    :param context: the task's.
+    :raises JobError: the same again.
+    """
+    try:
+        yield
+    except JobError as error:
+        if error.job is not None:
+            context["ti"].xcom_push(key="job", value=job_result(error.job))
+        raise
+
+
+def finish(
+    event: JobEvent,
+    client: Client,
+    return_output: str | None,
+    *,
+    array_success: ArraySuccess = "all",
+    earlier: Iterable[Job] = (),
+) -> dict[str, Any]:
     """The value that the task returns, or the error that it fails with.
 
     :param event: the end of the wait.
     :param client: reads the job's output.
-    :param return_output: one of :data:`RETURN_OUTPUT`.
+    :param return_output: one of :data:`~airflow_provider_clusterra.operators.outputs.RETURN_OUTPUT`.
+    :param array_success: when an array has succeeded.
+    :param earlier: an array's tasks that succeeded in earlier tries, which did not run again.
     :raises JobError: the job ended badly; the subclass says how.
-    :raises JobTimedOutError: it took too long, or waited for too long, or began too often.
+    :raises JobOverdueError: it took too long, or waited for too long, or began too often.
     :raises JobStuckError: it would never have started.
     :raises JobLostError: the cluster no longer knows it.
+    :raises JobResultError: it succeeded, and its output cannot be returned.
     :raises AirflowFailException: no retry can help.
     """
     if event.outcome == "refused":
         raise AirflowFailException(event.words)
     if event.outcome in ("timed_out", "overdue"):
-        raise JobTimedOutError(event.words)
+        raise JobOverdueError(_overdue(event, client), event.job)
     if event.outcome == "stuck":
-        raise JobStuckError(event.words)
-    event = with_tasks(event, client)
-    job = event.job
-    if event.outcome == "lost" or job is None:
-        raise JobLostError(event.words or f"Job {event.job_id} is lost.")
-    try:
-        job.raise_for_state()
-    except JobFailedError as error:
-        kind = BY_STATE.get(job.state.base, JobError)
-        raise kind(f"{error}{_tail(event, client)}") from error
-    if return_output is None:
-        return job_result(job)
-    output = client.read_output(event.cluster_id, event.job_id)
-    return job_result(job, read_result(output, return_output))
+        advice = advise(event.job) if event.job else ""
+        raise JobStuckError(f"{event.words} {advice}".rstrip(), event.job)
+    event = with_tasks(event, client, ids=return_output is not None)
+    if event.outcome == "lost" or event.job is None:
+        job = with_earlier(event.job, earlier) if event.job else None
+        raise JobLostError(event.words or f"Job {event.job_id} is lost.", job)
+    job = with_earlier(event.job, earlier)
+    if not array_succeeded(job, array_success):
+        output, unread = _tail(event, client)
+        raise kind_of(job, output)(report(job, output, unread), job)
+    if not job.state.succeeded:
+        log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
+    return job_result(job, _returned(event.cluster_id, job, client, return_output))
 
 
-def with_tasks(event: JobEvent, client: Client) -> JobEvent:
+def with_tasks(event: JobEvent, client: Client, *, ids: bool = False) -> JobEvent:
     """The event with an array's tasks, where there were too many to be told.
 
     :param event: the end of the wait.
     :param client: asks for them again, and accounting for those that Slurm has forgotten.
+    :param ids: whether their own job ids are wanted, too.
     :raises ClusterraError: no answer.
     """
     job = event.job
-    if job is None or not job.array_job_id or job.tasks or event.outcome != "ended":
+    if job is None or not job.array_job_id or event.outcome != "ended":
+        return event
+    if job.tasks and not (ids and any(not task.job_id for task in job.tasks)):
         return event
     shown: list[Job] = []
     try:
@@ -130,49 +154,47 @@ def with_tasks(event: JobEvent, client: Client) -> JobEvent:
     with suppress(NotFoundError):
         shown += client.get_job(event.cluster_id, event.job_id).tasks
     ends = collect_ends({}, [task for task in shown if task.array_job_id == event.job_id])
-    return replace(event, job=with_ends(job, ends)) if ends else event
+    if not ends:
+        return event
+    if not job.tasks:
+        return replace(event, job=with_ends(job, ends))
+    tasks = [ends.get(task.array_task_id or 0, task) for task in job.tasks]
+    return replace(event, job=replace(job, tasks=tuple(tasks)))
 
 
-def read_result(output: Output, return_output: str) -> Any:
-    """What of an output is returned.
-
-    :param output: the end of the job's output.
-    :param return_output: ``"last_line"`` (without its line end), ``"json"`` (the last line that is
-        a JSON value), or ``"text"``.
-    :raises InputError: there is none, or it is too large for XCom.
-    """
-    text = output.data.decode("utf-8", "replace")
-    if return_output == "text":
-        if output.skipped or len(output.data) > LARGEST_TEXT:
-            size = output.skipped + len(output.data)
-            raise InputError(
-                f"The job's output has {size} bytes and XCom takes {LARGEST_TEXT}. Let the job "
-                "write its result to a file, and return only the file's name."
-            )
-        return text
-    lines = [line for line in text.split("\n") if line.strip()]
-    if return_output == "last_line":
-        return lines[-1].rstrip("\r") if lines else ""
-    for line in reversed(lines):
-        try:
-            return msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError):
-            continue
-    raise InputError("return_output is 'json', and no line of the job's output is a JSON value.")
+def _returned(cluster_id: str, job: Job, client: Client, return_output: str | None) -> Any:
+    if return_output is None:
+        return None
+    unknown = [task for task in array_tasks(job) if task.state.succeeded and not task.job_id]
+    if unknown:
+        log.warning("The output of %s tasks is not known to the cluster any more.", len(unknown))
+    try:
+        return returned_output(client, cluster_id, job, return_output)
+    except InputError as error:
+        raise JobResultError(f"Job {job.job_id} ended well, but: {error}", job) from error
 
 
-def _tail(event: JobEvent, client: Client) -> str:
+def _overdue(event: JobEvent, client: Client) -> str:
+    job = event.job
+    if job is None:
+        return event.words
+    if job.started_at is None or job.state.base == "PENDING":
+        return f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
+    parts = (event.words, asked(job), show_output(*_tail(event, client)))
+    return "\n".join(part for part in parts if part)
+
+
+def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
+    """The end of the output, and why it cannot be read where that is so."""
     tasks = event.job.tasks if event.job else ()
     failed = next((task for task in tasks if not task.state.succeeded), None)
     # an array's own file is its last index's
-    job_id = event.job_id if failed is None else failed.job_id
+    job_id = (failed.job_id if failed else 0) or event.job_id
     try:
-        output = client.read_output(event.cluster_id, job_id, keep=16 * 1024)
+        output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)
     except ClusterraError as error:
-        return f"\nIts output cannot be read: {error}"
-    lines = output.data.decode("utf-8", "replace").rstrip("\n").split("\n")[-TAIL_LINES:]
-    text = "\n".join(lines)
-    return f"\nThe end of its output:\n{text}" if text.strip() else "\nIt wrote no output."
+        return "", str(error)
+    return output.data.decode("utf-8", "replace"), ""
 
 
 def _iso(time: Any) -> str | None:

@@ -17,8 +17,9 @@ from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTim
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import JobError, JobLostError, airflow_errors
 from airflow_provider_clusterra.operators.kill import KillSwitch
+from airflow_provider_clusterra.operators.outputs import check_return_output
 from airflow_provider_clusterra.operators.records import RecordStore
-from airflow_provider_clusterra.operators.results import check_return_output, finish
+from airflow_provider_clusterra.operators.results import failed_jobs_pushed, finish
 from airflow_provider_clusterra.operators.submission import Held, Submission
 from airflow_provider_clusterra.operators.terms import Terms, check_on_unknown, tag_of
 from airflow_provider_clusterra.operators.waiting import (
@@ -273,7 +274,8 @@ class SubmitOperator(BaseOperator):
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event)
         try:
-            result = finish(event, client, self.return_output)
+            with failed_jobs_pushed(context):
+                result = finish(event, client, self.return_output)
         except JobError as error:
             if not isinstance(error, JobLostError):
                 store.save_failure(failure_of(event.job))

@@ -31,7 +31,8 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
 from airflow_provider_clusterra.operators.failures import airflow_errors
-from airflow_provider_clusterra.operators.results import check_return_output, finish
+from airflow_provider_clusterra.operators.outputs import check_return_output
+from airflow_provider_clusterra.operators.results import failed_jobs_pushed, finish
 from airflow_provider_clusterra.operators.waiting import (
     TRIGGER_MARGIN,
     check_on_stuck,
@@ -122,7 +123,7 @@ class ClusterraJobSensor(BaseSensorOperator):
             self._progress = Progress(misses=MISSES, stuck_since=self._since)
         if not self.deferrable:
             return super().execute(context)
-        with self._skipping(), airflow_errors(self.clusterra_conn_id):
+        with self._ending(context):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.client() as client:
                 cluster_id = hook.find_cluster(client)
@@ -154,7 +155,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         :returns: the result once the job has ended, otherwise False.
         :raises JobError: the job ended badly.
         """
-        with self._skipping(), airflow_errors(self.clusterra_conn_id):
+        with self._ending(context):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.client() as client:
                 cluster_id = hook.find_cluster(client)
@@ -166,7 +167,7 @@ class ClusterraJobSensor(BaseSensorOperator):
                     is_done=True, xcom_value=finish(event, client, self.return_output)
                 )
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's form
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
 
         :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
@@ -175,7 +176,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
         """
-        with self._skipping(), airflow_errors(self.clusterra_conn_id):
+        with self._ending(context):
             told = read_event(event)
             if told.outcome == "timed_out":
                 raise AirflowSensorTimeout(told.words)
@@ -238,6 +239,15 @@ class ClusterraJobSensor(BaseSensorOperator):
                 "it is taken from push one?"
             )
         return int(text)
+
+    @contextmanager
+    def _ending(self, context: Context) -> Iterator[None]:
+        with (
+            self._skipping(),
+            failed_jobs_pushed(context),
+            airflow_errors(self.clusterra_conn_id),
+        ):
+            yield
 
     @contextmanager
     def _skipping(self) -> Iterator[None]:

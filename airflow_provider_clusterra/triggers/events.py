@@ -18,7 +18,8 @@ LONGEST_TEXT = 400
 """Characters of any one text: Airflow logs an event, and stores it."""
 LONGEST_WORDS = 1000
 LONGEST_TASKS = 1200
-"""Characters of an array's tasks; where there is more to tell, the resumed task asks again."""
+"""Characters of an array's tasks and their ids; where there is more to tell, the resumed task asks
+again."""
 
 
 class JobEvent(msgspec.Struct, frozen=True):
@@ -35,8 +36,8 @@ class JobEvent(msgspec.Struct, frozen=True):
     tasks: dict[str, str] = msgspec.field(default_factory=dict)
     """How an array's tasks ended, e.g. ``{"COMPLETED 0 -": "0-7,9", "FAILED 3 -": "8"}``: state,
     exit code and signal, to the indices."""
-    failed_task_id: int | None = None
-    """The own job id of the array's first task that failed."""
+    task_ids: dict[str, str] = msgspec.field(default_factory=dict)
+    """The own job ids of an array's tasks: what to add to an index, to the indices."""
     adopted_at: float | None = None
     """When the task took the job over from an earlier try, in seconds since 1970."""
 
@@ -44,12 +45,13 @@ class JobEvent(msgspec.Struct, frozen=True):
         """The event as plain JSON values, under 4 KB however large the job is."""
         small = replace(self, words=self.words[:LONGEST_WORDS])
         if self.job is not None:
-            failed = [task for task in self.job.tasks if not task.state.succeeded]
+            tasks = pack_tasks(self.job.tasks)
+            ids = pack_ids(self.job.tasks)
             small = replace(
                 small,
                 job=_shortened(self.job),
-                tasks=pack_tasks(self.job.tasks),
-                failed_task_id=failed[0].job_id if failed else None,
+                tasks=tasks if _size(tasks) <= LONGEST_TASKS else {},
+                task_ids=ids if _size(tasks) + _size(ids) <= LONGEST_TASKS else {},
             )
         payload: dict[str, Any] = msgspec.to_builtins(small)
         return payload
@@ -70,12 +72,12 @@ def read_event(payload: Any) -> JobEvent:
         ) from exc
     if event.job is None or not event.tasks:
         return event
-    tasks = unpack_tasks(event.tasks, event.job_id, event.failed_task_id)
+    tasks = unpack_tasks(event.tasks, event.job_id, event.task_ids)
     return replace(event, job=replace(event.job, tasks=tasks))
 
 
 def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
-    """An array's tasks in few words, or nothing where they need too many.
+    """How an array's tasks ended, as :attr:`JobEvent.tasks` has it.
 
     :param tasks: that have ended.
     """
@@ -84,31 +86,59 @@ def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
         if task.array_task_id is not None:
             words = (task.state.base, _word(task.exit.code), _word(task.exit.signal))
             groups.setdefault(" ".join(words), set()).add(task.array_task_id)
-    packed = {words: write_indices(indices) for words, indices in groups.items()}
-    size = sum(len(words) + len(indices) for words, indices in packed.items())
-    return packed if size <= LONGEST_TASKS else {}
+    return {words: write_indices(indices) for words, indices in groups.items()}
+
+
+def pack_ids(tasks: Iterable[Job]) -> dict[str, str]:
+    """The own job ids of an array's tasks, as :attr:`JobEvent.task_ids` has them: few words, because
+    Slurm mostly counts on from one task to the next.
+
+    :param tasks: those without an id of their own are left out.
+    """
+    groups: dict[str, set[int]] = {}
+    for task in tasks:
+        if task.array_task_id is not None and task.job_id:
+            more = str(task.job_id - task.array_task_id)
+            groups.setdefault(more, set()).add(task.array_task_id)
+    return {more: write_indices(indices) for more, indices in groups.items()}
+
+
+def unpack_ids(packed: dict[str, str]) -> dict[int, int]:
+    """Index to own job id.
+
+    :param packed: as :func:`pack_ids` made it.
+    """
+    return {
+        index: index + int(more)
+        for more, indices in packed.items()
+        for index in read_indices(indices)
+    }
 
 
 def unpack_tasks(
-    packed: dict[str, str], array_job_id: int, failed_task_id: int | None
+    packed: dict[str, str], array_job_id: int, task_ids: dict[str, str]
 ) -> tuple[Job, ...]:
     """The tasks again, as far as they were packed.
 
     :param packed: as :func:`pack_tasks` made it.
     :param array_job_id: Slurm's number for the array.
-    :param failed_task_id: the own job id of the first task that failed; the others' are not known.
+    :param task_ids: as :func:`pack_ids` made it; a task whose id it does not tell has 0.
     """
+    ids = unpack_ids(task_ids)
     tasks: list[Job] = []
     for words, indices in packed.items():
         base, code, number = words.split(" ")
         status = ExitStatus(_number(code), _number(number))
-        task = Job(array_job_id, JobState(base), exit=status, array_job_id=array_job_id)
-        tasks += [replace(task, array_task_id=index) for index in read_indices(indices)]
-    tasks.sort(key=lambda task: task.array_task_id or 0)
-    failed = next((at for at, task in enumerate(tasks) if not task.state.succeeded), None)
-    if failed is not None and failed_task_id is not None:
-        tasks[failed] = replace(tasks[failed], job_id=failed_task_id)
-    return tuple(tasks)
+        task = Job(0, JobState(base), exit=status, array_job_id=array_job_id)
+        tasks += [
+            replace(task, job_id=ids.get(index, 0), array_task_id=index)
+            for index in read_indices(indices)
+        ]
+    return tuple(sorted(tasks, key=lambda task: task.array_task_id or 0))
+
+
+def _size(packed: dict[str, str]) -> int:
+    return sum(len(words) + len(indices) for words, indices in packed.items())
 
 
 def _shortened(job: Job) -> Job:

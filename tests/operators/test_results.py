@@ -5,12 +5,13 @@ import json
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_clusterra.api import Access, Client, InputError
-from airflow_provider_clusterra.api.readers import Output, read_job
+from airflow_provider_clusterra.api import Access, Client
+from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.operators import failures
-from airflow_provider_clusterra.operators.results import finish, job_result, read_result
+from airflow_provider_clusterra.operators.results import failed_jobs_pushed, finish, job_result
 from airflow_provider_clusterra.triggers.events import JobEvent
+from tests.operators.test_arrays import array
 from tests.recorded import NEWEST, sample
 from tests.wire import Wire, http
 
@@ -68,7 +69,10 @@ def test_an_arrays_result_says_how_each_index_ended():
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("job_failed_exit3", failures.JobError),
+        ("job_failed_exit3", failures.JobExitedError),
+        ("job_failed_signal9", failures.JobKilledError),
+        ("job_bad_workdir", failures.JobNotStartedError),
+        ("job_node_fail", failures.JobNodeFailedError),
         ("job_oom", failures.JobOutOfMemoryError),
         ("job_timeout", failures.JobTimedOutError),
         ("job_cancelled_running", failures.JobCancelledError),
@@ -98,7 +102,9 @@ def test_a_failure_is_told_even_where_the_output_cannot_be_read():
     ("outcome", "kind"),
     [
         ("refused", AirflowFailException),
-        ("timed_out", failures.JobTimedOutError),
+        ("timed_out", failures.JobOverdueError),
+        ("overdue", failures.JobOverdueError),
+        ("stuck", failures.JobStuckError),
         ("lost", failures.JobLostError),
     ],
 )
@@ -107,32 +113,56 @@ def test_a_wait_that_ended_otherwise_is_an_error_with_its_words(outcome, kind):
         finish(JobEvent(outcome, 7, "c1", None, "why"), client, None)
 
 
-@pytest.mark.parametrize(
-    ("what", "data", "expected"),
-    [
-        ("text", b"a\r b\n", "a\r b\n"),
-        ("text", b"\xff", "\N{REPLACEMENT CHARACTER}"),
-        ("last_line", b"a\nb\r\n\n", "b"),
-        ("last_line", b"", ""),
-        ("json", b'{"a": 1}\nbye\n', {"a": 1}),
-        ("json", b"[1, 2]\n", [1, 2]),
-        ("json", b"1\n" + b"[" * 5000, 1),
-    ],
-    ids=repr,
-)
-def test_of_the_output_what_was_asked_for_is_returned(what, data, expected):
-    assert read_result(Output(data), what) == expected
+def test_a_failed_job_is_told_with_its_error():
+    with pytest.raises(failures.JobError) as caught:
+        end("job_failed_exit3", http(200, b""))
+
+    assert job_result(caught.value.job)["exit_code"] == 3
+    assert json.loads(json.dumps(job_result(caught.value.job)))["state"] == "FAILED"
 
 
-@pytest.mark.parametrize(
-    ("what", "output", "words"),
-    [
-        ("json", Output(b"no json here\n"), "no line"),
-        ("text", Output(b"x" * 70_000), "has 70000 bytes"),
-        ("text", Output(b"x", skipped=10), "has 11 bytes"),
-    ],
-    ids=["no json", "large", "cut"],
-)
-def test_an_output_that_cannot_be_returned_says_what_to_do(what, output, words):
-    with pytest.raises(InputError, match=words):
-        read_result(output, what)
+def test_a_failed_job_is_pushed_for_the_tasks_that_come_after(ti):
+    error = failures.JobExitedError("why", recorded("job_failed_exit3"))
+    with pytest.raises(failures.JobError), failed_jobs_pushed({"ti": ti}):
+        raise error
+
+    assert ti.pushed["job"] == job_result(error.job)
+
+
+def test_a_job_that_was_never_seen_pushes_nothing(ti):
+    with pytest.raises(failures.JobError), failed_jobs_pushed({"ti": ti}):
+        raise failures.JobLostError("why")
+
+    assert ti.pushed == {}
+
+
+def test_an_array_may_succeed_with_some_of_its_tasks():
+    event = JobEvent("ended", 9, "c1", array({0: "COMPLETED", 1: "FAILED"}))
+    with Client(Access("http://127.0.0.1:9", "s")) as client:
+        result = finish(event, client, None, array_success="any")
+
+    assert result["tasks"]["1"]["state"] == "FAILED"
+
+
+def test_a_retry_of_some_indices_brings_what_the_earlier_tries_brought():
+    earlier = array({0: "COMPLETED", 2: "COMPLETED"}).tasks
+    event = JobEvent("ended", 50, "c1", array({1: "COMPLETED"}, job_id=50))
+    with Client(Access("http://127.0.0.1:9", "s")) as client:
+        result = finish(event, client, None, earlier=earlier)
+
+    assert (result["job_id"], result["state"]) == (50, "COMPLETED")
+    assert list(result["tasks"]) == ["0", "1", "2"]
+
+
+def test_a_job_that_ended_well_and_has_no_result_fails_for_good_and_says_both():
+    job = recorded("job_completed")
+    event = JobEvent("ended", job.job_id, "c1", job)
+    with (
+        Wire(http(200, b"no json\n")) as wire,
+        Client(Access(wire.url, "s"), retry=ONCE) as client,
+        pytest.raises(failures.JobResultError, match=r"ended well, but: .* no line") as caught,
+    ):
+        finish(event, client, "json")
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.job == job
