@@ -95,6 +95,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--kill-wait", type=float, default=30.0, help="seconds between SIGTERM and SIGKILL (30)"
     )
+    parser.add_argument(
+        "--minute",
+        type=float,
+        default=60.0,
+        help="seconds that a minute of a job's time limit lasts, to try out its end (60)",
+    )
     parser.add_argument("--cluster-id", default="clusloc1", help="the cluster's id (clusloc1)")
     return parser.parse_args(arguments)
 
@@ -132,7 +138,7 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
     session = _session()
     family = Family()
     storage = Storage(folder, options.cluster_id, family)
-    limits = Limits(options.cpus, options.min_job_age, options.kill_wait)
+    limits = Limits(options.cpus, options.min_job_age, options.kill_wait, options.minute)
     # a job finds uploaded files under "$CLUSTERRA_FILES/<key>"
     scheduler = Scheduler(folder, limits, family, {"CLUSTERRA_FILES": str(storage.files)})
     config = uvicorn.Config(

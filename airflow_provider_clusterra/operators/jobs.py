@@ -15,7 +15,10 @@ from airflow_provider_clusterra.api.units import (
     read_memory_mb,
     read_time_limit_minutes,
 )
+from airflow_provider_clusterra.operators.again import Again
+from airflow_provider_clusterra.operators.arrays import ArraySuccess, check_array_success
 from airflow_provider_clusterra.operators.submit import SubmitOperator
+from airflow_provider_clusterra.submit.growth import read_growth
 from airflow_provider_clusterra.submit.request import Request
 
 
@@ -34,6 +37,16 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     :param time_limit: a timedelta, minutes, or e.g. ``"1-12:00:00"``.
     :param environment: variables of the job; nothing of the worker's own environment goes there.
     :param working_directory: a folder on the cluster.
+    :param array_success: when an array has succeeded: with ``"all"`` of its tasks, with ``"any"``,
+        with so many (an int), or with such a part of them (a float up to 1.0).
+    :param retry_failed_indices: whether a retry runs only those of an array's indices again that have
+        not succeeded; the result is that of all tries together. Needs Airflow 3.3.
+    :param grow_on_retry: by what a retry multiplies what the job asked for, e.g.
+        ``{"memory": 2.0, "time_limit": 1.5}``: memory after OUT_OF_MEMORY, in whatever form it was
+        asked for, and time after TIMEOUT. Needs Airflow 3.3.
+    :param max_memory: as far as memory grows, in the form of ``memory``: per node, CPU or GPU, as the
+        job asks for it. A job that had as much is not submitted again.
+    :param max_time_limit: as far as the time limit grows, in the form of ``time_limit``.
 
     All arguments of :class:`~airflow_provider_clusterra.operators.submit.SubmitOperator` as well.
     """
@@ -71,9 +84,19 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         time_limit: timedelta | float | str | None = None,
         environment: Mapping[str, str] | None = None,
         working_directory: str = DEFAULT_DIRECTORY,
+        array_success: ArraySuccess = "all",
+        retry_failed_indices: bool = False,
+        grow_on_retry: Mapping[str, float] | None = None,
+        max_memory: int | str | None = None,
+        max_time_limit: timedelta | float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_array_success(array_success)
+        self.array_success = array_success
+        self.again = Again(
+            retry_failed_indices, read_growth(grow_on_retry, max_memory, max_time_limit)
+        )
         self.script = script
         self.name = name
         self.partition = partition

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import Context
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.operators.kill import TaskKilledError
-from airflow_provider_clusterra.submit.record import Failure, Record, read_record
+from airflow_provider_clusterra.submit.record import Failure, Kept, Record, read_record
 
 KEY = "clusterra_submit"
 
@@ -43,14 +43,25 @@ class RecordStore:
         if self._store is not None:
             self._store.set(KEY, record.to_json())
 
-    def save_failure(self, failure: Failure) -> None:
+    def put_back(self, record: Record | None) -> None:
+        """Remember what was remembered before a submit that was none.
+
+        :param record: of :meth:`load`, before.
+        """
+        if record is None:
+            self.drop()
+        else:
+            self.save(record)
+
+    def save_failure(self, failure: Failure, kept: Kept | None = None) -> None:
         """Remember how the job ended.
 
         :param failure: what the next try needs of it.
+        :param kept: what its tries have brought; otherwise what was known before.
         """
         record = self.load()
         if record is not None:
-            self.save(replace(record, failure=failure))
+            self.save(replace(record, failure=failure, kept=kept or record.kept))
 
     @contextmanager
     def told_of_kills(self, *, wanted: bool) -> Iterator[None]:

@@ -98,6 +98,7 @@ def finish(
     *,
     array_success: ArraySuccess = "all",
     earlier: Iterable[Job] = (),
+    more: str = "",
 ) -> dict[str, Any]:
     """The value that the task returns, or the error that it fails with.
 
@@ -106,6 +107,7 @@ def finish(
     :param return_output: one of :data:`~airflow_provider_clusterra.operators.outputs.RETURN_OUTPUT`.
     :param array_success: when an array has succeeded.
     :param earlier: an array's tasks that succeeded in earlier tries, which did not run again.
+    :param more: both figures of what a retry has asked more of, in words.
     :raises JobError: the job ended badly; the subclass says how.
     :raises JobOverdueError: it took too long, or waited for too long, or began too often.
     :raises JobStuckError: it would never have started.
@@ -118,8 +120,9 @@ def finish(
     if event.outcome in ("timed_out", "overdue"):
         raise JobOverdueError(_overdue(event, client), event.job)
     if event.outcome == "stuck":
+        grown = f" This retry asked for more than the last try: {more}." if more else ""
         advice = advise(event.job) if event.job else ""
-        raise JobStuckError(f"{event.words} {advice}".rstrip(), event.job)
+        raise JobStuckError(f"{event.words}{grown} {advice}".rstrip(), event.job)
     event = with_tasks(event, client, ids=return_output is not None)
     if event.outcome == "lost" or event.job is None:
         job = with_earlier(event.job, earlier) if event.job else None

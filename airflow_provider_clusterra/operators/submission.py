@@ -20,6 +20,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Submitted
 from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.api.states import JobState
+from airflow_provider_clusterra.operators.again import NEEDS, Again, ask_again, refused
 from airflow_provider_clusterra.operators.failures import SubmitLostError
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.records import RecordStore
@@ -35,8 +36,9 @@ from airflow_provider_clusterra.submit.protocol import (
     decide_gone,
     fate_of,
     find_jobs,
+    is_same_submit,
 )
-from airflow_provider_clusterra.submit.record import Failure, Record
+from airflow_provider_clusterra.submit.record import Failure, Kept, Record
 from airflow_provider_clusterra.submit.request import Request
 from airflow_provider_clusterra.submit.tag import Tag, read_tag, tagged_name
 
@@ -54,6 +56,8 @@ class Held(msgspec.Struct, frozen=True):
     """As Slurm has it; ``""`` where it carries none of ours."""
     adopted_at: float | None = None
     """Seconds since 1970; None where this try submitted it."""
+    array: str = ""
+    """The indices that were submitted; ``""`` where it is no array."""
     ended: Job | None = None
     """Set where an adopted job had succeeded already."""
 
@@ -67,6 +71,7 @@ class Submission:
     :param terms: the user's.
     :param store: what Airflow remembers.
     :param kill: the task's.
+    :param again: what the user wants of a retry.
     :param announce: called with the job's id, at once when there is one.
     """
 
@@ -79,6 +84,7 @@ class Submission:
         terms: Terms,
         store: RecordStore,
         kill: KillSwitch,
+        again: Again,
         announce: Callable[[int], None],
     ) -> None:
         self._client = client
@@ -87,28 +93,33 @@ class Submission:
         self._terms = terms
         self._store = store
         self._kill = kill
+        self._again = again
         self._announce = announce
+        self._kept = Kept()
+        self._before: Record | None = None
 
     def hold(self, request: Request, prepare: Callable[[Request], Request]) -> Held:
         """The task's job: one that an earlier try submitted, or a new one.
 
         :param request: what the author asks for.
         :param prepare: makes the request ready once it is sure that it is submitted: uploads.
+        :raises InputError: a retry cannot be what the user wants of it.
         :raises AirflowFailException: nothing can tell what became of an earlier submit; or the job
             was not taken as it was asked.
         :raises SubmitLostError: the answer was lost, and no job is to be found.
         :raises TaskKilledError: the task is being killed.
         :raises ClusterraError: the API refused, or did not answer.
         """
+        self._again.check(request)
         decision = self._decide(request) if self._terms.tagged else Decision(Action.SUBMIT)
         if decision.action is Action.FAIL:
             raise AirflowFailException(decision.words)
         if decision.action is Action.ADOPT:
-            return self._adopt(decision.found[0], decision.words)
+            return self._adopt(decision.found[0], decision.words, request)
         if decision.words:
             log.warning(decision.words)
         self._kill.check()
-        prepared = prepare(request)
+        prepared = prepare(self._asked(request))
         return self._submit(prepared.tagged(self._tag) if self._terms.tagged else prepared)
 
     def _decide(self, request: Request) -> Decision:
@@ -171,8 +182,26 @@ class Submission:
         tries = range(last, max(0, last - EARLIER_TRIES), -1) if request.name else ()
         return [tagged_name(request.name, replace(self._tag, try_number=each)) for each in tries]
 
-    def _adopt(self, found: Found, why: str) -> Held:
+    def _asked(self, request: Request) -> Request:
+        """What this try asks for: after a failure perhaps not all of it, or more."""
+        if self._again.wanted and not self._store.lasts:
+            log.warning(NEEDS)
+        asked = ask_again(request, self._last(), self._again)
+        if asked.array != request.array:
+            log.info("Only the indices that have not succeeded run again: %s.", asked.array)
+        if asked.kept.more:
+            log.info("This try asks for more than the last: %s.", asked.kept.more)
+        return asked
+
+    def _last(self) -> Record | None:
+        """What is remembered of an earlier try of the same."""
+        record = self._store.load()
+        return record if record and is_same_submit(record, self._tag) else None
+
+    def _adopt(self, found: Found, why: str, request: Request) -> Held:
         job = found.job
+        last = self._last()
+        self._kept = last.kept if last else Kept(array=request.array)
         self._kill.aim(job.job_id)
         log.info(
             "Adopted job %s, which try %s submitted: %s.", job.job_id, found.tag.try_number, why
@@ -180,10 +209,12 @@ class Submission:
         self._announce(job.job_id)
         self._remember(job.job_id, job.name, str(found.tag))
         ended = job if job.state.succeeded and not job.state.completing and not job.tasks else None
-        return Held(job.job_id, job.name, time.time(), ended)
+        return Held(job.job_id, job.name, time.time(), self._kept.array, ended)
 
     def _submit(self, request: Request) -> Held:
         name = request.name if self._terms.tagged else ""
+        self._before = self._store.load()
+        self._kept = request.kept
         self._remember(None, name, str(self._tag))
         self._kill.aim(None, name)
         begin = time.time()
@@ -203,7 +234,7 @@ class Submission:
                 asked = PAUSES.delay(failure, 1, repeatable=True) or 0.0
                 pause = max(asked, PAUSES.pause(attempt))
                 if time.time() + pause > begin + self._terms.timeout:
-                    self._store.drop()
+                    self._store.put_back(self._before)
                     raise failure
                 log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
                 self._kill.pause(pause)
@@ -212,8 +243,8 @@ class Submission:
         """The job of a submit that failed; None where it may be sent again."""
         fate = fate_of(failure)
         if fate is Fate.REFUSED:
-            self._store.drop()
-            raise failure
+            self._store.put_back(self._before)
+            raise refused(failure, self._kept)
         if fate is Fate.NOT_ARRIVED:
             return search.look() if name else None
         log.warning("It is not sure that the job was submitted; looking for it. (%s)", failure)
@@ -221,7 +252,7 @@ class Submission:
         if found is not None:
             return found
         if not name:
-            self._store.drop()
+            self._store.put_back(self._before)
         what = f"no job named {name!r} is there" if name else "no new job is there"
         raise SubmitLostError(
             f"The submit's answer was lost ({failure}), and {what} after "
@@ -241,7 +272,7 @@ class Submission:
             log.warning("Slurm says of job %s: %s", job_id, warning)
         if submitted.problems:
             self._refuse(submitted)
-        return Held(job_id, name)
+        return Held(job_id, name, array=self._kept.array)
 
     def _refuse(self, submitted: Submitted) -> None:
         """A job that was not taken as it was asked must not run."""
@@ -257,7 +288,7 @@ class Submission:
         )
 
     def _remember(self, job_id: int | None, name: str, tag: str) -> None:
-        record = Record(tag, self._tag.max_tries, name, job_id)
+        record = Record(tag, self._tag.max_tries, name, job_id, kept=self._kept)
         if job_id is None:
             self._store.save(record)
             return

@@ -15,11 +15,13 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import JobError, JobLostError, airflow_errors
+from airflow_provider_clusterra.operators.again import Again
+from airflow_provider_clusterra.operators.arrays import ArraySuccess
+from airflow_provider_clusterra.operators.ending import end_try
+from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.outputs import check_return_output
 from airflow_provider_clusterra.operators.records import RecordStore
-from airflow_provider_clusterra.operators.results import failed_jobs_pushed, finish
 from airflow_provider_clusterra.operators.submission import Held, Submission
 from airflow_provider_clusterra.operators.terms import Terms, check_on_unknown, tag_of
 from airflow_provider_clusterra.operators.waiting import (
@@ -71,6 +73,9 @@ class SubmitOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id")
     ui_color = "#dbe9f6"
+    array_success: ArraySuccess = "all"
+    again = Again()
+    """What a retry asks for instead of the same; an operator whose job it fits sets both."""
 
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
@@ -165,9 +170,7 @@ class SubmitOperator(BaseOperator):
             if not self.wait_for_completion:
                 store.drop()
                 return {"job_id": held.job_id, "name": held.name or request.name}
-            return self._wait(
-                context, client, self._trigger(cluster_id, held, request, deadline), held
-            )
+            return self._wait(context, client, self._trigger(cluster_id, held, deadline), held)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -226,19 +229,18 @@ class SubmitOperator(BaseOperator):
             ),
             store=RecordStore(context),
             kill=self._kill,
+            again=self.again,
             announce=lambda job_id: context["ti"].xcom_push(key="job_id", value=job_id),
         )
 
-    def _trigger(
-        self, cluster_id: str, held: Held, request: Request, deadline: float | None
-    ) -> ClusterraJobTrigger:
+    def _trigger(self, cluster_id: str, held: Held, deadline: float | None) -> ClusterraJobTrigger:
         return ClusterraJobTrigger(
             job_id=held.job_id,
             cluster_id=cluster_id,
             clusterra_conn_id=self.clusterra_conn_id,
             job_name=held.name,
             since=time.time(),
-            array=request.array,
+            array=held.array,
             poll_interval=self.poll_interval,
             deadline=deadline,
             pending_timeout=seconds(self.pending_timeout),
@@ -270,18 +272,9 @@ class SubmitOperator(BaseOperator):
         return self._end(context, client, event)
 
     def _end(self, context: Context, client: Client, event: JobEvent) -> Any:
-        store = RecordStore(context)
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event)
-        try:
-            with failed_jobs_pushed(context):
-                result = finish(event, client, self.return_output)
-        except JobError as error:
-            if not isinstance(error, JobLostError):
-                store.save_failure(failure_of(event.job))
-            raise
-        store.drop()
-        return result
+        return end_try(context, client, event, self.return_output, self.array_success)
 
     def _replace(self, context: Context, client: Client, event: JobEvent) -> Any:
         """The end of the try that submitted it had been to cancel it: that was not about this one."""

@@ -142,6 +142,16 @@ def decide_gone(record: Record | None, told: Sequence[Job] | None, on_unknown: s
     )
 
 
+def is_same_submit(record: Record, ours: Tag) -> bool:
+    """Whether a record is of an earlier try of the same: not cleared since, and not changed.
+
+    :param record: what Airflow remembers.
+    :param ours: this try's tag.
+    """
+    tag = read_tag(record.tag)
+    return tag is not None and _is_same(tag, ours)
+
+
 def find_jobs(listed: Sequence[Job], ours: Tag) -> list[Found]:
     """The jobs of our task of our run among all, an array or a het job as one.
 
@@ -249,10 +259,9 @@ def _may_be_gone(ours: Tag, record: Record | None) -> bool:
     """Whether an earlier try may have submitted a job whose end would still count."""
     if record is None:
         return ours.try_number > 1
-    tag = read_tag(record.tag)
-    if tag is None or record.unwanted or record.failure is not None:
+    if record.unwanted or record.failure is not None:
         return False
-    return _is_same(tag, ours)
+    return is_same_submit(record, ours)
 
 
 def _order(each: Found) -> tuple[int, float]:

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.watch.arrays import indices_of, write_indices
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -15,13 +14,26 @@ class Failure(msgspec.Struct, frozen=True):
 
     state: str
     """Slurm's base state."""
-    failed_indices: str = ""
-    """An array's that did not succeed, in Slurm's form, e.g. ``"3,7-9"``."""
+    states: tuple[str, ...] = ()
+    """All of an array's tasks that did not succeed."""
     memory_mb: int | None = None
     memory_per_cpu: bool = False
     time_limit_minutes: int | None = None
-    tasks: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-    """An array's ends by index, as the result has them."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the last submit asked for and the tries so far have brought."""
+
+    array: str = ""
+    """The indices that were submitted, e.g. ``"3,7-9%4"``; ``""`` where it was no array."""
+    succeeded: str = ""
+    """Those that have succeeded in any try, in the same form."""
+    task_ids: dict[str, str] = msgspec.field(default_factory=dict)
+    """Their own job ids: what to add to an index, to the indices."""
+    asked: dict[str, Any] = msgspec.field(default_factory=dict)
+    """The job's fields of memory and time."""
+    more: str = ""
+    """Both figures of what had grown, in words."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -36,6 +48,7 @@ class Record(msgspec.Struct, frozen=True):
     unwanted: bool = False
     """Its task was killed, so nobody wants it any more."""
     failure: Failure | None = None
+    kept: Kept = Kept()
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain values."""
@@ -61,10 +74,10 @@ def failure_of(job: Job | None) -> Failure:
     """
     if job is None:
         return Failure("CANCELLED")
-    failed = [index for task in job.tasks if not task.state.succeeded for index in indices_of(task)]
+    bad = {task.state.base for task in job.tasks if not task.state.succeeded}
     return Failure(
         job.state.base,
-        write_indices(failed),
+        tuple(sorted(bad)),
         job.memory_mb,
         job.memory_per_cpu,
         job.time_limit_minutes,

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_clusterra.submit.record import Kept
 from airflow_provider_clusterra.submit.tag import Tag, tagged_name
 
 
@@ -22,6 +23,8 @@ class Request(msgspec.Struct, frozen=True):
     """The job's name as the author has it; ``""`` where the job cannot carry a name of ours."""
     array: str = ""
     """The indices asked for, e.g. ``"0-99%10"``; ``""`` where it is no array."""
+    kept: Kept = Kept()
+    """What the next try needs to know of it."""
 
     def tagged(self, tag: Tag) -> Request:
         """The request whose job carries the tag, where it can carry a name.

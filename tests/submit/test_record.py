@@ -31,7 +31,7 @@ def test_a_failure_holds_what_the_next_try_needs():
     )
     job = Job(7, read_state(["FAILED"]), tasks=tasks, memory_mb=512, time_limit_minutes=60)
 
-    assert failure_of(job) == Failure("FAILED", "1-2,4", 512, time_limit_minutes=60)
+    assert failure_of(job) == Failure("FAILED", ("FAILED", "TIMEOUT"), 512, time_limit_minutes=60)
     assert failure_of(None) == Failure("CANCELLED")
 
 

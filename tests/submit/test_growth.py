@@ -1,0 +1,131 @@
+"""Tests of airflow_provider_clusterra.submit.growth."""
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api.numbers import no_val
+from airflow_provider_clusterra.submit.growth import Growth, Seen, asked_of, grow, read_growth
+
+BOTH = Growth(memory=2.0, time_limit=1.5)
+OOM = Seen(["OUT_OF_MEMORY"])
+
+
+def grown(asked, seen, growth=BOTH):
+    return {step.field: step.value for step in grow(asked, seen, growth)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "more", "words"),
+    [
+        (
+            {"memory_per_node": no_val(1000)},
+            {"memory_per_node": no_val(2000)},
+            "2000 MB of memory a node instead of 1000 MB",
+        ),
+        (
+            {"memory_per_cpu": no_val(1000)},
+            {"memory_per_cpu": no_val(2000)},
+            "2000 MB of memory a CPU",
+        ),
+        ({"memory_per_cpu": 1000}, {"memory_per_cpu": no_val(2000)}, "a CPU instead of 1000"),
+        (
+            {"memory_per_tres": "gres/gpu:1000"},
+            {"memory_per_tres": "gres/gpu:2000"},
+            "2000 MB of memory a GPU",
+        ),
+    ],
+)
+def test_memory_grows_in_the_form_in_which_it_was_asked_for(asked, more, words):
+    (step,) = grow(asked, OOM, BOTH)
+
+    assert {step.field: step.value} == more
+    assert words in step.words
+
+
+@pytest.mark.parametrize(
+    ("per_cpu", "field"), [(True, "memory_per_cpu"), (False, "memory_per_node")]
+)
+def test_memory_that_nobody_asked_for_grows_from_what_slurm_gave(per_cpu, field):
+    seen = Seen(["OUT_OF_MEMORY"], memory_mb=100, memory_per_cpu=per_cpu)
+
+    assert grown({}, seen) == {field: no_val(200)}
+
+
+def test_the_time_limit_grows_to_whole_minutes():
+    assert grown({"time_limit": no_val(5)}, Seen(["TIMEOUT"])) == {"time_limit": no_val(8)}
+    assert grown({}, Seen(["TIMEOUT"], time_limit_minutes=60)) == {"time_limit": no_val(90)}
+
+
+def test_an_array_whose_tasks_ended_in_both_ways_grows_in_both():
+    asked = {"memory_per_node": no_val(10), "time_limit": no_val(10)}
+    seen = Seen(["FAILED", "OUT_OF_MEMORY", "TIMEOUT"])
+
+    assert grown(asked, seen) == {"memory_per_node": no_val(20), "time_limit": no_val(15)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "growth"),
+    [
+        ({"memory_per_node": no_val(10)}, Seen(["FAILED"]), BOTH),
+        ({"memory_per_node": no_val(10)}, Seen(["TIMEOUT"]), Growth(memory=2.0)),
+        ({"time_limit": no_val(10)}, OOM, Growth(time_limit=2.0)),
+        ({"time_limit": {"set": True, "infinite": True, "number": 0}}, Seen(["TIMEOUT"]), BOTH),
+        # all that a node has
+        ({"memory_per_node": no_val(0)}, OOM, BOTH),
+        ({}, OOM, BOTH),
+    ],
+)
+def test_nothing_grows_where_more_would_not_help_or_nobody_knows_of_what(asked, seen, growth):
+    assert grow(asked, seen, growth) == []
+
+
+def test_growth_ends_at_its_bound():
+    asked = {"memory_per_node": no_val(1000), "time_limit": no_val(100)}
+    bound = Growth(2.0, 2.0, max_memory_mb=1500, max_time_limit_minutes=120)
+
+    assert grown(asked, Seen(["OUT_OF_MEMORY", "TIMEOUT"]), bound) == {
+        "memory_per_node": no_val(1500),
+        "time_limit": no_val(120),
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("OUT_OF_MEMORY", "with 1500 MB a node, and max_memory is 1500 MB: it is not submitted"),
+        ("TIMEOUT", "limit of 120 min, and max_time_limit is 120 min: it is not submitted again"),
+    ],
+)
+def test_what_is_at_its_bound_already_is_not_submitted_again(state, words):
+    asked = {"memory_per_node": no_val(1500), "time_limit": no_val(120)}
+    with pytest.raises(InputError, match=words):
+        grow(asked, Seen([state]), Growth(2.0, 2.0, 1500, 120))
+
+
+def test_what_an_author_writes_is_read():
+    assert read_growth({"memory": 2, "time_limit": 1.5}, "64G", timedelta(hours=2)) == Growth(
+        2, 1.5, 65536, 120
+    )
+    assert read_growth(None) == Growth()
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"cpus": 2.0}, "it can hold 'memory' and 'time_limit'"),
+        ({"memory": 1.0}, "memory is 1.0; it is a factor above 1"),
+        ({"memory": "2"}, "a factor above 1"),
+        ({"time_limit": True}, "a factor above 1"),
+    ],
+)
+def test_what_is_no_growth_is_refused(written, words):
+    with pytest.raises(InputError, match=words):
+        read_growth(written)
+
+
+def test_of_a_job_only_memory_and_time_are_remembered():
+    job = {"name": "x", "time_limit": no_val(5), "memory_per_cpu": no_val(7), "nodes": "1"}
+
+    assert asked_of(job) == {"time_limit": no_val(5), "memory_per_cpu": no_val(7)}
