@@ -11,10 +11,9 @@ WITH_UV = { command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(
 WITH_PIP = { $(PYTHON) -m venv --clear .venv && \
   $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
   $(BIN)/python -m pip install --quiet $(PACKAGES); }
-PEERS := databricks airbyte dbt-cloud
-WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt --editable '.[local]' \
-  $(PEERS:%=apache-airflow-providers-%)
 KEEP ?=
+ROUNDS ?= 40
+SEED ?=
 
 # Airflow starts two to three times faster with its bytecode written
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,7 +23,7 @@ OLDER := 3.1 3.2
 OLDER_TESTS := tests/triggers tests/operators tests/sensors tests/hooks tests/test_package.py
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock hypothesis jsonschema
 
-.PHONY: help demo test test-fast test-older bench lint types clean
+.PHONY: help demo test test-fast test-older crash lint types clean
 
 help:
 	@echo "make demo        the main job, end to end, on a Clusterra and an Airflow of its own"
@@ -32,7 +31,7 @@ help:
 	@echo "make test        all tests, those on a real Airflow included"
 	@echo "make test-fast   all tests but those"
 	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1 and 3.2"
-	@echo "make bench       speed and cost beside curl and the peers; writes bench/RESULTS.md"
+	@echo "make crash       kill tasks, cut connections, count jobs: ROUNDS=40, and a SEED to play again"
 	@echo "make lint        style, imports, spelling"
 	@echo "make types       mypy, strict"
 	@echo "make clean       remove what the other targets made"
@@ -51,8 +50,8 @@ test-older: $(OLDER:%=.venv-%/.ready)
 	  .venv-$$version/bin/python -m pytest -q -W ignore::DeprecationWarning \
 	    -W ignore::FutureWarning -W ignore::PendingDeprecationWarning $(OLDER_TESTS); done
 
-bench: .venv-bench/.ready
-	@.venv-bench/bin/python -m bench
+crash: $(READY)
+	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -81,12 +80,4 @@ $(READY): pyproject.toml $(PINS)
 	    --constraint constraints/airflow-$*.txt --editable '.[local]' $(OLDER_NEEDS); } || \
 	  { $(PYTHON) -m venv --clear .venv-$* && .venv-$*/bin/python -m pip install --quiet \
 	    --constraint constraints/airflow-$*.txt --editable '.[local]' $(OLDER_NEEDS); }
-	@touch $@
-
-.venv-bench/.ready: pyproject.toml $(PINS) constraints/bench.txt
-	@echo "Setting up .venv-bench with the peers that the benches compare with."
-	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv-bench && \
-	  uv pip install --quiet --python .venv-bench/bin/python --compile-bytecode $(WITH_PEERS); } || \
-	  { $(PYTHON) -m venv --clear .venv-bench && \
-	    .venv-bench/bin/python -m pip install --quiet $(WITH_PEERS); }
 	@touch $@

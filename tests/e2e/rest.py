@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import httpx
@@ -22,6 +24,9 @@ class Rest:
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=30)
         self._signed_in = False
+        # Airflow writes its audit log in its event loop, and waits there for SQLite's one writer:
+        # where that is another change's request, neither goes on
+        self._one_change = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -99,12 +104,12 @@ class Rest:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         self._http_request("PATCH", path, json={"state": state})
 
-    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+    def clear_task(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
         """What a user's "clear" does."""
         body = {
             "dry_run": False,
             "dag_run_id": run_id,
-            "task_ids": [task_id],
+            "task_ids": [[task_id, map_index] if map_index >= 0 else task_id],
             "only_failed": False,
             "reset_dag_runs": True,
         }
@@ -176,7 +181,8 @@ class Rest:
             token = self._http.get("/auth/token").json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
             self._signed_in = True
-        answer = self._http.request(method, path, **options)
+        with nullcontext() if method == "GET" else self._one_change:
+            answer = self._http.request(method, path, **options)
         if answer.status_code not in expect and answer.is_error:
             raise RuntimeError(f"{answer.status_code} {method} {path}: {answer.text[:500]}")
         return answer

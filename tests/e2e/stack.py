@@ -44,7 +44,7 @@ class AirflowStack:
 
     def __init__(self, home: Path, dags: Path, settings: Mapping[str, str] | None = None) -> None:
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._name = uuid.uuid4().hex
         self._environment = self._settings(dags) | dict(settings or {})
@@ -121,6 +121,7 @@ class AirflowStack:
         for pid in self._left():
             _signal(pid, signal.SIGKILL)
         for process in self._processes.values():
+            _signal_group(process.pid, signal.SIGKILL)
             process.wait()
 
     def __enter__(self) -> Self:
@@ -161,6 +162,8 @@ class AirflowStack:
         return {
             **clean,
             MARKER: self._name,
+            # a process that gives itself a title shows its environment all the same
+            "SPT_NOENV": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean.get('PATH', '')}",
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -195,7 +198,8 @@ def _airflow() -> str:
     return str(Path(sys.executable).with_name("airflow"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,153 @@
+"""What the network does to the requests of a round's tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from tests.crash.rounds import KILLS, LATE, Kind
+from tests.proxy import Fault, Pass, Send, is_cut, is_late, says
+
+Strike = Callable[[], object]
+SUBMIT = "/jobs/submit"
+HELD_UP = 2.0
+"""Seconds in which Airflow's supervisor hears of what a user did. Less than the client waits."""
+
+
+class Weather:
+    """Decides what becomes of each request; what a :class:`~tests.proxy.Proxy` asks.
+
+    :param kind: the round's; it may break the first submit.
+    :param random: for what a storm does.
+    """
+
+    def __init__(self, kind: Kind, random: Random) -> None:
+        self.has_struck = False
+        self.storms = False
+        self.strike: Strike | None = None
+        """What is to be done at request number ``at``."""
+        self.at = 0
+        self.passed = False
+        """Whether that request still reaches the server."""
+        self._kind = kind
+        self._random = random
+        self._heard = 0
+
+    def __call__(self, request: str) -> Fault | None:
+        """The fault that a request of the victim meets, where it meets one."""
+        if (always := self.elsewhere(request)) is not None:
+            return always
+        self._heard += 1
+        if self.strike is not None and self._heard == self.at:
+            if self._kind in KILLS:
+                return kills(self.strike, passed=self.passed)
+            return interrupts(self.strike, passed=self.passed)
+        if self.storms:
+            self.has_struck = True
+            return self._random.choice((*STORM, None, None, None))
+        if SUBMIT in request and not self.has_struck and self._kind in OF_A_SUBMIT:
+            self.has_struck = True
+            return OF_A_SUBMIT[self._kind]
+        return None
+
+    def elsewhere(self, request: str) -> Fault | None:
+        """The fault that a request of any task meets."""
+        blind = self._kind is Kind.FORGOTTEN_BLIND and "/accounting/" in request
+        return says(404, {"error": "not found"}) if blind else None
+
+
+async def cut(send: Send, passed: Pass) -> None:
+    """A reset before the request is read."""
+    await _reset(send)
+
+
+async def lost(send: Send, passed: Pass) -> None:
+    """A reset once the server has answered, before any of it is passed on."""
+    async for _ in passed():
+        pass
+    await _reset(send)
+
+
+async def overdue(send: Send, passed: Pass) -> None:
+    """The server's answer, later than the client waits."""
+    messages = [message async for message in passed()]
+    await asyncio.sleep(LATE)
+    for message in messages:
+        await send(message)
+
+
+async def error_with_id(send: Send, passed: Pass) -> None:
+    """A submitted job under status 500 with an error, as a real slurmrestd was seen to answer."""
+    body = b"".join([message.get("body", b"") async for message in passed()])
+    answer: dict[str, Any] = json.loads(body)
+    answer["errors"] = [
+        {"error_number": 1, "error": "Unspecified error", "description": "crash", "source": "rig"}
+    ]
+    await says(500, answer)(send, passed)
+
+
+def kills(strike: Strike, *, passed: bool) -> Fault:
+    """A process that dies while its request is under way, and never hears the answer.
+
+    :param passed: whether the request has reached the server before.
+    """
+
+    async def fault(send: Send, passes: Pass) -> None:
+        if not passed:
+            strike()
+        async for _ in passes():
+            pass
+        if passed:
+            strike()
+        await _reset(send)
+
+    return fault
+
+
+def interrupts(strike: Strike, *, passed: bool) -> Fault:
+    """Something that Airflow does to a process while it waits for an answer, which it hears.
+
+    :param passed: whether the request has reached the server before.
+    """
+
+    async def fault(send: Send, passes: Pass) -> None:
+        if not passed:
+            await asyncio.to_thread(strike)
+            await asyncio.sleep(HELD_UP)
+        messages = [message async for message in passes()]
+        if passed:
+            await asyncio.to_thread(strike)
+            await asyncio.sleep(HELD_UP)
+        for message in messages:
+            await send(message)
+
+    return fault
+
+
+OF_A_SUBMIT: dict[Kind, Fault] = {
+    Kind.CUT_BEFORE: cut,
+    Kind.CUT_AFTER: lost,
+    Kind.CUT_WITHIN: is_cut(40),
+    Kind.LATE_BEFORE: is_late(LATE),
+    Kind.LATE_AFTER: overdue,
+    Kind.ERROR_WITH_ID: error_with_id,
+}
+STORM = (
+    cut,
+    lost,
+    is_cut(40),
+    overdue,
+    says(500, b"oops"),
+    says(503, b"busy", {"Retry-After": "1"}),
+    says(504, b"gateway timeout"),
+)
+
+
+async def _reset(send: Any) -> None:
+    # ASGI has no word for it: uvicorn would answer 500
+    send.__self__.transport.abort()
+    # let it see that the connection is gone
+    await asyncio.sleep(0)
