@@ -96,7 +96,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": integration,
-                "python-modules": [f"{package}.operators.jobs", f"{package}.operators.storage"],
+                "python-modules": [
+                    f"{package}.operators.jobs",
+                    f"{package}.operators.cancel",
+                    f"{package}.operators.storage",
+                ],
             }
         ],
         "sensors": [

@@ -43,11 +43,18 @@ def tag_of(ti: Any, instance: str | None, cluster_id: str, identity: Any) -> Tag
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param identity: what the author asks for.
     """
-    deployment = instance or conf.get("api", "base_url", fallback="")
     return Tag(
-        hash_run(deployment, cluster_id, ti.dag_id, ti.run_id),
+        hash_run(deployment_of(instance), cluster_id, ti.dag_id, ti.run_id),
         hash_task(ti.task_id, -1 if ti.map_index is None else ti.map_index),
         hash_body(identity),
         ti.max_tries,
         ti.try_number,
     )
+
+
+def deployment_of(instance: str | None) -> str:
+    """What tells this Airflow from others on the same cluster.
+
+    :param instance: the connection's name for it; otherwise its own address tells it.
+    """
+    return instance or str(conf.get("api", "base_url", fallback=""))

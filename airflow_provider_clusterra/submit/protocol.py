@@ -172,6 +172,18 @@ def find_jobs(listed: Sequence[Job], ours: Tag) -> list[Found]:
     return found
 
 
+def find_run(listed: Sequence[Job], run: str) -> list[int]:
+    """The ids of a run's jobs of which anything may run, now or later.
+
+    :param listed: all jobs that Slurm shows, one a record.
+    :param run: of :func:`~airflow_provider_clusterra.submit.tag.hash_run`.
+    """
+    tags = ((job, read_tag(job.name)) for job in listed)
+    ours = [job for job, tag in tags if tag is not None and tag.run == run]
+    alive = [job for job in ours if not job.state.ended or job.state.completing]
+    return sorted({whole_id(job) for job in alive})
+
+
 def find_named(listed: Sequence[Job], name: str) -> int | None:
     """The id of the job of exactly this name, or None; of an array or a het job, the whole's.
 

@@ -38,3 +38,23 @@ async def cancel_and_confirm(
         if time.monotonic() >= end or (job.state.ended and not job.state.completing):
             return job
         await asyncio.sleep(LOOK_EVERY)
+
+
+async def cancel_if_alive(
+    client: AsyncClient, cluster_id: str, job_id: int
+) -> tuple[bool, Job | None]:
+    """As :func:`cancel_and_confirm`, for a job that may have ended.
+
+    :param client: signed in.
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :returns: whether it was alive, and the job as last seen; None where it is not known (any more).
+    :raises ClusterraError: it could not be cancelled, or not be looked at.
+    """
+    try:
+        job = await client.get_job(cluster_id, job_id)
+    except NotFoundError:
+        return False, None
+    if job.state.ended and not job.state.completing:
+        return False, job
+    return True, await cancel_and_confirm(client, cluster_id, job_id)

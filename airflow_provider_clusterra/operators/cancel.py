@@ -1,0 +1,140 @@
+"""Cancelling jobs that nobody wants any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
+
+from airflow_provider_clusterra.api.access import Access
+from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.failures import airflow_errors
+from airflow_provider_clusterra.operators.terms import deployment_of
+from airflow_provider_clusterra.submit.protocol import find_run
+from airflow_provider_clusterra.submit.tag import hash_run
+from airflow_provider_clusterra.watch.cancel import cancel_if_alive
+
+AT_ONCE = 8
+"""Jobs that are cancelled at the same time."""
+NOTHING = ("", "None", "[]")
+"""What a template makes of an XCom that nobody pushed."""
+
+
+class ClusterraCancelJobOperator(BaseOperator):
+    """Cancel jobs, and see that they are gone. A job that has already ended is a success.
+
+    For a teardown, or behind tasks with ``trigger_rule="one_failed"``.
+
+    :param job_id: Slurm's number for the job, or a list of them, e.g.
+        ``"{{ ti.xcom_pull('train', key='job_id') }}"``; where nothing was pushed, there is nothing to
+        cancel.
+    :param tag_of_run: instead: all jobs of this DAG run on this cluster, found by their names' tag.
+    :param clusterra_conn_id: the connection's id.
+    :param cluster_id: the cluster; otherwise the connection's.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "clusterra_conn_id", "cluster_id")
+    ui_color = "#f6dbdb"
+
+    def __init__(
+        self,
+        *,
+        job_id: int | str | Sequence[int | str] | None = None,
+        tag_of_run: bool = False,
+        clusterra_conn_id: str = ClusterraHook.default_conn_name,
+        cluster_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_which(job_id, tag_of_run=tag_of_run)
+        self.job_id = job_id
+        self.tag_of_run = tag_of_run
+        self.clusterra_conn_id = clusterra_conn_id
+        self.cluster_id = cluster_id
+
+    def execute(self, context: Context) -> list[int]:
+        """Cancel, and wait until nothing of the jobs runs any more.
+
+        :returns: the ids of the jobs that were cancelled; those that had ended are not among them.
+        :raises AirflowFailException: what no retry can heal.
+        :raises AirflowException: a job is still there.
+        """
+        with airflow_errors(self.clusterra_conn_id):
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.client() as client:
+                cluster_id = hook.find_cluster(client)
+                if self.tag_of_run:
+                    job_ids = self._jobs_of_the_run(context, hook, client, cluster_id)
+                else:
+                    job_ids = read_job_ids(self.job_id)
+                access = client.access
+            return self._report(asyncio.run(_cancel_all(access, cluster_id, job_ids)))
+
+    def _jobs_of_the_run(
+        self, context: Context, hook: ClusterraHook, client: Client, cluster_id: str
+    ) -> list[int]:
+        ti = context["ti"]
+        run = hash_run(deployment_of(hook.settings().instance), cluster_id, ti.dag_id, ti.run_id)
+        return find_run(client.list_jobs(cluster_id), run)
+
+    def _report(self, seen: dict[int, tuple[bool, Job | None]]) -> list[int]:
+        left = []
+        for job_id, (was_alive, job) in seen.items():
+            state = job.state if job else "not known to the cluster (any more)"
+            self.log.info("Job %s %s %s.", job_id, "was cancelled:" if was_alive else "is", state)
+            if job is not None and not (job.state.ended and not job.state.completing):
+                left.append(job_id)
+        if not seen:
+            self.log.info("There is no job to cancel.")
+        if left:
+            raise AirflowException(f"Cancelled, and still there: jobs {', '.join(map(str, left))}.")
+        return [job_id for job_id, (was_alive, _) in seen.items() if was_alive]
+
+
+def check_which(job_id: Any, *, tag_of_run: bool) -> None:
+    """Refuse an operator that does not say which jobs it means, or says it twice.
+
+    :param job_id: as an author wrote it.
+    :param tag_of_run: as an author wrote it.
+    :raises InputError: neither is given, or both.
+    """
+    if tag_of_run == (job_id is not None):
+        raise InputError("Give either job_id, or tag_of_run=True for all jobs of this run.")
+
+
+def read_job_ids(given: Any) -> list[int]:
+    """Job ids, as an author or a template gives them.
+
+    :param given: a number, its text, a list of either, or what stands for nothing.
+    :raises InputError: it is something else.
+    """
+    if given is None or str(given).strip() in NOTHING:
+        return []
+    if isinstance(given, str):
+        given = [each for each in given.strip().strip("[]").split(",") if each.strip()]
+    many = given if isinstance(given, list | tuple) else [given]
+    texts = [str(each).strip() for each in many if each is not None]
+    wrong = [text for text in texts if not text.isdigit() or int(text) < 1]
+    if wrong:
+        raise InputError(f"job_id holds {wrong[0]!r}; it is Slurm's number for a job.")
+    return [int(text) for text in texts]
+
+
+async def _cancel_all(
+    access: Access, cluster_id: str, job_ids: Sequence[int]
+) -> dict[int, tuple[bool, Job | None]]:
+    places = asyncio.Semaphore(AT_ONCE)
+    async with AsyncClient(access) as client:
+
+        async def cancel(job_id: int) -> tuple[bool, Job | None]:
+            async with places:
+                return await cancel_if_alive(client, cluster_id, job_id)
+
+        ends = await asyncio.gather(*map(cancel, job_ids))
+    return dict(zip(job_ids, ends, strict=True))

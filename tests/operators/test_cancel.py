@@ -1,0 +1,83 @@
+"""Tests of airflow_provider_clusterra.operators.cancel."""
+
+import pytest
+
+from airflow_provider_clusterra.api import JobSpec
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator, read_job_ids
+from airflow_provider_clusterra.operators.terms import tag_of
+from airflow_provider_clusterra.submit.tag import tagged_name
+
+
+def cancel(**fields):
+    return ClusterraCancelJobOperator(task_id="cancel", **fields)
+
+
+@pytest.fixture
+def submitted(connected):
+    """Submits a script, and gives the job's id."""
+    made = []
+    with ClusterraHook().client() as client:
+
+        def submit(script="sleep 60", name="job"):
+            body = JobSpec(f"#!/bin/bash\n{script}\n", name).body()
+            made.append(client.submit_job(connected.cluster_id, body).job_id)
+            return made[-1]
+
+        submit.state = lambda job_id: client.get_job(connected.cluster_id, job_id).state.base
+        yield submit
+        for job_id in made:
+            client.cancel_job(connected.cluster_id, job_id)
+
+
+def test_a_job_is_cancelled_and_seen_to_be_gone(submitted, run):
+    job_id = submitted()
+
+    assert run(cancel(job_id=str(job_id))) == [job_id]
+    assert submitted.state(job_id) == "CANCELLED"
+
+
+def test_jobs_that_have_ended_or_were_never_there_are_a_success(submitted, run):
+    job_id = submitted("exit 0")
+    while submitted.state(job_id) != "COMPLETED":
+        pass
+
+    assert run(cancel(job_id=[job_id, 999_999])) == []
+
+
+@pytest.mark.parametrize("pushed", ["None", "", []], ids=repr)
+def test_where_no_job_was_submitted_there_is_nothing_to_cancel(connected, run, pushed):
+    assert run(cancel(job_id=pushed)) == []
+
+
+def test_all_jobs_of_a_run_are_cancelled_and_no_others(submitted, connected, run, ti):
+    def named(run_id):
+        ti.run_id = run_id
+        return tagged_name("job", tag_of(ti, None, connected.cluster_id, {}))
+
+    other = submitted(name=named("another"))
+    mine = [submitted(name=named("mine")) for _ in range(2)]
+
+    assert run(cancel(tag_of_run=True)) == mine
+    assert [submitted.state(job_id) for job_id in mine] == ["CANCELLED", "CANCELLED"]
+    assert submitted.state(other) != "CANCELLED"
+
+
+@pytest.mark.parametrize("fields", [{}, {"job_id": 7, "tag_of_run": True}])
+def test_a_dag_that_does_not_say_which_jobs_breaks_at_once(fields):
+    with pytest.raises(InputError, match="Give either job_id, or tag_of_run=True"):
+        cancel(**fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "ids"), [(7, [7]), (" 7 ", [7]), ("[7, 8]", [7, 8]), (["7", None, 8], [7, 8])]
+)
+def test_job_ids_are_read_as_templates_give_them(given, ids):
+    assert read_job_ids(given) == ids
+
+
+@pytest.mark.parametrize("given", ["seven", "0", [7, "x"], -1])
+def test_what_is_no_job_id_is_said(given):
+    with pytest.raises(InputError, match="it is Slurm's number for a job"):
+        read_job_ids(given)
