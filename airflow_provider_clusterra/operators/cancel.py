@@ -16,7 +16,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.terms import deployment_of
-from airflow_provider_clusterra.submit.protocol import find_run
+from airflow_provider_clusterra.submit.finding import find_run
 from airflow_provider_clusterra.submit.tag import hash_run
 from airflow_provider_clusterra.watch.cancel import cancel_if_alive
 

@@ -14,7 +14,7 @@ from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.submit.protocol import find_named
+from airflow_provider_clusterra.submit.finding import find_named
 
 T = TypeVar("T")
 WITHIN = 4.0

@@ -11,7 +11,7 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import HICCUPS
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.operators.kill import KillSwitch
-from airflow_provider_clusterra.submit.protocol import find_candidates, find_named
+from airflow_provider_clusterra.submit.finding import find_candidates, find_named
 
 log = logging.getLogger(__name__)
 

@@ -27,15 +27,14 @@ from airflow_provider_clusterra.operators.records import RecordStore
 from airflow_provider_clusterra.operators.search import PAUSES, Search
 from airflow_provider_clusterra.operators.terms import Terms
 from airflow_provider_clusterra.operators.waiting import cancel_now
+from airflow_provider_clusterra.submit.finding import Found, find_jobs
 from airflow_provider_clusterra.submit.protocol import (
     Action,
     Decision,
     Fate,
-    Found,
     decide,
     decide_gone,
     fate_of,
-    find_jobs,
     is_same_submit,
 )
 from airflow_provider_clusterra.submit.record import Failure, Kept, Record

@@ -16,16 +16,13 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.submit.finding import Found, find_candidates, find_jobs, find_named
 from airflow_provider_clusterra.submit.protocol import (
     Action,
     Fate,
-    Found,
     decide,
     decide_gone,
     fate_of,
-    find_candidates,
-    find_jobs,
-    find_named,
     is_replaced,
 )
 from airflow_provider_clusterra.submit.record import Failure, Record
