@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.words import all_texts
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_clusterra"
 INTERFACE = [
@@ -72,20 +74,42 @@ def test_an_interface_names_its_parameters_and_its_errors(path):
         assert {each for each in raised if f":raises {each}:" not in text} == set(), name
 
 
-def test_the_readme_shows_the_examples_as_they_are():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+TEXTS = all_texts()
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_the_examples_as_they_are(name):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     examples = [path.read_text() for path in (ROOT / "example_dags").glob("*.py")]
 
-    assert blocks
+    assert blocks or name.startswith("docs/")
     for block in blocks:
         assert any(block.strip() in text for text in examples), block
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+QUOTED = re.findall(
+    r"^\*\*`(.+)`\*\*$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_troubleshooting_quotes_what_the_code_says(quoted):
+    assert any(quoted in text for text in TEXTS)
+
+
+def test_every_example_is_spoken_of():
+    text = "".join((ROOT / name).read_text() for name in PAGES)
+
+    for path in (ROOT / "example_dags").glob("*.py"):
+        assert f"example_dags/{path.name})" in text, path.name
+
+
+@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_to_files_lead_somewhere(name):
     text = (ROOT / name).read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
-        assert (ROOT / target).exists(), target
+        assert ((ROOT / name).parent / target).exists(), target
     anchors = {
         re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
         for line in text.splitlines()
@@ -97,7 +121,7 @@ def test_links_to_files_lead_somewhere(name):
 
 def test_make_has_the_targets_that_the_readme_names():
     makefile = (ROOT / "Makefile").read_text()
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in (*PAGES, "CONTRIBUTING.md"):
         for target in re.findall(r"\bmake ([a-z-]+)\b", (ROOT / name).read_text()):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 

@@ -11,7 +11,8 @@ from tests.proxy import Proxy
 from tests.servers import LocalServer
 
 HERE = Path(__file__).parent
-DAG_FILES = [*HERE.glob("dags/*.py"), *HERE.parents[1].glob("example_dags/*.py")]
+EXAMPLES = sorted(HERE.parents[1].glob("example_dags/*.py"))
+DAG_FILES = [*HERE.glob("dags/*.py"), *EXAMPLES]
 DAGS = (
     "deferred",
     "waiting",
@@ -22,8 +23,8 @@ DAGS = (
     "resumed",
     "talking",
     "hopeless",
-    "hello",
-    "upload_then_run",
+    "linked",
+    *(path.stem for path in EXAMPLES),
 )
 
 

@@ -48,6 +48,11 @@ class Rest:
         self._http_request("DELETE", f"/api/v2/connections/{conn_id}", expect=(204, 404))
         self._http_request("POST", "/api/v2/connections", json=body)
 
+    def add_pool(self, name: str, *, slots: int, include_deferred: bool) -> None:
+        """Create a pool."""
+        body = {"name": name, "slots": slots, "include_deferred": include_deferred}
+        self._http_request("POST", "/api/v2/pools", json=body, expect=(201, 409))
+
     def test_connection(self, **fields: Any) -> dict[str, Any]:
         """What the form's Test button answers."""
         body = {"connection_id": "try_me", "conn_type": "clusterra", **fields}
@@ -85,6 +90,10 @@ class Rest:
         """A run's task instances."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return self._http_request("GET", path).json()["task_instances"]
+
+    def task_rows(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """The instances of a task, of which a mapped one has several."""
+        return [row for row in self.tasks(dag_id, run_id) if row["task_id"] == task_id]
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """One task instance."""
@@ -173,6 +182,17 @@ class Rest:
 
         until(there, within, lambda: f"{dag_id}.{task_id} is {found.get('state')}, not {states}")
         return found
+
+    def wait_for_tasks(
+        self, dag_id: str, run_id: str, task_id: str, state: str, within: float = 120
+    ) -> None:
+        """Wait until all instances of a mapped task are in a state."""
+
+        def states() -> set[str]:
+            rows = self.task_rows(dag_id, run_id, task_id)
+            return {row["state"] for row in rows if row["map_index"] >= 0}
+
+        until(lambda: states() == {state}, within, lambda: f"{dag_id}.{task_id}: {states()}")
 
     def _http_request(
         self, method: str, path: str, *, expect: tuple[int, ...] = (), **options: Any

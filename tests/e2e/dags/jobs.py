@@ -99,3 +99,19 @@ with DAG("hopeless", schedule=None, default_args=RETRIES) as hopeless:
         ClusterraSubmitJobOperator(
             task_id=name, **{"script": f"{SHEBANG}true\n", "deferrable": True, **arguments}
         )
+
+with DAG("linked", schedule=None) as linked:
+    ClusterraSubmitJobOperator(
+        task_id="runs", script=f"{SHEBANG}sleep 600\n", deferrable=True, poll_interval=1
+    )
+    ClusterraSubmitJobOperator(
+        task_id="fails", script=f"{SHEBANG}sleep 1\nexit 3\n", deferrable=True, poll_interval=1
+    ) >> ClusterraJobSensor(
+        task_id="looks",
+        job_id="{{ ti.xcom_pull('fails', key='job_id') }}",
+        trigger_rule="all_done",
+        deferrable=True,
+    )
+    ClusterraSubmitJobOperator.partial(
+        task_id="many", script=f"{SHEBANG}exit 0\n", deferrable=True, poll_interval=1
+    ).expand(environment=[{"N": "0"}, {"N": "1"}])

@@ -1,0 +1,46 @@
+"""Each example DAG, end to end on a real Airflow and a clusterra-local."""
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ENDS = {
+    "hello": ("hello", lambda value: value["output"].startswith("hello from ")),
+    "upload_then_run": ("report", lambda value: value.startswith("1000 numbers, ")),
+    "python_function": ("mean", lambda value: 3.1 < value < 3.2),
+    "wait_for_job": ("wait", lambda value: value["output"] == "done"),
+    "many_jobs": ("square", lambda value: value["output"] in (0, 1, 4, 9)),
+    "checkpoint": ("simulate", lambda value: value["output"] == "all 5 steps are done"),
+    "environments": ("with_conda", lambda value: value.endswith("python3")),
+    "secret_by_name": (
+        "fetch",
+        lambda value: value["output"] == "there is no secret data-portal here",
+    ),
+}
+"""For each example, a task and what its value is."""
+
+
+@pytest.fixture(scope="module")
+def runs(rest):
+    """A run of each example, all begun together."""
+    rest.add_pool("clusterra_jobs", slots=2, include_deferred=True)
+    return {dag_id: rest.run_dag(dag_id) for dag_id in ENDS}
+
+
+def test_every_example_is_run():
+    files = (Path(__file__).parents[2] / "example_dags").glob("*.py")
+
+    assert {path.stem for path in files} == set(ENDS)
+
+
+@pytest.mark.parametrize("dag_id", ENDS)
+def test_an_example_does_what_it_says(rest, runs, dag_id):
+    states = rest.wait_for_run(dag_id, runs[dag_id], within=240)
+    task_id, is_right = ENDS[dag_id]
+    row = rest.task_rows(dag_id, runs[dag_id], task_id)[0]
+    value = rest.xcom(dag_id, runs[dag_id], task_id, map_index=row["map_index"])
+
+    assert set(states.values()) == {"success"}, states
+    assert is_right(value), value
