@@ -15,6 +15,7 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
 from airflow_provider_clusterra.operators.again import Again
 from airflow_provider_clusterra.operators.arrays import ArraySuccess
 from airflow_provider_clusterra.operators.ending import end_try
@@ -72,6 +73,7 @@ class SubmitOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id")
+    operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#dbe9f6"
     array_success: ArraySuccess = "all"
     again = Again()
@@ -157,16 +159,18 @@ class SubmitOperator(BaseOperator):
             store.told_of_kills(wanted=not self.cancel_on_kill),
             hook.client() as client,
         ):
+            settings = hook.settings()
             cluster_id = hook.find_cluster(client)
             self._kill.arm(client.access, cluster_id)
             try:
                 request = self.build_request(context, client, cluster_id)
-                tag = tag_of(context["ti"], hook.settings().instance, cluster_id, request.identity)
+                tag = tag_of(context["ti"], settings.instance, cluster_id, request.identity)
                 held = self._submission(context, client, cluster_id, tag).hold(
                     request, partial(self.upload_inputs, client, cluster_id)
                 )
             except NotFoundError as error:
                 raise hook.explain(client, cluster_id, error) from error
+            show_job(context, settings, cluster_id, held.job_id)
             if not self.wait_for_completion:
                 store.drop()
                 return {"job_id": held.job_id, "name": held.name or request.name}

@@ -45,6 +45,16 @@ def test_a_task_returns_what_became_of_its_job(connected, run, ti):
     assert json.loads(json.dumps(result)) == result
 
 
+def test_the_link_leads_to_the_job_also_where_it_failed(connected, run, ti):
+    operator = submit("exit 3")
+    with pytest.raises(JobError):
+        run(operator)
+    (link,) = operator.operator_extra_links
+    place = f"{connected.url}/manage/{connected.cluster_id}/jobs/{ti.pushed['job_id']}"
+
+    assert link.get_link(operator, ti_key=ti) == place
+
+
 @pytest.mark.parametrize(
     ("what", "expected"),
     [("last_line", '{"a": 1}'), ("json", {"a": 1}), ("text", 'one\n{"a": 1}\n')],
