@@ -19,6 +19,8 @@ def test_airflow_lists_the_provider_and_what_it_brings(airflow):
         "airflow_provider_clusterra.operators.storage",
         "airflow_provider_clusterra.sensors.jobs",
         "airflow_provider_clusterra.triggers.jobs",
+        "airflow_provider_clusterra.decorators.jobs.clusterra_task",
+        "airflow_provider_clusterra.links.jobs.ClusterraJobLink",
     ):
         assert word in words
     hooks = json.loads(airflow.command("providers", "hooks", "-o", "json"))
@@ -34,6 +36,14 @@ def test_the_test_button_answers(airflow, clusterra):
     assert bad["status"] is False
     assert "sign in with the browser" in bad["message"]
     assert "wr0ng-cookie" not in bad["message"]
+
+
+def test_the_test_button_names_the_field_that_cannot_be_right(airflow, clusterra):
+    fields = {"host": clusterra.url, "password": clusterra.token}
+    answer = airflow.rest.test_connection(**fields, extra='{"timeout": "soon"}')
+
+    assert answer["status"] is False
+    assert answer["message"].startswith("The extra timeout is 'soon'; it is a number of seconds")
 
 
 def test_no_dag_has_an_import_error(airflow):
