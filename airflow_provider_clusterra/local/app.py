@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,13 +17,12 @@ from starlette.responses import (
     StreamingResponse,
 )
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_clusterra.local import outputs
-from airflow_provider_clusterra.local.backend import Answer, Backend
+from airflow_provider_clusterra.local.backend import Answer, Backend, OutputError
 from airflow_provider_clusterra.local.catalog import Catalog, TemplateError
 from airflow_provider_clusterra.local.page import job_page
-from airflow_provider_clusterra.local.session import Session
+from airflow_provider_clusterra.local.sign_in import Account, SignIn, account_of
 from airflow_provider_clusterra.local.storage import (
     EXPIRES_IN,
     Storage,
@@ -34,42 +32,25 @@ from airflow_provider_clusterra.local.storage import (
 )
 
 CLUSTER = "/v1/clusters/{cluster_id}"
-OPEN_PATHS = ("/manage/",)
-"""Pages for a browser, which has no session of ours; they show no output."""
 
 Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 
-class SignIn:
-    """Refuses a request without the session."""
-
-    def __init__(self, app: ASGIApp, session: Session) -> None:
-        self._app = app
-        self._session = session
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 401."""
-        if scope["type"] == "http" and not scope["path"].startswith(OPEN_PATHS):
-            request = HttpRequest(scope)
-            headers = request.headers
-            if not self._session.accepts(headers.get("cookie"), headers.get("authorization")):
-                refusal = _error(401, "the session is not known, or has ended")
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
 class Api:
-    """The handlers, each named as the action it serves."""
+    """The handlers, each named as the action it serves.
+
+    :param accounts: who may ask, at least one.
+    :param open_pages: whether a job's page is shown without a session, too.
+    """
 
     def __init__(
-        self, cluster_id: str, session: Session, backend: Backend, storage: Storage
+        self, cluster_id: str, accounts: Sequence[Account], storage: Storage, *, open_pages: bool
     ) -> None:
         self._cluster_id = cluster_id
-        self._session = session
-        self._backend = backend
+        self._accounts = accounts
         self._storage = storage
         self._catalog = Catalog()
+        self._open_pages = open_pages
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -77,7 +58,10 @@ class Api:
             Route(path, self._of_this_cluster(handler), methods=[method])
             for method, path, handler in self._table()
         ]
-        return Starlette(routes=routes, middleware=[Middleware(SignIn, session=self._session)])
+        sign_in = Middleware(SignIn, accounts=self._accounts, open_pages=self._open_pages)
+        return Starlette(
+            routes=routes, middleware=[sign_in], exception_handlers={OutputError: _refuse_output}
+        )
 
     def _table(self) -> list[tuple[str, str, Handler]]:
         job = CLUSTER + "/jobs/{job_id}"
@@ -113,9 +97,10 @@ class Api:
 
         return checked
 
-    async def get_user(self, _: HttpRequest) -> Response:
+    async def get_user(self, request: HttpRequest) -> Response:
         """``GET /v1/users/me``."""
-        return JSONResponse({"id": self._session.user, "email": self._session.email})
+        session = account_of(request).session
+        return JSONResponse({"id": session.user, "email": session.email})
 
     async def list_clusters(self, _: HttpRequest) -> Response:
         """``GET /v1/clusters``."""
@@ -129,64 +114,64 @@ class Api:
         """``POST …/jobs/submit`` with a raw script, a template, or a run of one step."""
         try:
             body = await request.json()
-            rendered = (
-                self._catalog.render(body, self._session.email) if isinstance(body, dict) else None
-            )
+            email = account_of(request).session.email
+            rendered = self._catalog.render(body, email) if isinstance(body, dict) else None
         except (json.JSONDecodeError, UnicodeDecodeError):
             return PlainTextResponse("Failure during parsing", 400)
         except TemplateError as exc:
             return _error(exc.status, str(exc))
+        backend = _backend(request)
         if rendered is None:
-            return _response(await self._backend.submit_job(body if isinstance(body, dict) else {}))
-        answer = await self._backend.submit_job(rendered.body)
-        if isinstance(answer.body, str):
+            return _response(await backend.submit_job(body if isinstance(body, dict) else {}))
+        answer = await backend.submit_job(rendered.body)
+        if not (document := answer.document()):
             return _response(answer)
-        return JSONResponse(rendered.answer(answer.body), answer.status)
+        return JSONResponse(rendered.answer(document), answer.status)
 
-    async def list_jobs(self, _: HttpRequest) -> Response:
+    async def list_jobs(self, request: HttpRequest) -> Response:
         """``GET …/jobs``."""
-        return _response(await self._backend.list_jobs())
+        return _response(await _backend(request).list_jobs())
 
     async def list_states(self, request: HttpRequest) -> Response:
         """``GET …/jobs/state``: ids and states only; ``job_id`` may be repeated."""
         job_ids = request.query_params.getlist("job_id")
-        return _response(await self._backend.list_states(job_ids))
+        return _response(await _backend(request).list_states(job_ids))
 
     async def get_job(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}``."""
-        return _response(await self._backend.get_job(request.path_params["job_id"]))
+        return _response(await _backend(request).get_job(request.path_params["job_id"]))
 
     async def cancel_job(self, request: HttpRequest) -> Response:
         """``DELETE …/jobs/{job_id}``."""
-        return _response(await self._backend.cancel_job(request.path_params["job_id"]))
+        return _response(await _backend(request).cancel_job(request.path_params["job_id"]))
 
     async def read_output(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}/output``: the whole file as it is now."""
-        path = self._output(request)
-        if not path.is_file():
+        file = await _open_output(request)
+        if file is None:
             return PlainTextResponse("log not found\n", 404)
-        return StreamingResponse(outputs.whole(path), media_type="text/plain")
+        return StreamingResponse(outputs.whole(file), media_type="text/plain")
 
     async def stream_output(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}/output/stream``: server-sent events, without an end."""
-        pieces = outputs.stream(self._output(request))
-        return StreamingResponse(pieces, media_type="text/event-stream")
+        file = await _open_output(request)
+        return StreamingResponse(outputs.stream(file), media_type="text/event-stream")
 
     async def list_accounting(self, request: HttpRequest) -> Response:
         """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
-        return _response(await self._backend.list_accounting(request.query_params))
+        return _response(await _backend(request).list_accounting(request.query_params))
 
-    async def list_nodes(self, _: HttpRequest) -> Response:
+    async def list_nodes(self, request: HttpRequest) -> Response:
         """``GET …/nodes``."""
-        return _response(await self._backend.list_nodes())
+        return _response(await _backend(request).list_nodes())
 
-    async def get_stats(self, _: HttpRequest) -> Response:
+    async def get_stats(self, request: HttpRequest) -> Response:
         """``GET …/stats``."""
-        return _response(await self._backend.get_stats())
+        return _response(await _backend(request).get_stats())
 
-    async def read_metrics(self, _: HttpRequest) -> Response:
+    async def read_metrics(self, request: HttpRequest) -> Response:
         """``GET …/metrics/jobs``: OpenMetrics text."""
-        return _response(await self._backend.read_metrics())
+        return _response(await _backend(request).read_metrics())
 
     async def presign_upload(self, request: HttpRequest) -> Response:
         """``POST …/storage/presigned-url``."""
@@ -195,7 +180,9 @@ class Api:
         if location == "shared":
             return _error(403, "only an administrator may upload to shared")
         try:
-            key = key_of(str(body.get("filename") or ""), str(location), self._session.user)
+            key = key_of(
+                str(body.get("filename") or ""), str(location), account_of(request).session.user
+            )
             url = self._storage.presign("PUT", key)
         except ValueError as exc:
             return _error(400, str(exc))
@@ -239,20 +226,31 @@ class Api:
     async def show_job(self, request: HttpRequest) -> Response:
         """``GET /manage/{cluster_id}/jobs/{job_id}``: a page for a person."""
         job_id = request.path_params["job_id"]
-        answer = await self._backend.get_job(job_id)
-        records = answer.body.get("jobs", []) if isinstance(answer.body, dict) else []
+        answer = await _backend(request).get_job(job_id)
+        records = answer.document().get("jobs") or []
         return HTMLResponse(job_page(job_id, records), 200 if records else 404)
-
-    def _output(self, request: HttpRequest) -> Path:
-        # what a path's segment holds has no slash, so it cannot leave the folder
-        return self._backend.outputs / f"job_{request.path_params['job_id']}.out"
 
     def _cluster(self) -> dict[str, str]:
         words = {"state": "running", "connection_state": "connected"}
         return {"id": self._cluster_id, "name": "This machine", **words}
 
 
+def _backend(request: HttpRequest) -> Backend:
+    return account_of(request).backend
+
+
+async def _open_output(request: HttpRequest) -> outputs.Output | None:
+    path = await _backend(request).find_output(request.path_params["job_id"])
+    return await outputs.open_output(path)
+
+
+async def _refuse_output(_: HttpRequest, error: Exception) -> Response:
+    return _error(error.status if isinstance(error, OutputError) else 500, str(error))
+
+
 def _response(answer: Answer) -> Response:
+    if isinstance(answer.body, bytes):
+        return Response(answer.body, answer.status, media_type=answer.media_type)
     if isinstance(answer.body, str):
         return PlainTextResponse(answer.body, answer.status)
     return JSONResponse(answer.body, answer.status)

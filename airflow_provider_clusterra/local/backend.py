@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,39 @@ from typing import Any, Protocol
 class Answer:
     """An answer as slurmrestd v0.0.44 would give it."""
 
-    body: dict[str, Any] | str
-    """JSON, or plain text."""
+    body: dict[str, Any] | str | bytes
+    """JSON, plain text, or what another server has said, byte for byte."""
     status: int = 200
+    media_type: str = "application/json"
+    """Of bytes."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object that it holds; empty where it holds none."""
+        if not isinstance(self.body, bytes):
+            return self.body if isinstance(self.body, dict) else {}
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+class OutputError(Exception):
+    """An output that is not given: the HTTP status, and why."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
 
 
 class Backend(Protocol):
-    """What runs the jobs. A job's id is as it stands in the path: ``"12"`` or ``"12_3"``."""
+    """What runs one user's jobs. A job's id is as it stands in the path: ``"12"`` or ``"12_3"``."""
 
-    @property
-    def outputs(self) -> Path:
-        """The folder with the jobs' ``job_<id>.out``."""
+    async def find_output(self, job_id: str) -> Path:
+        """The file with a job's output, which need not be there yet.
+
+        :raises OutputError: this user cannot be given it.
+        """
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""

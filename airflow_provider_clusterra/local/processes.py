@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from airflow_provider_clusterra.local.backend import Answer
 from airflow_provider_clusterra.local.environment import NODE
 from airflow_provider_clusterra.local.jobs import Job
+from airflow_provider_clusterra.local.metrics import job_metrics
 from airflow_provider_clusterra.local.records import (
     accounting_record,
+    bad_job_id,
     envelope,
     job_records,
     problem,
@@ -51,10 +53,10 @@ class Processes:
         self._scheduler = scheduler
         self._memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
-    @property
-    def outputs(self) -> Path:
-        """The folder with the jobs' ``job_<id>.out``."""
-        return self._scheduler.outputs
+    async def find_output(self, job_id: str) -> Path:
+        """The file with a job's output, which need not be there yet."""
+        # what a path's segment holds has no slash, so it cannot leave the folder
+        return self._scheduler.outputs / f"job_{job_id}.out"
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""
@@ -87,7 +89,7 @@ class Processes:
         """One job, or all tasks of an array: all of them for one task's id, too, as Slurm does."""
         asked = read_job_id(job_id)
         if asked is None:
-            return _bad_job_id()
+            return bad_job_id()
         found = self._find(asked)
         if found:
             everything = self._scheduler.get_job(asked.number)
@@ -100,7 +102,7 @@ class Processes:
         """Cancel: 200 whatever happens; ``status[].error`` tells."""
         asked = read_job_id(job_id)
         if asked is None:
-            return _bad_job_id()
+            return bad_job_id()
         found = self._find(asked)
         if any(job.active for job in found):
             self._scheduler.cancel_jobs(found)
@@ -160,9 +162,7 @@ class Processes:
 
     async def read_metrics(self) -> Answer:
         """OpenMetrics text."""
-        counts = Counter(job.state for job in self._scheduler.list_jobs())
-        lines = [f'slurm_jobs{{state="{state}"}} {counts[state]}' for state in sorted(counts)]
-        return Answer("\n".join(["# TYPE slurm_jobs gauge", *lines, "# EOF", ""]))
+        return Answer(job_metrics(job.state for job in self._scheduler.list_jobs()))
 
     def _find(self, asked: JobId) -> list[Job]:
         jobs = self._scheduler.get_job(asked.number)
@@ -170,9 +170,3 @@ class Processes:
 
     def _records(self, jobs: list[Job]) -> list[dict[str, Any]]:
         return job_records(jobs, self._scheduler.state_of)
-
-
-def _bad_job_id() -> Answer:
-    words = "Rejecting request. Failure parsing parameters"
-    error = problem(9000, "Query empty or not RFC7320 compliant", words, "op_handler_job")
-    return Answer(envelope(errors=[error]), 422)

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_clusterra import __version__
 from airflow_provider_clusterra.local.arrays import write_array
+from airflow_provider_clusterra.local.backend import Answer
 from airflow_provider_clusterra.local.dependencies import StateOf, write_dependencies
 from airflow_provider_clusterra.local.environment import NODE
 from airflow_provider_clusterra.local.jobs import Job
@@ -51,6 +52,13 @@ def problem(number: int, error: str, description: str, source: str) -> dict[str,
         "error": error,
         "source": source,
     }
+
+
+def bad_job_id() -> Answer:
+    """The answer to an id that is none."""
+    words = "Rejecting request. Failure parsing parameters"
+    error = problem(9000, "Query empty or not RFC7320 compliant", words, "op_handler_job")
+    return Answer(envelope(errors=[error]), 422)
 
 
 def job_records(jobs: Iterable[Job], state_of: StateOf) -> list[dict[str, Any]]:

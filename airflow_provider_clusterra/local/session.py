@@ -1,4 +1,4 @@
-"""Who may ask: one user, one session, as a cookie or as a bearer token."""
+"""A user's session, as a cookie, a bearer token, or a browser's password."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from dataclasses import dataclass, field
 
 LASTS = 30 * 24 * 3600
 """Seconds until a new session says that it ends."""
-EMAIL = "you@local.clusterra"
+DOMAIN = "local.clusterra"
+USER = "you"
 COOKIE = "clusterra_session"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The server's one session."""
+    """A user's one session."""
 
     token: str = field(repr=False)
-    email: str = EMAIL
+    user: str = USER
+    """Also the user's part of the storage's keys."""
 
     @property
-    def user(self) -> str:
-        """The user's part of the storage's keys."""
-        return self.email.partition("@")[0]
+    def email(self) -> str:
+        """The user's address, which no mail goes to."""
+        return f"{self.user}@{DOMAIN}"
 
     def accepts(self, cookie: str | None, authorization: str | None) -> bool:
         """Whether a request's headers hold the session.
@@ -35,17 +37,17 @@ class Session:
         """
         return any(
             hmac.compare_digest(given.encode(), self.token.encode())
-            for given in (_from_cookie(cookie or ""), _from_bearer(authorization or ""))
+            for given in (_from_cookie(cookie or ""), _from_authorization(authorization or ""))
             if given
         )
 
 
-def new_session() -> Session:
+def new_session(user: str = USER) -> Session:
     """A session with a token in a JWT's form, which says when it ends."""
     now = int(time.time())
     header = _part({"alg": "HS256", "typ": "JWT"})
-    claims = _part({"email": EMAIL, "iat": now, "exp": now + LASTS})
-    return Session(f"{header}.{claims}.{secrets.token_urlsafe(32)}")
+    claims = _part({"email": Session("", user).email, "iat": now, "exp": now + LASTS})
+    return Session(f"{header}.{claims}.{secrets.token_urlsafe(32)}", user)
 
 
 def _part(values: dict[str, object]) -> str:
@@ -58,6 +60,16 @@ def _from_cookie(header: str) -> str:
     return next((value for name, value in pairs if name == COOKIE), "")
 
 
-def _from_bearer(header: str) -> str:
-    kind, _, token = header.partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
+def _from_authorization(header: str) -> str:
+    kind, _, text = header.partition(" ")
+    if kind.lower() == "basic":
+        return _from_basic(text)
+    return text.strip() if kind.lower() == "bearer" else ""
+
+
+def _from_basic(text: str) -> str:
+    """The password, whoever it is said to be of: a browser asks for both."""
+    try:
+        return base64.b64decode(text).decode().partition(":")[2]
+    except ValueError:
+        return ""

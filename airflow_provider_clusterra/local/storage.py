@@ -1,25 +1,31 @@
-"""Presigned addresses of a real S3 endpoint: ``rclone serve s3`` on loopback."""
+"""Presigned addresses of a real S3 endpoint: ``rclone serve s3`` on loopback, or any given one."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
+import botocore.session
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
 
 from airflow_provider_clusterra.local.family import Family
 
 EXPIRES_IN = 3600
 """Seconds for which an address is good."""
+REGION = "us-east-1"
+"""Where no other is given: S3's own default."""
 STARTS_WITHIN = 10.0
 LOCATIONS = ("data", "scripts", "outputs")
 
@@ -28,7 +34,64 @@ class StorageError(Exception):
     """The storage does not work; the words say why."""
 
 
-class Storage:
+class Storage(Protocol):
+    """Where files go."""
+
+    def presign(self, method: str, key: str) -> str:
+        """An address with which anybody may do one thing with one file, for an hour.
+
+        :param method: ``"PUT"`` or ``"GET"``.
+        :param key: the file's key, as :func:`key_of` makes it.
+        :raises StorageError: there is none now.
+        """
+
+
+class Bucket:
+    """A bucket of any S3 endpoint.
+
+    :param address: the endpoint with the bucket, e.g. ``"https://s3.eu-west-1.amazonaws.com/data"``.
+    """
+
+    def __init__(self, address: str, credentials: Credentials, region: str) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._region = region
+
+    def presign(self, method: str, key: str) -> str:
+        """As :meth:`Storage.presign`.
+
+        :raises StorageError: the keys cannot be renewed.
+        :source: AWS Signature Version 4, query parameters.
+        """
+        request = AWSRequest(method=method, url=f"{self._address}/{quote(key)}")
+        try:
+            keys = self._credentials.get_frozen_credentials()
+            S3SigV4QueryAuth(keys, "s3", self._region, expires=EXPIRES_IN).add_auth(request)
+        except BotoCoreError as exc:
+            raise StorageError(f"the storage's keys cannot be had: {exc}") from exc
+        return str(request.url)
+
+
+def given_bucket(address: str) -> Bucket:
+    """A bucket whose keys and region are found as AWS's own programs find them.
+
+    :param address: as :class:`Bucket` takes it.
+    :raises StorageError: it is none, or there are no keys for it.
+    """
+    if not re.fullmatch(r"https?://[^/?#]+/[^/?#]+/?", address):
+        raise StorageError(f"{address!r} is no S3 endpoint with a bucket: https://HOST/BUCKET")
+    session = botocore.session.Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise StorageError(
+            "there are no keys for the S3 endpoint; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or any other of AWS's ways"
+        )
+    region = session.get_config_variable("region") or REGION
+    return Bucket(address.rstrip("/"), credentials, region)
+
+
+class Rclone:
     """One bucket, in a folder, behind S3's protocol."""
 
     def __init__(self, folder: Path, bucket: str, family: Family) -> None:
@@ -82,18 +145,14 @@ class Storage:
             await self._process.wait()
 
     def presign(self, method: str, key: str) -> str:
-        """An address with which anybody may do one thing with one file, for an hour.
+        """As :meth:`Storage.presign`.
 
-        :param method: ``"PUT"`` or ``"GET"``.
-        :param key: the file's key, as :func:`key_of` makes it.
         :raises StorageError: the endpoint is down.
-        :source: AWS Signature Version 4, query parameters.
         """
         if self._process is None or self._process.returncode is not None:
             raise StorageError(f"the storage is down; see {self._log}")
-        request = AWSRequest(method=method, url=f"{self._endpoint}/{self._bucket}/{quote(key)}")
-        S3SigV4QueryAuth(self._credentials, "s3", "us-east-1", expires=EXPIRES_IN).add_auth(request)
-        return str(request.url)
+        address = f"{self._endpoint}/{self._bucket}"
+        return Bucket(address, self._credentials, REGION).presign(method, key)
 
     async def _until_it_listens(self, port: int) -> None:
         end = time.monotonic() + STARTS_WITHIN

@@ -41,7 +41,7 @@ class Cluster:
         return await self.until(job_id, lambda job: job["job_state"] == ["RUNNING"])
 
     async def says(self, job_id, word):
-        path = self.backend.outputs / f"job_{job_id}.out"
+        path = self.scheduler.outputs / f"job_{job_id}.out"
         async with asyncio.timeout(30):
             while not (path.exists() and word in path.read_text()):
                 await asyncio.sleep(0.01)
@@ -175,4 +175,4 @@ async def test_nothing_is_started_while_it_stops(make):
     waiting = await cluster.submit("echo started")
     await cluster.scheduler.stop()
 
-    assert not (cluster.backend.outputs / f"job_{waiting}.out").exists()
+    assert not (cluster.scheduler.outputs / f"job_{waiting}.out").exists()

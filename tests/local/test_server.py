@@ -216,7 +216,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(capsys):
 
 def test_no_answer_is_held_back_until_the_one_before_is_acknowledged():
     # asyncio looks at the protocol's number before it turns Nagle's algorithm off
-    with _listen(0) as listener:
+    with _listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 

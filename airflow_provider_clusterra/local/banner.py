@@ -1,0 +1,51 @@
+"""What the server says when it is ready: where it is, and how Airflow gets there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from airflow_provider_clusterra import __version__
+from airflow_provider_clusterra.local.options import is_loopback
+from airflow_provider_clusterra.local.sign_in import Account
+
+
+def tell(options: argparse.Namespace, port: int, folder: Path, accounts: Sequence[Account]) -> None:
+    """Print it.
+
+    :param port: the one that it listens on.
+    """
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    print(
+        f"clusterra-local {__version__}: cluster {options.cluster_id}, {_jobs(options, accounts)}",
+        f"files        {folder}",
+        f"API          http://{host}:{port}/v1",
+        sep="\n",
+    )
+    if options.users or not is_loopback(options.host):
+        # whoever started it knows the tokens, and a journal is no place for them
+        print("sign-in      with the tokens that it was given", flush=True)
+        return
+    token = quote(accounts[0].session.token, safe="")
+    uri = f"clusterra://:{token}@{host}:{port}/http?cluster_id={options.cluster_id}"
+    print(
+        "connection   paste this line where Airflow runs:",
+        f"export AIRFLOW_CONN_CLUSTERRA_DEFAULT='{uri}'",
+        sep="\n",
+        flush=True,
+    )
+
+
+def warn(words: str) -> None:
+    """Say on standard error what whoever started the server should know."""
+    print(f"clusterra-local: {words}", file=sys.stderr, flush=True)
+
+
+def _jobs(options: argparse.Namespace, accounts: Sequence[Account]) -> str:
+    if options.backend == "processes":
+        return f"jobs run as processes of this machine on {options.cpus} CPUs"
+    whose = ", ".join(account.session.user for account in accounts)
+    return f"jobs go to the Slurm behind {options.slurmrestd} as {whose}; output in {options.output_dir}"

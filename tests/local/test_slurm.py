@@ -1,0 +1,192 @@
+"""Tests of airflow_provider_clusterra.local.slurm: what does not take a real Slurm."""
+
+import os
+from contextlib import asynccontextmanager
+
+import pytest
+
+from airflow_provider_clusterra.local.__main__ import main
+from airflow_provider_clusterra.local.backend import OutputError
+from airflow_provider_clusterra.local.outputs import open_output, whole
+from airflow_provider_clusterra.local.slurm import Slurm, find_output
+from airflow_provider_clusterra.local.slurmrestd import Slurmrestd
+from airflow_provider_clusterra.local.tokens import SlurmToken
+from tests.servers import LocalServer
+from tests.wire import Wire, http
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    """Alice's Slurm token."""
+    path = tmp_path / "token"
+    path.write_text("e30.eyJzdW4iOiAiYWxpY2UifQ.c2VjcmV0")
+    return path
+
+
+@asynccontextmanager
+async def asking(wire, token_file, outputs, *, own_only=True):
+    slurmrestd = Slurmrestd(wire.url, "v0.0.44")
+    try:
+        yield Slurm(slurmrestd, SlurmToken(token_file, "alice"), outputs, own_only=own_only)
+    finally:
+        await slurmrestd.close()
+
+
+@pytest.mark.parametrize(
+    "place", ["job_7.out", "slurm-7.out", "alice/job_7.out", "alice/slurm-7.out"]
+)
+def test_an_output_is_found_where_the_vendor_looks(tmp_path, place):
+    (tmp_path / "alice/deep").mkdir(parents=True)
+    (tmp_path / "alice/deep/job_7.out").touch()
+    (tmp_path / place).touch()
+
+    assert find_output(tmp_path, "7") == tmp_path / place
+
+
+def test_an_output_that_is_not_there_yet_has_its_place(tmp_path):
+    assert find_output(tmp_path, "7") == tmp_path / "job_7.out"
+
+
+def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path):
+    with pytest.raises(OutputError, match=r"No such file or directory.*--output-dir") as caught:
+        find_output(tmp_path / "nowhere", "7")
+
+    assert caught.value.status == 500
+
+
+async def test_an_output_leads_nowhere_else(tmp_path):
+    (tmp_path / "shadow").write_text("secret")
+    (tmp_path / "job_7.out").symlink_to(tmp_path / "shadow")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/job_8.out").write_text("secret")
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / "link").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OutputError, match="symbolic link"):
+        await open_output(find_output(tmp_path, "7"))
+    assert await open_output(find_output(outputs, "8")) is None
+
+
+async def test_a_pipe_in_an_outputs_place_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "job_7.out")
+    with pytest.raises(OutputError, match="no file"):
+        await open_output(tmp_path / "job_7.out")
+
+
+async def test_an_output_is_given_whole(tmp_path):
+    (tmp_path / "job_7.out").write_bytes(b"x" * 600_000)
+    pieces = [piece async for piece in whole(await open_output(tmp_path / "job_7.out"))]
+
+    assert b"".join(pieces) == b"x" * 600_000
+
+
+@pytest.mark.parametrize(
+    ("answers", "given"),
+    [
+        ([http(200, {"jobs": [{"job_id": 7, "user_name": "alice"}]})], True),
+        ([http(200, {"jobs": [{"job_id": 7, "user_name": "bob"}]})], False),
+        ([http(404, {"jobs": []}), http(200, {"jobs": [{"user": "alice"}]})], True),
+        ([http(404, {"jobs": []}), http(404, b"no such route")], False),
+    ],
+    ids=["own", "another's", "own, and forgotten", "nobody's"],
+)
+async def test_one_of_several_users_is_given_their_own_outputs(
+    tmp_path, token_file, answers, given
+):
+    (tmp_path / "job_7.out").touch()
+    with Wire(*answers, http(404, b"")) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            if given:
+                assert await backend.find_output("7") == await backend.find_output("7")
+            else:
+                with pytest.raises(OutputError, match="log not found"):
+                    await backend.find_output("7")
+    assert len(wire.requests) <= 2
+
+
+@pytest.mark.parametrize("job_id", ["..", "7/..", "abc", "7_x", "", "1" * 11], ids=repr)
+async def test_an_id_that_is_none_goes_no_further(tmp_path, token_file, job_id):
+    with Wire(http(200, {})) as wire:
+        async with asking(wire, token_file, tmp_path, own_only=False) as backend:
+            found = [
+                await backend.get_job(job_id),
+                await backend.cancel_job(job_id),
+                await backend.list_states([job_id]),
+            ]
+            with pytest.raises(OutputError, match="invalid job id"):
+                await backend.find_output(job_id)
+
+    assert [answer.status for answer in found] == [422] * 3
+    assert wire.requests == []
+
+
+async def test_jobs_are_counted_by_their_states(tmp_path, token_file):
+    jobs = [{"job_id": "1", "state": ["RUNNING"]}, {"job_id": "2", "state": ["RUNNING"]}]
+    with Wire(http(200, {"jobs": jobs})) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            answer = await backend.read_metrics()
+
+    assert 'slurm_jobs{state="RUNNING"} 2\n' in answer.body
+
+
+PRIVILEGED = [http(200, {}), http(200, {})]
+ORDINARY = [http(200, {}), http(511, {})]
+SLURM = ["--backend=slurm", "--port=0", "--api-version=v0.0.44"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--backend=slurm"], "needs --slurmrestd"),
+        (["--slurmrestd=http://h:1"], "need --backend slurm"),
+        (["--backend=slurm", "--slurmrestd=h:1"], "needs --slurmrestd with slurmrestd's address"),
+        ([*SLURM, "--slurmrestd=http://h:1", "--output-dir=x"], "x is not absolute"),
+        ([*SLURM, "--slurmrestd=http://h:1", "--api-version=44"], "'44' is no version"),
+        (["--host=0.0.0.0"], "set CLUSTERRA_LOCAL_TOKEN to a token of your own"),
+        (["--s3=https://host", "--port=0"], "is no S3 endpoint with a bucket"),
+    ],
+    ids=repr,
+)
+def test_options_that_do_not_fit_together_are_said_in_words(monkeypatch, capsys, arguments, words):
+    monkeypatch.delenv("CLUSTERRA_LOCAL_TOKEN", raising=False)
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code
+
+    assert status == 2
+    assert words in capsys.readouterr().err
+
+
+def test_other_machines_are_not_given_a_token_that_may_do_anything(monkeypatch, capsys, token_file):
+    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "mine")
+    with Wire(*PRIVILEGED) as wire:
+        status = main(
+            [*SLURM, "--host=0.0.0.0", f"--slurmrestd={wire.url}", f"--token-file={token_file}"]
+        )
+
+    assert status == 2
+    assert "may do anything on the cluster; with --host 0.0.0.0" in capsys.readouterr().err
+
+
+def test_what_cannot_be_told_of_a_token_counts_against_it_there(monkeypatch, capsys, token_file):
+    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "mine")
+    status = main(
+        [*SLURM, "--host=0.0.0.0", "--slurmrestd=http://127.0.0.1:9", f"--token-file={token_file}"]
+    )
+
+    assert status == 2
+    assert "cannot be told" in capsys.readouterr().err
+
+
+def test_a_slurm_that_is_down_is_waited_for(token_file):
+    options = {
+        "backend": "slurm",
+        "slurmrestd": "http://127.0.0.1:9",
+        "token_file": token_file,
+        "output_dir": token_file.parent,
+    }
+    with LocalServer(**options) as server:
+        assert "as alice" in server.banner
+        assert token_file.read_text() not in server.banner
