@@ -11,6 +11,9 @@ WITH_UV = { command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(
 WITH_PIP = { $(PYTHON) -m venv --clear .venv && \
   $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
   $(BIN)/python -m pip install --quiet $(PACKAGES); }
+PEERS := databricks airbyte dbt-cloud
+WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt --editable '.[local]' \
+  $(PEERS:%=apache-airflow-providers-%)
 KEEP ?=
 ROUNDS ?= 40
 SEED ?=
@@ -23,7 +26,10 @@ OLDER := 3.1 3.2
 OLDER_TESTS := tests/triggers tests/operators tests/sensors tests/hooks tests/test_package.py
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock hypothesis jsonschema
 
-.PHONY: help demo test test-fast test-older crash lint types clean
+# most tests wait more than they work
+FAST := $(BIN)/python -m pytest -m "not e2e" --numprocesses 4 --dist worksteal
+
+.PHONY: help demo test test-fast test-older crash bench lint types clean
 
 help:
 	@echo "make demo        the main job, end to end, on a Clusterra and an Airflow of its own"
@@ -32,6 +38,7 @@ help:
 	@echo "make test-fast   all tests but those"
 	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1 and 3.2"
 	@echo "make crash       kill tasks, cut connections, count jobs: ROUNDS=40, and a SEED to play again"
+	@echo "make bench       speed and cost beside curl and the peers; writes bench/RESULTS.md"
 	@echo "make lint        style, imports, spelling"
 	@echo "make types       mypy, strict"
 	@echo "make clean       remove what the other targets made"
@@ -40,10 +47,11 @@ demo: $(READY)
 	@KEEP=$(KEEP) $(BIN)/python -m tests.e2e.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(FAST)
+	$(BIN)/python -m pytest -m e2e
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not e2e"
+	$(FAST)
 
 test-older: $(OLDER:%=.venv-%/.ready)
 	@set -e; for version in $(OLDER); do echo "Airflow $$version"; \
@@ -52,6 +60,9 @@ test-older: $(OLDER:%=.venv-%/.ready)
 
 crash: $(READY)
 	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+bench: .venv-bench/.ready
+	@.venv-bench/bin/python -m bench
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -80,4 +91,12 @@ $(READY): pyproject.toml $(PINS)
 	    --constraint constraints/airflow-$*.txt --editable '.[local]' $(OLDER_NEEDS); } || \
 	  { $(PYTHON) -m venv --clear .venv-$* && .venv-$*/bin/python -m pip install --quiet \
 	    --constraint constraints/airflow-$*.txt --editable '.[local]' $(OLDER_NEEDS); }
+	@touch $@
+
+.venv-bench/.ready: pyproject.toml $(PINS) constraints/bench.txt
+	@echo "Setting up .venv-bench with the peers that the benches compare with."
+	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv-bench && \
+	  uv pip install --quiet --python .venv-bench/bin/python --compile-bytecode $(WITH_PEERS); } || \
+	  { $(PYTHON) -m venv --clear .venv-bench && \
+	    .venv-bench/bin/python -m pip install --quiet $(WITH_PEERS); }
 	@touch $@

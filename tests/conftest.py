@@ -12,6 +12,8 @@ os.environ["AIRFLOW_HOME"] = str(
     Path(__file__).parent.parent
     / ".work"
     / f"airflow-{version('apache-airflow-core')}-of-the-tests"
+    # each of several processes that share the tests writes its own
+    / os.environ.get("PYTEST_XDIST_WORKER", "all")
 )
 
 from tests.servers import LocalServer

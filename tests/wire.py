@@ -7,10 +7,10 @@ import json
 import socketserver
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-Answer = bytes | None
+Answer = bytes | Callable[[bytes], bytes] | None
 
 
 def http(status: int = 200, body: Any = b"", headers: Mapping[str, str] | None = None) -> bytes:
@@ -25,7 +25,8 @@ def http(status: int = 200, body: Any = b"", headers: Mapping[str, str] | None =
 class Wire:
     """Answers its requests in the order given, the last one for ever; a context manager.
 
-    :param answers: raw bytes each; None closes the connection without a word.
+    :param answers: raw bytes each, or what makes them of the request; None closes the connection
+        without a word.
     :param tls: speaks TLS with this, where it is given.
     """
 
@@ -42,7 +43,9 @@ class Wire:
                 request = _read_request(self.rfile)
                 if request:
                     wire.requests.append(request)
-                    self.wfile.write(wire._next() or b"")
+                    answer = wire._next()
+                    told = answer(request) if callable(answer) else answer
+                    self.wfile.write(told or b"")
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True

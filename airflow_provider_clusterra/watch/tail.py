@@ -39,6 +39,8 @@ RATE = 1_000_000
 """Bytes a second that reading the whole file may average for one job."""
 SPACED = 2.0
 """Seconds at least between two readings of the whole file."""
+RECORD_EVERY = 1.0
+"""Seconds between two records of one job's output in the log."""
 QUIET = 2.0
 """Seconds of silence after which a burst of output is over."""
 BUSY = 5.0
@@ -226,7 +228,7 @@ class Tail:
     async def _write_each_second(self) -> None:
         try:
             while True:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(RECORD_EVERY)
                 self._give_records()
         finally:
             self._give_records()

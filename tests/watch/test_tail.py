@@ -22,6 +22,7 @@ def _in_a_hurry(monkeypatch):
     monkeypatch.setattr(tail_module, "REOPEN", Retry(first=0.05, cap=0.05))
     monkeypatch.setattr(tail_module, "QUIET", 0.7)
     monkeypatch.setattr(tail_module, "SPACED", 0.1)
+    monkeypatch.setattr(tail_module, "RECORD_EVERY", 0.1)
 
 
 @pytest.fixture
@@ -151,12 +152,12 @@ async def test_a_stream_that_began_somewhere_is_not_counted(local, output):
     output.write(before)
     async with following(local.url, local, output.job_id, log):
         await until(lambda: len(log.text) >= len(before) - 1)
-        for number in range(20):
+        for number in range(10):
             output.write(b"new %d\n" % number)
-            await asyncio.sleep(0.1)
-        await until(lambda: log.text.endswith("new 19"))
+            await asyncio.sleep(0.05)
+        await until(lambda: log.text.endswith("new 9"))
 
-    after = b"".join(b"new %d\n" % number for number in range(20))
+    after = b"".join(b"new %d\n" % number for number in range(10))
     assert log.text == (before + after).decode().removesuffix("\n")
 
 

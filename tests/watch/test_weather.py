@@ -20,7 +20,7 @@ from airflow_provider_clusterra.watch.wait import Wait
 from tests.proxy import Proxy, hangs, is_cut, is_short, says
 from tests.servers import LocalServer
 
-MINUTE = 1.5
+MINUTE = 0.8
 NOT_KNOWN = {"errors": [{"error": "Invalid job id specified", "error_number": 2017}], "jobs": []}
 
 
@@ -157,7 +157,7 @@ async def test_a_server_that_is_restarted_is_asked_on(tmp_path, monkeypatch):
     assert verdict.job.state.base == "NODE_FAIL"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def forgetful():
     """A server that forgets jobs at once."""
     with LocalServer(cpus=4, min_job_age=1) as server:
