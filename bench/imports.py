@@ -1,49 +1,107 @@
-"""What each module of the Airflow side costs to import on top of ``airflow.sdk``: milliseconds.
+"""What each module of the Airflow side costs to import on top of ``airflow.sdk``, ours and peers'.
 
-``python -m bench.imports``: the median of seven processes a module.
+``python -m bench.imports``: a process that has what every worker and triggerer has anyhow is forked
+for each import; the median of seven.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
-import re
-import statistics
-import subprocess
-import sys
+import struct
+import time
 
-MODULES = (
-    "hooks.clusterra",
-    "operators.jobs",
-    "operators.storage",
-    "sensors.jobs",
-    "triggers.jobs",
-)
-BEFORE = (
-    "import airflow.sdk, airflow.triggers.base\n"
-    "from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator\n"
-)
+from bench.figures import RATIO, Figure, at_most, medians_of, show
+
+SECONDS = struct.Struct("d")
 RUNS = 7
+BEFORE = ("airflow.sdk", "airflow.triggers.base", "airflow.providers.common.compat.sdk")
+NAMES = ("BaseHook", "BaseOperator", "BaseSensorOperator", "Connection", "conf")
+OURS = "airflow_provider_clusterra"
+MODULES = {
+    "hook": f"{OURS}.hooks.clusterra",
+    "submit operators": f"{OURS}.operators.jobs",
+    "upload operator": f"{OURS}.operators.storage",
+    "sensor": f"{OURS}.sensors.jobs",
+    "trigger": f"{OURS}.triggers.jobs",
+}
+PEERS = {
+    "airbyte": {
+        "hook": "airflow.providers.airbyte.hooks.airbyte",
+        "submit operators": "airflow.providers.airbyte.operators.airbyte",
+        "sensor": "airflow.providers.airbyte.sensors.airbyte",
+        "trigger": "airflow.providers.airbyte.triggers.airbyte",
+    },
+    "databricks": {
+        "hook": "airflow.providers.databricks.hooks.databricks",
+        "submit operators": "airflow.providers.databricks.operators.databricks",
+        "sensor": "airflow.providers.databricks.sensors.databricks_partition",
+        "trigger": "airflow.providers.databricks.triggers.databricks",
+    },
+    "dbt-cloud": {
+        "hook": "airflow.providers.dbt.cloud.hooks.dbt",
+        "submit operators": "airflow.providers.dbt.cloud.operators.dbt",
+        "sensor": "airflow.providers.dbt.cloud.sensors.dbt",
+        "trigger": "airflow.providers.dbt.cloud.triggers.dbt",
+    },
+}
+LIMIT = 30.0
 
 
 def cost(module: str) -> float:
-    """One process's milliseconds for one module and all that it brings."""
-    name = f"airflow_provider_clusterra.{module}"
-    shown = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", f"{BEFORE}import {name}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
-    ).stderr
-    # the parents are imported first, and are not part of the module's own sum
-    package = "airflow_provider_clusterra"
-    names = [package, f"{package}.{module.partition('.')[0]}", name]
-    found = [
-        re.search(rf"\|\s+(\d+) \| *{re.escape(each)}$", shown, re.MULTILINE) for each in names
-    ]
-    return sum(int(each[1]) for each in found if each) / 1000
+    """Milliseconds of one import in a process of its own.
+
+    :param module: its full name.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        begin = time.perf_counter()
+        try:
+            importlib.import_module(module)
+            os.write(writing, SECONDS.pack(time.perf_counter() - begin))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        answer = told.read()
+    os.waitpid(child, 0)
+    if len(answer) != SECONDS.size:
+        raise ImportError(f"{module} cannot be imported")
+    return float(SECONDS.unpack(answer)[0]) * 1000
+
+
+def measure() -> list[Figure]:
+    """Every module of ours, and its like of each peer that is installed."""
+    for name in BEFORE:
+        module = importlib.import_module(name)
+        for each in NAMES:
+            getattr(module, each, None)
+    figures = []
+    for name, ours in MODULES.items():
+        theirs = {
+            peer: modules[name]
+            for peer, modules in PEERS.items()
+            if name in modules and _is_installed(modules[name])
+        }
+        mine, *others = medians_of(
+            [lambda module=module: cost(module) for module in (ours, *theirs.values())],  # type: ignore[misc]
+            RUNS,
+        )
+        figures.append(Figure(name=name, value=mine, unit="ms", target=at_most(LIMIT)))
+        for peer, other in zip(theirs, others, strict=True):
+            figures.append(Figure(name=name, value=other, unit="ms", of=peer))
+            figures.append(Figure(name=name, value=other / mine, unit=RATIO, of=f"{peer} / ours"))
+    return figures
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.rpartition(".")[0]) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 if __name__ == "__main__":
-    for each in MODULES:
-        print(f"{each:<18} {statistics.median(cost(each) for _ in range(RUNS)):6.1f} ms")
+    show(measure())

@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
 
-EVERY = 0.002
+EVERY = 0.005
+SAMPLE = struct.Struct("dd")
 
 
 @asynccontextmanager
-async def measured_lag() -> AsyncIterator[list[float]]:
-    """The milliseconds by which a sleep of 2 ms was late, one after the other."""
-    late: list[float] = []
+async def written_lag(path: Path) -> AsyncIterator[None]:
+    """Write when each sleep of 5 ms was over, and the seconds by which it was late.
 
-    async def measure() -> None:
-        while True:
-            begin = time.perf_counter()
-            await asyncio.sleep(EVERY)
-            late.append((time.perf_counter() - begin - EVERY) * 1000)
+    :param path: the file, written as it goes: a loop that is blocked cannot tell at the end.
+    """
+    with path.open("wb", buffering=512) as file:
+        task = asyncio.create_task(_write(file))
+        try:
+            yield
+        finally:
+            task.cancel()
 
-    task = asyncio.create_task(measure())
-    try:
+
+async def _write(file: BinaryIO) -> None:
+    while True:
+        begin = time.time()
+        await asyncio.sleep(EVERY)
+        now = time.time()
+        file.write(SAMPLE.pack(now, max(0.0, now - begin - EVERY)))
+
+
+def read_lag(path: Path, begin: float, end: float) -> list[float]:
+    """The milliseconds for which a call would have waited, had one come each 5 ms of a time.
+
+    A loop that stands still for a second has kept 200 calls waiting, not one. What the file does
+    not tell of its end, the loop stood still.
+
+    :param path: as :func:`written_lag` wrote it.
+    :param begin: seconds since 1970.
+    :param end: seconds since 1970.
+    """
+    raw = path.read_bytes()
+    samples = list(SAMPLE.iter_unpack(raw[: len(raw) // SAMPLE.size * SAMPLE.size]))
+    inside = [(at, late) for at, late in samples if begin <= at <= end]
+    last = max((at for at, _ in samples if at <= end), default=begin)
+    after = next((sample for sample in samples if sample[0] > end), None)
+    if after is not None and after[0] - after[1] < end:
+        inside.append((end, end - max(begin, after[0] - after[1])))
+    elif after is None and end - last > 1.0:
+        inside.append((end, end - max(begin, last)))
+    return [late * 1000 for late in _spread(min(late, at - begin) for at, late in inside)]
+
+
+def _spread(delays: Iterable[float]) -> Iterable[float]:
+    for late in delays:
         yield late
-    finally:
-        task.cancel()
+        for number in range(1, int(late / EVERY) + 1):
+            yield late - number * EVERY
 
 
-def in_words(late: list[float]) -> str:
-    """Median, 99th percentile and maximum."""
-    ordered = sorted(late)
-    p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
-    return f"event-loop lag p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {ordered[-1]:.1f} ms"
+def percentile(values: list[float], share: float) -> float:
+    """One of the values, in order.
+
+    :param values: any number but none.
+    :param share: 0 is the least, 1 the most.
+    """
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -1,15 +1,15 @@
-"""How fast server-sent events are decoded: ``python -m bench.sse``, MB/s of a stream, best of five."""
+"""How fast server-sent events are decoded: ``python -m bench.sse``, MB/s of a stream."""
 
 from __future__ import annotations
 
 import time
 
 from airflow_provider_clusterra.api.sse import Decoder
+from bench.figures import Figure, median_of, show
 
 EVENT = 4096
 CHUNK = 64 * 1024
 TOTAL = 100_000_000
-RUNS = 5
 LINES = {
     "one line an event": b"x" * EVENT,
     "lines of 80 bytes": (b"x" * 79 + b"\n") * (EVENT // 80),
@@ -17,14 +17,18 @@ LINES = {
 }
 
 
-def main() -> None:
-    """Print the figures."""
-    for name, piece in LINES.items():
-        event = b"".join(b"data: " + line + b"\n" for line in piece.split(b"\n")) + b"\n"
-        stream = event * (TOTAL // len(event))
-        print(
-            f"{name:<18} {len(stream) / min(_seconds(stream) for _ in range(RUNS)) / 1e6:6.0f} MB/s"
-        )
+def measure() -> list[Figure]:
+    """The decoder alone, by the length of lines."""
+    return [
+        Figure(name="server-sent events decoded", value=_speed(piece), unit="MB/s", at=name)
+        for name, piece in LINES.items()
+    ]
+
+
+def _speed(piece: bytes) -> float:
+    event = b"".join(b"data: " + line + b"\n" for line in piece.split(b"\n")) + b"\n"
+    stream = event * (TOTAL // len(event))
+    return len(stream) / median_of(lambda: _seconds(stream)) / 1e6
 
 
 def _seconds(stream: bytes) -> float:
@@ -36,4 +40,4 @@ def _seconds(stream: bytes) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    show(measure())

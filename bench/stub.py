@@ -1,7 +1,9 @@
-"""An API with as many jobs as asked for, in a process of its own: ``python -m bench.stub JOBS``.
+"""APIs with as many jobs as asked for, in a process of its own: ``python -m bench.stub JOBS``.
 
-Each answer takes :data:`DELAY` seconds; a record has the size that slurmrestd's has. It prints its
-address. ``POST /end?count=N`` lets jobs end; ``GET /count`` tells the requests so far, by kind.
+Clusterra's, and those that the peers' triggers ask, each in its own form. Each answer takes
+:data:`DELAY` seconds; a record of Clusterra's has the size that slurmrestd's has. It prints its
+address. ``POST /end?count=N`` lets jobs end, the lowest first; ``GET /count`` tells the requests and
+the bytes of their answers so far, and how many jobs were shown at least once.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -35,6 +40,8 @@ class Stub:
         self._count = count
         self._ended = 0
         self._asked: Counter[str] = Counter()
+        self._bytes = 0
+        self._shown: set[int] = set()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -43,6 +50,9 @@ class Stub:
                 Route(f"{CLUSTER}/jobs/state", self.states),
                 Route(f"{CLUSTER}/jobs", self.jobs),
                 Route(f"{CLUSTER}/jobs/{{job_id}}", self.job),
+                Route("/api/2.2/jobs/runs/get", self.databricks_run),
+                Route("/api/v2/accounts/{account_id}/runs/{run_id}/", self.dbt_run),
+                Route("/airbyte/jobs/{job_id}", self.airbyte_job),
                 Route("/end", self.end, methods=["POST"]),
                 Route("/count", self.asked),
             ]
@@ -50,25 +60,88 @@ class Stub:
 
     async def states(self, request: Request) -> Response:
         """Ids and states of the jobs asked for, or of all."""
-        self._note("states")
-        await asyncio.sleep(DELAY)
-        ids = request.query_params.getlist("job_id") or range(FIRST, FIRST + self._count)
-        rows = [{"job_id": str(each), "state": [self._state(int(each))]} for each in ids]
-        return _raw(json.dumps({"jobs": rows, "errors": []}))
+        named = [int(each) for each in request.query_params.getlist("job_id")]
+        ids = named or range(FIRST, FIRST + self._count)
+        rows = [{"job_id": str(each), "state": [self._state(each)]} for each in ids]
+        return await self._answer("states", ids, json.dumps({"jobs": rows, "errors": []}))
 
     async def jobs(self, _: Request) -> Response:
         """All jobs, whole."""
-        self._note("list")
-        await asyncio.sleep(DELAY)
-        rows = [self._record(FIRST + number) for number in range(self._count)]
-        return _raw('{"jobs": [' + ",".join(rows) + '], "errors": []}')
+        ids = range(FIRST, FIRST + self._count)
+        rows = ",".join(map(self._record, ids))
+        return await self._answer("list", ids, '{"jobs": [' + rows + '], "errors": []}')
 
     async def job(self, request: Request) -> Response:
         """One job, whole."""
-        self._note("single")
-        await asyncio.sleep(DELAY)
-        record = self._record(int(request.path_params["job_id"]))
-        return _raw('{"jobs": [' + record + '], "errors": []}')
+        job_id = int(request.path_params["job_id"])
+        body = '{"jobs": [' + self._record(job_id) + '], "errors": []}'
+        return await self._answer("single", [job_id], body)
+
+    async def databricks_run(self, request: Request) -> Response:
+        """A run of Databricks' Jobs API 2.2, as ``runs/get`` answers."""
+        named = request.query_params.get("run_id") or (await request.json())["run_id"]
+        run_id = int(named)
+        over = self._is_over(run_id)
+        state = {"life_cycle_state": "TERMINATED" if over else "RUNNING", "state_message": ""}
+        if over:
+            state["result_state"] = "SUCCESS"
+        task = {"run_id": run_id + 1, "task_key": "main", "state": state, "attempt_number": 0}
+        timing = {"start_time": 1765000000000, "setup_duration": 0, "execution_duration": 0}
+        body = {
+            "job_id": 11,
+            "run_id": run_id,
+            "number_in_job": run_id,
+            "original_attempt_run_id": run_id,
+            "state": state,
+            "tasks": [task | timing],
+            "cluster_spec": {"existing_cluster_id": "0923-164208-meows279"},
+            "creator_user_name": "user@example.com",
+            "run_name": "bench",
+            "run_page_url": f"https://example.com/?o=1#job/11/run/{run_id}",
+            "run_type": "SUBMIT_RUN",
+            "format": "MULTI_TASK",
+            "status": {"state": "TERMINATED" if over else "RUNNING"},
+            **timing,
+        }
+        return await self._answer("databricks", [run_id], json.dumps(body))
+
+    async def dbt_run(self, request: Request) -> Response:
+        """A run of dbt Cloud's API v2."""
+        run_id = int(request.path_params["run_id"])
+        over = self._is_over(run_id)
+        data = {
+            "id": run_id,
+            "account_id": 1,
+            "project_id": 2,
+            "job_definition_id": 3,
+            "environment_id": 4,
+            "status": 10 if over else 3,
+            "status_humanized": "Success" if over else "Running",
+            "is_complete": over,
+            "is_success": over,
+            "href": f"https://cloud.getdbt.com/deploy/1/projects/2/runs/{run_id}/",
+            "created_at": "2026-01-01 00:00:00.000000+00:00",
+            "started_at": "2026-01-01 00:00:10.000000+00:00",
+            "git_branch": "main",
+            "git_sha": "0" * 40,
+        }
+        body = {"status": {"code": 200, "is_success": True}, "data": data}
+        return await self._answer("dbt", [run_id], json.dumps(body))
+
+    async def airbyte_job(self, request: Request) -> Response:
+        """A job of Airbyte's public API."""
+        job_id = int(request.path_params["job_id"])
+        body = {
+            "jobId": job_id,
+            "status": "succeeded" if self._is_over(job_id) else "running",
+            "jobType": "sync",
+            "startTime": "2026-01-01T00:00:00Z",
+            "connectionId": "00000000-0000-0000-0000-000000000000",
+            "lastUpdatedAt": "2026-01-01T00:00:00Z",
+            "bytesSynced": 1,
+            "rowsSynced": 1,
+        }
+        return await self._answer("airbyte", [job_id], json.dumps(body))
 
     async def end(self, request: Request) -> Response:
         """Let so many more jobs end."""
@@ -76,31 +149,58 @@ class Stub:
         return JSONResponse({})
 
     async def asked(self, _: Request) -> Response:
-        """How often each kind was asked for."""
-        return JSONResponse(self._asked)
+        """What was asked so far."""
+        counts = {"asked": self._asked, "bytes": self._bytes, "shown": len(self._shown)}
+        return JSONResponse(counts)
 
-    def _note(self, kind: str) -> None:
+    async def _answer(self, kind: str, ids: Iterable[int], body: str) -> Response:
         self._asked[kind] += 1
+        self._bytes += len(body)
+        await asyncio.sleep(DELAY)
+        self._shown.update(ids)
+        return Response(body, media_type="application/json")
+
+    def _is_over(self, job_id: int) -> bool:
+        return job_id < FIRST + self._ended
 
     def _state(self, job_id: int) -> str:
-        return "COMPLETED" if job_id < FIRST + self._ended else "RUNNING"
+        return "COMPLETED" if self._is_over(job_id) else "RUNNING"
 
     def _record(self, job_id: int) -> str:
         made = self._running.replace(self._id, f'"job_id": {job_id}', 1)
-        return made if self._state(job_id) == "RUNNING" else made.replace("RUNNING", "COMPLETED")
+        return made.replace("RUNNING", "COMPLETED") if self._is_over(job_id) else made
 
 
-def _raw(text: str) -> Response:
-    return Response(text, media_type="application/json")
+@contextmanager
+def stub_of(count: int) -> Iterator[str]:
+    """A stub with so many jobs, in a process of its own.
+
+    :param count: jobs.
+    :returns: its address, e.g. ``"http://127.0.0.1:40123"``.
+    """
+    command = [sys.executable, "-m", "bench.stub", str(count)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip() if process.stdout else ""
+        finally:
+            process.kill()
 
 
 def main() -> None:
     """Serve until the process is ended."""
-    with socket.socket() as listener:
+    # with the protocol named, asyncio sends what is written at once
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen(socket.SOMAXCONN)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-        app = Stub(int(sys.argv[1])).app()
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            Stub(int(sys.argv[1])).app(),
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            backlog=8192,
+            timeout_keep_alive=120,
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,61 +1,175 @@
-"""An upload's speed and memory, beside ``curl -T`` to the same endpoint.
+"""Uploads beside ``curl`` to the same endpoint: ``python -m bench.upload [GiB [FILES]]``.
 
-``python -m bench.upload [GiB]``: a file of 2 GiB unless told otherwise, the best of three each.
+One file of 2 GiB, and 1000 small files, unless told otherwise. For the small ones ``curl`` does what we
+do: it asks for each address, then sends each file; all of each kind by one process of it, which keeps
+its connections.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
+import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import run
 
 from airflow_provider_clusterra.api import Access, Client
+from bench.figures import OURS, Figure, at_least, at_most, medians_of, ratio, show
+from bench.process import memory_mib, reset_peak
 from tests.servers import LocalServer
 
-RUNS = 3
+CURL = "curl -T"
+LARGE_GIB = 2.0
+LARGE_RUNS = 3
+FILES = 1000
+SMALL = 16 * 1024
+SMALL_RUNS = 3
 
 
-def main() -> None:
-    """Print the figures."""
-    gibibytes = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
-    with tempfile.TemporaryDirectory() as folder, LocalServer() as server:
-        path = Path(folder, "large")
-        size = int(gibibytes * 1024**3)
+class Uploads:
+    """One server, one folder of files, and both ways to send them.
+
+    :param server: with its storage.
+    :param client: signed in to it.
+    :param folder: for the files.
+    """
+
+    def __init__(self, server: LocalServer, client: Client, folder: Path) -> None:
+        self._server = server
+        self._client = client
+        self._folder = folder
+
+    def file(self, name: str, size: int) -> Path:
+        """A new file.
+
+        :param name: in the folder.
+        :param size: bytes.
+        """
+        path = self._folder / name
         piece = bytes(range(256)) * 4096
         with path.open("wb") as file:
-            for _ in range(size // len(piece)):
-                file.write(piece)
+            for at in range(0, size, len(piece)):
+                file.write(piece[: size - at])
+        return path
+
+    def ours(self, path: Path) -> None:
+        """One file, as the operator sends it.
+
+        :param path: the file.
+        """
         size = path.stat().st_size
-        with Client(Access(server.url, server.token)) as client:
+        cluster = self._server.cluster_id
+        self._client.upload_file(cluster, path.name, "data", size, lambda: path.open("rb"))
 
-            def ours() -> None:
-                client.upload_file(server.cluster_id, "ours", "data", size, lambda: path.open("rb"))
+    def curl(self, path: Path) -> None:
+        """One file through ``curl -T``, to an address that is at hand.
 
-            def curls() -> None:
-                grant = client.presign_upload(server.cluster_id, "curls", "data")
-                command = ["curl", "-sf", "-o", "/dev/null", "-T", str(path), grant.upload_url]
-                subprocess.run(command, check=True)
+        :param path: the file.
+        """
+        grant = self._client.presign_upload(self._server.cluster_id, "curls", "data")
+        run(["curl", "-sf", "-o", "/dev/null", "-T", str(path), grant.upload_url], check=True)
 
-            empty = Path("/dev/null")
-            client.upload_file(
-                server.cluster_id, "empty", "data", 0, lambda: empty.open("rb")
-            )  # what the first upload loads is not the upload's
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            best = [min(_seconds(each) for _ in range(RUNS)) for each in (ours, curls)]
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    speeds = [size / seconds / 1024**2 for seconds in best]
-    print(f"ours {speeds[0]:.0f} MiB/s, curl -T {speeds[1]:.0f} MiB/s: {speeds[0] / speeds[1]:.2f}")
-    print(f"memory grew by {grown:.1f} MiB")
+    def curl_all(self, paths: list[Path]) -> None:
+        """Many files through two processes of curl.
+
+        :param paths: the files.
+        """
+        answers = self._folder / "answers"
+        answers.mkdir(exist_ok=True)
+        url = f"{self._server.url}/v1/clusters/{self._server.cluster_id}/storage/presigned-url"
+        self._curl_config(
+            [
+                f'url = "{url}"\nheader = "Authorization: Bearer {self._server.token}"\n'
+                f'json = "{{\\"filename\\": \\"{path.name}\\", \\"location\\": \\"data\\"}}"\n'
+                f'output = "{answers / path.name}"'
+                for path in paths
+            ]
+        )
+        urls = [json.loads((answers / path.name).read_bytes())["upload_url"] for path in paths]
+        self._curl_config(
+            [
+                f'url = "{url}"\nupload-file = "{path}"\noutput = "/dev/null"'
+                for path, url in zip(paths, urls, strict=True)
+            ]
+        )
+
+    def _curl_config(self, transfers: list[str]) -> None:
+        config = self._folder / "config"
+        config.write_text("\nnext\n".join(f"silent\nfail\n{each}" for each in transfers))
+        run(["curl", "-K", str(config)], check=True)
 
 
-def _seconds(action: object) -> float:
-    begin = time.monotonic()
-    action()
-    return time.monotonic() - begin
+def _seconds(action: Callable[[], object]) -> Callable[[], float]:
+    def timed() -> float:
+        begin = time.perf_counter()
+        action()
+        return time.perf_counter() - begin
+
+    return timed
+
+
+def measure(gibibytes: float = LARGE_GIB, files: int = FILES) -> list[Figure]:
+    """A large file, and many small ones.
+
+    :param gibibytes: the large file's size.
+    :param files: how many small ones.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalServer(dir=f"{folder}/server") as server,
+        Client(Access(server.url, server.token)) as client,
+    ):
+        uploads = Uploads(server, client, Path(folder))
+        # what the first upload loads is not the upload's
+        uploads.ours(uploads.file("empty", 0))
+        return [*_large(uploads, gibibytes), *_small(uploads, files)]
+
+
+def _large(uploads: Uploads, gibibytes: float) -> list[Figure]:
+    size = int(gibibytes * 1024**3)
+    path = uploads.file("large", size)
+    reset_peak()
+    before = memory_mib()
+    ours, curls = medians_of(
+        [_seconds(lambda: uploads.ours(path)), _seconds(lambda: uploads.curl(path))], LARGE_RUNS
+    )
+    grown = memory_mib(most=True) - before
+    path.unlink()
+    at = f"one file of {gibibytes:g} GiB"
+    return [
+        ratio("speed", curls, ours, "ours / curl -T", at=at, target=at_least(0.9)),
+        Figure(name="speed", value=size / ours / 1024**2, unit="MiB/s", at=at),
+        Figure(name="speed", value=size / curls / 1024**2, unit="MiB/s", of=CURL, at=at),
+        Figure(name="memory more", value=grown, unit="MiB", at=at, target=at_most(30)),
+    ]
+
+
+def _small(uploads: Uploads, files: int) -> list[Figure]:
+    paths = [uploads.file(f"small_{number}", SMALL) for number in range(files)]
+
+    def ours() -> None:
+        for path in paths:
+            uploads.ours(path)
+
+    mine, curls = medians_of(
+        [_seconds(ours), _seconds(lambda: uploads.curl_all(paths))], SMALL_RUNS
+    )
+    at = f"{files} files of {SMALL // 1024} KiB"
+    return [
+        ratio("speed", curls, mine, "ours / curl -T", at=at),
+        *(
+            Figure(name="speed", value=files / seconds, unit="files/s", of=of, at=at)
+            for of, seconds in ((OURS, mine), (CURL, curls))
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    show(
+        measure(
+            float(sys.argv[1]) if len(sys.argv) > 1 else LARGE_GIB,
+            int(sys.argv[2]) if len(sys.argv) > 2 else FILES,
+        )
+    )

@@ -1,0 +1,118 @@
+"""All benches one after the other: ``make bench``, or ``python -m bench [PART …]``.
+
+Each part is a process with a time limit of its own; one that fails is said at the end, and the
+others go on. The figures are printed, ratios first, and written into bench/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from bench.figures import Figure, show
+from bench.results import Part, write_results
+from tests.servers import processes_with
+
+FOLDER = Path(__file__).parent
+MARKER = "CLUSTERRA_BENCH"
+ENDS_WITHIN = 30.0
+LIMITS = {
+    "imports": 60,
+    "jobs": 60,
+    "sbatch": 30,
+    "sse": 60,
+    "output": 120,
+    "upload": 180,
+    "submit": 120,
+    "triggerer": 270,
+    "waiting": 660,
+}
+"""The parts, and the seconds that each may take at most."""
+
+
+def run_part(name: str) -> Part:
+    """One part's figures, or why there are none.
+
+    :param name: one of :data:`LIMITS`.
+    """
+    print(f"{name} …", file=sys.stderr, flush=True)
+    mark = uuid.uuid4().hex
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        file, log = Path(folder, "figures"), Path(folder, "log")
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.part", name, str(file)],
+                env={**os.environ, MARKER: mark, "AIRFLOW_HOME": f"{folder}/airflow"},
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+            failure = _wait(process, LIMITS[name])
+        _end_the_rest(mark)
+        if not failure and process.returncode:
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            failure = f"it failed: {''.join(last)}"
+            print(log.read_text(errors="replace"), file=sys.stderr)
+        figures = [] if failure else msgspec.json.decode(file.read_bytes(), type=list[Figure])
+    return Part(name, figures, time.monotonic() - begin, failure)
+
+
+def _wait(process: subprocess.Popen[bytes], limit: float) -> str:
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            process.wait(ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return f"it took more than {limit:.0f} s"
+    except BaseException:
+        process.terminate()
+        process.wait(ENDS_WITHIN)
+        raise
+    return ""
+
+
+def _end_the_rest(mark: str) -> None:
+    """End what a part has left behind."""
+    for pid in processes_with(f"{MARKER}={mark}"):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def main() -> int:
+    """Run what is asked for, or all; only all of it is written down.
+
+    :returns: 1 where a part failed or a name is none, otherwise 0.
+    """
+    names = sys.argv[1:] or list(LIMITS)
+    wrong = [name for name in names if name not in LIMITS]
+    if wrong:
+        print(f"There is no {', '.join(wrong)}. There are {', '.join(LIMITS)}.", file=sys.stderr)
+        return 1
+    parts = [run_part(name) for name in names]
+    show(figure for part in parts for figure in part.figures)
+    if not sys.argv[1:]:
+        write_results(FOLDER, parts)
+    print(f"{sum(part.seconds for part in parts):.0f} s in all")
+    failed = [part for part in parts if part.failure]
+    for part in failed:
+        print(f"FAILED {part.name}: {part.failure}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""A real Airflow whose triggerer waits for 1000 jobs: ``python -m bench.triggerer [JOBS]``.
+
+The tasks begin in the triggerer (``start_from_trigger``): a worker for each of them would measure how
+fast this machine starts a thousand processes. The API is the stub (bench/stub.py).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from string import Template
+
+import httpx
+
+from bench.figures import Figure, at_most, show
+from bench.process import children_of, cpu_seconds, memory_mib
+from bench.stub import FIRST, stub_of
+from tests.e2e.stack import AirflowStack
+
+JOBS = 1000
+DAGS = 10
+STARTS_WITHIN = 150.0
+SETTLED = 5.0
+SECONDS = 30.0
+RUNNING = re.compile(r"(\d+) triggers currently running")
+DAG_FILE = Template('''
+"""Tasks that wait for a job from their beginning."""
+from airflow.sdk import DAG, BaseOperator
+from airflow.triggers.base import StartTriggerArgs
+
+
+class Wait(BaseOperator):
+    start_from_trigger = True
+
+    def __init__(self, *, job_id, **kwargs):
+        super().__init__(**kwargs)
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls="airflow_provider_clusterra.triggers.jobs.ClusterraJobTrigger",
+            trigger_kwargs={
+                "job_id": job_id,
+                "cluster_id": "c1",
+                "clusterra_conn_id": "clusterra_default",
+                "since": $since,
+            },
+            next_method="execute_complete",
+        )
+
+    def execute_complete(self, context, event=None):
+        return None
+
+
+for number in range($dags):
+    with DAG(f"wait_{number}", schedule=None, max_active_tasks=$jobs) as dag:
+        for job_id in range($first + number, $first + $jobs, $dags):
+            Wait(job_id=job_id, task_id=f"job_{job_id}")
+    globals()[f"wait_{number}"] = dag
+''')
+SETTINGS = {
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": str(JOBS),
+    "AIRFLOW__TRIGGERER__CAPACITY": str(JOBS),
+    "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "200",
+    # all at once, as far as the scheduler is concerned
+    "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "20",
+}
+
+
+def measure(jobs: int = JOBS) -> list[Figure]:
+    """Until all wait, and then 30 s of waiting.
+
+    :param jobs: a multiple of ten.
+    """
+    with tempfile.TemporaryDirectory() as folder, stub_of(jobs) as url:
+        dags = Path(folder, "dags")
+        dags.mkdir()
+        since = time.time() - 3600
+        text = DAG_FILE.substitute(dags=DAGS, jobs=jobs, first=FIRST, since=since)
+        (dags / "waiting.py").write_text(text)
+        with AirflowStack(Path(folder, "airflow"), dags, SETTINGS) as stack:
+            stack.rest.add_connection("clusterra_default", host=url, password="a-session")  # noqa: S106
+            names = [f"wait_{number}" for number in range(DAGS)]
+            stack.rest.wait_for_dags(*names)
+            return _measured(stack, url, names, jobs)
+
+
+def _measured(stack: AirflowStack, url: str, names: list[str], jobs: int) -> list[Figure]:
+    begin = time.monotonic()
+    for name in names:
+        stack.rest.run_dag(name)
+    while (waiting := _running(stack)) < jobs and time.monotonic() - begin < STARTS_WITHIN:
+        time.sleep(0.5)
+    started = time.monotonic() - begin
+    time.sleep(SETTLED)
+    supervisor = stack.pid("triggerer")
+    runners = children_of(supervisor)
+    before, cpu = _asked(url), [cpu_seconds(pid) for pid in (supervisor, *runners)]
+    time.sleep(SECONDS)
+    asked = _asked(url) - before
+    used = [
+        (cpu_seconds(pid) - earlier) / SECONDS * 100
+        for pid, earlier in zip((supervisor, *runners), cpu, strict=True)
+    ]
+    at = f"{waiting} tasks"
+    note = "" if waiting >= jobs else f"of {jobs}, after {STARTS_WITHIN:.0f} s"
+    per_minute = asked * 60 / SECONDS
+    return [
+        Figure(name="all wait after", value=started, unit="s", at=at, note=note),
+        Figure(name="requests a minute", value=per_minute, at=at, target=at_most(6)),
+        Figure(name="the runner's CPU", value=sum(used[1:]), unit="% of a core", at=at),
+        Figure(name="the supervisor's CPU", value=used[0], unit="% of a core", at=at),
+        Figure(name="the runner's memory", value=sum(map(memory_mib, runners)), unit="MiB", at=at),
+    ]
+
+
+def _running(stack: AirflowStack) -> int:
+    told = RUNNING.findall(stack.log("triggerer").read_text(errors="replace"))
+    return int(told[-1]) if told else 0
+
+
+def _asked(url: str) -> int:
+    return sum(httpx.get(f"{url}/count").json()["asked"].values())
+
+
+if __name__ == "__main__":
+    show(measure(int(sys.argv[1]) if len(sys.argv) > 1 else JOBS))

@@ -1,0 +1,51 @@
+"""Many triggers of one kind in one event loop, as a triggerer runs them.
+
+``python -m bench.triggers SYSTEM URL JOBS FOLDER``: it says that it is ready, begins when it is
+given a line, writes ``lag`` and ``events`` into the folder, and goes on until it is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from bench.lag import written_lag
+from bench.stub import FIRST
+from bench.systems import SYSTEMS, Maker
+
+
+async def _run(make: Maker, job_id: int, events: TextIO) -> None:
+    async for _ in make(job_id).run():
+        events.write(f"{job_id} {time.time()}\n")
+        events.flush()
+        return
+
+
+async def _run_all(make: Maker, count: int, folder: Path) -> None:
+    with (folder / "events").open("w") as events:
+        async with written_lag(folder / "lag"):
+            print("ready", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+            ids = range(FIRST, FIRST + count)
+            await asyncio.gather(*(_run(make, job_id, events) for job_id in ids))
+
+
+def main() -> None:
+    """Run them."""
+    system, url, count, folder = sys.argv[1:]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    make = SYSTEMS[system].prepare(url)
+    make(0)
+    # what a peer logs with each look costs it nothing here
+    logging.disable(logging.INFO)
+    asyncio.run(_run_all(make, int(count), Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
