@@ -38,7 +38,7 @@ with DAG("checkpoint", schedule=None, tags=["clusterra"]):
     ClusterraSubmitJobOperator(
         task_id="simulate",
         script=SCRIPT,
-        environment={"CHECKPOINT": "{{ dag.dag_id }}-{{ ts_nodash or run_id }}"},
+        environment={"CHECKPOINT": "{{ run_id }}"},
         time_limit="0:05:00",
         deferrable=True,
         return_output="last_line",

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
+from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.program import (
     check_interpreter,
     read_source,
@@ -60,6 +61,11 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         **kwargs: Any,
     ) -> None:
         read_source(python_callable)
+        if kwargs.get("array"):
+            raise InputError(
+                "@task.clusterra: a function has one value, and an array would run it for each index. "
+                "Leave array out, and map the task with .expand()."
+            )
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,

@@ -126,3 +126,18 @@ def test_a_function_that_cannot_travel_is_refused_when_the_dag_is_read():
 
     with pytest.raises(InputError, match="closes_over uses dag_object"):
         made(closes_over)
+
+
+def test_an_array_of_a_function_is_refused():
+    with DAG("dag", schedule=None), pytest.raises(InputError, match=r"map the task with \.expand"):
+        clusterra_task(multiply, array="0-3", **NOW)(1)
+
+
+def test_braces_in_a_functions_source_are_not_jinjas(connected):
+    def braces():
+        return "{{ ds }} {# not Jinja #}"
+
+    operator = made(braces)
+    operator.render_template_fields({"ds": "2026-01-01"})
+
+    assert run(operator) == "{{ ds }} {# not Jinja #}"

@@ -11,6 +11,7 @@ ENDS = {
     "upload_then_run": ("report", lambda value: value.startswith("1000 numbers, ")),
     "python_function": ("mean", lambda value: 3.1 < value < 3.2),
     "wait_for_job": ("wait", lambda value: value["output"] == "done"),
+    "helper_job": ("work", lambda value: value["output"].startswith("working beside job ")),
     "many_jobs": ("square", lambda value: value["output"] in (0, 1, 4, 9)),
     "checkpoint": ("simulate", lambda value: value["output"] == "all 5 steps are done"),
     "environments": ("with_conda", lambda value: value.endswith("python3")),
@@ -42,5 +43,7 @@ def test_an_example_does_what_it_says(rest, runs, dag_id):
     row = rest.task_rows(dag_id, runs[dag_id], task_id)[0]
     value = rest.xcom(dag_id, runs[dag_id], task_id, map_index=row["map_index"])
 
-    assert set(states.values()) == {"success"}, states
+    assert set(states.values()) == {"success"}, rest.task_log(
+        dag_id, runs[dag_id], task_id, map_index=row["map_index"]
+    )
     assert is_right(value), value
