@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +20,16 @@ from airflow_provider_clusterra.operators.arrays import (
     narrowed,
     succeeded_indices,
 )
+from airflow_provider_clusterra.operators.records import RecordStore
 from airflow_provider_clusterra.submit.growth import Growth, Seen, asked_of, grow
-from airflow_provider_clusterra.submit.record import Kept, Record
+from airflow_provider_clusterra.submit.protocol import is_same_submit
+from airflow_provider_clusterra.submit.record import Kept, Record, failure_of
 from airflow_provider_clusterra.submit.request import Request
+from airflow_provider_clusterra.submit.tag import Tag
 from airflow_provider_clusterra.triggers.events import pack_ids, unpack_ids
 from airflow_provider_clusterra.watch.arrays import read_indices, write_indices
+
+log = logging.getLogger(__name__)
 
 LONGEST = 20_000
 """Characters of one part of what is kept: Airflow keeps 64 KB of a task."""
@@ -133,6 +139,48 @@ def earlier_tasks(kept: Kept) -> list[Job]:
         Job(ids.get(index, 0), good, exit=ExitStatus(0), array_task_id=index)
         for index in sorted(read_indices(kept.succeeded))
     ]
+
+
+class EarlierTries:
+    """What is remembered of the tries before this one, as far as they asked for the same.
+
+    :param store: what Airflow remembers.
+    :param tag: this try's.
+    """
+
+    def __init__(self, store: RecordStore, tag: Tag) -> None:
+        self._store = store
+        self._tag = tag
+
+    def last(self) -> Record | None:
+        """The record of the last one that submitted, or None."""
+        record = self._store.load()
+        return record if record and is_same_submit(record, self._tag) else None
+
+    def note_end(self, job: Job) -> None:
+        """Remember how the last one's job ended, where that try could not tell.
+
+        :param job: that ended badly.
+        """
+        last = self.last()
+        if last is not None and last.failure is None and last.job_id == job.job_id:
+            self._store.save_failure(failure_of(job), kept_after(last.kept, job))
+
+    def ask_again(self, request: Request, again: Again) -> Request:
+        """As :func:`ask_again`, and say so.
+
+        :param request: what the author asks for.
+        :param again: what the author wants of a retry.
+        :raises InputError: growth has come to its end.
+        """
+        if again.wanted and not self._store.lasts:
+            log.warning(NEEDS)
+        asked = ask_again(request, self.last(), again)
+        if asked.array != request.array:
+            log.info("Only the indices that have not succeeded run again: %s.", asked.array)
+        if asked.kept.more:
+            log.info("This try asks for more than the last: %s.", asked.kept.more)
+        return asked
 
 
 def refused(error: ClusterraError, kept: Kept) -> ClusterraError:

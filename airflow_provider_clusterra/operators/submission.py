@@ -20,7 +20,8 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Submitted
 from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.api.states import JobState
-from airflow_provider_clusterra.operators.again import NEEDS, Again, ask_again, refused
+from airflow_provider_clusterra.operators.again import Again, EarlierTries, refused
+from airflow_provider_clusterra.operators.arrays import array_succeeded
 from airflow_provider_clusterra.operators.failures import SubmitLostError
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.records import RecordStore
@@ -35,7 +36,6 @@ from airflow_provider_clusterra.submit.protocol import (
     decide,
     decide_gone,
     fate_of,
-    is_same_submit,
 )
 from airflow_provider_clusterra.submit.record import Failure, Kept, Record
 from airflow_provider_clusterra.submit.request import Request
@@ -94,6 +94,7 @@ class Submission:
         self._kill = kill
         self._again = again
         self._announce = announce
+        self._earlier = EarlierTries(store, tag)
         self._kept = Kept()
         self._before: Record | None = None
 
@@ -115,10 +116,14 @@ class Submission:
             raise AirflowFailException(decision.words)
         if decision.action is Action.ADOPT:
             return self._adopt(decision.found[0], decision.words, request)
+        for ended in decision.found:
+            if array_succeeded(ended.job, self._terms.array_success):
+                return self._adopt(ended, "enough of it has succeeded", request)
+            self._earlier.note_end(ended.job)
         if decision.words:
             log.warning(decision.words)
         self._kill.check()
-        prepared = prepare(self._asked(request))
+        prepared = prepare(self._earlier.ask_again(request, self._again))
         return self._submit(prepared.tagged(self._tag) if self._terms.tagged else prepared)
 
     def _decide(self, request: Request) -> Decision:
@@ -181,25 +186,9 @@ class Submission:
         tries = range(last, max(0, last - EARLIER_TRIES), -1) if request.name else ()
         return [tagged_name(request.name, replace(self._tag, try_number=each)) for each in tries]
 
-    def _asked(self, request: Request) -> Request:
-        """What this try asks for: after a failure perhaps not all of it, or more."""
-        if self._again.wanted and not self._store.lasts:
-            log.warning(NEEDS)
-        asked = ask_again(request, self._last(), self._again)
-        if asked.array != request.array:
-            log.info("Only the indices that have not succeeded run again: %s.", asked.array)
-        if asked.kept.more:
-            log.info("This try asks for more than the last: %s.", asked.kept.more)
-        return asked
-
-    def _last(self) -> Record | None:
-        """What is remembered of an earlier try of the same."""
-        record = self._store.load()
-        return record if record and is_same_submit(record, self._tag) else None
-
     def _adopt(self, found: Found, why: str, request: Request) -> Held:
         job = found.job
-        last = self._last()
+        last = self._earlier.last()
         self._kept = last.kept if last else Kept(array=request.array)
         self._kill.aim(job.job_id)
         log.info(

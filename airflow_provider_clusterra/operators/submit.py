@@ -230,6 +230,7 @@ class SubmitOperator(BaseOperator):
                 self.on_unknown,
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
+                self.array_success,
             ),
             store=RecordStore(context),
             kill=self._kill,

@@ -8,6 +8,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.operators.arrays import ArraySuccess
 from airflow_provider_clusterra.submit.tag import Tag, hash_body, hash_run, hash_task
 
 ON_UNKNOWN = ("fail", "submit")
@@ -23,6 +24,8 @@ class Terms(msgspec.Struct, frozen=True):
     """For which a submit that did not arrive is sent again."""
     confirmation_timeout: float = 60.0
     """For which the job of a lost answer is looked for."""
+    array_success: ArraySuccess = "all"
+    """When an array of an earlier try has succeeded."""
 
 
 def check_on_unknown(on_unknown: str) -> None:

@@ -60,7 +60,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     action: Action
     found: tuple[Found, ...] = ()
-    """With ADOPT the one job, with CANCEL those to cancel."""
+    """With ADOPT the one job, with CANCEL those to cancel, with SUBMIT the last that ended badly."""
     words: str = ""
     """Why, for the log or the error."""
 
@@ -99,7 +99,9 @@ def decide(ours: Tag, record: Record | None, found: Sequence[Found]) -> Decision
     cleaning = tuple(each for each in mine if each.alive)
     if cleaning:
         return Decision(Action.CANCEL, cleaning, "it has ended badly and is still cleaning up")
-    return Decision(Action.SUBMIT if mine or not _may_be_gone(ours, record) else Action.ASK)
+    is_asked = not mine and _may_be_gone(ours, record)
+    ended = tuple(sorted(mine, key=_order)[-1:])
+    return Decision(Action.ASK if is_asked else Action.SUBMIT, ended)
 
 
 def decide_gone(record: Record | None, told: Sequence[Job] | None, on_unknown: str) -> Decision:
@@ -115,7 +117,7 @@ def decide_gone(record: Record | None, told: Sequence[Job] | None, on_unknown: s
     if job is not None and job.state.succeeded:
         return Decision(Action.ADOPT, (Found(job, _tag_of(job, record)),), "it has succeeded")
     if job is not None and job.state.ended:
-        return Decision(Action.SUBMIT)
+        return Decision(Action.SUBMIT, (Found(job, _tag_of(job, record)),))
     if record is None or (told is not None and job is None and record.job_id is None):
         # accounting keeps a job from its submit on: what it does not know was never submitted
         return Decision(Action.SUBMIT)

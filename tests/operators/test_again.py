@@ -1,7 +1,9 @@
 """Tests of airflow_provider_clusterra.operators.again: what a retry asks for instead of the same."""
 
+import time
+
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.numbers import no_val
@@ -196,6 +198,37 @@ def test_an_array_of_which_enough_succeeds_is_a_success(connected, run, tmp_path
     operator = job(ArrayJob, script=FLAKY.format(folder=tmp_path), array_success=0.75)
 
     assert run(operator)["tasks"]["2"]["exit_code"] == 3
+
+
+def until_ended(server, job_id):
+    with ClusterraHook().client() as client:
+        while not client.get_job(server.cluster_id, job_id).state.ended:
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("array_success", "runs_again"), [("all", [2]), ("any", [])])
+def test_an_array_that_ended_while_nobody_looked_is_judged_at_the_retry(
+    connected, run, ti, store, tmp_path, array_success, runs_again
+):
+    operator = job(
+        ArrayJob,
+        script=FLAKY.format(folder=tmp_path),
+        retry_failed_indices=True,
+        array_success=array_success,
+        deferrable=True,
+    )
+    ti.max_tries = 1
+    with pytest.raises(TaskDeferred):
+        run(operator)
+    first = ti.pushed["job_id"]
+    until_ended(connected, first)
+    (tmp_path / "again").touch()
+    ti.try_number = 2
+    operator.deferrable = False
+    result = run(operator)
+
+    assert (result["job_id"] != first) is bool(runs_again)
+    assert len(result["tasks"]) == 4
 
 
 @pytest.fixture(scope="module")
