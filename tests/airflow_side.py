@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,8 @@ class TaskStateStore(dict[str, Any]):
     """Airflow 3.3's ``context["task_state_store"]``, without a supervisor."""
 
     def set(self, key: str, value: Any) -> None:
-        """Keep the value."""
+        """Keep the value, which is to be JSON: tuples are not."""
+        assert json.loads(json.dumps(value)) == value
         self[key] = value
 
     def delete(self, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.operators.kill import TaskKilledError
 from airflow_provider_clusterra.submit.record import Failure, Kept, Record, read_record
+
+log = logging.getLogger(__name__)
 
 KEY = "clusterra_submit"
 
@@ -54,14 +57,17 @@ class RecordStore:
             self.save(record)
 
     def save_failure(self, failure: Failure, kept: Kept | None = None) -> None:
-        """Remember how the job ended.
+        """Remember how the job ended, where Airflow can: the end itself is the task's to tell.
 
         :param failure: what the next try needs of it.
         :param kept: what its tries have brought; otherwise what was known before.
         """
-        record = self.load()
-        if record is not None:
-            self.save(replace(record, failure=failure, kept=kept or record.kept))
+        try:
+            record = self.load()
+            if record is not None:
+                self.save(replace(record, failure=failure, kept=kept or record.kept))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is told
+            log.warning("Airflow could not remember how the job ended: %s", error)
 
     @contextmanager
     def told_of_kills(self, *, wanted: bool) -> Iterator[None]:

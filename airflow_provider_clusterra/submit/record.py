@@ -51,8 +51,8 @@ class Record(msgspec.Struct, frozen=True):
     kept: Kept = Kept()
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain values."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        """The record as JSON has it: Airflow takes no tuples."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return plain
 
 

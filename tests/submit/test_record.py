@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.states import read_state
-from airflow_provider_clusterra.submit.record import Failure, Record, failure_of, read_record
+from airflow_provider_clusterra.submit.record import Failure, Kept, Record, failure_of, read_record
 from airflow_provider_clusterra.submit.request import Request
 from airflow_provider_clusterra.submit.tag import Tag
 
@@ -54,3 +54,12 @@ def test_a_body_without_a_place_for_a_name_stays_as_it_is():
     request = Request({"template_id": "t", "params": {}}, {})
 
     assert request.tagged(TAG) == request
+
+
+def test_a_record_is_json_and_comes_back_the_same():
+    kept = Kept("0-3", "0,2", {"100": "0,2"}, {"time_limit": {"set": True, "number": 5}}, "more")
+    record = Record(str(TAG), 0, failure=Failure("FAILED", ("FAILED", "TIMEOUT")), kept=kept)
+    plain = record.to_json()
+
+    assert json.loads(json.dumps(plain)) == plain
+    assert read_record(plain) == record
