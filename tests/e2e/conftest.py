@@ -22,6 +22,8 @@ DAGS = (
     "shared",
     "resumed",
     "talking",
+    "mapped",
+    "grown",
     "hopeless",
     "linked",
     *(path.stem for path in EXAMPLES),
@@ -30,8 +32,8 @@ DAGS = (
 
 @pytest.fixture(scope="session")
 def clusterra():
-    """A clusterra-local that remembers jobs for long enough."""
-    with LocalServer(cpus=8, kill_wait=2) as server:
+    """A clusterra-local that remembers jobs for long enough, and whose minutes last five seconds."""
+    with LocalServer(cpus=8, kill_wait=2, minute=5) as server:
         yield server
 
 

@@ -90,6 +90,27 @@ with DAG("talking", schedule=None) as talking:
         poll_interval=1,
     )
 
+with DAG("mapped", schedule=None) as mapped:
+    ClusterraSubmitJobOperator.partial(
+        task_id="many",
+        script=f'{SHEBANG}sleep 2\necho "square $((N * N))"\n',
+        deferrable=True,
+        poll_interval=1,
+        follow_output=False,
+        return_output="last_line",
+    ).expand(environment=[{"N": str(number)} for number in range(50)])
+
+with DAG("grown", schedule=None, default_args=RETRIES) as grown:
+    ClusterraSubmitJobOperator(
+        task_id="one",
+        script=f"{SHEBANG}sleep 8\necho done\n",
+        time_limit=1,
+        grow_on_retry={"time_limit": 2.0, "memory": 1.5},
+        deferrable=True,
+        poll_interval=1,
+        return_output="last_line",
+    )
+
 with DAG("hopeless", schedule=None, default_args=RETRIES) as hopeless:
     for name, arguments in {
         "wrong_session": {"clusterra_conn_id": "clusterra_wrong"},
