@@ -31,7 +31,8 @@ LIMITS = {
     "sse": 60,
     "output": 120,
     "upload": 180,
-    "submit": 120,
+    "submit": 90,
+    "slurm": 120,
     "triggerer": 270,
     "waiting": 660,
 }

@@ -13,14 +13,14 @@ import statistics
 import subprocess
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from bench.figures import OURS, Figure, at_least, at_most, medians_of, ratio, show
-from bench.pour import PIECE, checksum, pouring
-from bench.process import memory_mib, reset_peak
+from bench.pour import PIECE, checksum
+from bench.process import memory_mib, reset_peak, served
 
 SIZE = 500_000_000 // PIECE * PIECE
 CURL, SED, HTTPX = "curl -N", "curl -N | sed", "httpx alone"
@@ -65,7 +65,7 @@ def _sed(url: str) -> None:
         subprocess.run(command, stdin=curl.stdout, stdout=subprocess.DEVNULL, check=True)
 
 
-def measure_way(way: str, url: str) -> list[Figure]:
+def measure_way(way: str, url: str) -> Iterator[Figure]:
     """One of the two routes.
 
     :param way: ``"snapshot"`` or ``"stream"``.
@@ -89,29 +89,20 @@ def measure_way(way: str, url: str) -> list[Figure]:
         grown = memory_mib(most=True) - before
         runner.run(client.aclose())
         runner.run(bare.aclose())
-    ours = seconds[OURS]
-    figures = [
-        ratio(
-            "speed",
-            theirs,
-            ours,
-            f"ours / {of}",
-            at=way,
-            target=at_least(0.5) if of == CURL else None,
-        )
-        for of, theirs in seconds.items()
-        if of != OURS
-    ]
+    yield from _compared(way, seconds)
     for of, each in runs.items():
         cpu = statistics.median(each.used)
-        speed = SIZE / seconds[of] / 1e6
-        figures.append(Figure(name="speed", value=speed, unit="MB/s", of=of, at=way))
-        figures.append(Figure(name="CPU for 500 MB", value=cpu, unit="s", of=of, at=way))
-    return [
-        *figures,
-        Figure(name="bytes lost or wrong", value=wrong, unit="", at=way, target=at_most(0)),
-        Figure(name="memory more", value=grown, unit="MiB", at=way),
-    ]
+        yield Figure(name="CPU for 500 MB", value=cpu, unit="s", of=of, at=way)
+    yield Figure(name="bytes lost or wrong", value=wrong, unit="", at=way, target=at_most(0))
+    yield Figure(name="memory more", value=grown, unit="MiB", at=way)
+
+
+def _compared(way: str, seconds: dict[str, float]) -> Iterator[Figure]:
+    for of, theirs in seconds.items():
+        target = at_least(0.5) if of == CURL else None
+        if of != OURS:
+            yield ratio("speed", theirs, seconds[OURS], f"ours / {of}", at=way, target=target)
+        yield Figure(name="speed", value=SIZE / theirs / 1e6, unit="MB/s", of=of, at=way)
 
 
 class _Run:
@@ -134,7 +125,7 @@ class _Run:
 
 def measure() -> list[Figure]:
     """Both routes."""
-    with pouring(SIZE) as url:
+    with served("bench.pour", SIZE) as url:
         return [figure for way in PATHS for figure in measure_way(way, url)]
 
 

@@ -8,11 +8,8 @@ vendor's own stream brings 8 KiB a second, which would measure the vendor.
 from __future__ import annotations
 
 import socketserver
-import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import ClassVar
 
@@ -72,21 +69,6 @@ def _events(data: bytes) -> bytes:
         lines = data[at : at + EVENT].split(b"\n")
         made.append(b"".join(b"data: " + line + b"\n" for line in lines) + b"\n")
     return b"".join(made)
-
-
-@contextmanager
-def pouring(size: int) -> Iterator[str]:
-    """The server in a process of its own.
-
-    :param size: the output's bytes.
-    :returns: its address, e.g. ``"http://127.0.0.1:40123"``.
-    """
-    command = [sys.executable, "-m", "bench.pour", str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().strip() if process.stdout else ""
-        finally:
-            process.kill()
 
 
 def main() -> None:

@@ -1,12 +1,32 @@
-"""What a process has used, read from outside: it may be too busy to tell."""
+"""Processes of the benches' own, and what they have used: read from outside, as they may be too busy."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def served(module: str, *words: object) -> Iterator[str]:
+    """A server in a process of its own, which prints its address.
+
+    :param module: run with ``python -m``.
+    :param words: its arguments.
+    :returns: the address, e.g. ``"http://127.0.0.1:40123"``.
+    """
+    command = [sys.executable, "-m", module, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip() if process.stdout else ""
+        finally:
+            process.kill()
 
 
 def cpu_seconds(pid: int) -> float:

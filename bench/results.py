@@ -55,6 +55,13 @@ HEADINGS = {
         "Submits",
         "Rates: median of 5. One submit: median of 20, each with a client of its own.",
     ),
+    "slurm": (
+        "Submits to a real Slurm",
+        (
+            "One machine with slurmctld, slurmdbd and slurmrestd, as `make test-slurm` sets it up; "
+            "held jobs; median of 5, in turns."
+        ),
+    ),
     "triggerer": (
         "A real triggerer",
         (

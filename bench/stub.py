@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import uvicorn
@@ -169,21 +167,6 @@ class Stub:
     def _record(self, job_id: int) -> str:
         made = self._running.replace(self._id, f'"job_id": {job_id}', 1)
         return made.replace("RUNNING", "COMPLETED") if self._is_over(job_id) else made
-
-
-@contextmanager
-def stub_of(count: int) -> Iterator[str]:
-    """A stub with so many jobs, in a process of its own.
-
-    :param count: jobs.
-    :returns: its address, e.g. ``"http://127.0.0.1:40123"``.
-    """
-    command = [sys.executable, "-m", "bench.stub", str(count)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().strip() if process.stdout else ""
-        finally:
-            process.kill()
 
 
 def main() -> None:

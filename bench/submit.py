@@ -1,8 +1,7 @@
 """How fast jobs are submitted: ``python -m bench.submit [JOBS]``.
 
-Eight workers submit through ``clusterra-local``, and, where a real Slurm was set up by ``make
-test-slurm``, through ``clusterra-local`` to that and to its slurmrestd directly. Then what the tag, the
-record and the search for an earlier try's job add to one submit of the operator.
+Eight workers submit through ``clusterra-local`` to processes (bench/slurm.py: to a real Slurm). Then what
+the tag, the record and the search for an earlier try's job add to one submit of the operator.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_clusterra.api import Access, Client
 from bench.figures import RUNS, Figure, median_of, ratio, show
+from bench.workers import WORKERS, Opens, rate
 from tests.servers import LocalServer
 
-WORKERS = 8
 JOBS = 400
 SINGLE = 20
 BUSY = "#!/bin/bash\nsleep 600\n"
@@ -37,24 +35,6 @@ BODY: dict[str, Any] = {
 }
 
 
-def rate(open_client: Callable[[], Any], jobs: int) -> float:
-    """Jobs a second with eight workers.
-
-    :param open_client: gives each worker a context manager that gives what submits one job.
-    :param jobs: in all.
-    """
-
-    def work(count: int) -> None:
-        with open_client() as submit:
-            for _ in range(count):
-                submit()
-
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(work, [jobs // WORKERS] * WORKERS))
-    return jobs // WORKERS * WORKERS / (time.perf_counter() - begin)
-
-
 @contextmanager
 def busy_server() -> Iterator[LocalServer]:
     """A ``clusterra-local`` whose only CPU is taken: jobs that wait take none from what is measured."""
@@ -64,7 +44,7 @@ def busy_server() -> Iterator[LocalServer]:
         yield server
 
 
-def through(server: LocalServer) -> Callable[[], Any]:
+def through(server: LocalServer) -> Opens:
     """What gives a worker its own client of a server.
 
     :param server: running.
@@ -164,8 +144,12 @@ def _overheads() -> list[Figure]:
     figures = [
         Figure(name="one submit", value=value, unit="ms", at=name) for name, value in found.items()
     ]
-    plain, _, operator, _ = found.values()
-    return [ratio("one submit", operator, plain, "the operator / the client alone"), *figures]
+    plain, untagged, operator, _ = found.values()
+    return [
+        ratio("one submit's time", operator, plain, "the operator / the client alone"),
+        *figures,
+        Figure(name="tag and record add", value=operator - untagged, unit="ms"),
+    ]
 
 
 def measure(jobs: int = JOBS) -> list[Figure]:

@@ -16,8 +16,8 @@ from string import Template
 import httpx
 
 from bench.figures import Figure, at_most, show
-from bench.process import children_of, cpu_seconds, memory_mib
-from bench.stub import FIRST, stub_of
+from bench.process import children_of, cpu_seconds, memory_mib, served
+from bench.stub import FIRST
 from tests.e2e.stack import AirflowStack
 
 JOBS = 1000
@@ -72,7 +72,7 @@ def measure(jobs: int = JOBS) -> list[Figure]:
 
     :param jobs: a multiple of ten.
     """
-    with tempfile.TemporaryDirectory() as folder, stub_of(jobs) as url:
+    with tempfile.TemporaryDirectory() as folder, served("bench.stub", jobs) as url:
         dags = Path(folder, "dags")
         dags.mkdir()
         since = time.time() - 3600

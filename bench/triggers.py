@@ -7,7 +7,7 @@ given a line, writes ``lag`` and ``events`` into the folder, and goes on until i
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import resource
 import sys
 import time
@@ -31,8 +31,13 @@ async def _run_all(make: Maker, count: int, folder: Path) -> None:
         async with written_lag(folder / "lag"):
             print("ready", flush=True)
             await asyncio.to_thread(sys.stdin.readline)
-            ids = range(FIRST, FIRST + count)
-            await asyncio.gather(*(_run(make, job_id, events) for job_id in ids))
+            # what is logged all the same goes nowhere: a pipe that nobody reads would block the loop
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            async with asyncio.TaskGroup() as tasks:
+                for job_id in range(FIRST, FIRST + count):
+                    tasks.create_task(_run(make, job_id, events))
+                    # as the triggerer does, and the first step of each is a turn of its own
+                    await asyncio.sleep(0)
 
 
 def main() -> None:
@@ -42,8 +47,6 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     make = SYSTEMS[system].prepare(url)
     make(0)
-    # what a peer logs with each look costs it nothing here
-    logging.disable(logging.INFO)
     asyncio.run(_run_all(make, int(count), Path(folder)))
 
 

@@ -8,23 +8,20 @@ is read from outside, since a loop that is blocked cannot tell.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import msgspec
 
 from bench.figures import OURS, RATIO, Figure, at_most, show
-from bench.lag import percentile, read_lag
-from bench.process import cpu_seconds, memory_mib
-from bench.stub import FIRST, stub_of
+from bench.lag import percentile
+from bench.scene import Moment, Scene
 from bench.systems import SYSTEMS
+
+Values = dict[str, tuple[float | None, str]]
+"""A figure's name to its value and unit."""
 
 IDLE = 2.0
 STARTS_WITHIN = 20.0
@@ -48,7 +45,7 @@ class Load(msgspec.Struct):
 
     system: str
     count: int
-    values: dict[str, tuple[float | None, str]]
+    values: Values
     note: str
 
     def figures(self) -> Iterator[Figure]:
@@ -66,22 +63,6 @@ class Load(msgspec.Struct):
             )
 
 
-@contextmanager
-def _triggers(system: str, url: str, count: int, folder: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "bench.triggers", system, url, str(count), folder]
-    log = Path(folder, "log").open("w")  # noqa: SIM115 - the process has it for as long as it lives
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-    ) as process:
-        try:
-            if process.stdout is None or process.stdout.readline().strip() != "ready":
-                raise RuntimeError(f"{system}: {Path(folder, 'log').read_text()[-1000:]}")
-            yield process
-        finally:
-            process.kill()
-            log.close()
-
-
 def measure_load(system: str, count: int, seconds: float) -> Load:
     """One system with so many jobs.
 
@@ -90,73 +71,77 @@ def measure_load(system: str, count: int, seconds: float) -> Load:
     :param seconds: for which it is measured, once each job was looked at.
     """
     print(f"  {system}, {count} jobs, {seconds:.0f} s", file=sys.stderr, flush=True)
-    with (
-        stub_of(count) as url,
-        tempfile.TemporaryDirectory() as folder,
-        _triggers(system, url, count, folder) as process,
-        httpx.Client(base_url=url, timeout=60) as server,
-    ):
-        empty, cpu = memory_mib(process.pid), cpu_seconds(process.pid)
+    with Scene(system, count) as scene:
+        empty, before = scene.memory(), scene.now()
         time.sleep(IDLE)
-        idle = (cpu_seconds(process.pid) - cpu) / IDLE
-        begin = time.time()
-        process.stdin.write("\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-        while (shown := server.get("/count").json()["shown"]) < count:
-            if time.time() - begin > STARTS_WITHIN:
-                break
-            time.sleep(0.05)
-        shown_after = time.time() - begin
+        begin = scene.now()
+        idle = (begin.cpu - before.cpu) / (begin.at - before.at)
+        scene.begin()
+        shown = scene.until_shown(STARTS_WITHIN)
         time.sleep(SETTLED)
-        started = time.time()
-        before, cpu = server.get("/count").json(), cpu_seconds(process.pid)
-        ends = _let_jobs_end(server, started, seconds) if seconds > ENDS_WITHIN else []
-        time.sleep(max(0.0, started + seconds - time.time()))
-        over = time.time()
-        after, cpu = server.get("/count").json(), cpu_seconds(process.pid) - cpu
-        late = read_lag(Path(folder, "lag"), started, over)
-        starting = read_lag(Path(folder, "lag"), begin, begin + shown_after) or [0.0]
-        told = _told(Path(folder, "events"), ends)
-        asked = sum(after["asked"].values()) - sum(before["asked"].values())
-        # what was asked of the jobs that ended, once each, is no polling
-        singles = after["asked"].get("single", 0) - before["asked"].get("single", 0)
-        per_minute = 60 / (over - started)
-        grown = memory_mib(process.pid) - empty
-        note = "" if shown >= count else f"only {shown} jobs looked at in {STARTS_WITHIN:.0f} s"
-        if ends and singles:
-            note = f"and {singles} single looks at the {ENDS} jobs that ended"
-    values: dict[str, tuple[float | None, str]] = {
-        "requests a minute": ((asked - (singles if ends else 0)) * per_minute, ""),
-        "answers' bytes a minute": ((after["bytes"] - before["bytes"]) * per_minute / 1e6, "MB"),
-        "CPU a minute": (max(0.0, cpu / (over - started) - idle) * 60, "s"),
-        "event-loop lag p50": (percentile(late, 0.5), "ms"),
-        "event-loop lag p99": (percentile(late, 0.99), "ms"),
-        "event-loop lag, most": (max(late), "ms"),
-        "memory for the jobs": (grown, "MiB"),
-        "all looked at after": (shown_after if shown >= count else None, "s"),
-        "lag p99 meanwhile": (percentile(starting, 0.99), "ms"),
-    }
-    if ends:
-        values["a job's end told after, median"] = (statistics.median(told) if told else None, "s")
-        values["ends told"] = (float(len(told)), f"of {ENDS}")
+        first = scene.now()
+        ends = _let_jobs_end(scene, first.at, seconds) if seconds > ENDS_WITHIN else []
+        time.sleep(max(0.0, first.at + seconds - time.time()))
+        last = scene.now()
+        values = {
+            **_used(first, last, idle, polls_only=bool(ends)),
+            **_lags(scene.lag(first.at, last.at)),
+            "memory for the jobs": (scene.memory() - empty, "MiB"),
+            "all looked at after": (shown.at - begin.at if shown.shown >= count else None, "s"),
+            "lag p99 meanwhile": (percentile(scene.lag(begin.at, shown.at), 0.99), "ms"),
+        }
+        if ends:
+            values |= _promptness(ends, scene.told())
+    note = (
+        ""
+        if shown.shown >= count
+        else f"only {shown.shown} jobs in the first {STARTS_WITHIN:.0f} s"
+    )
+    if ends and last.singles > first.singles:
+        note = f"and {last.singles - first.singles} looks at single ones of the {ENDS} that ended"
     return Load(system, count, values, note)
 
 
-def _let_jobs_end(server: httpx.Client, begin: float, seconds: float) -> list[float]:
+def _used(first: Moment, last: Moment, idle: float, *, polls_only: bool) -> Values:
+    """What was used between two moments, a minute.
+
+    :param idle: the share of a core that the measuring itself takes.
+    :param polls_only: whether looks at single jobs, which ended, are left out.
+    """
+    singles = last.singles - first.singles if polls_only else 0
+    seconds = last.at - first.at
+    cpu = max(0.0, last.cpu - first.cpu - idle * seconds)
+    return {
+        "requests a minute": ((last.asked - first.asked - singles) / seconds * 60, ""),
+        "answers' bytes a minute": ((last.bytes - first.bytes) / seconds * 60 / 1e6, "MB"),
+        "CPU a minute": (cpu / seconds * 60, "s"),
+    }
+
+
+def _lags(late: list[float]) -> Values:
+    return {
+        "event-loop lag p50": (percentile(late, 0.5), "ms"),
+        "event-loop lag p99": (percentile(late, 0.99), "ms"),
+        "event-loop lag, most": (max(late), "ms"),
+    }
+
+
+def _let_jobs_end(scene: Scene, begin: float, seconds: float) -> list[float]:
     """Let jobs end one after the other over one interval; when each did."""
     pause = min(ENDS_WITHIN, seconds / 2) / ENDS
     ends = []
     for number in range(ENDS):
         time.sleep(max(0.0, begin + number * pause - time.time()))
-        server.post("/end?count=1")
-        ends.append(time.time())
+        ends.append(scene.end_a_job())
     return ends
 
 
-def _told(path: Path, ends: list[float]) -> list[float]:
-    rows = [line.split() for line in path.read_text().splitlines() if line.count(" ") == 1]
-    told = {int(job_id) - FIRST: float(at) for job_id, at in rows}
-    return [told[number] - end for number, end in enumerate(ends) if number in told]
+def _promptness(ends: list[float], told: dict[int, float]) -> Values:
+    late = [told[number] - end for number, end in enumerate(ends) if number in told]
+    return {
+        "a job's end told after, median": (statistics.median(late) if late else None, "s"),
+        "ends told": (float(len(late)), f"of {ENDS}"),
+    }
 
 
 def _ratios(loads: list[Load]) -> Iterator[Figure]:

@@ -1,0 +1,125 @@
+"""One event loop full of triggers and the stub that they ask, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import httpx
+import msgspec
+
+from bench.lag import read_lag
+from bench.process import cpu_seconds, memory_mib, served
+from bench.stub import FIRST
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What had been used up to a moment."""
+
+    at: float
+    """Seconds since 1970."""
+    cpu: float
+    """Seconds."""
+    asked: int
+    singles: int
+    """Of these, those for one of our jobs alone."""
+    bytes: int
+    shown: int
+    """Jobs that were looked at once, at least."""
+
+
+class Scene:
+    """A context manager. Nothing waits yet when it is entered.
+
+    :param system: one of :data:`bench.systems.SYSTEMS`.
+    :param count: jobs.
+    """
+
+    def __init__(self, system: str, count: int) -> None:
+        self._system = system
+        self._count = count
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            url = stack.enter_context(served("bench.stub", self._count))
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self._server = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+            self._process = self._start(stack, url)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def begin(self) -> None:
+        """Let the triggers begin."""
+        if self._process.stdin is not None:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def until_shown(self, within: float) -> Moment:
+        """Wait until each job was looked at.
+
+        :param within: seconds after which it is given up.
+        """
+        end = time.time() + within
+        while (now := self.now()).shown < self._count and now.at < end:
+            time.sleep(0.05)
+        return now
+
+    def end_a_job(self) -> float:
+        """Let one more job end; when that was, in seconds since 1970."""
+        self._server.post("/end?count=1")
+        return time.time()
+
+    def now(self) -> Moment:
+        """What has been used so far."""
+        told = self._server.get("/count").json()
+        return Moment(
+            time.time(),
+            cpu_seconds(self._process.pid),
+            sum(told["asked"].values()),
+            told["asked"].get("single", 0),
+            told["bytes"],
+            told["shown"],
+        )
+
+    def memory(self) -> float:
+        """The loop's process's, in MiB."""
+        return memory_mib(self._process.pid)
+
+    def lag(self, begin: float, end: float) -> list[float]:
+        """See :func:`bench.lag.read_lag`."""
+        return read_lag(self._folder / "lag", begin, end) or [0.0]
+
+    def told(self) -> dict[int, float]:
+        """When each job's end was told, by how many ended before it."""
+        lines = (self._folder / "events").read_text().splitlines()
+        rows = [line.split() for line in lines if line.count(" ") == 1]
+        return {int(job_id) - FIRST: float(at) for job_id, at in rows}
+
+    def _start(self, stack: ExitStack, url: str) -> subprocess.Popen[str]:
+        words = [self._system, url, str(self._count), str(self._folder)]
+        log = stack.enter_context((self._folder / "log").open("w"))
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "bench.triggers", *words],
+                # what a peer logs with each look costs it nothing here
+                env={**os.environ, "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        )
+        stack.callback(process.kill)
+        if process.stdout is None or process.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"{self._system}: {(self._folder / 'log').read_text()[-1000:]}")
+        return process

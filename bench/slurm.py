@@ -1,0 +1,97 @@
+"""How fast a real Slurm takes jobs: through ``clusterra-local``, and from its slurmrestd directly.
+
+The Slurm is the one that ``make test-slurm`` sets up; where that was not done, there is nothing to
+measure. ``python -m bench.slurm``.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from airflow_provider_clusterra.api import Access, Client
+from bench.figures import Figure, ratio, show
+from bench.workers import WORKERS, rate
+
+if TYPE_CHECKING:
+    from tests.slurm.lab import Lab
+
+NAME = "jobs submitted, to a real Slurm"
+AT = f"{WORKERS} workers"
+THROUGH, DIRECTLY = "clusterra-local", "slurmrestd"
+VERSION = "v0.0.44"
+JOBS = 160
+RUNS = 5
+SCRIPT = "#!/bin/bash\ntrue\n"
+
+
+def why_not() -> str:
+    """Why there is no Slurm to measure; empty where there is one."""
+    try:
+        from tests.slurm import chroot
+        from tests.slurm.lab import Lab
+    except ImportError:
+        return "this checkout has no tests/slurm"
+    if why := chroot.why_not():
+        return why
+    return "" if Lab().root.exists() else "make test-slurm was not run here, which sets it up"
+
+
+def measure() -> list[Figure]:
+    """Both rates, in turns."""
+    if why := why_not():
+        return [Figure(name=NAME, value=None, of=THROUGH, at=AT, note=why)]
+    from tests.slurm.lab import Lab
+
+    with Lab() as lab, lab.front() as server:
+        try:
+            through, directly = _rates(lab, Access(server.url, server.token), server.cluster_id)
+        finally:
+            lab.run("scancel", "--name=bench")
+    return [
+        ratio(NAME, through, directly, f"{THROUGH} / {DIRECTLY}", at=AT),
+        Figure(name=NAME, value=through, unit="jobs/s", of=THROUGH, at=AT),
+        Figure(name=NAME, value=directly, unit="jobs/s", of=DIRECTLY, at=AT),
+    ]
+
+
+def _rates(lab: Lab, access: Access, cluster_id: str) -> tuple[float, float]:
+    body = {
+        "script": SCRIPT,
+        "job": {
+            "name": "bench",
+            # so that Slurm is busy with submits only
+            "hold": True,
+            "current_working_directory": str(lab.shared),
+            "environment": ["PATH=/usr/bin:/bin"],
+        },
+    }
+
+    @contextmanager
+    def through() -> Iterator[Callable[[], object]]:
+        with Client(access) as client:
+            yield lambda: client.submit_job(cluster_id, body)
+
+    @contextmanager
+    def directly() -> Iterator[Callable[[], object]]:
+        headers = {"X-SLURM-USER-TOKEN": lab.token_file().read_text().strip()}
+        with httpx.Client(base_url=lab.url, headers=headers, timeout=60) as http:
+            yield lambda: _post(http, body)
+
+    found = [(rate(through, JOBS), rate(directly, JOBS)) for _ in range(RUNS)]
+    first, second = zip(*found, strict=True)
+    return statistics.median(first), statistics.median(second)
+
+
+def _post(http: httpx.Client, body: dict[str, Any]) -> None:
+    answer = http.post(f"/slurm/{VERSION}/job/submit", json=body)
+    if answer.is_error or not answer.json().get("job_id"):
+        raise RuntimeError(f"{answer.status_code} {answer.text[:300]}")
+
+
+if __name__ == "__main__":
+    show(measure())
