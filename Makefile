@@ -23,7 +23,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Airflow's older versions have environments of their own; what runs there is what Airflow touches
 OLDER := 3.1 3.2
-OLDER_TESTS := tests/triggers tests/operators tests/sensors tests/hooks tests/test_package.py
+OLDER_TESTS := tests/triggers tests/operators tests/sensors tests/decorators tests/links tests/hooks \
+  tests/test_package.py
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock hypothesis jsonschema
 
 # most tests wait more than they work
