@@ -28,7 +28,7 @@ from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.api.states import JobState
 from airflow_provider_clusterra.api.templates import CheckedParams, Template, check_params
-from airflow_provider_clusterra.api.uploads import UploadGrant
+from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 from airflow_provider_clusterra.api.values import Param
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Cluster",
     "ClusterraError",
     "ConflictError",
+    "DownloadGrant",
     "ExitStatus",
     "InputError",
     "Job",

@@ -109,7 +109,9 @@ def read_arguments(
     check_script(script)
     merged = [Merged(fields) for fields in script_fields(script, now)]
     for name, value in _read_job(job).items():
-        merged[0].overrule(f"job={{{name!r}: {shown(value)}}}", "job=", as_field(name, value))
+        # a variable may hold what is not for the log
+        said = "…" if name == "environment" else shown(value)
+        merged[0].overrule(f"job={{{name!r}: {said}}}", "job=", as_field(name, value))
     for name, value in arguments.items():
         option = as_option(name, value)
         for each in merged[: len(merged) if name in OF_ALL else 1]:

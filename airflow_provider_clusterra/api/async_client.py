@@ -11,7 +11,7 @@ import httpx
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
-from airflow_provider_clusterra.api.calls import OUTPUT_KEPT, Call
+from airflow_provider_clusterra.api.calls import DOWNLOAD_ROUTE, OUTPUT_KEPT, Call
 from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import ClusterraError
 from airflow_provider_clusterra.api.jobs import Job
@@ -27,7 +27,7 @@ from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.api.sse import Decoder
 from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.transport import api_settings, patient
-from airflow_provider_clusterra.api.uploads import UploadGrant
+from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 
 T = TypeVar("T")
 
@@ -74,6 +74,12 @@ class AsyncClient:
     async def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
         """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
         return await self._send(calls.presign_upload(cluster_id, filename, location))
+
+    async def presign_download(
+        self, cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE
+    ) -> DownloadGrant:
+        """See :func:`airflow_provider_clusterra.api.calls.presign_download`."""
+        return await self._send(calls.presign_download(cluster_id, key, route))
 
     async def list_states(self, cluster_id: str, job_ids: Sequence[int] = ()) -> list[LightState]:
         """See :func:`airflow_provider_clusterra.api.calls.list_states`."""

@@ -14,9 +14,11 @@ from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
 from airflow_provider_clusterra.api.templates import Template
-from airflow_provider_clusterra.api.uploads import UploadGrant
+from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 
 T = TypeVar("T")
+DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
+"""``clusterra-local``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
 OUTPUT_KEPT = 1024 * 1024
 """Bytes of an output's end that are kept unless the caller says otherwise."""
 
@@ -201,6 +203,19 @@ def presign_upload(cluster_id: str, filename: str, location: str) -> Call[Upload
     path = f"{_cluster(cluster_id)}/storage/presigned-url"
     json = {"filename": filename, "location": location}
     return Call("POST", path, checked(readers.read_grant), json=json)
+
+
+def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> Call[DownloadGrant]:
+    """An address from which one file may be read, by anybody who has it.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param key: of an upload, e.g. ``"data/me/md.tpr"``.
+    :param route: the API's own, with ``{cluster_id}`` in it.
+    :raises AuthenticationError: this user may not read it.
+    :source: ``POST /v1/clusters/{cluster_id}/storage/download-url``
+    """
+    path = route.replace("{cluster_id}", quote(cluster_id, safe=""))
+    return Call("POST", path, checked(readers.read_download), json={"key": key})
 
 
 def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[Output]:

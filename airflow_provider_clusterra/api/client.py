@@ -15,7 +15,7 @@ import httpx
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
-from airflow_provider_clusterra.api.calls import OUTPUT_KEPT, Call
+from airflow_provider_clusterra.api.calls import DOWNLOAD_ROUTE, OUTPUT_KEPT, Call
 from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
 from airflow_provider_clusterra.api.jobs import Job
@@ -23,7 +23,7 @@ from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.transport import api_settings, bare_settings
-from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refusal
+from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant, pieces, put_refusal
 
 T = TypeVar("T")
 
@@ -67,6 +67,12 @@ class Client:
     def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
         """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
         return self._send(calls.presign_upload(cluster_id, filename, location))
+
+    def presign_download(
+        self, cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE
+    ) -> DownloadGrant:
+        """See :func:`airflow_provider_clusterra.api.calls.presign_download`."""
+        return self._send(calls.presign_download(cluster_id, key, route))
 
     def list_states(self, cluster_id: str, job_ids: Sequence[int] = ()) -> list[LightState]:
         """See :func:`airflow_provider_clusterra.api.calls.list_states`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -130,6 +131,18 @@ def read_routes(answer: Answer) -> list[ApiRoute]:
         for row in answer.rows("routes")
         if row.get("path")
     ]
+
+
+def find_download(routes: Sequence[ApiRoute]) -> str | None:
+    """The route that gives addresses to read files from, or None where there is none.
+
+    :param routes: the API's own.
+    """
+    for route in routes:
+        place = route.path.partition("/storage/")[2]
+        if route.method == "POST" and "download" in place and "{cluster_id}" in route.path:
+            return route.path
+    return None
 
 
 def _words(value: Any) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from airflow_provider_clusterra.api.jobs import Job, Record, UsualRecord, one_jo
 from airflow_provider_clusterra.api.numbers import read_number
 from airflow_provider_clusterra.api.sse import Event
 from airflow_provider_clusterra.api.states import JobState, read_state
-from airflow_provider_clusterra.api.uploads import UploadGrant
+from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 
 ALREADY_ENDED = frozenset({2020, 2021})
 """Slurm: the job is pending no more, or already completing or completed."""
@@ -225,6 +225,15 @@ def read_grant(answer: Answer) -> UploadGrant:
     if not isinstance(url, str) or not isinstance(key, str):
         raise ProtocolError(f"{answer.request}: the answer holds no upload_url and key.")
     return UploadGrant(upload_url=url, key=key, expires_in=read_number(body.get("expires_in")))
+
+
+def read_download(answer: Answer) -> DownloadGrant:
+    """An address from which one file may be read."""
+    body = answer.object()
+    url = body.get("download_url") or body.get("url")
+    if not isinstance(url, str):
+        raise ProtocolError(f"{answer.request}: the answer holds no download_url.")
+    return DownloadGrant(download_url=url, expires_in=read_number(body.get("expires_in")))
 
 
 def read_output(answer: Answer) -> Output:

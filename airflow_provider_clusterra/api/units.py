@@ -58,17 +58,3 @@ def _seconds(value: str | float | timedelta) -> float:
     if found["days"] is not None:
         return ((part["days"] * 24 + part["hours"]) * 60 + part["minutes"]) * 60 + part["seconds"]
     return (part["h"] * 60 + part["m"]) * 60 + part["s"]
-
-
-def read_count(name: str, value: int | str | None) -> int | None:
-    """A whole number above 0, or None where nothing is given.
-
-    :param name: of the argument, for the error.
-    :param value: a number, also as text.
-    :raises InputError: it is something else.
-    """
-    if value is None or value == "":
-        return None
-    if not str(value).strip().isdigit() or int(value) < 1:
-        raise InputError(f"{name} is {value!r}; it is a whole number above 0.")
-    return int(value)

@@ -44,6 +44,22 @@ class UploadGrant(msgspec.Struct, frozen=True):
         return str(httpx.URL(self.upload_url).copy_with(query=None))
 
 
+class DownloadGrant(msgspec.Struct, frozen=True):
+    """An address from which one file may be read."""
+
+    download_url: str
+    """Signed: whoever has it may read."""
+    expires_in: int | None = None
+    """Seconds."""
+
+    def __repr__(self) -> str:
+        return f"DownloadGrant(expires_in={self.expires_in!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What a traceback shows: not the address."""
+        return [("expires_in", self.expires_in)]
+
+
 def check_size(name: str, size: int) -> None:
     """Refuse a file that S3 takes in no single PUT.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_provider_clusterra.local.backend import Answer
+from airflow_provider_clusterra.local.dependencies import read_dependencies
 from airflow_provider_clusterra.local.environment import NODE
 from airflow_provider_clusterra.local.jobs import Job
 from airflow_provider_clusterra.local.metrics import job_metrics
@@ -26,6 +27,7 @@ from airflow_provider_clusterra.local.requests import (
     RefusedError,
     read_request,
     read_warnings,
+    refused,
 )
 from airflow_provider_clusterra.local.scheduler import Scheduler
 
@@ -62,8 +64,9 @@ class Processes:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""
         try:
             request = read_request(body, self._memory_mb)
-        except RefusedError as refused:
-            return Answer(envelope(errors=[refused.error]), refused.status)
+            self._check_dependency(request.dependency)
+        except RefusedError as exc:
+            return Answer(envelope(errors=[exc.error]), exc.status)
         job = self._scheduler.submit_job(request)[0]
         warnings = read_warnings(body["job"])
         if request.larger_than(self._scheduler.cpus):
@@ -71,6 +74,12 @@ class Processes:
             warnings.append({"description": text, "source": "slurm_submit_batch_job()"})
         fields = {"job_id": job.key[0], "step_id": "batch", "job_submit_user_msg": ""}
         return Answer(envelope(**fields, warnings=warnings))
+
+    def _check_dependency(self, text: str) -> None:
+        """Refuse to wait for a job that is forgotten: slurmctld does not ask accounting, either."""
+        for each in read_dependencies(text):
+            if not self._scheduler.get_job(int(each.job_id.partition("_")[0])):
+                raise refused(2038, "Job dependency problem")
 
     async def list_jobs(self) -> Answer:
         """All jobs that are remembered."""

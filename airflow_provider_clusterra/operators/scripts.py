@@ -10,7 +10,6 @@ import os
 import textwrap
 import traceback
 from pathlib import Path
-from typing import Self
 
 import jinja2
 import msgspec
@@ -28,23 +27,6 @@ CURE = (
     "Put {% raw %} before what is not for Jinja and {% endraw %} behind it, "
     "or give render_script=False."
 )
-
-
-class Script(str):
-    """What an author wrote for ``script``, not rendered yet.
-
-    Airflow renders plain text itself; an operator renders this with :func:`render_script`.
-    """
-
-    __slots__ = ("written",)
-    written: str
-    """The very object that the author gave, by which Airflow knows what it has rendered."""
-
-    def __new__(cls, written: str) -> Self:
-        """Mark a text as a script."""
-        script = super().__new__(cls, written)
-        script.written = written
-        return script
 
 
 class TidyScript(msgspec.Struct, frozen=True):

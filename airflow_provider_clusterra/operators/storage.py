@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
 
-from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import airflow_errors
-from airflow_provider_clusterra.operators.sources import Source, SourceFile, find_files, is_many
+from airflow_provider_clusterra.operators.inputs import upload_file
+from airflow_provider_clusterra.operators.sources import Source, find_files, is_many
 
 
 class ClusterraUploadFileOperator(BaseOperator):
@@ -64,21 +63,7 @@ class ClusterraUploadFileOperator(BaseOperator):
             with hook.client() as client:
                 cluster_id = hook.find_cluster(client)
                 try:
-                    keys = [self._upload(client, cluster_id, file) for file in files]
+                    keys = [upload_file(client, cluster_id, file, self.location) for file in files]
                 except NotFoundError as error:
                     raise hook.explain(client, cluster_id, error) from error
         return keys if is_many(self.source) else keys[0]
-
-    def _upload(self, client: Client, cluster_id: str, file: SourceFile) -> str:
-        begin = time.monotonic()
-        key = client.upload_file(cluster_id, file.name, self.location, file.size, file.open)
-        took = max(time.monotonic() - begin, 1e-3)
-        self.log.info(
-            "Uploaded %s as %s: %s bytes in %.1f s (%.0f MiB/s)",
-            file.shown,
-            key,
-            file.size,
-            took,
-            file.size / took / 1024**2,
-        )
-        return key

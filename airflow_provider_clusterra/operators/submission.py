@@ -6,12 +6,12 @@ import logging
 import time
 from collections.abc import Callable
 
-import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
+    ApiError,
     ClusterraError,
     NotFoundError,
     RequestError,
@@ -29,6 +29,7 @@ from airflow_provider_clusterra.operators.search import PAUSES, Search
 from airflow_provider_clusterra.operators.terms import Terms
 from airflow_provider_clusterra.operators.waiting import cancel_now
 from airflow_provider_clusterra.submit.finding import Found, find_jobs
+from airflow_provider_clusterra.submit.held import Held
 from airflow_provider_clusterra.submit.protocol import (
     Action,
     Decision,
@@ -45,20 +46,6 @@ log = logging.getLogger(__name__)
 
 EARLIER_TRIES = 5
 """How many earlier tries' names accounting is asked for where nothing is remembered."""
-
-
-class Held(msgspec.Struct, frozen=True):
-    """A job that this task holds now."""
-
-    job_id: int
-    name: str
-    """As Slurm has it; ``""`` where it carries none of ours."""
-    adopted_at: float | None = None
-    """Seconds since 1970; None where this try submitted it."""
-    array: str = ""
-    """The indices that were submitted; ``""`` where it is no array."""
-    ended: Job | None = None
-    """Set where an adopted job had succeeded already."""
 
 
 class Submission:
@@ -98,11 +85,17 @@ class Submission:
         self._kept = Kept()
         self._before: Record | None = None
 
-    def hold(self, request: Request, prepare: Callable[[Request], Request]) -> Held:
+    def hold(
+        self,
+        request: Request,
+        prepare: Callable[[Request], Request],
+        amend: Callable[[Request, ApiError], Request],
+    ) -> Held:
         """The task's job: one that an earlier try submitted, or a new one.
 
         :param request: what the author asks for.
         :param prepare: makes the request ready once it is sure that it is submitted: uploads.
+        :param amend: what to submit after a refusal; it raises where nothing helps.
         :raises InputError: a retry cannot be what the user wants of it.
         :raises AirflowFailException: nothing can tell what became of an earlier submit; or the job
             was not taken as it was asked.
@@ -124,7 +117,12 @@ class Submission:
             log.warning(decision.words)
         self._kill.check()
         prepared = prepare(self._earlier.ask_again(request, self._again))
-        return self._submit(prepared.tagged(self._tag) if self._terms.tagged else prepared)
+        tagged = prepared.tagged(self._tag) if self._terms.tagged else prepared
+        try:
+            return self._submit(tagged)
+        except ApiError as error:
+            refusal = error
+        return self._submit(amend(tagged, refusal))
 
     def _decide(self, request: Request) -> Decision:
         record = self._store.load()

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import NotFoundError
+from airflow_provider_clusterra.api.errors import ApiError, NotFoundError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
@@ -23,7 +23,7 @@ from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.outputs import check_return_output
 from airflow_provider_clusterra.operators.records import RecordStore
-from airflow_provider_clusterra.operators.submission import Held, Submission
+from airflow_provider_clusterra.operators.submission import Submission
 from airflow_provider_clusterra.operators.terms import Terms, check_on_unknown, tag_of
 from airflow_provider_clusterra.operators.waiting import (
     abandon,
@@ -34,6 +34,7 @@ from airflow_provider_clusterra.operators.waiting import (
     seconds,
     write_output,
 )
+from airflow_provider_clusterra.submit.held import Held
 from airflow_provider_clusterra.submit.protocol import is_replaced
 from airflow_provider_clusterra.submit.record import Failure, failure_of
 from airflow_provider_clusterra.submit.request import Request
@@ -143,6 +144,10 @@ class SubmitOperator(BaseOperator):
         """
         return request
 
+    def amend(self, client: Client, cluster_id: str, request: Request, error: ApiError) -> Request:  # noqa: ARG002 - a child's
+        """See :meth:`~airflow_provider_clusterra.operators.submission.Submission.hold`, ``amend``."""
+        raise error
+
     def execute(self, context: Context) -> Any:
         """Submit the job, or take over that of an earlier try; push its id; and wait.
 
@@ -165,9 +170,10 @@ class SubmitOperator(BaseOperator):
             try:
                 request = self.build_request(context, client, cluster_id)
                 tag = tag_of(context["ti"], settings.instance, cluster_id, request.identity)
-                held = self._submission(context, client, cluster_id, tag).hold(
-                    request, partial(self.upload_inputs, client, cluster_id)
-                )
+                prepare = partial(self.upload_inputs, client, cluster_id)
+                amend = partial(self.amend, client, cluster_id)
+                submission = self._submission(context, client, cluster_id, tag)
+                held = submission.hold(request, prepare, amend)
             except NotFoundError as error:
                 raise hook.explain(client, cluster_id, error) from error
             show_job(context, settings, cluster_id, held.job_id)

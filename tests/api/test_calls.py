@@ -24,6 +24,7 @@ EVERY = [
     (calls.list_routes(), "GET /v1/api-routes"),
     (calls.stream_output("c1", 9), "GET /v1/clusters/c1/jobs/9/output/stream"),
     (calls.presign_upload("c1", "a", "data"), "POST /v1/clusters/c1/storage/presigned-url"),
+    (calls.presign_download("c1", "a"), "POST /v1/clusters/c1/storage/download-url"),
 ]
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from airflow_provider_clusterra.api import ProtocolError, cluster, readers
+from airflow_provider_clusterra.api import ApiRoute, ProtocolError, cluster, readers
+from airflow_provider_clusterra.api.cluster import find_download
 from tests.recorded import NEWEST, answer, sample
 
 VERSIONS = ["22.05-v0.0.38", "24.11-v0.0.42", NEWEST]
@@ -52,3 +53,14 @@ def test_routes_are_read():
 
 def test_text_is_text():
     assert cluster.read_text(answer("# EOF\n")) == "# EOF\n"
+
+
+def test_the_route_to_read_files_from_is_found_by_its_path():
+    routes = [
+        ApiRoute("GET", "/v1/clusters/{cluster_id}/storage/downloads"),
+        ApiRoute("POST", "/v1/clusters/{cluster_id}/storage/presigned-url"),
+        ApiRoute("POST", "/v1/clusters/{cluster_id}/storage/presigned-download"),
+    ]
+
+    assert find_download(routes) == routes[2].path
+    assert find_download(routes[:2]) is None

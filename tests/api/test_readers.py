@@ -152,6 +152,17 @@ def test_a_grant_without_an_address_cannot_be_read():
         readers.read_grant(answer({"key": "k"}))
 
 
+@pytest.mark.parametrize("name", ["download_url", "url"])
+def test_an_address_to_read_from_shows_itself_to_nobody(name):
+    said = {name: "https://s3.test/b/k?X-Amz-Signature=5ig", "expires_in": 3600}
+    grant = readers.read_download(answer(said))
+
+    assert (grant.download_url, grant.expires_in) == (said[name], 3600)
+    assert "5ig" not in f"{grant!r} {grant.__rich_repr__()}"
+    with pytest.raises(ProtocolError, match="no download_url"):
+        readers.read_download(answer({}))
+
+
 def test_an_output_is_the_bytes_as_they_are():
     assert readers.read_output(answer(b"a\r\n\xff")).data == b"a\r\n\xff"
 

@@ -12,7 +12,7 @@ from tests.servers import LocalServer
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted(HERE.parents[1].glob("example_dags/*.py"))
-DAG_FILES = [*HERE.glob("dags/*.py"), *EXAMPLES]
+DAG_FILES = [*HERE.glob("dags/*.py"), *EXAMPLES, *HERE.parents[1].glob("example_dags/*.sh")]
 DAGS = (
     "deferred",
     "waiting",

@@ -289,12 +289,8 @@ def test_a_deferral_that_told_its_event_is_gone_on_with(connected, run, ti):
 
 def test_a_job_that_is_held_fails_its_task_for_good_and_is_cancelled(connected, run, ti, mocker):
     mocker.patch("airflow_provider_clusterra.watch.verdict.STUCK_PATIENCE", 0.1)
-    operator = submit()
-    body = operator._spec({"ti": ti}).body()
-    body["job"]["hold"] = True
-    mocker.patch("airflow_provider_clusterra.api.specs.JobSpec.body", return_value=body)
     with pytest.raises(JobStuckError, match=r"it is held.* It was cancelled and is CANCELLED"):
-        run(operator)
+        run(submit(job={"hold": True}))
 
     assert issubclass(JobStuckError, AirflowFailException)
     assert job_now(connected, ti.pushed["job_id"]).state.base == "CANCELLED"
