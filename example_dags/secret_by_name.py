@@ -13,8 +13,8 @@ SCRIPT = """\
 set -euo pipefail
 file="${SECRETS:-$HOME/.secrets}/$SECRET_NAME"
 if [ -r "$file" ]; then
-    token=$(cat "$file")
-    echo "the secret $SECRET_NAME has ${#token} characters"
+    export TOKEN=$(cat "$file")
+    echo "the secret $SECRET_NAME is there"
 else
     echo "there is no secret $SECRET_NAME here"
 fi
