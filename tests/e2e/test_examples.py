@@ -10,6 +10,8 @@ ENDS = {
     "hello": ("hello", lambda value: value["output"].startswith("hello from ")),
     "upload_then_run": ("report", lambda value: value.startswith("1000 numbers, ")),
     "python_function": ("mean", lambda value: 3.1 < value < 3.2),
+    "simulation": ("report", lambda value: value == "after 1000 steps the mass is at 0.5399"),
+    "templates": ("mean", lambda value: 3 < value < 3.3),
     "wait_for_job": ("wait", lambda value: value["output"] == "done"),
     "helper_job": ("work", lambda value: value["output"].startswith("working beside job ")),
     "many_jobs": ("square", lambda value: value["output"] in (0, 1, 4, 9)),
