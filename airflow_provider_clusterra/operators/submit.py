@@ -41,7 +41,6 @@ from airflow_provider_clusterra.submit.request import Request
 from airflow_provider_clusterra.submit.tag import Tag
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch.tail import has_output
 
 
 class SubmitOperator(BaseOperator):
@@ -272,13 +271,13 @@ class SubmitOperator(BaseOperator):
             event = first_look(client.access, trigger.cluster_id, trigger.job_id)
         if event is None and self.deferrable:
             self._kill.check()
-            self.defer(
-                trigger=trigger,
-                method_name="execute_complete",
-                timeout=deferral_of(trigger.deadline),
-            )
+            timeout = deferral_of(trigger.deadline)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         if event is None:
             event = self._kill.run(trigger.wait())
+        elif self.follow_output:
+            # it had ended before anybody could follow it
+            write_output(client.access, event, self.log)
         self._kill.check()
         return self._end(context, client, event)
 
@@ -294,7 +293,7 @@ class SubmitOperator(BaseOperator):
             "Job %s, which this try had adopted, had been cancelled before; it is replaced.",
             event.job_id,
         )
-        if self.follow_output and self.deferrable and event.job and has_output(event.job):
+        if self.follow_output and self.deferrable:
             # Airflow begins the trigger's log anew at a second deferral
-            write_output(client.access, event.cluster_id, event.job_id, self.log)
+            write_output(client.access, event, self.log)
         return self.execute(context)

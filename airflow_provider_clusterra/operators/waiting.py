@@ -18,7 +18,7 @@ from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
-from airflow_provider_clusterra.watch.tail import Tail
+from airflow_provider_clusterra.watch.tail import Tail, has_output
 
 log = logging.getLogger(__name__)
 
@@ -129,13 +129,15 @@ def read_output(access: Access, tail: Tail, *, to_the_end: bool) -> None:
         log.debug("The output cannot be read now: %s", error)
 
 
-def write_output(access: Access, cluster_id: str, job_id: int, logger: Any) -> None:
-    """Write all of a job's output into a task's log, after the job's end.
+def write_output(access: Access, event: JobEvent, logger: Any) -> None:
+    """Write all of a job's output into a task's log, after the job's end, where it has any.
 
     :param access: the API's address and the session.
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    :param job_id: Slurm's number for the job, > 0.
+    :param event: the job's end.
     :param logger: the task's.
     """
+    if event.job is None or not has_output(event.job):
+        return
     write = partial(logger.info, "%s")
-    read_output(access, Tail(cluster_id, job_id, write=write, note=write), to_the_end=True)
+    tail = Tail(event.cluster_id, event.job_id, write=write, note=write)
+    read_output(access, tail, to_the_end=True)

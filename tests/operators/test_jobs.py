@@ -135,6 +135,18 @@ def test_a_job_that_has_ended_already_is_not_deferred(connection, run):
         assert run(submit(deferrable=True))["state"] == "COMPLETED"
 
 
+@pytest.mark.parametrize("follow", [True, False])
+def test_the_output_of_a_job_that_nobody_could_follow_is_in_the_log(
+    connection, run, capsys, follow
+):
+    record = {"job_id": 7, "job_state": ["COMPLETED"], "start_time": 1, "end_time": 2}
+    with Wire(SUBMITTED, http(200, {"jobs": [record]}), http(200, b"quick\n")) as wire:
+        connection(wire.url)
+        run(submit(deferrable=True, follow_output=follow))
+
+    assert ("quick" in capsys.readouterr().out) == follow
+
+
 def test_the_earlier_of_the_two_timeouts_counts(connected, run):
     with pytest.raises(JobTimedOutError, match="as long as it may take"):
         run(submit("sleep 60", timeout=60, execution_timeout=timedelta(seconds=0.3)))
