@@ -149,17 +149,9 @@ def test_what_cannot_run_some_of_its_indices_is_refused_before_it_runs(asked, wo
     Again().check(asked)
 
 
-class ArrayJob(ClusterraSubmitJobOperator):
-    """A job that is an array."""
-
-    def build_request(self, context, client, cluster_id):
-        made = super().build_request(context, client, cluster_id)
-        body = {**made.body, "job": {**made.body["job"], "array": "0-3%2"}}
-        return Request(body, made.identity, made.name, "0-3%2")
-
-
-def job(kind=ClusterraSubmitJobOperator, **fields):
-    return kind(**{"task_id": "task", "deferrable": False, "poll_interval": 0.05, **fields})
+def job(**fields):
+    defaults = {"task_id": "task", "deferrable": False, "poll_interval": 0.05}
+    return ClusterraSubmitJobOperator(**{**defaults, **fields})
 
 
 FLAKY = """\
@@ -171,7 +163,7 @@ echo "index $SLURM_ARRAY_TASK_ID"
 
 def test_a_retry_runs_the_failed_index_alone_and_returns_all(connected, run, ti, store, tmp_path):
     operator = job(
-        ArrayJob,
+        array="0-3%2",
         script=FLAKY.format(folder=tmp_path),
         retry_failed_indices=True,
         return_output="last_line",
@@ -195,7 +187,7 @@ def test_a_retry_runs_the_failed_index_alone_and_returns_all(connected, run, ti,
 
 
 def test_an_array_of_which_enough_succeeds_is_a_success(connected, run, tmp_path):
-    operator = job(ArrayJob, script=FLAKY.format(folder=tmp_path), array_success=0.75)
+    operator = job(array="0-3%2", script=FLAKY.format(folder=tmp_path), array_success=0.75)
 
     assert run(operator)["tasks"]["2"]["exit_code"] == 3
 
@@ -211,7 +203,7 @@ def test_an_array_that_ended_while_nobody_looked_is_judged_at_the_retry(
     connected, run, ti, store, tmp_path, array_success, runs_again
 ):
     operator = job(
-        ArrayJob,
+        array="0-3%2",
         script=FLAKY.format(folder=tmp_path),
         retry_failed_indices=True,
         array_success=array_success,
