@@ -136,5 +136,7 @@ async def _cancel_all(
             async with places:
                 return await cancel_if_alive(client, cluster_id, job_id)
 
-        ends = await asyncio.gather(*map(cancel, job_ids))
-    return dict(zip(job_ids, ends, strict=True))
+        # one that cannot be cancelled leaves none of the others
+        cancels = [asyncio.create_task(cancel(job_id)) for job_id in job_ids]
+        await asyncio.gather(*cancels, return_exceptions=True)
+    return {job_id: each.result() for job_id, each in zip(job_ids, cancels, strict=True)}

@@ -1,6 +1,7 @@
 """Tests of airflow_provider_clusterra.operators.cancel."""
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.api import JobSpec
 from airflow_provider_clusterra.api.errors import InputError
@@ -8,6 +9,7 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator, read_job_ids
 from airflow_provider_clusterra.operators.terms import tag_of
 from airflow_provider_clusterra.submit.tag import tagged_name
+from tests.wire import Wire, http
 
 
 def cancel(**fields):
@@ -44,6 +46,24 @@ def test_jobs_that_have_ended_or_were_never_there_are_a_success(submitted, run):
         pass
 
     assert run(cancel(job_id=[job_id, 999_999])) == []
+
+
+def test_a_job_that_cannot_be_cancelled_leaves_none_of_the_others(connection, run):
+    def answer(request):
+        if b"/jobs/7 " in request:
+            return http(403, b"")
+        done = b"DELETE" in b"".join(wire.requests)
+        state = "CANCELLED" if done else "RUNNING"
+        return http(200, {"jobs": [{"job_id": 8, "job_state": [state]}], "status": []})
+
+    with Wire(answer) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowFailException, match="403"):
+            run(cancel(job_id=[7, 8]))
+
+        last = wire.requests[-1]
+    assert last.startswith(b"GET")
+    assert b"/jobs/8 " in last
 
 
 @pytest.mark.parametrize("pushed", ["None", "", []], ids=repr)
