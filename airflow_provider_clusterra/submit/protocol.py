@@ -86,6 +86,7 @@ def decide(ours: Tag, record: Record | None, found: Sequence[Found]) -> Decision
         return Decision(Action.CANCEL, unwanted, _why_unwanted(unwanted[0], ours))
     mine = [each for each in found if _is_same(each.tag, ours)]
     mine = [each for each in mine if not _is_unwanted(each, ours, record)]
+    mine = [each for each in mine if each.alive or not _has_failed_parts(each, record)]
     going = [each for each in mine if not each.job.state.ended]
     if going:
         newest = max(going, key=_order)
@@ -99,7 +100,7 @@ def decide(ours: Tag, record: Record | None, found: Sequence[Found]) -> Decision
     cleaning = tuple(each for each in mine if each.alive)
     if cleaning:
         return Decision(Action.CANCEL, cleaning, "it has ended badly and is still cleaning up")
-    is_asked = not mine and _may_be_gone(ours, record)
+    is_asked = _may_be_gone(ours, record, mine)
     ended = tuple(sorted(mine, key=_order)[-1:])
     return Decision(Action.ASK if is_asked else Action.SUBMIT, ended)
 
@@ -182,21 +183,28 @@ def _is_unwanted(each: Found, ours: Tag, record: Record | None) -> bool:
     return killed or not _is_same(each.tag, ours)
 
 
+def _has_failed_parts(each: Found, record: Record | None) -> bool:
+    """Whether tasks of it are known to have failed, which Slurm may have forgotten since."""
+    failure = record.failure if record and record.tag == str(each.tag) else None
+    return failure is not None and bool(failure.states)
+
+
 def _why_unwanted(each: Found, ours: Tag) -> str:
     if each.tag.max_tries != ours.max_tries:
         return "because the task was cleared"
     if each.tag.body != ours.body:
         return "because what the task asks for has changed"
-    return "because its try was killed"
+    return "because its try was killed, or Slurm had not taken it as it was asked"
 
 
-def _may_be_gone(ours: Tag, record: Record | None) -> bool:
-    """Whether an earlier try may have submitted a job whose end would still count."""
+def _may_be_gone(ours: Tag, record: Record | None, shown: Sequence[Found]) -> bool:
+    """Whether an earlier try may have submitted a job that is not shown, and whose end counts."""
     if record is None:
-        return ours.try_number > 1
+        return not shown and ours.try_number > 1
     if record.unwanted or record.failure is not None:
         return False
-    return is_same_submit(record, ours)
+    is_shown = any(str(each.tag) == record.tag for each in shown)
+    return not is_shown and is_same_submit(record, ours)
 
 
 def _order(each: Found) -> tuple[int, float]:
@@ -224,7 +232,8 @@ def _unknown_words(record: Record, told: Sequence[Job] | None, job: Job | None) 
     if job is not None:
         why = f"accounting still says that it is {job.state}"
     if record.job_id is None:
-        what = f"An earlier try may have submitted a job named {record.name!r}"
+        named = f" named {record.name!r}" if record.name else ", which carries no name of ours"
+        what = f"An earlier try may have submitted a job{named}"
         return f"{what}; Slurm does not show it (any more), and {why}."
     return (
         f"An earlier try submitted job {record.job_id}; Slurm no longer shows it, and {why}. "

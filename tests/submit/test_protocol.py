@@ -71,6 +71,24 @@ ROWS = {
         [found("CANCELLED", "COMPLETING")],
         Action.CANCEL,
     ),
+    "an array whose failed tasks Slurm has forgotten has not succeeded": (
+        OURS,
+        record(failure=Failure("FAILED", states=("FAILED",))),
+        [found("COMPLETED")],
+        Action.SUBMIT,
+    ),
+    "a job that ended well after all is adopted": (
+        OURS,
+        record(failure=Failure("CANCELLED")),
+        [found("COMPLETED")],
+        Action.ADOPT,
+    ),
+    "behind a failed job, the last submit is asked for": (
+        replace(OURS, try_number=3),
+        record(tag=OURS, job_id=None),
+        [found("FAILED")],
+        Action.ASK,
+    ),
     "a retry finds a job by its tag alone": (OURS, None, [found("RUNNING")], Action.ADOPT),
     "a retry finds the job of an intent": (
         OURS,
@@ -228,6 +246,8 @@ def test_a_user_may_have_the_job_run_again_where_nothing_can_tell(told):
 def test_what_cannot_be_told_is_said_with_what_to_look_for():
     assert "job_7.out" in decide_gone(record(), None, "fail").words
     assert record().name in decide_gone(record(job_id=None), None, "fail").words
+    nameless = replace(record(job_id=None), name="")
+    assert "carries no name of ours" in decide_gone(nameless, None, "fail").words
 
 
 def test_only_jobs_of_this_task_of_this_run_are_found():
