@@ -114,6 +114,9 @@ class KillSwitch:
         task = asyncio.ensure_future(wait)
         loop = asyncio.get_running_loop()
         self._stop_waiting = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self.pulled:
+            # before there was anything to stop
+            task.cancel()
         try:
             return await task
         finally:

@@ -10,12 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import (
-    ApiError,
-    ClusterraError,
-    NotFoundError,
-    RequestError,
-)
+from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, RequestError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Submitted
 from airflow_provider_clusterra.api.retry import ONCE
@@ -25,10 +20,10 @@ from airflow_provider_clusterra.operators.arrays import array_succeeded
 from airflow_provider_clusterra.operators.failures import SubmitLostError
 from airflow_provider_clusterra.operators.kill import KillSwitch
 from airflow_provider_clusterra.operators.records import RecordStore
-from airflow_provider_clusterra.operators.search import PAUSES, Search
+from airflow_provider_clusterra.operators.search import PAUSES, EarlierJobs, Search
 from airflow_provider_clusterra.operators.terms import Terms
 from airflow_provider_clusterra.operators.waiting import cancel_now
-from airflow_provider_clusterra.submit.finding import Found, find_jobs
+from airflow_provider_clusterra.submit.finding import Found
 from airflow_provider_clusterra.submit.held import Held
 from airflow_provider_clusterra.submit.protocol import (
     Action,
@@ -40,12 +35,14 @@ from airflow_provider_clusterra.submit.protocol import (
 )
 from airflow_provider_clusterra.submit.record import Failure, Kept, Record
 from airflow_provider_clusterra.submit.request import Request
-from airflow_provider_clusterra.submit.tag import Tag, read_tag, tagged_name
+from airflow_provider_clusterra.submit.tag import Tag, tagged_name
 
 log = logging.getLogger(__name__)
 
 EARLIER_TRIES = 5
 """How many earlier tries' names accounting is asked for where nothing is remembered."""
+NOT_ANSWERED = (401, 429)
+"""Statuses that do not say whether the API offers accounting."""
 
 
 class Submission:
@@ -126,7 +123,11 @@ class Submission:
 
     def _decide(self, request: Request) -> Decision:
         record = self._store.load()
-        found = self._find(record)
+        if record is not None:
+            # until it is decided, a kill is of that job
+            self._kill.aim(None, record.name)
+        earlier = EarlierJobs(self._client, self._cluster_id, self._tag, record)
+        found = earlier.find(self._terms.confirmation_timeout, self._kill)
         decision = decide(self._tag, record, found)
         while decision.action is Action.CANCEL:
             gone = {id(each): self._cancelled(each, decision.words) for each in decision.found}
@@ -138,23 +139,9 @@ class Submission:
             decision = decide_gone(record, told, self._terms.on_unknown)
         return decision
 
-    def _find(self, record: Record | None) -> list[Found]:
-        """The jobs of this task of this run; a task's first try has none, and does not look."""
-        if record is None and self._tag.try_number <= 1:
-            return []
-        found = find_jobs(self._client.list_jobs(self._cluster_id), self._tag)
-        tag = read_tag(record.tag) if record else None
-        if record is None or tag is None or record.job_id is None:
-            return found
-        if not record.name and record.job_id not in {each.job.job_id for each in found}:
-            try:
-                found.append(Found(self._client.get_job(self._cluster_id, record.job_id), tag))
-            except NotFoundError:
-                log.debug("Job %s is not shown by Slurm any more.", record.job_id)
-        return found
-
     def _cancelled(self, found: Found, why: str) -> Found:
         job_id = found.job.job_id
+        self._kill.aim(job_id)
         job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
         self._kill.check()
         if job is not None and not (job.state.ended and not job.state.completing):
@@ -174,6 +161,8 @@ class Submission:
             for name in [record.name] if record else self._earlier_names(request):
                 told = told or self._client.list_accounting(self._cluster_id, job_name=name)
         except RequestError as error:
+            if error.status in NOT_ANSWERED:
+                raise
             log.debug("Accounting does not tell: %s", error)
             return None
         return told
@@ -201,7 +190,6 @@ class Submission:
         name = request.name if self._terms.tagged else ""
         self._before = self._store.load()
         self._kept = request.kept
-        self._remember(None, name, str(self._tag))
         self._kill.aim(None, name)
         begin = time.time()
         attempt = 0
@@ -209,11 +197,14 @@ class Submission:
             search = Search(once, self._cluster_id, name, begin)
             while True:
                 attempt += 1
+                self._remember(None, name, str(self._tag))
                 self._kill.check()
                 try:
-                    return self._take(once.submit_job(self._cluster_id, request.body), name)
+                    submitted = once.submit_job(self._cluster_id, request.body)
                 except ClusterraError as error:
                     failure = error
+                else:
+                    return self._take(submitted, name)
                 found = self._look_for(search, name, failure)
                 if found is not None:
                     return self._take(Submitted(found), name)
@@ -237,9 +228,11 @@ class Submission:
         found = search.look_for_a_while(self._terms.confirmation_timeout, self._kill)
         if found is not None:
             return found
-        if not name:
-            self._store.put_back(self._before)
         what = f"no job named {name!r} is there" if name else "no new job is there"
+        if not search.told:
+            what = "the cluster does not tell whether its job is there"
+        elif not name:
+            self._store.put_back(self._before)
         raise SubmitLostError(
             f"The submit's answer was lost ({failure}), and {what} after "
             f"{self._terms.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
@@ -252,8 +245,8 @@ class Submission:
         self._kill.aim(job_id)
         log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
         self._kill.check()
+        self._remember(job_id, name, str(self._tag), unwanted=bool(submitted.problems))
         self._announce(job_id)
-        self._remember(job_id, name, str(self._tag))
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)
         if submitted.problems:
@@ -273,8 +266,9 @@ class Submission:
             f"{words}"
         )
 
-    def _remember(self, job_id: int | None, name: str, tag: str) -> None:
-        record = Record(tag, self._tag.max_tries, name, job_id, kept=self._kept)
+    def _remember(self, job_id: int | None, name: str, tag: str, *, unwanted: bool = False) -> None:
+        tries = self._tag.max_tries
+        record = Record(tag, tries, name, job_id, time.time(), unwanted, kept=self._kept)
         if job_id is None:
             self._store.save(record)
             return

@@ -177,6 +177,7 @@ class SubmitOperator(BaseOperator):
                 raise hook.explain(client, cluster_id, error) from error
             show_job(context, settings, cluster_id, held.job_id)
             if not self.wait_for_completion:
+                self._kill.check()
                 store.drop()
                 return {"job_id": held.job_id, "name": held.name or request.name}
             return self._wait(context, client, self._trigger(cluster_id, held, deadline), held)

@@ -45,8 +45,10 @@ class Record(msgspec.Struct, frozen=True):
     """The job's whole name; ``""`` where it carries none of ours."""
     job_id: int | None = None
     """None: the submit was about to be sent, and nothing was heard of it."""
+    sent_at: float = 0.0
+    """Seconds since 1970, when it was about to be sent; later where its job was known then."""
     unwanted: bool = False
-    """Its task was killed, so nobody wants it any more."""
+    """Nobody wants it any more: its task was killed, or it was not taken as it was asked."""
     failure: Failure | None = None
     kept: Kept = Kept()
 

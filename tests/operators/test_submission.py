@@ -1,12 +1,16 @@
 """Tests of exactly-once submits: retries, clears and lost answers, on a real server."""
 
+import asyncio
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.failures import JobError, SubmitLostError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.operators.kill import KillSwitch, TaskKilledError
 from airflow_provider_clusterra.operators.records import KEY
+from airflow_provider_clusterra.operators.search import EarlierJobs
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.airflow_side import TaskStateStore
 from tests.proxy import Proxy, says
@@ -256,3 +260,115 @@ def test_without_a_tag_nothing_is_adopted(connected, run, store, ti):
     run(submit("exit 0", name="plain", tag_job_name=False))
     with ClusterraHook().client() as client:
         assert client.get_job(connected.cluster_id, ti.pushed["job_id"]).name == "plain"
+
+
+def stale(proxy, *lists):
+    """Answers the list of jobs as it was, so often; an API that caches does so for a while."""
+    left = list(lists)
+
+    def fault(request):
+        if request.startswith("GET") and request.split(" ")[1].endswith("/jobs") and left:
+            return says(200, left.pop(0))
+        return None
+
+    proxy.fault = fault
+
+
+@pytest.mark.parametrize("remembers", ["the id", "an intent"])
+def test_a_list_that_lacks_the_newest_job_does_not_bring_a_second_one(
+    connected, connection, ti, store, remembers
+):
+    ti.run_id = remembers
+    task = Task(connected, ti, store)
+    job_id = task.crash(submit("exit 0"))
+    if remembers == "an intent":
+        store[KEY]["job_id"] = None
+    task.retry()
+    with Proxy(connected.url).serve() as proxy:
+        stale(proxy, {"jobs": []})
+        connection(proxy.url, connected.token, connected.cluster_id)
+
+        assert task.execute(submit("exit 0"))["job_id"] == job_id
+
+
+def test_a_job_that_slurm_took_otherwise_than_asked_and_is_still_there_is_remembered_as_such(
+    connection, run, store
+):
+    said = {"job_id": 7, "errors": [{"error": "Invalid account", "error_number": 2045}]}
+    with Wire(http(500, said), http(401, b"")) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowFailException):
+            run(submit())
+
+    assert (store[KEY]["job_id"], store[KEY]["unwanted"]) == (7, True)
+
+
+@pytest.mark.parametrize("answer", [http(401, b""), http(503, b"")], ids=repr)
+def test_a_lost_job_that_cannot_be_looked_for_is_not_given_up(connection, run, store, answer):
+    with Wire(None, answer) as wire:
+        connection(wire.url)
+        with pytest.raises(SubmitLostError, match="the cluster does not tell"):
+            run(submit(tag_job_name=False))
+
+    assert store[KEY]["job_id"] is None
+
+
+def test_a_job_is_remembered_also_where_its_id_cannot_be_pushed(connected, run, ti, store, mocker):
+    mocker.patch.object(ti, "xcom_push", side_effect=OSError("Airflow's API is away"))
+    with pytest.raises(OSError, match="away"):
+        run(submit("exit 0"))
+
+    assert store[KEY]["job_id"] > 0
+
+
+def test_accounting_that_refuses_the_session_is_not_taken_for_none(
+    forgetful, ti, store, connection
+):
+    task = Task(forgetful, ti, store)
+    forgotten(forgetful, task.crash(submit("exit 0")))
+    task.retry()
+    with Proxy(forgetful.url).serve() as proxy:
+        proxy.fault = lambda request: says(401) if "accounting" in request else None
+        connection(proxy.url, forgetful.token, forgetful.cluster_id)
+        with pytest.raises(AirflowFailException, match="401"):
+            task.execute(submit("exit 0", on_unknown="submit"))
+
+
+def test_a_task_that_is_killed_as_it_looks_cancels_the_earlier_job(connected, ti, store):
+    task = Task(connected, ti, store)
+    old = task.crash(submit("sleep 64"))
+    task.retry()
+    operator = submit("sleep 64")
+    looked = EarlierJobs._look
+    killed = []
+
+    def look(self):
+        killed.append(operator.on_kill())
+        return looked(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EarlierJobs, "_look", look)
+        with pytest.raises(TaskKilledError, match=f"job {old} is CANCELLED"):
+            task.execute(operator)
+
+    assert killed
+    assert store[KEY]["unwanted"] is True
+
+
+def test_a_task_that_is_killed_as_it_submits_does_not_succeed_without_waiting(
+    connected, run, mocker
+):
+    operator = submit("sleep 65", wait_for_completion=False)
+    mocker.patch(
+        "airflow_provider_clusterra.operators.submit.show_job",
+        side_effect=lambda *_: operator.on_kill(),
+    )
+    with pytest.raises(TaskKilledError, match=r"job \d+ is CANCELLED"):
+        run(operator)
+
+
+def test_a_wait_that_begins_after_the_kill_does_not_begin():
+    switch = KillSwitch()
+    switch.pull()
+    with pytest.raises(TaskKilledError, match="no job had been submitted"):
+        switch.run(asyncio.Event().wait())
