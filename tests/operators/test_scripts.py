@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from airflow.sdk.definitions._internal.templater import create_template_env
+from airflow.sdk import DAG
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.operators.scripts import render_script, tidy_script
@@ -16,7 +16,7 @@ def rendered(tmp_path):
     """Renders a script with Airflow's own environment, whose templates lie in ``tmp_path``."""
 
     def render(script, *, jinja=True, **context):
-        env = create_template_env(searchpath=[str(tmp_path)])
+        env = DAG("dag", schedule=None, template_searchpath=[str(tmp_path)]).get_template_env()
         return render_script(script, env, context, jinja=jinja)
 
     return render
