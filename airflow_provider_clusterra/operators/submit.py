@@ -170,9 +170,8 @@ class SubmitOperator(BaseOperator):
                 request = self.build_request(context, client, cluster_id)
                 tag = tag_of(context["ti"], settings.instance, cluster_id, request.identity)
                 prepare = partial(self.upload_inputs, client, cluster_id)
-                amend = partial(self.amend, client, cluster_id)
                 submission = self._submission(context, client, cluster_id, tag)
-                held = submission.hold(request, prepare, amend)
+                held = submission.hold(request, prepare, partial(self.amend, client, cluster_id))
             except NotFoundError as error:
                 raise hook.explain(client, cluster_id, error) from error
             show_job(context, settings, cluster_id, held.job_id)
