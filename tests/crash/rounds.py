@@ -157,7 +157,9 @@ def _moment(random: Random, kind: Kind, *, deferrable: bool) -> Moment:
     if by_user and way < 0.3:
         return Moment(1, 0, random.randint(1, 3), passed=random.random() < 0.5)
     if kind in KILLS and way < 0.45:
-        return Moment(1, 0, random.randint(1, 5), passed=random.random() < 0.5)
+        # of a deferred task's requests the third is its trigger's, which has no process of its own
+        request = random.randint(1, 2 if deferrable else 5)
+        return Moment(1, 0, request, passed=random.random() < 0.5)
     if kind in KILLS and deferrable and way < 0.7:
         return Moment(2, random.uniform(0, 0.15))
     if deferrable and kind in KILLS:
