@@ -13,6 +13,7 @@ from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
+from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
 from airflow_provider_clusterra.hooks.connection import ConnectionSettings, read_connection
 from airflow_provider_clusterra.hooks.form import field_behaviour, form_widgets
@@ -78,14 +79,15 @@ class ClusterraHook(BaseHook):
         """
         return Client(self.access())
 
-    async def async_client(self) -> AsyncClient:
+    async def async_client(self, retry: Retry | None = None) -> AsyncClient:
         """A client for the running event loop, built in a thread; the caller closes it.
 
+        :param retry: how patient it is; otherwise as a client is.
         :raises InputError: the connection cannot be right; the words name the field.
         :source: the Airflow connection ``clusterra_conn_id``.
         """
         access = await self.async_access()
-        return await asyncio.to_thread(AsyncClient, access)
+        return await asyncio.to_thread(AsyncClient, access, retry=retry)
 
     def get_conn(self) -> Client:
         """As :meth:`client`: the name that Airflow's hooks share.

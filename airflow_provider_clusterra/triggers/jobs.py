@@ -23,7 +23,11 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.compat import TRIGGERS_ARE_TOLD_OF_KILLS
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
-from airflow_provider_clusterra.triggers.kill import finish_in_spite_of_cancels, is_wanted
+from airflow_provider_clusterra.triggers.kill import (
+    THROUGH_AN_OUTAGE,
+    finish_in_spite_of_cancels,
+    is_wanted,
+)
 from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.poller import poller_of
@@ -221,7 +225,7 @@ class ClusterraJobTrigger(BaseTrigger):
             return
         hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
         try:
-            async with await hook.async_client() as client:
+            async with await hook.async_client(THROUGH_AN_OUTAGE) as client:
                 job = await cancel_and_confirm(client, self.cluster_id, self.job_id)
         except ClusterraError as error:
             self.log.error(  # noqa: TRY400 - the words say it all

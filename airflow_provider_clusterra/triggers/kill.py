@@ -13,7 +13,12 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from airflow_provider_clusterra.api.retry import Retry
+
 log = logging.getLogger(__name__)
+
+THROUGH_AN_OUTAGE = Retry(tries=40)
+"""About a quarter of an hour: nobody comes back to cancel a job that a kill has left alone."""
 
 _under_way: set[asyncio.Task[None]] = set()
 

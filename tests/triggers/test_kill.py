@@ -7,6 +7,7 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from tests.proxy import Proxy, says
 
 RUN = "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states"
 XCOM = "airflow.sdk.execution_time.xcom.XCom.get_one"
@@ -48,6 +49,18 @@ async def cancelled(client, trigger):
 async def test_a_task_that_was_ended_cancels_its_job(client, trigger, mocker):
     mocker.patch(RUN, return_value={"r": {"t": "failed"}})
     await trigger.on_kill()
+
+    assert await state(client, trigger) == "CANCELLED"
+
+
+async def test_a_kill_outlasts_an_outage_of_the_api(client, trigger, connected, connection, mocker):
+    mocker.patch(RUN, return_value={"r": {"t": "failed"}})
+    with Proxy(connected.url).serve() as proxy:
+        connection(proxy.url, connected.token, connected.cluster_id)
+        proxy.fault = lambda request: (
+            says(503, b"restarting", {"Retry-After": "0"}) if len(proxy.requests) <= 10 else None
+        )
+        await trigger.on_kill()
 
     assert await state(client, trigger) == "CANCELLED"
 
