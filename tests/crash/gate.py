@@ -23,6 +23,7 @@ class Gate:
         self._proxies: dict[bytes, Proxy] = {}
         self._serving = ExitStack()
         self._restarting = Lock()
+        self._up_until = 0.0
 
     def open(self, session: str, upstream: str, token: str) -> Proxy:
         """Let a session through, to one server.
@@ -34,9 +35,14 @@ class Gate:
         self._proxies[f"clusterra_session={session}".encode()] = proxy
         return proxy
 
+    def stay_up(self, seconds: float) -> None:
+        """Begin no restart within so many seconds."""
+        self._up_until = max(self._up_until, time.monotonic() + seconds)
+
     def restart(self, seconds: float) -> None:
         """Refuse all connections for so long."""
         with self._restarting:
+            time.sleep(max(0.0, self._up_until - time.monotonic()))
             port = int(self.url.rpartition(":")[2])
             self._serving.close()
             time.sleep(seconds)

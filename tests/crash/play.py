@@ -21,6 +21,8 @@ from tests.proxy import Proxy
 ENDS_WITHIN = 240.0
 """Seconds for a round; one that takes longer is stuck."""
 STORM_SECONDS = 6.0
+KILL_SECONDS = 8.0
+"""Seconds from a user's click on: the supervisor's heartbeat, and what ``on_kill`` may take."""
 LOOK_EVERY = 0.05
 ASK_EVERY = 1.0
 """Seconds between two questions to Airflow."""
@@ -95,6 +97,8 @@ class Play:
             self._played.struck = True
         elif game.kind is Kind.MARK_FAILED:
             self._until_watched(proxy)
+            # a worker has 4 s to cancel its job, which an API that is down takes from it
+            self._rig.gate.stay_up(KILL_SECONDS)
             self._rest.set_task_state(
                 game.dag_id, self._played.run_id, "job", "failed", game.victim
             )
