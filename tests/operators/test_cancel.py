@@ -27,7 +27,7 @@ def submitted(connected):
             made.append(client.submit_job(connected.cluster_id, body).job_id)
             return made[-1]
 
-        submit.state = lambda job_id: client.get_job(connected.cluster_id, job_id).state.base
+        submit.state = lambda job_id: str(client.get_job(connected.cluster_id, job_id).state)
         yield submit
         for job_id in made:
             client.cancel_job(connected.cluster_id, job_id)

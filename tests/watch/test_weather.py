@@ -126,7 +126,7 @@ async def test_a_minute_without_a_server_fails_nothing(local):
 
 
 async def test_a_job_that_is_not_shown_yet_and_then_as_it_was_is_only_late(local, weather):
-    job_id = await submitted(local, f"sleep {MINUTE}")
+    job_id = await submitted(local, f"sleep {2 * MINUTE}")
     begin = time.monotonic()
     stale = {"jobs": [{"job_id": job_id, "name": "mine", "job_state": ["PENDING"]}]}
 
