@@ -13,6 +13,8 @@ import zlib
 from functools import cache
 from typing import ClassVar
 
+from bench.process import end_with_the_parent
+
 EVENT = 4096
 LINE = b"step 000001  energy -1.234567e+05  temperature 300.15 K  pressure 1.0 bar  ok\n"
 PIECE = 64 * 1024
@@ -72,7 +74,8 @@ def _events(data: bytes) -> bytes:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is ended, or its parent has."""
+    end_with_the_parent()
     Pouring.size = int(sys.argv[1])
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Pouring) as server:
         print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,23 @@ def served(module: str, *words: object) -> Iterator[str]:
     :returns: the address, e.g. ``"http://127.0.0.1:40123"``.
     """
     command = [sys.executable, "-m", module, *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process.stdout.readline().strip() if process.stdout else ""
         finally:
             process.kill()
+
+
+def end_with_the_parent() -> None:
+    """End this process when its standard input does, which is when its parent has ended."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def cpu_seconds(pid: int) -> float:

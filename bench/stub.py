@@ -22,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bench.process import end_with_the_parent
+
 DELAY = 0.05
 SAMPLE = Path(__file__).parent.parent / "tests/samples/26.05-v0.0.44/job_running.json"
 FIRST = 10_000
@@ -170,7 +172,8 @@ class Stub:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is ended, or its parent has."""
+    end_with_the_parent()
     # with the protocol named, asyncio sends what is written at once
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """Many triggers of one kind in one event loop, as a triggerer runs them.
 
 ``python -m bench.triggers SYSTEM URL JOBS FOLDER``: it says that it is ready, begins when it is
-given a line, writes ``lag`` and ``events`` into the folder, and goes on until it is ended.
+given a line, writes ``lag`` and ``events`` into the folder, and goes on until it or its parent is ended.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bench.lag import written_lag
+from bench.process import end_with_the_parent
 from bench.stub import FIRST
 from bench.systems import SYSTEMS, Maker
 
@@ -31,6 +32,7 @@ async def _run_all(make: Maker, count: int, folder: Path) -> None:
         async with written_lag(folder / "lag"):
             print("ready", flush=True)
             await asyncio.to_thread(sys.stdin.readline)
+            end_with_the_parent()
             # what is logged all the same goes nowhere: a pipe that nobody reads would block the loop
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             async with asyncio.TaskGroup() as tasks:
