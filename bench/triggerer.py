@@ -23,7 +23,7 @@ from tests.e2e.stack import AirflowStack
 JOBS = 1000
 DAGS = 100
 PARSED_WITHIN = 120.0
-STARTS_WITHIN = 150.0
+STARTS_WITHIN = 120.0
 SETTLED = 5.0
 SECONDS = 30.0
 DAG_FILE = Template('''

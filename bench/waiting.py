@@ -23,8 +23,8 @@ from bench.systems import SYSTEMS
 Values = dict[str, tuple[float | None, str]]
 """A figure's name to its value and unit."""
 
-IDLE = 2.0
-STARTS_WITHIN = 20.0
+IDLE = 1.0
+STARTS_WITHIN = 10.0
 """Seconds for which the first look at each job is waited for; then it is measured all the same."""
 SETTLED = 3.0
 """Seconds after the first looks, so that a window of one interval holds the next looks whole."""
@@ -167,14 +167,14 @@ def measure() -> list[Figure]:
     60 s with 1000 jobs, and 30 s, one interval, with the others.
     """
     installed = [name for name, system in SYSTEMS.items() if system.is_installed]
-    loads: list[Load] = []
-    for count in FEW:
-        with ThreadPoolExecutor(len(installed)) as pool:
-            loads += pool.map(lambda system: measure_load(system, count, 30.0), installed)  # noqa: B023
-    for count in MANY:
-        for system in installed:
-            if (system, count) != BLOCKED:
-                loads.append(measure_load(system, count, 60.0 if count == 1000 else 30.0))
+    few = [(system, count) for count in FEW for system in installed]
+    with ThreadPoolExecutor(len(few)) as pool:
+        loads = list(pool.map(lambda each: measure_load(*each, 30.0), few))
+    many = [(system, count) for count in MANY for system in installed]
+    for system, count in many:
+        if (system, count) != BLOCKED:
+            seconds = 60.0 if count == 1000 else 30.0
+            loads.append(measure_load(system, count, seconds))
     return [*_ratios(loads), *(figure for load in loads for figure in load.figures())]
 
 
