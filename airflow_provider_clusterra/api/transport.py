@@ -20,6 +20,8 @@ def api_settings(access: Access) -> dict[str, Any]:
     return {
         **bare_settings(access),
         "base_url": access.origin,
+        # whoever asks for much at once says how much; nobody waits for a connection
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
         "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     }
 

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     Context,
     PokeReturnValue,
@@ -34,8 +35,9 @@ from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.outputs import check_return_output
 from airflow_provider_clusterra.operators.results import failed_jobs_pushed, finish
 from airflow_provider_clusterra.operators.waiting import (
-    TRIGGER_MARGIN,
     check_on_stuck,
+    deadline_of,
+    deferral_of,
     read_output,
     seconds,
 )
@@ -131,6 +133,7 @@ class ClusterraJobSensor(BaseSensorOperator):
                 event = self._look(hook, client, cluster_id)
                 if event is not None:
                     return finish(event, client, self.return_output)
+        deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
         self.defer(
             trigger=ClusterraJobTrigger(
                 job_id=self._number(),
@@ -138,14 +141,14 @@ class ClusterraJobSensor(BaseSensorOperator):
                 clusterra_conn_id=self.clusterra_conn_id,
                 since=self._since,
                 poll_interval=self.poke_interval,
-                deadline=time.time() + self.timeout,
+                deadline=deadline,
                 pending_timeout=seconds(self.pending_timeout),
                 max_restarts=self.max_restarts,
                 on_stuck=self.on_stuck,
                 follow_output=self.follow_output,
             ),
             method_name="execute_complete",
-            timeout=self.timeout + TRIGGER_MARGIN,
+            timeout=deferral_of(deadline),
         )
         return None
 
@@ -175,13 +178,21 @@ class ClusterraJobSensor(BaseSensorOperator):
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
+        :raises AirflowTaskTimeout: the same, where ``execution_timeout`` was the shorter.
         """
         with self._ending(context):
             told = read_event(event)
             if told.outcome == "timed_out":
-                raise AirflowSensorTimeout(told.words)
+                raise self._timed_out(told.words)
             with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
                 return finish(told, client, self.return_output)
+
+    def _timed_out(self, words: str) -> BaseException:
+        """As in the other modes: which limit was the shorter decides whether a retry follows."""
+        limit = seconds(self.execution_timeout)
+        if limit is not None and limit < self.timeout:
+            return AirflowTaskTimeout(words)
+        return AirflowSensorTimeout(words)
 
     def _show(self, context: Context, hook: ClusterraHook, cluster_id: str) -> None:
         if not self._shown:
@@ -224,9 +235,10 @@ class ClusterraJobSensor(BaseSensorOperator):
         """What is new of it; in reschedule mode all of it, at the end."""
         job = self._progress.last
         ended = verdict.outcome is Outcome.ENDED
-        if not self.follow_output or self.deferrable or job is None or not has_output(job):
+        if not self.follow_output or job is None or not has_output(job):
             return
-        if ended or (self.mode == "poke" and verdict.outcome is Outcome.WAIT):
+        looks_again = self.mode == "poke" and not self.deferrable
+        if ended or (looks_again and verdict.outcome is Outcome.WAIT):
             write = partial(self.log.info, "%s")
             self._tail = self._tail or Tail(cluster_id, job.job_id, write=write, note=write)
             read_output(client.access, self._tail, to_the_end=ended)

@@ -9,13 +9,15 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowException, conf
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.errors import (
     AuthenticationError,
     ClusterraError,
+    InputError,
     NotFoundError,
     WaitTimeoutError,
 )
@@ -144,7 +146,7 @@ class ClusterraJobTrigger(BaseTrigger):
         poller = poller_of(
             self.clusterra_conn_id,
             self.cluster_id,
-            hook.async_access,
+            partial(_read_connection, hook),
             may_be_renewed=not hook.is_in_the_environment,
         )
         tail = self._tail() if self.follow_output else None
@@ -161,12 +163,9 @@ class ClusterraJobTrigger(BaseTrigger):
         except WaitTimeoutError as error:
             return await self._give_up(hook, tail, self._event("timed_out", error.job, str(error)))
         except AuthenticationError as error:
-            return self._event("refused", None, f"{error} {self._renewal(hook)}")
+            return self._event("refused", None, f"{error} {self._renewal(hook, error)}")
         except ClusterraError as error:
-            return self._event("refused", None, str(error))
-        except AirflowException as error:
-            words = f"The connection {self.clusterra_conn_id} cannot be read: {error}"
-            return self._event("refused", None, f"{words} Job {self.job_id} is left as it is.")
+            return self._event("refused", None, f"{error} {self._left}")
         event = self._event(verdict.outcome, verdict.job, verdict.words)
         if verdict.outcome in (Outcome.STUCK, Outcome.OVERDUE):
             return await self._give_up(hook, tail, event)
@@ -188,14 +187,20 @@ class ClusterraJobTrigger(BaseTrigger):
         write = partial(self.log.info, "%s")
         return Tail(self.cluster_id, self.job_id, write=write, note=write)
 
-    def _renewal(self, hook: ClusterraHook) -> str:
-        left = f"Job {self.job_id} is left as it is."
+    @property
+    def _left(self) -> str:
+        return f"Job {self.job_id} is left as it is."
+
+    def _renewal(self, hook: ClusterraHook, error: AuthenticationError) -> str:
+        if error.status != 401:
+            return self._left
         if hook.is_in_the_environment:
             return (
                 f"Connection {self.clusterra_conn_id} comes from an environment variable, which "
-                f"cannot change in a running process: restart Airflow with the new one. {left}"
+                "cannot change in a running process: restart Airflow with the new one. "
+                f"{self._left}"
             )
-        return f"Renew connection {self.clusterra_conn_id}. {left}"
+        return f"Renew connection {self.clusterra_conn_id}. {self._left}"
 
     async def _give_up(self, hook: ClusterraHook, tail: Tail | None, event: JobEvent) -> JobEvent:
         """Patience has ended; the job may have, too, while nobody looked."""
@@ -252,6 +257,15 @@ class ClusterraJobTrigger(BaseTrigger):
             self.log.warning(
                 "This version of the provider does not know the state %s; waiting on.", job.state
             )
+
+
+async def _read_connection(hook: ClusterraHook) -> Access:
+    try:
+        return await hook.async_access()
+    except AirflowNotFoundException as error:
+        raise InputError(
+            f"The connection {hook.clusterra_conn_id} cannot be read: {error}"
+        ) from error
 
 
 STORED = tuple(

@@ -164,10 +164,11 @@ class Looker:
                 found.jobs[job_id] = None
             except HICCUPS as error:
                 found.hiccup = error
-            except AuthenticationError as error:
-                found.unauthorized = error
             except ClusterraError as error:
-                found.refused[job_id] = error
+                if isinstance(error, AuthenticationError) and error.status == 401:
+                    found.unauthorized = error
+                else:
+                    found.refused[job_id] = error
             took = time.perf_counter() - begin
             found.took = max(found.took, took)
             self._costs.note(Way.SINGLE, took, time.time())

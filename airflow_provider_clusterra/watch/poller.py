@@ -11,28 +11,25 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.errors import AuthenticationError, ClusterraError, RequestError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.watch.looks import Found, Known, Looker
 from airflow_provider_clusterra.watch.pace import next_look
+from airflow_provider_clusterra.watch.session import Credentials, Session
 from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.turns import in_turns
 from airflow_provider_clusterra.watch.verdict import Sighting
 
 log = logging.getLogger(__name__)
 
-Credentials = Callable[[], Awaitable[Access]]
-SESSION_GRACE = 15 * 60.0
-"""Seconds for which a session that is no longer accepted may be renewed before the waits fail."""
 BACKOFF = Retry(first=1.0, cap=30.0)
 TOGETHER = 0.25
 """A round takes those along that are due within this share of their pause."""
@@ -106,16 +103,13 @@ class Poller:
         may_be_renewed: bool,
     ) -> None:
         self._cluster_id = cluster_id
-        self._credentials = credentials
-        self._may_be_renewed = may_be_renewed
+        self._session = Session(credentials, may_be_renewed=may_be_renewed)
         self._on_idle = on_idle
         self._jobs: dict[int, Watched] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._failures = 0
-        self._refused_since: float | None = None
-        self._accepted = False
         self.client: AsyncClient | None = None
         """Shared by all who wait; there from the first sighting on, until the last wait ends."""
 
@@ -187,7 +181,7 @@ class Poller:
 
     async def _run(self) -> None:
         try:
-            access = await self._credentials()
+            access = await self._session.begin()
             async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
                 self.client = client
                 looker = Looker(client, self._cluster_id)
@@ -223,8 +217,7 @@ class Poller:
             self._back_off(found.hiccup)
         else:
             self._failures = 0
-            self._refused_since = None
-            self._accepted = True
+            self._session.accept()
 
     async def _tell(self, found: Found) -> None:
         now = time.time()
@@ -253,26 +246,11 @@ class Poller:
         self._not_before = time.time() + pause
 
     async def _renew(self, client: AsyncClient, error: AuthenticationError) -> None:
-        """Read the connection again, once for all; a user may have renewed the session."""
-        if not self._may_be_renewed:
-            raise error
-        try:
-            access = await self._credentials()
-        except Exception:
-            log.exception("The connection cannot be read; going on with what it held before.")
-            access = client.access
-        if access != client.access:
-            log.warning("The session was not accepted any more; going on with the renewed one.")
-            client.access = access
-            return
-        now = time.time()
-        if self._refused_since is None:
-            self._refused_since = now
-            log.warning("Renew the connection's session; the jobs go on meanwhile. %s", error)
-        if not self._accepted or now - self._refused_since >= SESSION_GRACE:
-            raise error
-        self._failures += 1
-        self._not_before = now + BACKOFF.pause(self._failures)
+        access = await self._session.renew(client.access, error)
+        if access == client.access:
+            self._failures += 1
+            self._not_before = time.time() + BACKOFF.pause(self._failures)
+        client.access = access
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Poller]] = WeakKeyDictionary()

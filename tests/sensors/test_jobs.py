@@ -1,10 +1,14 @@
 """Tests of airflow_provider_clusterra.sensors.jobs."""
 
+import time
+from datetime import timedelta
+
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 
@@ -112,6 +116,19 @@ def test_a_deferral_that_runs_out_of_time_means_the_same(connection, soft_fail, 
         wait_for(7, soft_fail=soft_fail).execute_complete({"ti": TaskInstance()}, event)
 
 
+def test_an_execution_timeout_that_is_shorter_means_the_same_when_deferred(submitted, connected):
+    short = {"deferrable": True, "timeout": 100, "execution_timeout": timedelta(seconds=20)}
+    job_id = submitted("sleep 60")
+    with pytest.raises(TaskDeferred) as caught:
+        run(wait_for(job_id, **short))
+    event = JobEvent("timed_out", job_id, connected.cluster_id, None, "It is RUNNING").to_payload()
+
+    assert caught.value.trigger.deadline < time.time() + 30
+    # not even soft_fail takes Airflow's own error for a sensor's
+    with pytest.raises(AirflowTaskTimeout, match="RUNNING"):
+        wait_for(job_id, soft_fail=True, **short).execute_complete({"ti": TaskInstance()}, event)
+
+
 def test_an_event_becomes_the_same_result(submitted, connected):
     job_id = submitted("echo 5")
     now = run(wait_for(job_id, return_output="json"))
@@ -179,6 +196,12 @@ def test_the_jobs_output_is_in_the_sensors_log(submitted, logged, follow_output)
     output = "\n".join(line for line in logged if line.startswith("line"))
 
     assert output == ("line 1\nline 2\nline 3" if follow_output else "")
+
+    # and of a job that has ended when a deferrable sensor first looks
+    logged.clear()
+    run(wait_for(job_id, follow_output=follow_output, deferrable=True))
+
+    assert "\n".join(line for line in logged if line.startswith("line")) == output
 
 
 def test_a_job_that_slurm_forgot_is_known_from_accounting(connection):

@@ -8,11 +8,13 @@ import pytest
 from airflow_provider_clusterra.api import (
     Access,
     AuthenticationError,
+    ClusterraError,
     InputError,
     Retry,
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.watch import poller as poller_module
+from airflow_provider_clusterra.watch import session as session_module
 from airflow_provider_clusterra.watch.poller import Waiter, poller_of
 from airflow_provider_clusterra.watch.verdict import Outcome, Sighting, Watch
 from airflow_provider_clusterra.watch.wait import Wait
@@ -44,11 +46,14 @@ class Connection:
 @pytest.fixture(autouse=True)
 def _short_backoff(mocker):
     mocker.patch.object(poller_module, "BACKOFF", Retry(first=0.01, cap=0.01))
+    mocker.patch.object(session_module, "PAUSES", Retry(first=0.01, cap=0.01))
 
 
-async def wait(connection, job_id=7, *, deadline=None, on_change=lambda job: None, name=""):
+async def wait(
+    connection, job_id=7, *, deadline=None, on_change=lambda job: None, name="", **fields
+):
     return await Wait(
-        poller_of("conn", "c1", connection),
+        poller_of("conn", "c1", connection, **fields),
         Watch(job_id, name, since=time.time()),
         poll_interval=0.01,
         on_change=on_change,
@@ -127,13 +132,46 @@ async def test_a_poller_ends_with_its_last_wait_and_the_next_begins_anew():
         assert connection.reads == 2
 
 
-async def test_a_session_that_was_never_accepted_fails_at_once():
-    with Wire(REFUSED) as wire:
+async def test_a_session_that_had_ended_before_the_poller_began_may_be_renewed_too():
+    with Wire(*[REFUSED] * 3, DONE) as wire:
+        connection = Connection(wire.url, *["old"] * 3, "new")
+
+        assert (await wait(connection)).outcome is Outcome.ENDED
+
+
+async def test_a_session_that_cannot_be_renewed_fails_at_once():
+    with Wire(RUNNING, REFUSED) as wire:
         connection = Connection(wire.url)
         with pytest.raises(AuthenticationError):
-            await wait(connection)
+            await wait(connection, may_be_renewed=False)
+
+        assert len(wire.requests) == 2
+
+
+async def test_what_is_forbidden_fails_at_once():
+    with Wire(http(403, {"error": "no access to this cluster"})) as wire:
+        with pytest.raises(AuthenticationError, match="no access"):
+            await wait(Connection(wire.url))
 
         assert len(wire.requests) == 1
+
+
+async def test_a_connection_that_cannot_be_read_now_is_read_again(mocker):
+    with Wire(DONE) as wire:
+        connection = Connection(wire.url)
+        failures = [RuntimeError("the database is locked")] * 3
+
+        async def sometimes():
+            if failures:
+                raise failures.pop()
+            return await connection()
+
+        assert (await wait(sometimes)).outcome is Outcome.ENDED
+
+        mocker.patch.object(session_module, "GRACE", 0.0)
+        failures.append(RuntimeError("the database is gone"))
+        with pytest.raises(ClusterraError, match="cannot be read: the database is gone"):
+            await wait(sometimes)
 
 
 async def test_a_session_that_ends_is_renewed_once_for_all_waits():
@@ -157,7 +195,7 @@ async def test_a_session_that_ends_has_time_to_be_renewed(mocker):
         assert (await wait(connection)).outcome is Outcome.ENDED
 
     with Wire(RUNNING, REFUSED) as wire:
-        mocker.patch.object(poller_module, "SESSION_GRACE", 0.0)
+        mocker.patch.object(session_module, "GRACE", 0.0)
         with pytest.raises(AuthenticationError):
             await wait(Connection(wire.url))
 
