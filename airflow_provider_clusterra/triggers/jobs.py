@@ -22,6 +22,7 @@ from airflow_provider_clusterra.api.errors import (
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.compat import TRIGGERS_ARE_TOLD_OF_KILLS
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
@@ -42,6 +43,8 @@ MIN_DEFERRAL = 7.0
 worker's end (apache/airflow#66374). Airflow's option ``[clusterra] min_deferral`` changes it."""
 
 
+THROUGH_A_STUMBLE = Retry(tries=8)
+"""About half a minute for each request: Airflow's own timeout ends the deferral two minutes later."""
 LATE = 15.0
 """Seconds after the deferral. A trigger that begins later has probably begun before, elsewhere."""
 
@@ -207,7 +210,7 @@ class ClusterraJobTrigger(BaseTrigger):
         job: Job | None
         words = event.words
         try:
-            async with await hook.async_client() as client:
+            async with await hook.async_client(THROUGH_A_STUMBLE) as client:
                 job = await client.get_job(self.cluster_id, self.job_id)
                 if not job.state.ended and self.owns_job:
                     job = await cancel_and_confirm(client, self.cluster_id, self.job_id) or job
