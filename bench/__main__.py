@@ -30,6 +30,7 @@ LIMITS = {
     "sbatch": 30,
     "sse": 60,
     "output": 120,
+    "following": 150,
     "upload": 180,
     "submit": 90,
     "slurm": 120,

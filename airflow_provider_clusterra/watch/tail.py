@@ -14,6 +14,7 @@ Bytes are counted, and only counts decide; content is never matched against cont
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -197,7 +198,9 @@ class Tail:
             self._lines, self._given = Lines(), 0
             size = await self._read_once(client)
         self._size = size
-        self._read_again_at = time.monotonic() + max(SPACED, (size or 0) / RATE)
+        # many outputs that were begun together are not read together for ever
+        pause = max(SPACED, (size or 0) / RATE) * random.uniform(0.9, 1.1)
+        self._read_again_at = time.monotonic() + pause
 
     async def _read_once(self, client: AsyncClient) -> int | None:
         at = 0
