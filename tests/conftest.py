@@ -19,6 +19,15 @@ os.environ["AIRFLOW_HOME"] = str(
 from tests.servers import LocalServer
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests on a real Slurm run where they are asked for, and nowhere else."""
+    if "slurm" in config.getoption("-m"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("slurm")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(scope="session")
 def local():
     """One clusterra-local for all tests that only need to talk to one."""

@@ -18,9 +18,9 @@ import uvicorn
 
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 20.0
-CONNECTION = re.compile(
-    r"AIRFLOW_CONN_CLUSTERRA_DEFAULT='(clusterra://:([^@]+)@(127\.0\.0\.1:\d+)/http\?cluster_id=(\w+))'"
-)
+CONNECTION = re.compile(r"AIRFLOW_CONN_CLUSTERRA_DEFAULT='(clusterra://:([^@]+)@[^']+)'")
+PLACE = re.compile(r"(?s): cluster (\w+),.*^API +(http://127\.0\.0\.1:\d+)/v1$", re.MULTILINE)
+READY = re.compile("^(export|sign-in) ")
 
 
 class LocalServer:
@@ -57,14 +57,16 @@ class LocalServer:
         alarm.start()
         for line in self._process.stdout:
             self.banner += line
-            if CONNECTION.search(line):
+            if READY.search(line):
                 break
         alarm.cancel()
-        found = CONNECTION.search(self.banner)
+        found = PLACE.search(self.banner)
         if not found:
             raise RuntimeError(f"clusterra-local does not start: {self._process.stderr.read()}")
-        self.connection_uri, self.token, place, self.cluster_id = found.groups()
-        self.url = f"http://{place}"
+        self.cluster_id, self.url = found.groups()
+        # one with several users names no token
+        if connection := CONNECTION.search(self.banner):
+            self.connection_uri, self.token = connection.groups()
         self.folder = Path(re.search(r"^files +(.+)$", self.banner, re.MULTILINE)[1])
         return self
 

@@ -79,7 +79,8 @@ class JobSpec(msgspec.Struct, frozen=True):
         if self.cpus_per_task is not None:
             put_cpus_per_task(job, str(self.cpus_per_task))
         if not any(job.get(name) for name in SIZES):
-            job["nodes"] = "1"
+            # with CPUs for its one task, sbatch leaves open how many nodes there may be
+            job |= {"minimum_nodes": 1} if job.get("cpus_per_task") else {"nodes": "1"}
         variables = {
             "PATH": DEFAULT_PATH,
             **sbatch_environment(job),

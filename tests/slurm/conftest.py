@@ -1,0 +1,15 @@
+"""What the tests on a real Slurm share."""
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.slurm.fixtures import front, lab
+
+__all__ = ["front", "lab"]
+
+
+@pytest.fixture
+def cluster(front, connection):
+    """The Slurm, driven with the package's own clients and waits."""
+    connection(front.url, front.token, front.cluster_id)
+    return Cluster(front)

@@ -1,0 +1,22 @@
+"""The real Slurm for tests of any folder."""
+
+import pytest
+
+from tests.slurm.chroot import why_not
+from tests.slurm.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The Slurm; it is taken down at the end unless it was up before."""
+    if why := why_not():
+        pytest.skip(why)
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def front(lab):
+    """A clusterra-local in front of it, as one of its users."""
+    with lab.front() as server:
+        yield server

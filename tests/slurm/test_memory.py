@@ -1,0 +1,55 @@
+"""Late readers: jobs that a real Slurm has forgotten, with and without slurmdbd."""
+
+import asyncio
+
+import pytest
+
+from tests.slurm.conf import Settings
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(params=[True, False], ids=["with slurmdbd", "without slurmdbd"])
+def forgetful(request, lab, cluster):
+    """A Slurm that forgets within seconds, and whether accounting remembers."""
+    lab.use(Settings(accounting=request.param, min_job_age=2))
+    cluster.accounting = request.param
+    yield cluster
+    lab.use(Settings())
+
+
+async def test_a_job_that_slurm_has_forgotten_is_known_from_accounting_or_lost(forgetful):
+    job_ids = [forgetful.submit("exit 0"), forgetful.submit("exit 3")]
+    seen = await forgetful.wait_all(job_ids)
+    for job_id in job_ids:
+        await forgetful.until_gone(job_id)
+    late = await forgetful.wait_all(job_ids)
+
+    assert [event.job.exit.code for event in seen] == [0, 3]
+    if forgetful.accounting:
+        assert [event.outcome for event in late] == ["ended"] * 2
+        assert [event.job.state.base for event in late] == ["COMPLETED", "FAILED"]
+    else:
+        assert [event.outcome for event in late] == ["lost"] * 2
+        assert all(
+            f"job {job_id}" in event.words for job_id, event in zip(job_ids, late, strict=True)
+        )
+
+
+async def test_an_array_is_known_to_its_last_task_though_they_are_forgotten_one_by_one(forgetful):
+    script = "test $SLURM_ARRAY_TASK_ID = 0 && exit 4; sleep 25"
+    job_id = forgetful.submit(script, array="0-3")
+    event = asyncio.create_task(forgetful.wait(job_id, array="0-3"))
+
+    await forgetful.until(lambda: forgetful.indices(job_id) == {1, 2, 3})
+    restarted = await forgetful.wait(job_id, array="0-3")
+    whole = await event
+
+    assert whole.job.state.base == "FAILED"
+    assert {task.array_task_id for task in whole.job.tasks} == {0, 1, 2, 3}
+    if forgetful.accounting:
+        assert restarted.outcome == "ended"
+        assert restarted.job.tasks[0].exit.code == 4
+    else:
+        assert restarted.outcome == "lost"
+        assert "0" in restarted.words

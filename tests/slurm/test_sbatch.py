@@ -1,0 +1,208 @@
+"""The same scripts through the real ``sbatch`` and through REST: one job, either way."""
+
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+import pytest
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api.arguments import read_arguments
+from tests.slurm.chroot import LabError
+from tests.slurm.lab import USER
+
+pytestmark = pytest.mark.slurm
+
+DIFFERENT = {
+    *("job_id", "step_id", "sluid", "submit_time", "eligible_time", "accrue_time"),
+    *("last_sched_evaluation", "allocating_node", "submit_line", "command", "standard_input"),
+    *("stdin_expanded", "stdout_expanded", "stderr_expanded", "array_job_id", "het_job_id"),
+    *("het_job_id_set", "pre_sus_time", "last_sched_evaluation"),
+}
+"""What tells two submits of one script apart, whatever the script."""
+OWN_FLAGS = {"EXACT_TASK_COUNT_REQUESTED", "EXACT_CPU_COUNT_REQUESTED"}
+"""Flags that only ``sbatch`` sets."""
+PATHS = ("standard_output", "standard_error")
+SCRIPTS = {
+    "nothing": "",
+    "name": "-J 'my job'",
+    "partition": "-p second",
+    "account": "--account=lab",
+    "qos": "--qos normal",
+    "nodes": "-N 2",
+    "nodes from to": "-N 1-2",
+    "tasks": "-n 3",
+    "tasks per node": "-N 2 --ntasks-per-node=2",
+    "cpus": "-c 2",
+    "tasks and cpus": "-n 2 -c 2",
+    "mincpus": "--mincpus=2",
+    "memory": "--mem=1G",
+    "memory per cpu": "--mem-per-cpu=200M",
+    "all memory": "--mem=0",
+    "minutes": "-t 90",
+    "days": "-t 1-12:30",
+    "seconds": "-t 0:90",
+    "no limit": "-t 0",
+    "shortest time": "-t 60 --time-min=10",
+    "array": "-a 0-7%2",
+    "array in steps": "--array=1-9:4",
+    "gpus": "--gpus=2",
+    "gpus per node": "-N 2 --gpus-per-node=1",
+    "gpus per task": "-n 2 --gpus-per-task=1",
+    "gres": "--gres=gpu:1",
+    "cpus per gpu": "--gpus=1 --cpus-per-gpu=2",
+    "memory per gpu": "--gpus=1 --mem-per-gpu=500M",
+    "constraint": "-C fast",
+    "exclusive": "--exclusive",
+    "oversubscribe": "-s",
+    "licences": "-L matlab:2",
+    "nice": "--nice=50",
+    "requeue": "--requeue",
+    "no requeue": "--no-requeue",
+    "nodelist": "-w lab2",
+    "exclude": "-x lab1",
+    "output": "-o out_%j.txt -e err_%j.txt",
+    "comment": "--comment='two words'",
+    "begin": "--begin=2040-01-01T10:00:00",
+    "deadline": "--deadline=2040-01-01T10:00:00 -t 10",
+    "dependency": "-d singleton",
+    "kill on invalid": "-d singleton --kill-on-invalid-dep=yes",
+    "no kill": "-N 2 --no-kill",
+    "hint": "--hint=nomultithread",
+    "threads": "--threads-per-core=1",
+    "contiguous": "-N 2 --contiguous",
+    "spread": "-N 2 --spread-job",
+    "overcommit": "-n 2 --overcommit",
+    "mail": "--mail-type=END,FAIL --mail-user=me@example.org",
+    "tmp": "--tmp=100M",
+    "wckey": "--wckey=key",
+    "signal": "--signal=B:USR1@60 -t 10",
+    "several lines": "-J a -n 2\n#SBATCH --mem=300M\n##SBATCH -n 4\n\n#SBATCH -t 10",
+    "het": "-n 1 -J first\n#SBATCH hetjob\n#SBATCH -n 2 --mem=300M",
+}
+
+
+def script(lines, commands="true"):
+    head = f"#SBATCH {lines}\n" if lines else ""
+    return f"#!/bin/bash\n{head}{commands}\n"
+
+
+def by_sbatch(lab, text, *options):
+    """Submit with the real sbatch.
+
+    :returns: the job's id.
+    """
+    folder = str(lab.shared)
+    words = ("env", f"--chdir={folder}", "sbatch", "--parsable", *options)
+    said = lab.run(*words, user=USER, given=text)
+    return int(said.strip())
+
+
+def by_rest(cluster, text, **job):
+    """Submit as an operator does."""
+    asked = read_arguments(text, {}, job=job, environment={}, now=datetime.now(UTC))
+    return cluster.submit_body(asked.body("sbatch", {}))
+
+
+def comparable(record, folder):
+    kept = {name: value for name, value in record.items() if name not in DIFFERENT}
+    kept["flags"] = sorted(set(record["flags"]) - OWN_FLAGS)
+    for name in PATHS:
+        if kept[name]:
+            kept[name] = str(PurePosixPath(folder) / kept[name])
+    return kept
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_the_same_job_either_way(lab, cluster, name):
+    text = script(SCRIPTS[name])
+    # each takes its own default, unless the script says so
+    default = [] if "-o " in text else ["-o", "job_%j.out"]
+    theirs = by_sbatch(lab, text, "-H", *default)
+    ours = by_rest(
+        cluster, text.replace("#SBATCH hetjob\n", "#SBATCH hetjob\n#SBATCH -H\n"), hold=True
+    )
+    try:
+        pairs = zip(cluster.records(theirs), cluster.records(ours), strict=True)
+        for sbatch, rest in pairs:
+            assert comparable(rest, lab.shared) == comparable(sbatch, lab.shared)
+    finally:
+        for job_id in (theirs, ours):
+            cluster.cancel(job_id)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "-n 2 -c 2",
+        "-N 2 --ntasks-per-node=2",
+        "--gpus=1 --cpus-per-gpu=2 --mem-per-gpu=500M",
+        "--export=NONE",
+        "--export=ALL,COLOUR=red,SIZE=3",
+        "--export=COLOUR=red",
+        "--export=ALL",
+        "--export=NIL",
+        "-J named --mem=200M",
+    ],
+    ids=str,
+)
+async def test_a_job_finds_the_same_variables_either_way(lab, cluster, lines):
+    text = script(lines, "env")
+    found = []
+    # one after the other: what they are given of a node is the same then
+    for submit, where, options in ((by_sbatch, lab, ["-o", "job_%j.out"]), (by_rest, cluster, [])):
+        job_id = submit(where, text, *options)
+        await cluster.wait(job_id)
+        found.append(_variables(cluster.output(job_id)))
+    theirs, ours = found
+
+    assert {name: ours.get(name) for name in theirs} == theirs
+
+
+def _variables(text):
+    """What Slurm and the script itself say, without what is another job's, or another place's."""
+    pairs = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+    ours = ("SLURM_", "COLOUR", "SIZE")
+    apart = (
+        *("_ID", "JOBID", "_TIME", "SLUID", "TASK_PID", "SUBMIT_HOST", "PRIO_PROCESS"),
+        *("NODELIST", "TOPOLOGY_ADDR", "NODENAME"),
+    )
+    return {
+        name: value
+        for name, value in pairs.items()
+        if name.startswith(ours) and not name.endswith(apart)
+    }
+
+
+async def test_a_signal_comes_before_the_end_either_way(lab, cluster):
+    lines = "--signal=B:USR1@30 -t 1"
+    text = script(lines, "trap 'echo warned; exit 5' USR1; for n in $(seq 600); do sleep 0.2; done")
+    job_ids = [by_sbatch(lab, text, "-o", "job_%j.out"), by_rest(cluster, text)]
+    events = await cluster.wait_all(job_ids)
+
+    assert [event.job.exit.code for event in events] == [5, 5]
+    assert [cluster.output(job_id) for job_id in job_ids] == ["warned\n"] * 2
+
+
+@pytest.mark.parametrize("mode", ["append", "truncate"])
+async def test_an_output_is_opened_the_same_either_way(lab, cluster, mode):
+    text = script(f"-o {mode}.txt --open-mode={mode}", "echo here")
+    path = lab.shared / f"{mode}.txt"
+    found = []
+    for submit, where in ((by_sbatch, lab), (by_rest, cluster)):
+        path.write_text("before\n")
+        path.chmod(0o666)
+        await cluster.wait(submit(where, text))
+        found.append(path.read_text())
+
+    assert found == ["before\nhere\n" if mode == "append" else "here\n"] * 2
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["-n many", "--mem=lots", "-t forever-ish", "--nosuch", "-a 5-1", "-c 0", "--mem"],
+)
+def test_what_sbatch_refuses_is_refused(lab, cluster, lines):
+    with pytest.raises(LabError):
+        by_sbatch(lab, script(lines), "-H")
+    with pytest.raises((InputError, Exception)):
+        by_rest(cluster, script(lines), hold=True)
