@@ -4,60 +4,13 @@ import re
 import signal
 import time
 
-import httpx
 import pytest
 
 from tests.e2e.rest import until
+from tests.e2e.runs import Run
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
-
-
-class Run:
-    """A run of a DAG whose jobs are looked at on the server."""
-
-    def __init__(self, rest, clusterra, dag_id, conf=None):
-        self.rest = rest
-        self._clusterra = clusterra
-        self.dag_id = dag_id
-        self.run_id = rest.run_dag(dag_id, conf)
-
-    def job_of(self, task_id="one", index=-1):
-        return self.rest.xcom(self.dag_id, self.run_id, task_id, "job_id", index)
-
-    def state_of(self, job_id):
-        server = self._clusterra
-        answer = httpx.get(
-            f"{server.url}/v1/clusters/{server.cluster_id}/jobs/{job_id}",
-            headers={"Cookie": f"clusterra_session={server.token}"},
-        )
-        return answer.json()["jobs"][0]["job_state"]
-
-    def until_state(self, job_id, state):
-        until(
-            lambda: self.state_of(job_id) == [state],
-            60,
-            lambda: f"job {job_id} is {self.state_of(job_id)}",
-        )
-
-    def until_watched(self, task_id="one", index=-1, try_number=1):
-        """Airflow tells a trigger nothing of a user who comes before it has begun."""
-
-        def seen():
-            job_id = self.job_of(task_id, index)
-            return f"Job {job_id} is RUNNING" in self.log(task_id, index, try_number)
-
-        until(seen, 90, lambda: f"not watched: {self.log(task_id, index, try_number)}")
-        return self.job_of(task_id, index)
-
-    def log(self, task_id="one", index=-1, try_number=1):
-        try:
-            return self.rest.task_log(self.dag_id, self.run_id, task_id, try_number, index)
-        except RuntimeError:
-            return ""
-
-    def ends(self):
-        return self.rest.wait_for_run(self.dag_id, self.run_id)
 
 
 @pytest.fixture
@@ -117,6 +70,7 @@ def test_all_deferred_tasks_of_a_cluster_are_looked_at_together(start, counted, 
 
 
 def test_a_triggerer_that_is_killed_cancels_nothing_and_the_wait_goes_on(start, airflow, clusterra):
+    (clusterra.folder / "efs" / "resume").unlink(missing_ok=True)
     run = start("resumed")
     job_id = run.until_watched()
     airflow.signal("triggerer", signal.SIGKILL)
@@ -132,32 +86,6 @@ def test_a_triggerer_that_is_killed_cancels_nothing_and_the_wait_goes_on(start, 
     assert run.ends() == {"one": "success"}
     assert run.rest.xcom("resumed", run.run_id, "one")["output"] == "before\nafter\n"
     assert run.log().count("after") >= 1
-
-
-def test_a_triggerer_that_stood_still_and_was_replaced_cancels_nothing(start, airflow, clusterra):
-    (clusterra.folder / "efs" / "resume").unlink(missing_ok=True)
-    run = start("resumed")
-    job_id = run.until_watched()
-    airflow.signal("triggerer", signal.SIGSTOP)
-    airflow.launch("triggerer-2", ["triggerer", "--skip-serve-logs"])
-    try:
-        until(
-            lambda: run.log().count(f"Job {job_id} is RUNNING") == 2,
-            120,
-            lambda: f"the wait does not go on: {run.log()}",
-        )
-    finally:
-        airflow.signal("triggerer", signal.SIGCONT)
-    until(
-        lambda: f"Job {job_id} is left alone" in run.log(),
-        60,
-        lambda: f"the first triggerer does not wake up: {run.log()}",
-    )
-    assert run.state_of(job_id) == ["RUNNING"]
-    (clusterra.folder / "efs" / "resume").touch()
-
-    assert run.ends() == {"one": "success"}
-    airflow.signal("triggerer-2", signal.SIGTERM)
 
 
 def test_a_session_that_is_renewed_in_the_middle_is_gone_on_with(start, rest, clusterra):
