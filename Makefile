@@ -30,7 +30,7 @@ OLDER_NEEDS := pytest pytest-asyncio pytest-mock hypothesis jsonschema
 # most tests wait more than they work
 FAST := $(BIN)/python -m pytest -m "not e2e" --numprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-fast test-older crash bench lint types clean
+.PHONY: help demo test test-fast test-older test-slurm crash bench lint types clean
 
 help:
 	@echo "make demo        the main job, end to end, on a Clusterra and an Airflow of its own"
@@ -38,6 +38,7 @@ help:
 	@echo "make test        all tests, those on a real Airflow included"
 	@echo "make test-fast   all tests but those"
 	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1 and 3.2"
+	@echo "make test-slurm  what a real Slurm has to say; sets one up in a chroot (root on Debian)"
 	@echo "make crash       kill tasks, cut connections, count jobs: ROUNDS=40, and a SEED to play again"
 	@echo "make bench       speed and cost beside curl and the peers; writes bench/RESULTS.md"
 	@echo "make lint        style, imports, spelling"
@@ -58,6 +59,9 @@ test-older: $(OLDER:%=.venv-%/.ready)
 	@set -e; for version in $(OLDER); do echo "Airflow $$version"; \
 	  .venv-$$version/bin/python -m pytest -q -W ignore::DeprecationWarning \
 	    -W ignore::FutureWarning -W ignore::PendingDeprecationWarning $(OLDER_TESTS); done
+
+test-slurm: $(READY)
+	$(BIN)/python -m pytest -m slurm tests/behaviour tests/slurm
 
 crash: $(READY)
 	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))

@@ -251,10 +251,13 @@ def put_export(fields: Fields, value: str) -> None:
         name, equals, content = part.partition("=")
         if equals:
             found[name] = re.sub(r"'([^']*)'|\"([^\"]*)\"", r"\1\2", content)
-        elif name == "NONE":
-            found |= {"SLURM_EXPORT_ENV": "NONE", "SLURM_GET_USER_ENV": "1"}
-        elif name not in ("ALL", "NIL"):
+        elif name not in ("ALL", "NIL", "NONE"):
             raise ValueError(f"there is no shell here to take {name} from: give it a value")
+    if value != "ALL":
+        found["SLURM_EXPORT_ENV"] = value
+    if value not in ("ALL", "NIL"):
+        # what else the job finds is what its user finds after signing in
+        found["SLURM_GET_USER_ENV"] = "1"
     _put_variables(fields, found)
 
 

@@ -130,7 +130,13 @@ def test_the_lines_of_the_script_count():
         (
             ["--export=ALL,A=1"],
             {"environment": {"A": "2"}},
-            {"environment": {"A": "2"}},
+            {
+                "environment": {
+                    "A": "2",
+                    "SLURM_EXPORT_ENV": "ALL,A=1",
+                    "SLURM_GET_USER_ENV": "1",
+                }
+            },
             "environment's A wins over the script's #SBATCH lines.",
         ),
         (

@@ -181,9 +181,18 @@ def test_one_line_may_hold_several_options():
         ),
         ("--open-mode=append", {"open_mode": ["APPEND"]}),
         ("--export=ALL", {"environment": {}}),
+        ("--export=NIL", {"environment": {"SLURM_EXPORT_ENV": "NIL"}}),
         (
             "--export=\"ALL,A=1,B='x,y',C=\"",
-            {"environment": {"A": "1", "B": "x,y", "C": ""}},
+            {
+                "environment": {
+                    "A": "1",
+                    "B": "x,y",
+                    "C": "",
+                    "SLURM_EXPORT_ENV": "ALL,A=1,B='x,y',C=",
+                    "SLURM_GET_USER_ENV": "1",
+                }
+            },
         ),
         (
             "--export=NONE",

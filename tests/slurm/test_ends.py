@@ -6,7 +6,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_clusterra.operators.failures import (
     JobError,
     JobOutOfMemoryError,
-    JobTimedOutError,
 )
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from tests.airflow_side import TaskInstance
@@ -34,11 +33,6 @@ def test_too_much_memory_is_told_apart(cluster):
     kind = JobOutOfMemoryError if has_cgroups() else JobError
     with pytest.raises(kind):
         run(operator(TAKES_TOO_MUCH, memory=100))
-
-
-def test_a_time_limit_is_told_apart(cluster):
-    with pytest.raises(JobTimedOutError, match="TIMEOUT"):
-        run(operator("sleep 600", time_limit=1, poll_interval=2))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 import asyncio
 import signal
+import threading
 import time
 
 import httpx
 import pytest
 
+from airflow_provider_clusterra.api import Client
+from airflow_provider_clusterra.api.numbers import no_val
+from airflow_provider_clusterra.operators.failures import JobTimedOutError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from tests.airflow_side import TaskInstance
 
@@ -14,6 +18,16 @@ pytestmark = pytest.mark.slurm
 
 STOPPED = 60.0
 """Seconds for which slurmctld is down."""
+
+
+def operator():
+    return ClusterraSubmitJobOperator(
+        task_id="unlucky",
+        name="unlucky",
+        script="#!/bin/bash\nexit 0\n",
+        deferrable=False,
+        poll_interval=1,
+    )
 
 
 def routes(cluster):
@@ -50,7 +64,11 @@ async def test_slurmrestd_may_be_killed_in_the_middle_of_a_wait(lab, cluster):
 
 
 async def test_slurmctld_may_be_down_for_a_minute_in_the_middle_of_a_wait(lab, cluster):
-    job_ids = [cluster.submit("sleep 10; exit 0"), cluster.submit("sleep 90; exit 3")]
+    job_ids = [
+        cluster.submit("sleep 10; exit 0"),
+        cluster.submit("sleep 75; exit 3"),
+        cluster.submit("sleep 600", time_limit=no_val(1)),
+    ]
     for job_id in job_ids:
         await cluster.until_running(job_id)
     waiting = asyncio.create_task(cluster.wait_all(job_ids))
@@ -64,23 +82,20 @@ async def test_slurmctld_may_be_down_for_a_minute_in_the_middle_of_a_wait(lab, c
     events = await waiting
 
     assert set(answers.values()) <= {502, 503}
-    assert [event.outcome for event in events] == ["ended"] * 2
-    assert [event.job.exit.code for event in events] == [0, 3]
+    assert [event.job.state.base for event in events] == ["COMPLETED", "FAILED", "TIMEOUT"]
+    assert events[1].job.exit.code == 3
+    with pytest.raises(JobTimedOutError, match="TimeLimit"):
+        operator().execute_complete({"ti": TaskInstance()}, events[2].to_payload())
 
 
-def test_a_submit_while_slurmctld_is_down_starts_one_job_or_fails(lab, cluster):
-    name = f"unlucky-{time.time():.0f}"
-    made = ClusterraSubmitJobOperator(
-        task_id="task",
-        name=name,
-        script="#!/bin/bash\nexit 0\n",
-        deferrable=False,
-        wait_for_completion=False,
-    )
+def test_a_submit_while_slurmctld_is_down_is_sent_until_it_is_up(lab, cluster):
     lab.inside.end("slurmctld", signal.SIGKILL)
-    try:
-        # how many times a submit is tried is the operator's business; here it may give up
-        with pytest.raises(Exception, match=r"(?i)slurm|submit"):
-            made.execute({"ti": TaskInstance()})
-    finally:
-        lab.launch()
+    up_again = threading.Timer(5, lab.launch)
+    up_again.start()
+    result = operator().execute({"ti": TaskInstance()})
+    up_again.join()
+
+    assert result["state"] == "COMPLETED"
+    with Client(cluster.access) as client:
+        named = [job for job in client.list_jobs(cluster.cluster_id) if job.name == result["name"]]
+    assert [job.job_id for job in named] == [result["job_id"]]
