@@ -1,0 +1,50 @@
+"""A whole DAG: a real Airflow in front of a real Slurm."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import AirflowStack
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def rest(front, tmp_path_factory):
+    """The REST API of an Airflow whose connection leads to the Slurm."""
+    dags = Path(__file__).parent / "dags"
+    with AirflowStack(tmp_path_factory.mktemp("airflow"), dags) as stack:
+        extra = json.dumps({"cluster_id": front.cluster_id})
+        stack.rest.add_connection(
+            "clusterra_default", host=front.url, password=front.token, extra=extra
+        )
+        stack.rest.wait_for_dags("pipeline")
+        yield stack.rest
+
+
+def test_a_dag_goes_through_scheduler_triggerer_and_slurm(rest, cluster):
+    run_id = rest.run_dag("pipeline")
+    seen = set()
+    states = rest.wait_for_run("pipeline", run_id, seen=seen)
+
+    assert states == {
+        "make_input": "success",
+        "parts": "success",
+        "sum_up": "success",
+        "look": "success",
+        "fails": "failed",
+    }
+    assert {"parts:deferred", "sum_up:deferred", "fails:deferred"} <= seen
+    result = rest.xcom("pipeline", run_id, "sum_up")
+    assert result["output"] == {"sum": 66, "cpus": 2}
+    assert rest.xcom("pipeline", run_id, "look")["job_id"] == result["job_id"]
+    assert set(rest.xcom("pipeline", run_id, "parts")["tasks"]) == {"1", "2", "3"}
+    assert "part 2 of 3" in rest.task_log("pipeline", run_id, "sum_up")
+    log = rest.task_log("pipeline", run_id, "fails")
+    assert "exit code 3" in log
+    assert "the input is missing" in log
+    job = cluster.job(result["job_id"])
+    # the name ends in the tag that Airflow knows it by
+    assert job.name.startswith("sum-up")
+    assert ".af-" in job.name
