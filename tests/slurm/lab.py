@@ -105,7 +105,7 @@ class Lab:
 
     def launch(self) -> None:
         """Start each daemon that does not run, and wait until the nodes take jobs."""
-        for name, (words, port) in self.daemons().items():
+        for name, (words, port) in self._daemons().items():
             self.inside.launch(name, words, port)
         until(self._is_idle, f"the nodes do not come up; see {self.root}/srv/slurm/log")
 
@@ -126,7 +126,7 @@ class Lab:
         ports = self.inside.facts["ports"]
         return Ports(**{**ports, "nodes": tuple(ports["nodes"])})
 
-    def daemons(self) -> dict[str, tuple[list[str], int]]:
+    def _daemons(self) -> dict[str, tuple[list[str], int]]:
         """Each daemon's words and port, in the order in which they start."""
         ports = self._ports
         database = [
@@ -154,7 +154,7 @@ class Lab:
         self._write_configuration()
         self._prepare_database()
         if settings.accounting:
-            self.inside.launch("slurmdbd", *self.daemons()["slurmdbd"])
+            self.inside.launch("slurmdbd", *self._daemons()["slurmdbd"])
             self._add_users()
         self.launch()
         self._make_tokens()
@@ -203,7 +203,7 @@ class Lab:
                 *("mariadb-install-db", "--user=mysql", "--datadir=/srv/mysql", "--skip-test-db"),
                 "--auth-root-authentication-method=normal",
             )
-        self.inside.launch("mariadbd", self.daemons()["mariadbd"][0])
+        self.inside.launch("mariadbd", self._daemons()["mariadbd"][0])
         words = (
             f"drop database if exists {conf.DATABASE}; "
             "create user if not exists slurm@localhost identified by 'slurm'; "

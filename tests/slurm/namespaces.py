@@ -148,6 +148,8 @@ class Namespaces:
         try:
             files = [(os.POSIX_SPAWN_DUP2, nothing, 0)]
             files += [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
+            # not what whoever started the tests has open, such as a lock
+            files += [(os.POSIX_SPAWN_CLOSE, number) for number in _inherited()]
             return os.posix_spawnp(
                 words[0], list(words), environment, file_actions=files, setsid=True
             )
@@ -171,6 +173,17 @@ def until(true: Callable[[], bool], words: str) -> None:
         if time.monotonic() > end:
             raise LabError(words)
         time.sleep(0.05)
+
+
+def _inherited() -> list[int]:
+    """The open files of this process that those it starts would have, too."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        number = int(path.name)
+        with suppress(OSError):
+            if number > 2 and os.get_inheritable(number):
+                found.append(number)
+    return found
 
 
 def _listens(port: int) -> bool:
