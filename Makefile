@@ -62,6 +62,7 @@ test-older: $(OLDER:%=.venv-%/.ready)
 
 test-slurm: $(READY)
 	$(BIN)/python -m pytest -m slurm tests/behaviour tests/slurm
+	$(BIN)/python -m tests.crash --slurm --rounds 14 --seed 11
 
 crash: $(READY)
 	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))

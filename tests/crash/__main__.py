@@ -10,15 +10,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
 from threading import Event
 from types import FrameType
 
+from tests.crash.clusterras import Clusterras, OfProcesses, OfSlurm
 from tests.crash.judge import Fault, Finding, JobRecord, judge
 from tests.crash.play import Play, Played
 from tests.crash.rig import Rig
 from tests.crash.rounds import Kind, Round, plan
+from tests.slurm.lab import Lab
 
 WORK = Path(__file__).parents[2] / ".work" / "crash"
 
@@ -34,16 +37,17 @@ def main() -> int:
     print(f"{options.rounds} rounds, {options.at_once} at once, SEED={seed}", flush=True)
     begin = time.monotonic()
     folder = WORK / f"{time.strftime('%H%M%S')}-{seed}"
-    rig = Rig(folder)
-    with rig:
-        print(f"{time.monotonic() - begin:6.0f} s  Airflow and Clusterra are up", flush=True)
-        games = plan(options.rounds, seed)
-        if options.only:
-            games = [game for game in games if game.number in options.only]
-        played = list(_play(rig, games, options.at_once, begin))
-        rig.settle()
-        _keep_logs(rig, played)
-    jobs = rig.jobs()
+    with _clusterras(folder, slurm=options.slurm) as clusterras:
+        with Rig(folder, clusterras) as rig:
+            print(f"{time.monotonic() - begin:6.0f} s  Airflow and Clusterra are up", flush=True)
+            games = plan(options.rounds, seed)
+            if options.only:
+                games = [game for game in games if game.number in options.only]
+            played = list(_play(rig, games, options.at_once, begin))
+            rig.settle()
+            _keep_logs(rig, played)
+        # read once everything has stopped
+        jobs = clusterras.jobs()
     findings = judge([task for each in played for task in each.tasks], jobs)
     _keep_jobs(folder, jobs)
     _report(played, jobs, findings, time.monotonic() - begin)
@@ -54,6 +58,15 @@ def main() -> int:
     return 0
 
 
+@contextmanager
+def _clusterras(folder: Path, *, slurm: bool) -> Iterator[Clusterras]:
+    if not slurm:
+        yield OfProcesses(folder)
+        return
+    with Lab() as lab:
+        yield OfSlurm(lab)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -62,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, help="otherwise another one each time")
+    parser.add_argument("--slurm", action="store_true", help="on a real Slurm, which is set up")
     parser.add_argument("--at-once", type=int, default=10, help="rounds under way at a time")
     parser.add_argument("--only", type=int, nargs="+", help="only these of the rounds")
     return parser.parse_args()

@@ -1,32 +1,25 @@
-"""What the rounds run on: a real Airflow, two Clusterras, and the gate between them."""
+"""What the rounds run on: a real Airflow, Clusterras, and the gate between them."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
-from airflow_provider_clusterra.local.jobs import Job
-from airflow_provider_clusterra.local.ledger import Ledger
-from airflow_provider_clusterra.submit.tag import read_tag
+from tests.crash.clusterras import Clusterras
 from tests.crash.gate import Gate
-from tests.crash.judge import JobRecord, TaskKey
-from tests.crash.rounds import FORGETS, MIN_JOB_AGE, TIMEOUT, Round
+from tests.crash.rounds import TIMEOUT, Round
 from tests.crash.victim import Leg, read_legs
 from tests.e2e.rest import until
 from tests.e2e.stack import STARTS_WITHIN, AirflowStack, free_port
 from tests.proxy import Proxy
-from tests.servers import LocalServer
 
-KILL_WAIT = 2.0
 SETTLES_WITHIN = 30.0
-CPUS = 200
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "16",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
@@ -40,20 +33,18 @@ class Rig:
     """Everything that runs; a context manager.
 
     :param folder: for files and logs.
+    :param clusterras: what runs the jobs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clusterras: Clusterras) -> None:
         self.folder = folder
+        self.clusterras = clusterras
         self.notes = folder / "notes"
         self.notes.mkdir(parents=True)
         dags = folder / "dags"
         shutil.copytree(
             Path(__file__).parent / "dags", dags, ignore=shutil.ignore_patterns("__pycache__")
         )
-        self.servers = {
-            name: LocalServer(dir=folder / name, cpus=CPUS, kill_wait=KILL_WAIT, min_job_age=age)
-            for name, age in (("clusterra", 300), ("forgetful", MIN_JOB_AGE))
-        }
         self.gate = Gate()
         self._tasks_api = f"http://127.0.0.1:{free_port()}"
         home = folder / "airflow"
@@ -75,7 +66,7 @@ class Rig:
 
         :returns: the proxy that it leads through.
         """
-        server = self.servers["forgetful" if game.kind in FORGETS else "clusterra"]
+        server = self.clusterras.server_of(game.kind)
         conn_id = f"round_{game.number}_{index}"
         proxy = self.gate.open(conn_id, server.url, server.token)
         extra = json.dumps({"cluster_id": server.cluster_id, "timeout": TIMEOUT})
@@ -89,17 +80,12 @@ class Rig:
     def settle(self) -> None:
         """Give what is being cancelled the time to go."""
         end = time.monotonic() + SETTLES_WITHIN
-        while time.monotonic() < end and any(self._alive()):
+        while time.monotonic() < end and self.clusterras.is_busy():
             time.sleep(0.5)
-
-    def jobs(self) -> list[JobRecord]:
-        """All jobs there ever were, read once everything has stopped."""
-        return [record for name in self.servers for record in _records(self.folder / name)]
 
     def __enter__(self) -> Self:
         try:
-            for server in self.servers.values():
-                self._stack.enter_context(server)
+            self._stack.enter_context(self.clusterras)
             self._stack.enter_context(self.gate)
             self._stack.enter_context(self.airflow)
             self._serve_tasks()
@@ -128,31 +114,3 @@ class Rig:
                 return False
 
         until(answers, STARTS_WITHIN, lambda: f"see {self.airflow.log('tasks-api')}")
-
-    def _alive(self) -> Iterator[bool]:
-        for server in self.servers.values():
-            spool = server.folder / "spool"
-            yield any(spool.iterdir())
-
-
-def _records(folder: Path) -> list[JobRecord]:
-    with closing(Ledger(folder / "jobs.sqlite")) as ledger:
-        jobs = [job for submit in ledger.read() for job in submit]
-    return [_record(folder, job) for job in jobs]
-
-
-def _record(folder: Path, job: Job) -> JobRecord:
-    number, _, rest = job.request.name.removeprefix("r").partition(".")
-    index = rest.partition(".")[0]
-    output = folder / "efs" / f"job_{job.job_id}.out"
-    # a job that ignores SIGTERM goes on to write after it has ended
-    last_sign = output.stat().st_mtime if output.exists() else 0.0
-    tag: Any = read_tag(job.request.name)
-    return JobRecord(
-        job.job_id,
-        TaskKey(int(number), int(index)),
-        tag.max_tries if tag else None,
-        job.state,
-        job.submitted,
-        max(job.ended, last_sign),
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODES = ("lab1", "lab2")
-CPUS = 4
+CPUS = 16
 """Of each node, whatever the machine has."""
 MEMORY_MB = 8000
 DATABASE = "slurm_acct"
@@ -47,6 +47,8 @@ def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:
         "SlurmdUser=root",
         "AuthType=auth/slurm",
         "CredType=cred/slurm",
+        # a requeued job waits for so many seconds
+        "AuthInfo=cred_expire=20",
         "AuthAltTypes=auth/jwt",
         "AuthAltParameters=jwt_key=/etc/slurm/jwt.key",
         "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny",

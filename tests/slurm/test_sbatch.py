@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api import InputError, RequestError
 from airflow_provider_clusterra.api.arguments import read_arguments
 from tests.slurm.chroot import LabError
 from tests.slurm.lab import USER
@@ -174,7 +174,8 @@ def _variables(text):
 
 
 async def test_a_signal_comes_before_the_end_either_way(lab, cluster):
-    lines = "--signal=B:USR1@30 -t 1"
+    # slurmctld looks every 30 s
+    lines = "--signal=B:USR1@55 -t 1"
     text = script(lines, "trap 'echo warned; exit 5' USR1; for n in $(seq 600); do sleep 0.2; done")
     job_ids = [by_sbatch(lab, text, "-o", "job_%j.out"), by_rest(cluster, text)]
     events = await cluster.wait_all(job_ids)
@@ -204,5 +205,5 @@ async def test_an_output_is_opened_the_same_either_way(lab, cluster, mode):
 def test_what_sbatch_refuses_is_refused(lab, cluster, lines):
     with pytest.raises(LabError):
         by_sbatch(lab, script(lines), "-H")
-    with pytest.raises((InputError, Exception)):
+    with pytest.raises((InputError, RequestError)):
         by_rest(cluster, script(lines), hold=True)
