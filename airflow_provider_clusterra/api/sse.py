@@ -20,6 +20,7 @@ BOM = b"\xef\xbb\xbf"
 LF = b"\n\n"
 """What ends an event: its last line's LF, and a blank line."""
 CRLF = b"\n\r\n"
+DATA = b"data: "
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -51,18 +52,17 @@ class Decoder:
         if not self._begun and not self._begin():
             return []
         events: list[Event] = []
-        begin = 0
-        while (end := self._find_blank()) >= 0:
-            events += self._read(begin, end)
-            begin = self._searched
-        del self._buffer[:begin]
+        self._blank = self._blank or self._framing()
+        if self._blank and (end := self._buffer.rfind(self._blank, self._searched)) >= 0:
+            events = self._read(end)
+            del self._buffer[: end + len(self._blank)]
         self._searched = max(0, len(self._buffer) - len(CRLF) + 1)
         return events
 
     def close(self) -> list[Event]:
         """The last event, where the stream ended without its blank line."""
         self._begun = self._begun or not BOM.startswith(self._buffer)
-        events = self._read(0, len(self._buffer)) if self._begun else []
+        events = self._read(len(self._buffer)) if self._begun else []
         self._buffer.clear()
         return events
 
@@ -75,14 +75,6 @@ class Decoder:
         self._begun = True
         return True
 
-    def _find_blank(self) -> int:
-        """Where the next event's last line ends, or -1; what is behind it counts as searched."""
-        self._blank = self._blank or self._framing()
-        end = self._buffer.find(self._blank, self._searched) if self._blank else -1
-        if self._blank and end >= 0:
-            self._searched = end + len(self._blank)
-        return end
-
     def _framing(self) -> bytes | None:
         plain = self._buffer.find(LF, self._searched)
         with_cr = self._buffer.find(CRLF, self._searched)
@@ -90,17 +82,29 @@ class Decoder:
             return LF
         return CRLF if with_cr >= 0 else None
 
-    def _read(self, begin: int, end: int) -> list[Event]:
-        block = bytes(self._buffer[begin:end])
-        if block.startswith(b"data: ") and self._blank == LF:
-            # nothing but "data: " lines, which is how jobs' output comes: no line is looked at
-            lines = block.count(b"\n")
-            if block.count(b"\ndata: ") == lines:
-                return [Event(block[6:].replace(b"\ndata: ", b"\n") if lines else block[6:])]
-        rows = block.split(b"\n")
+    def _read(self, end: int) -> list[Event]:
+        """The events up to where the last one's last line ends."""
+        with memoryview(self._buffer) as whole:
+            text = bytes(whole[:end])
         if self._blank == CRLF:
-            rows = [row.removesuffix(b"\r") for row in rows]
-        return _interpret(rows)
+            blocks = text.split(CRLF)
+            rows = ([row.removesuffix(b"\r") for row in block.split(b"\n")] for block in blocks)
+            return [event for each in rows for event in _interpret(each)]
+        first, *others = text.split(LF + DATA)
+        events = _read_block(first)
+        for other in others:
+            events += _read_block(DATA + other)
+        return events
+
+
+def _read_block(block: bytes) -> list[Event]:
+    """What is framed with LF: one event that begins with ``data: ``, or any number of others."""
+    if block.startswith(DATA):
+        lines = block[len(DATA) :].split(b"\n" + DATA)
+        # nothing but "data: " lines, which is how jobs' output comes: no line is looked at
+        if len(lines) == block.count(b"\n") + 1:
+            return [Event(b"\n".join(lines))]
+    return [event for each in block.split(LF) for event in _interpret(each.split(b"\n"))]
 
 
 def _interpret(lines: list[bytes]) -> list[Event]:

@@ -90,6 +90,27 @@ def test_a_stream_without_data_has_no_event(stream):
     assert data(stream) == []
 
 
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (
+            b"data: a\ndata: \ndata: b\n\n: ping\n\ndata: c\nid: 1\n\ndata: d\n\n",
+            [b"a\n\nb", b"c", b"d"],
+        ),
+        (b"data: a\nda\n\ndata: ta: b\n\ndata: c\n\n", [b"a", b"ta: b", b"c"]),
+        (b"data: a\n\n\ndata: b\n\n\n\ndata: c\n\n\n", [b"a", b"b", b"c"]),
+        (b"data:a\ndata: b\n\ndata: data: c\n\n", [b"a\nb", b"data: c"]),
+        (b"data: a\n\nevent: error\ndata: b\n\ndata: c\n\n", [b"a", b"b", b"c"]),
+    ],
+    ids=["other lines", "ends like a beginning", "more blank lines", "without a space", "kinds"],
+)
+def test_events_that_come_together_are_read_as_if_each_came_alone(stream, expected):
+    byte_by_byte = (stream[at : at + 1] for at in range(len(stream)))
+
+    assert data(stream) == expected
+    assert decode(*byte_by_byte) == decode(stream)
+
+
 def test_an_event_of_ten_megabytes_is_read():
     line = b"x" * 10_000_000
     stream = b"data: " + line + b"\n\n"
