@@ -32,6 +32,8 @@ class Wire:
 
     def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[bytes] = []
+        self.connections = 0
+        """That brought a request."""
         self.silent = threading.Event()
         """Set it to let the requests wait for an answer that never comes."""
         self._answers = list(answers)
@@ -40,12 +42,15 @@ class Wire:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                request = _read_request(self.rfile)
-                if request:
+                kept = False
+                while request := _read_request(self.rfile):
+                    wire.connections += not kept
                     wire.requests.append(request)
                     answer = wire._next()
-                    told = answer(request) if callable(answer) else answer
-                    self.wfile.write(told or b"")
+                    told = (answer(request) if callable(answer) else answer) or b""
+                    self.wfile.write(told)
+                    if not (kept := b"\r\nConnection: keep-alive\r\n" in told):
+                        return
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True

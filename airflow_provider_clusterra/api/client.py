@@ -35,6 +35,8 @@ class Client:
         self.access = access
         self._retry = retry or Retry()
         self._http = httpx.Client(**api_settings(access))
+        self._storage: httpx.Client | None = None
+        """For uploads, which share its connection; the first one builds it."""
 
     def get_user(self) -> User:
         """See :func:`airflow_provider_clusterra.api.calls.get_user`."""
@@ -147,6 +149,8 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        if self._storage is not None:
+            self._storage.close()
 
     def __enter__(self) -> Self:
         return self
@@ -179,10 +183,10 @@ class Client:
             raise transport_error(call.request, exc) from exc
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
-        settings = bare_settings(self.access)
+        self._storage = self._storage or httpx.Client(**bare_settings(self.access))
         try:
-            with httpx.Client(**settings) as http, content() as file:
-                response = http.put(
+            with content() as file:
+                response = self._storage.put(
                     grant.upload_url,
                     content=pieces(file, size),
                     headers={"Content-Length": str(size)},

@@ -22,7 +22,6 @@ def api_settings(access: Access) -> dict[str, Any]:
         "base_url": access.origin,
         # whoever asks for much at once says how much; nobody waits for a connection
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     }
 
 
@@ -35,6 +34,8 @@ def bare_settings(access: Access) -> dict[str, Any]:
         "verify": tls_context(access.verify),
         "timeout": httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
         "follow_redirects": False,
+        # no answer's cookie goes out again
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     }
 
 

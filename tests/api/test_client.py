@@ -259,6 +259,18 @@ def test_the_storage_sees_no_session_and_a_length():
     assert storage.requests[0].endswith(b"\r\n\r\ncontent")
 
 
+def test_uploads_share_a_connection_and_no_cookie():
+    said = http(200, headers={"Connection": "keep-alive", "Set-Cookie": "mine=1"})
+    with Wire(said) as storage, Wire(grant(storage)) as wire:
+        with Client(Access(wire.url, "s3cret-cookie"), retry=QUICK) as client:
+            for _ in range(3):
+                client.upload_file("c1", "a.txt", "data", 1, lambda: io.BytesIO(b"x"))
+
+        assert len(storage.requests) == 3
+        assert storage.connections == 1
+        assert "cookie" not in headers_of(storage.requests[-1])
+
+
 def test_an_address_that_has_expired_is_replaced_by_a_fresh_one():
     expired = http(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message>")
     with Wire(expired, http(200)) as storage, Wire(grant(storage)) as wire:
