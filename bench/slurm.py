@@ -78,7 +78,8 @@ def _rates(lab: Lab, access: Access, cluster_id: str) -> tuple[float, float]:
 
     @contextmanager
     def directly() -> Iterator[Callable[[], object]]:
-        headers = {"X-SLURM-USER-TOKEN": lab.token_file().read_text().strip()}
+        token = lab.token_file().read_text().strip().removeprefix("SLURM_JWT=")
+        headers = {"X-SLURM-USER-TOKEN": token}
         with httpx.Client(base_url=lab.url, headers=headers, timeout=60) as http:
             yield lambda: _post(http, body)
 

@@ -41,6 +41,7 @@ KINDS: dict[int, type[ApiError]] = {
 }
 NOT_NOW = "Operation not permitted"
 """What a slurmrestd says with a 403 to a cancel while its slurmctld is down."""
+LONG = 4 * 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
 NOT_SENT = (
     httpx.ConnectError,
@@ -133,6 +134,11 @@ class Body:
             gone = len(self._pieces.popleft())
             self._kept -= gone
             self._skipped += gone
+
+    @property
+    def is_long(self) -> bool:
+        """Whether :meth:`answer` is better called in a thread: 4 MiB take it 3 ms, 40 MB 30."""
+        return self._kept > LONG
 
     def answer(self, request: str, status: int, headers: Mapping[str, str]) -> Answer:
         """The answer, once all has arrived.

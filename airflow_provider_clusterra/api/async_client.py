@@ -205,4 +205,8 @@ async def _whole(call: Call[Any], response: httpx.Response) -> Answer:
     body = Body(call.keep)
     async for piece in response.aiter_bytes():
         body.add(piece)
+    if body.is_long:
+        return await asyncio.to_thread(
+            body.answer, call.request, response.status_code, response.headers
+        )
     return body.answer(call.request, response.status_code, response.headers)

@@ -30,6 +30,8 @@ from airflow_provider_clusterra.watch.verdict import Sighting
 
 log = logging.getLogger(__name__)
 
+WOKEN_TOGETHER = 25
+"""Jobs whose waiters are told before others have their turn: each judges, and writes into its log."""
 BACKOFF = Retry(first=1.0, cap=30.0)
 TOGETHER = 0.25
 """A round takes those along that are due within this share of their pause."""
@@ -221,7 +223,7 @@ class Poller:
 
     async def _tell(self, found: Found) -> None:
         now = time.time()
-        async for watched in in_turns(list(self._jobs.values())):
+        async for watched in in_turns(list(self._jobs.values()), WOKEN_TOGETHER):
             job_id = watched.job_id
             if not watched.waiters:
                 continue

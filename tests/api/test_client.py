@@ -259,6 +259,12 @@ def test_the_storage_sees_no_session_and_a_length():
     assert storage.requests[0].endswith(b"\r\n\r\ncontent")
 
 
+def test_a_long_answer_arrives_whole(connect):
+    output = bytes(range(256)) * 20_000
+    with Wire(http(200, output)) as wire:
+        assert connect(wire.url).read_output("c1", 1, keep=len(output)).data == output
+
+
 def test_uploads_share_a_connection_and_no_cookie():
     said = http(200, headers={"Connection": "keep-alive", "Set-Cookie": "mine=1"})
     with Wire(said) as storage, Wire(grant(storage)) as wire:
