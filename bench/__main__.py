@@ -33,8 +33,8 @@ LIMITS = {
     "following": 150,
     "upload": 180,
     "submit": 90,
-    "slurm": 120,
-    "triggerer": 270,
+    "slurm": 300,
+    "triggerer": 300,
     "waiting": 660,
 }
 """The parts, and the seconds that each may take at most."""
@@ -65,7 +65,9 @@ def run_part(name: str) -> Part:
             failure = f"it failed: {''.join(last)}"
             print(log.read_text(errors="replace"), file=sys.stderr)
         figures = [] if failure else msgspec.json.decode(file.read_bytes(), type=list[Figure])
-    return Part(name, figures, time.monotonic() - begin, failure)
+    seconds = time.monotonic() - begin
+    print(f"  {failure or 'done'}, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return Part(name, figures, seconds, failure)
 
 
 def _wait(process: subprocess.Popen[bytes], limit: float) -> str:

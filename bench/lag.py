@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 EVERY = 0.005
+WORTH_TELLING = 0.001
 SAMPLE = struct.Struct("dd")
 
 
@@ -36,6 +38,41 @@ async def _write(file: BinaryIO) -> None:
         file.write(SAMPLE.pack(now, max(0.0, now - begin - EVERY)))
 
 
+@contextmanager
+def written_collections(path: Path) -> Iterator[None]:
+    """Write when each of the garbage collector's runs was over, and the seconds that it took.
+
+    :param path: the file, written as it goes.
+    """
+    begin = 0.0
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        nonlocal begin
+        now = time.time()
+        if phase == "start":
+            begin = now
+        elif now - begin > WORTH_TELLING:
+            file.write(SAMPLE.pack(now, now - begin))
+
+    with path.open("wb", buffering=0) as file:
+        gc.callbacks.append(note)
+        try:
+            yield
+        finally:
+            gc.callbacks.remove(note)
+
+
+def read_longest(path: Path, begin: float, end: float) -> float:
+    """The milliseconds of the longest of the samples of a time; 0 where there is none.
+
+    :param path: as one of the above wrote it.
+    :param begin: seconds since 1970.
+    :param end: seconds since 1970.
+    """
+    inside = (each for at, each in _samples(path) if begin <= at <= end)
+    return max(inside, default=0.0) * 1000
+
+
 def read_lag(path: Path, begin: float, end: float) -> list[float]:
     """The milliseconds for which a call would have waited, had one come each 5 ms of a time.
 
@@ -46,8 +83,7 @@ def read_lag(path: Path, begin: float, end: float) -> list[float]:
     :param begin: seconds since 1970.
     :param end: seconds since 1970.
     """
-    raw = path.read_bytes()
-    samples = list(SAMPLE.iter_unpack(raw[: len(raw) // SAMPLE.size * SAMPLE.size]))
+    samples = _samples(path)
     inside = [(at, late) for at, late in samples if begin <= at <= end]
     last = max((at for at, _ in samples if at <= end), default=begin)
     after = next((sample for sample in samples if sample[0] > end), None)
@@ -56,6 +92,11 @@ def read_lag(path: Path, begin: float, end: float) -> list[float]:
     elif after is None and end - last > 1.0:
         inside.append((end, end - max(begin, last)))
     return [late * 1000 for late in _spread(min(late, at - begin) for at, late in inside)]
+
+
+def _samples(path: Path) -> list[tuple[float, float]]:
+    raw = path.read_bytes()
+    return list(SAMPLE.iter_unpack(raw[: len(raw) // SAMPLE.size * SAMPLE.size]))
 
 
 def _spread(delays: Iterable[float]) -> Iterable[float]:

@@ -1,6 +1,7 @@
 """500 MB of a job's output through both of its routes, beside ``curl -N``: ``python -m bench.output``.
 
-The server is the same for all, and as fast as it can be (bench/pour.py). Two more show where the
+The server is the same for all, and as fast as it can be (bench/pour.py). An event loop reads both, as a
+triggerer does; a thread reads the snapshot, as a worker does for a job's result. Two more show where the
 time goes: httpx alone, without any code of ours; and ``curl -N | sed``, which takes the events'
 framing away, as the stream's reader does and ``curl`` alone does not.
 """
@@ -17,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 
-from airflow_provider_clusterra.api import Access, AsyncClient
+from airflow_provider_clusterra.api import Access, AsyncClient, Client
 from bench.figures import OURS, Figure, at_least, at_most, medians_of, ratio, show
 from bench.pour import PIECE, checksum
 from bench.process import memory_mib, reset_peak, served
@@ -28,6 +29,8 @@ PATHS = {
     "snapshot": "/v1/clusters/c1/jobs/1/output",
     "stream": "/v1/clusters/c1/jobs/1/output/stream",
 }
+WORKER = "snapshot, by a worker"
+TAIL = 64 * 1024
 
 
 def _pieces(client: AsyncClient, way: str) -> AsyncIterator[bytes]:
@@ -89,20 +92,40 @@ def measure_way(way: str, url: str) -> Iterator[Figure]:
         grown = memory_mib(most=True) - before
         runner.run(client.aclose())
         runner.run(bare.aclose())
-    yield from _compared(way, seconds)
-    for of, each in runs.items():
-        cpu = statistics.median(each.used)
-        yield Figure(name="CPU for 500 MB", value=cpu, unit="s", of=of, at=way)
+    yield from _compared(way, seconds, runs)
     yield Figure(name="bytes lost or wrong", value=wrong, unit="", at=way, target=at_most(0))
     yield Figure(name="memory more", value=grown, unit="MiB", at=way)
 
 
-def _compared(way: str, seconds: dict[str, float]) -> Iterator[Figure]:
+def measure_worker(url: str) -> Iterator[Figure]:
+    """The snapshot's end, without an event loop.
+
+    :param url: of a server of :mod:`bench.pour`.
+    """
+    with Client(Access(url, "a-session")) as client:
+
+        def read() -> None:
+            found = client.read_output("c1", 1, TAIL)
+            if found.skipped + len(found.data) != SIZE:
+                raise ValueError("the output is not whole")
+
+        runs = {
+            OURS: _Run(read, resource.RUSAGE_SELF),
+            CURL: _Run(lambda: _curl(url + PATHS["snapshot"]), resource.RUSAGE_CHILDREN),
+        }
+        seconds = dict(zip(runs, medians_of(list(runs.values())), strict=True))
+    yield from _compared(WORKER, seconds, runs)
+
+
+def _compared(way: str, seconds: dict[str, float], runs: dict[str, _Run]) -> Iterator[Figure]:
     for of, theirs in seconds.items():
         target = at_least(0.5) if of == CURL else None
         if of != OURS:
             yield ratio("speed", theirs, seconds[OURS], f"ours / {of}", at=way, target=target)
         yield Figure(name="speed", value=SIZE / theirs / 1e6, unit="MB/s", of=of, at=way)
+    for of, run in runs.items():
+        cpu = statistics.median(run.used)
+        yield Figure(name="CPU for 500 MB", value=cpu, unit="s", of=of, at=way)
 
 
 class _Run:
@@ -126,7 +149,8 @@ class _Run:
 def measure() -> list[Figure]:
     """Both routes."""
     with served("bench.pour", SIZE) as url:
-        return [figure for way in PATHS for figure in measure_way(way, url)]
+        ways = [figure for way in PATHS for figure in measure_way(way, url)]
+        return [*ways, *measure_worker(url)]
 
 
 if __name__ == "__main__":

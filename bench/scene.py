@@ -14,7 +14,7 @@ from typing import Self
 import httpx
 import msgspec
 
-from bench.lag import read_lag
+from bench.lag import read_lag, read_longest
 from bench.process import cpu_seconds, memory_mib, served
 from bench.stub import FIRST
 
@@ -98,6 +98,10 @@ class Scene:
     def lag(self, begin: float, end: float) -> list[float]:
         """See :func:`bench.lag.read_lag`."""
         return read_lag(self._folder / "lag", begin, end) or [0.0]
+
+    def collected(self, begin: float, end: float) -> float:
+        """Milliseconds of the garbage collector's longest run; see :func:`bench.lag.read_longest`."""
+        return read_longest(self._folder / "collections", begin, end)
 
     def told(self) -> dict[int, float]:
         """When each job's end was told, by how many ended before it."""

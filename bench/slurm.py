@@ -1,7 +1,7 @@
 """How fast a real Slurm takes jobs: through ``clusterra-local``, and from its slurmrestd directly.
 
-The Slurm is the one that ``make test-slurm`` sets up; where that was not done, there is nothing to
-measure. ``python -m bench.slurm``.
+``python -m bench.slurm``. The Slurm is that of ``make test-slurm``, which is set up first where it is not
+there: root on Debian, and a minute. Elsewhere there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from airflow_provider_clusterra.api import Access, Client
 from bench.figures import Figure, ratio, show
 from bench.workers import WORKERS, rate
-
-if TYPE_CHECKING:
-    from tests.slurm.lab import Lab
+from tests.slurm import chroot
+from tests.slurm.lab import Lab
 
 NAME = "jobs submitted, to a real Slurm"
 AT = f"{WORKERS} workers"
@@ -30,23 +29,20 @@ SCRIPT = "#!/bin/bash\ntrue\n"
 
 
 def why_not() -> str:
-    """Why there is no Slurm to measure; empty where there is one."""
-    try:
-        from tests.slurm import chroot
-        from tests.slurm.lab import Lab
-    except ImportError:
-        return "this checkout has no tests/slurm"
+    """Why there can be no Slurm to measure here; empty where there can."""
     if why := chroot.why_not():
         return why
-    return "" if Lab().root.exists() else "make test-slurm was not run here, which sets it up"
+    try:
+        chroot.mirror()
+    except chroot.LabError as error:
+        return str(error)
+    return ""
 
 
 def measure() -> list[Figure]:
     """Both rates, in turns."""
     if why := why_not():
         return [Figure(name=NAME, value=None, of=THROUGH, at=AT, note=why)]
-    from tests.slurm.lab import Lab
-
     with Lab() as lab, lab.front() as server:
         try:
             through, directly = _rates(lab, Access(server.url, server.token), server.cluster_id)

@@ -1,7 +1,7 @@
 """Many triggers of one kind in one event loop, as a triggerer runs them.
 
 ``python -m bench.triggers SYSTEM URL JOBS FOLDER``: it says that it is ready, begins when it is
-given a line, writes ``lag`` and ``events`` into the folder, and goes on until it or its parent is ended.
+given a line, writes ``lag``, ``collections`` and ``events`` into the folder, and goes on until it or its parent is ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from bench.lag import written_lag
+from bench.lag import written_collections, written_lag
 from bench.process import end_with_the_parent
 from bench.stub import FIRST
 from bench.systems import SYSTEMS, Maker
@@ -28,7 +28,7 @@ async def _run(make: Maker, job_id: int, events: TextIO) -> None:
 
 
 async def _run_all(make: Maker, count: int, folder: Path) -> None:
-    with (folder / "events").open("w") as events:
+    with (folder / "events").open("w") as events, written_collections(folder / "collections"):
         async with written_lag(folder / "lag"):
             print("ready", flush=True)
             await asyncio.to_thread(sys.stdin.readline)

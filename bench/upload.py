@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import run
 
 from airflow_provider_clusterra.api import Access, Client
-from bench.figures import OURS, Figure, at_least, at_most, medians_of, ratio, show
+from bench.figures import OURS, RUNS, Figure, at_least, at_most, medians_of, ratio, show
 from bench.process import memory_mib, reset_peak
 from tests.servers import LocalServer
 
@@ -25,7 +25,7 @@ LARGE_GIB = 2.0
 LARGE_RUNS = 3
 FILES = 1000
 SMALL = 16 * 1024
-SMALL_RUNS = 3
+SMALL_RUNS = RUNS
 
 
 class Uploads:

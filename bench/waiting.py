@@ -89,6 +89,11 @@ def measure_load(system: str, count: int, seconds: float) -> Load:
             "memory for the jobs": (scene.memory() - empty, "MiB"),
             "all looked at after": (shown.at - begin.at if shown.shown >= count else None, "s"),
             "lag p99 meanwhile": (percentile(scene.lag(begin.at, shown.at), 0.99), "ms"),
+            "lag, most, while all are first seen": (max(scene.lag(begin.at, first.at)), "ms"),
+            "longest run of the garbage collector then": (
+                scene.collected(begin.at, first.at),
+                "ms",
+            ),
         }
         if ends:
             values |= _promptness(ends, scene.told())

@@ -1,11 +1,13 @@
 """Tests of what the benches make of what they measure."""
 
+import gc
 import struct
+import time
 
 import pytest
 
 from bench.figures import OURS, Figure, at_least, at_most, in_words, medians_of, ratio
-from bench.lag import EVERY, percentile, read_lag
+from bench.lag import EVERY, percentile, read_lag, read_longest, written_collections
 from bench.plots import line_chart
 from bench.results import Part, write_results
 
@@ -69,6 +71,23 @@ def test_only_what_lies_in_the_time_counts(tmp_path):
     )
 
     assert max(late) == pytest.approx(1000)
+
+
+def test_the_longest_of_a_time_is_found(tmp_path):
+    file = written(tmp_path / "lag", (10.0, 9.0), (20.0, 0.5), (21.0, 0.25))
+
+    assert read_longest(file, 15.0, 25.0) == 500
+    assert read_longest(file, 30.0, 40.0) == 0
+
+
+def test_a_run_of_the_garbage_collector_is_seen(tmp_path):
+    begin = time.time()
+    things = [[] for _ in range(200_000)]
+    with written_collections(tmp_path / "collections"):
+        gc.collect()
+
+    assert len(things) == 200_000
+    assert 0 < read_longest(tmp_path / "collections", begin, time.time()) < 60_000
 
 
 def test_a_chart_has_a_line_for_each_name():
