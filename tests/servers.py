@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ class LocalServer:
     def __init__(self, **options: object) -> None:
         self._options = {"port": 0, **options}
         self._process: subprocess.Popen[str] | None = None
+        self.errors = ""
+        """What it said on standard error, once it has stopped."""
         self.banner = ""
         self.connection_uri = self.token = self.url = self.cluster_id = ""
         self.folder = Path()
@@ -45,11 +48,13 @@ class LocalServer:
     def start(self) -> Self:
         """Start it, and read where it is from what it prints."""
         words = [f"--{name.replace('_', '-')}={value}" for name, value in self._options.items()]
+        # a pipe that nobody reads would hold up a server that has much to say
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-m", "airflow_provider_clusterra.local", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             start_new_session=True,
         )
@@ -62,11 +67,13 @@ class LocalServer:
         alarm.cancel()
         found = PLACE.search(self.banner)
         if not found:
-            raise RuntimeError(f"clusterra-local does not start: {self._process.stderr.read()}")
+            self.stop()
+            raise RuntimeError(f"clusterra-local does not start: {self.errors}")
         self.cluster_id, self.url = found.groups()
-        # one with several users names no token
+        # one that was given its tokens names none
         if connection := CONNECTION.search(self.banner):
             self.connection_uri, self.token = connection.groups()
+        self.token = os.environ.get("CLUSTERRA_LOCAL_TOKEN", self.token)
         self.folder = Path(re.search(r"^files +(.+)$", self.banner, re.MULTILINE)[1])
         return self
 
@@ -83,7 +90,10 @@ class LocalServer:
         finally:
             process.kill()
             process.stdout.close()
-            process.stderr.close()
+            if not self._log.closed:
+                self._log.seek(0)
+                self.errors = self._log.read().decode()
+                self._log.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -159,7 +159,8 @@ class Api:
 
     async def list_accounting(self, request: HttpRequest) -> Response:
         """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
-        return _response(await _backend(request).list_accounting(request.query_params))
+        query = request.query_params.multi_items()
+        return _response(await _backend(request).list_accounting(query))
 
     async def list_nodes(self, request: HttpRequest) -> Response:
         """``GET …/nodes``."""

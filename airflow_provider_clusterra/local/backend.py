@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+Query = Sequence[tuple[str, str]]
+"""What stands behind a path's ``?``: names and values."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -62,8 +65,12 @@ class Backend(Protocol):
     async def cancel_job(self, job_id: str) -> Answer:
         """Cancel a job, a task of an array, or a whole array."""
 
-    async def list_accounting(self, query: Mapping[str, str]) -> Answer:
-        """Jobs that accounting remembers, by ``job_name`` or ``step``: lists with commas."""
+    async def list_accounting(self, query: Query) -> Answer:
+        """Jobs that accounting remembers, by ``job_name`` or ``step``: lists with commas.
+
+        :param query: as slurmrestd takes it, e.g. with ``start_time`` and ``end_time`` in seconds
+            since 1970: jobs that were there between them.
+        """
 
     async def list_nodes(self) -> Answer:
         """The cluster's machines."""

@@ -14,7 +14,7 @@ from airflow_provider_clusterra.local.family import Family
 from airflow_provider_clusterra.local.options import TOKEN_VARIABLE, is_loopback
 from airflow_provider_clusterra.local.processes import Processes
 from airflow_provider_clusterra.local.scheduler import Limits, Scheduler
-from airflow_provider_clusterra.local.session import Session, new_session
+from airflow_provider_clusterra.local.session import USER, Session, fits_cookie, new_session
 from airflow_provider_clusterra.local.sign_in import Account
 from airflow_provider_clusterra.local.slurm import Slurm
 from airflow_provider_clusterra.local.slurmrestd import Slurmrestd, UnavailableError
@@ -51,7 +51,9 @@ async def slurm(options: argparse.Namespace) -> AsyncIterator[list[Account]]:
             await _check_privileges(slurmrestd, user.slurm, options.host)
         yield [
             Account(
-                Session(user.token, user.slurm.user) if user.token else _session(user.slurm.user),
+                Session(user.token, user.slurm.user, str(options.users))
+                if user.token
+                else _session(user.slurm.user or USER),
                 Slurm(slurmrestd, user.slurm, options.output_dir, own_only=bool(options.users)),
             )
             for user in users
@@ -67,16 +69,16 @@ def _users(options: argparse.Namespace) -> list[SlurmUser]:
     return [SlurmUser("", replace(token, given_user=token.user))]
 
 
-def _session(user: str = "") -> Session:
+def _session(user: str = USER) -> Session:
     """The session of a server with one user."""
     token = os.environ.get(TOKEN_VARIABLE, "")
     if not token:
-        return new_session(user) if user else new_session()
-    if not token.isascii() or not token.isprintable() or set(token) & set(" ;,"):
+        return new_session(user)
+    if not fits_cookie(token):
         raise TokenError(
             f"{TOKEN_VARIABLE} holds what no cookie can: a space, ';', ',' or the like"
         )
-    return Session(token, user) if user else Session(token)
+    return Session(token, user, TOKEN_VARIABLE)
 
 
 async def _check_privileges(slurmrestd: Slurmrestd, token: SlurmToken, host: str) -> None:

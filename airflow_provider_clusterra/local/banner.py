@@ -25,14 +25,17 @@ def tell(options: argparse.Namespace, port: int, folder: Path, accounts: Sequenc
         f"API          http://{host}:{port}/v1",
         sep="\n",
     )
-    if options.users or not is_loopback(options.host):
-        # whoever started it knows the tokens, and a journal is no place for them
-        print("sign-in      with the tokens that it was given", flush=True)
+    session = accounts[0].session
+    if not is_loopback(options.host):
+        print(f"sign-in      with the token in {session.source}", flush=True)
         return
-    token = quote(accounts[0].session.token, safe="")
+    # a journal is no place for a token that whoever started it knows
+    token, where = quote(session.token, safe=""), ""
+    if session.source:
+        token, where = "TOKEN", f", with the one in {session.source} for TOKEN"
     uri = f"clusterra://:{token}@{host}:{port}/http?cluster_id={options.cluster_id}"
     print(
-        "connection   paste this line where Airflow runs:",
+        f"connection   paste this line where Airflow runs{where}:",
         f"export AIRFLOW_CONN_CLUSTERRA_DEFAULT='{uri}'",
         sep="\n",
         flush=True,

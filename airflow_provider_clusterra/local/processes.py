@@ -6,10 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow_provider_clusterra.local.backend import Answer
+from airflow_provider_clusterra.local.backend import Answer, Query
 from airflow_provider_clusterra.local.dependencies import read_dependencies
 from airflow_provider_clusterra.local.environment import NODE
 from airflow_provider_clusterra.local.jobs import Job
@@ -127,15 +128,28 @@ class Processes:
         }
         return Answer(envelope(status=[entry]))
 
-    async def list_accounting(self, query: Mapping[str, str]) -> Answer:
-        """Jobs that there ever were, by ``job_name`` or ``step``: lists with commas."""
-        names = set(filter(None, query.get("job_name", "").split(",")))
-        ids = set(filter(None, query.get("step", "").split(",")))
+    async def list_accounting(self, query: Query) -> Answer:
+        """Jobs that there ever were, by ``job_name`` or ``step``: lists with commas.
+
+        :param query: also with ``start_time`` and ``end_time``, in seconds since 1970.
+        """
+        asked = dict(query)
+        names = set(filter(None, asked.get("job_name", "").split(",")))
+        ids = set(filter(None, asked.get("step", "").split(",")))
+        try:
+            start = float(asked.get("start_time") or 0)
+            end = float(asked.get("end_time") or inf)
+        except ValueError:
+            words = "start_time and end_time are seconds since 1970"
+            error = problem(9202, "Unable to convert Data type", words, "#/start_time/")
+            return Answer(envelope(errors=[error]), 500)
         found = [
             accounting_record(job)
             for job in self._scheduler.all_jobs()
             if (not names or job.request.name in names)
             and (not ids or {str(job.job_id), str(job.array_job_id)} & ids)
+            and job.submitted < end
+            and job.remembered_since(start)
         ]
         return Answer(envelope(jobs=found))
 

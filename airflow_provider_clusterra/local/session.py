@@ -23,6 +23,8 @@ class Session:
     token: str = field(repr=False)
     user: str = USER
     """Also the user's part of the storage's keys."""
+    source: str = ""
+    """Where the token was given; empty where it was made here."""
 
     @property
     def email(self) -> str:
@@ -40,6 +42,11 @@ class Session:
             for given in (_from_cookie(cookie or ""), _from_authorization(authorization or ""))
             if given
         )
+
+
+def fits_cookie(token: str) -> bool:
+    """Whether a cookie can hold a token."""
+    return token.isascii() and token.isprintable() and not set(token) & set(" ;,")
 
 
 def new_session(user: str = USER) -> Session:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
-from airflow_provider_clusterra.local.backend import Answer, OutputError
+from airflow_provider_clusterra.local.backend import Answer, OutputError, Query
 from airflow_provider_clusterra.local.metrics import job_metrics
 from airflow_provider_clusterra.local.records import bad_job_id
-from airflow_provider_clusterra.local.slurmrestd import Slurmrestd
+from airflow_provider_clusterra.local.slurmrestd import Slurmrestd, words_of
 from airflow_provider_clusterra.local.submits import own_submit
 from airflow_provider_clusterra.local.tokens import SlurmToken
 
@@ -69,10 +69,17 @@ class Slurm:
             return bad_job_id()
         return await self._slurmrestd.ask(self._token, "DELETE", f"/slurm/{{version}}/job/{job_id}")
 
-    async def list_accounting(self, query: Mapping[str, str]) -> Answer:
-        """Jobs that slurmdbd remembers; 404 where there is no slurmdbd."""
-        asked = [(name, query[name]) for name in ("job_name", "step") if query.get(name)]
-        return await self._get("/slurmdb/{version}/jobs/", asked)
+    async def list_accounting(self, query: Query) -> Answer:
+        """Jobs that slurmdbd remembers; 404 where there is no slurmdbd.
+
+        :source: ``GET /slurmdb/v0.0.44/jobs/``; without ``start_time``, one by name looks back no
+            further than to midnight.
+        """
+        names = {name for name, _ in query}
+        if "job_name" in names and "start_time" not in names:
+            # slurmdbd takes 0 for none
+            query = [*query, ("start_time", "1")]
+        return await self._get("/slurmdb/{version}/jobs/", query)
 
     async def list_nodes(self) -> Answer:
         """The cluster's machines."""
@@ -103,20 +110,15 @@ class Slurm:
         return await anyio.to_thread.run_sync(find_output, self._outputs, job_id)
 
     async def _is_own(self, job_id: str) -> bool:
-        if job_id in self._own:
-            return True
-        number = re.split("[_+]", job_id)[0]
-        user = self._token.user
-        for answer in (await self.get_job(number), await self.list_accounting({"step": number})):
-            jobs = answer.document().get("jobs") or []
-            users = {each.get("user_name") or each.get("user") for each in jobs}
-            if users:
-                if users == {user}:
-                    self._own.add(job_id)
-                return users == {user}
-        return False
+        if job_id not in self._own:
+            number = re.split("[_+]", job_id)[0]
+            users = _users_of(await self.get_job(number))
+            users = users or _users_of(await self.list_accounting([("step", number)]))
+            if users == {self._token.user}:
+                self._own.add(job_id)
+        return job_id in self._own
 
-    async def _get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def _get(self, path: str, query: Query = ()) -> Answer:
         return await self._slurmrestd.ask(self._token, "GET", path, query=query)
 
 
@@ -127,20 +129,23 @@ def find_output(outputs: Path, job_id: str) -> Path:
     :raises OutputError: the folder cannot be read.
     """
     try:
-        folders = [outputs, *_folders_in(outputs)]
+        found = next(filter(_is_there, _places(outputs, job_id)), None)
     except OSError as exc:
         raise OutputError(
             500,
             f"The output cannot be read: {outputs}: {exc.strerror}. clusterra-local must be able "
             "to read the folder that the jobs write to; --output-dir names it.",
         ) from exc
-    places = [folder / name.format(job_id) for folder in folders for name in NAMES]
-    return next((path for path in places if _is_there(path)), places[0])
+    return found or outputs / NAMES[0].format(job_id)
 
 
-def _folders_in(folder: Path) -> Iterator[Path]:
-    # not what a symbolic link leads to: it may be anywhere
-    return (each for each in folder.iterdir() if stat.S_ISDIR(each.lstat().st_mode))
+def _places(outputs: Path, job_id: str) -> Iterator[Path]:
+    names = [name.format(job_id) for name in NAMES]
+    yield from (outputs / name for name in names)
+    with os.scandir(outputs) as entries:
+        # not what a symbolic link leads to: it may be anywhere
+        folders = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+    yield from (outputs / folder / name for folder in folders for name in names)
 
 
 def _is_there(path: Path) -> bool:
@@ -149,6 +154,17 @@ def _is_there(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _users_of(answer: Answer) -> set[Any]:
+    """Whose the jobs of an answer are.
+
+    :raises OutputError: it comes of an outage, and tells nothing of the jobs.
+    """
+    if answer.status > 500:
+        raise OutputError(answer.status, words_of(answer))
+    jobs = answer.document().get("jobs") or []
+    return {each.get("user_name") or each.get("user") for each in jobs}
 
 
 def _login(user: str) -> dict[str, str]:

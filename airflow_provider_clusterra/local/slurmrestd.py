@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from airflow_provider_clusterra.local.backend import Answer
+from airflow_provider_clusterra.local.backend import Answer, Query
 from airflow_provider_clusterra.local.records import envelope, problem
 from airflow_provider_clusterra.local.tokens import SlurmToken, TokenError
 
@@ -20,8 +20,6 @@ LOOKED_AGAIN = 60.0
 """Seconds after which an unknown route may mean that Slurm was upgraded."""
 TIMEOUT = httpx.Timeout(60, connect=5)
 """slurmrestd itself gives up on slurmctld after 20 s, and may make a client wait for 33 s."""
-
-Query = Sequence[tuple[str, str]]
 
 
 class UnavailableError(Exception):
@@ -47,7 +45,10 @@ class Slurmrestd:
         self._looked_at = 0.0
         # a kept connection that slurmrestd has closed would leave unclear what became of a submit
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, limits=limits)
+        # a proxy that the environment names would be handed the Slurm tokens
+        self._http = httpx.AsyncClient(
+            base_url=self.url, timeout=TIMEOUT, limits=limits, trust_env=False
+        )
 
     async def close(self) -> None:
         """Close its connections."""
@@ -94,7 +95,7 @@ class Slurmrestd:
         ours = await self.ask(token, "GET", path)
         if ours.status != 200:
             words = f"{self.url} does not take the Slurm token of {token.user or 'its user'}"
-            raise UnavailableError(503, f"{words}: {ours.status} {_words(ours)}".rstrip())
+            raise UnavailableError(503, f"{words}: {ours.status} {words_of(ours)}".rstrip())
         return (await self.ask(token, "GET", path, as_user="root")).status == 200
 
     def _is_outdated(self, answer: Answer, path: str) -> bool:
@@ -111,7 +112,7 @@ class Slurmrestd:
             answer = await self._send("GET", "/openapi/v3", headers)
             if answer.status != 200 or not isinstance(answer.body, bytes):
                 words = f"{self.url} does not say which API it offers"
-                raise UnavailableError(503, f"{words}: {answer.status} {_words(answer)}".rstrip())
+                raise UnavailableError(503, f"{words}: {answer.status} {words_of(answer)}".rstrip())
             self._version = newest_version(answer.body)
             self._looked_at = time.monotonic()
         return self._version
@@ -180,8 +181,8 @@ def _may_be_down(method: str, answer: Answer) -> bool:
     return answer.status == 500 or (method == "DELETE" and answer.status == 403)
 
 
-def _words(answer: Answer) -> str:
-    """What an answer says went wrong."""
+def words_of(answer: Answer) -> str:
+    """What an answer says went wrong; empty where it says nothing."""
     errors = answer.document().get("errors") or []
     if errors:
         return str(errors[0].get("error") or errors[0].get("description") or "")

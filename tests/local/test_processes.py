@@ -162,11 +162,37 @@ async def test_a_job_is_forgotten_but_for_accounting(make):
     async with asyncio.timeout(30):
         while (gone := await cluster.backend.get_job(job_id)).status == 200:
             await asyncio.sleep(0.01)
-    (kept,) = (await cluster.backend.list_accounting({"job_name": "short"})).body["jobs"]
+    (kept,) = (await cluster.backend.list_accounting([("job_name", "short")])).body["jobs"]
 
     assert gone.body["errors"][0]["error_number"] == 2017
     assert (str(kept["job_id"]), kept["state"]["current"]) == (job_id, ["COMPLETED"])
     assert (await cluster.backend.cancel_job(job_id)).body["status"][0]["error"]["code"] == 2017
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        ({}, True),
+        ({"start_time": -60}, True),
+        ({"start_time": +60}, False),
+        ({"start_time": -60, "end_time": +60}, True),
+        ({"end_time": -60}, False),
+    ],
+)
+async def test_accounting_tells_of_a_time(make, times, shown):
+    cluster = make()
+    await cluster.ended(await cluster.submit("exit 0", name="timed"))
+    query = [(name, str(int(time.time()) + seconds)) for name, seconds in times.items()]
+    answer = await cluster.backend.list_accounting([("job_name", "timed"), *query])
+
+    assert bool(answer.body["jobs"]) is shown
+
+
+async def test_accounting_takes_seconds_only(make):
+    answer = await make().backend.list_accounting([("start_time", "uts0")])
+
+    assert answer.status == 500
+    assert "seconds since 1970" in answer.body["errors"][0]["description"]
 
 
 async def test_nothing_is_started_while_it_stops(make):

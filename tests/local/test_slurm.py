@@ -2,6 +2,7 @@
 
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_an_output_is_found_where_the_vendor_looks(tmp_path, place):
 
 def test_an_output_that_is_not_there_yet_has_its_place(tmp_path):
     assert find_output(tmp_path, "7") == tmp_path / "job_7.out"
+
+
+def test_an_output_is_found_among_many_without_a_look_at_each(tmp_path, mocker):
+    for number in range(200):
+        (tmp_path / f"job_{number}.out").touch()
+    looks = mocker.spy(Path, "lstat")
+
+    assert find_output(tmp_path, "7") == tmp_path / "job_7.out"
+    assert find_output(tmp_path, "777") == tmp_path / "job_777.out"
+    assert looks.call_count < 10
 
 
 def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path):
@@ -103,6 +114,43 @@ async def test_one_of_several_users_is_given_their_own_outputs(
                 with pytest.raises(OutputError, match="log not found"):
                     await backend.find_output("7")
     assert len(wire.requests) <= 2
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [http(511, {"errors": [{"error": "Protocol authentication error"}]})],
+        [http(500, {}), http(200, {"pings": [{"pinged": "DOWN"}]})],
+        [http(404, {"jobs": []}), None],
+    ],
+    ids=["the token is not taken", "slurmctld is down", "accounting breaks off"],
+)
+async def test_an_outage_is_not_taken_for_somebody_elses_output(tmp_path, token_file, answers):
+    with Wire(*answers) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            with pytest.raises(OutputError) as caught:
+                await backend.find_output("7")
+
+    assert caught.value.status in (502, 503, 511)
+    assert str(caught.value) != "log not found"
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ([("job_name", "a")], "job_name=a&start_time=1"),
+        ([("job_name", "a"), ("start_time", "5")], "job_name=a&start_time=5"),
+        ([("step", "7"), ("end_time", "9"), ("users", "bob")], "step=7&end_time=9&users=bob"),
+    ],
+)
+async def test_accounting_is_asked_as_the_client_asks_and_past_midnight(
+    tmp_path, token_file, query, asked
+):
+    with Wire(http(200, {})) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            await backend.list_accounting(query)
+
+    assert f"/slurmdb/v0.0.44/jobs/?{asked} HTTP".encode() in wire.requests[0]
 
 
 @pytest.mark.parametrize("job_id", ["..", "7/..", "abc", "7_x", "", "1" * 11], ids=repr)

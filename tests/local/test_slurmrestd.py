@@ -66,6 +66,17 @@ async def test_an_answer_is_passed_on_as_it_is(token):
     assert (headers["x-slurm-user-token"], headers["x-slurm-user-name"]) == ("t0ken", "alice")
 
 
+async def test_no_proxy_is_handed_a_slurm_token(token, monkeypatch):
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with Wire(http(200, {})) as wire, Wire(http(200, {})) as proxy:
+            monkeypatch.setenv(name, proxy.url)
+            async with asking(wire.url, "v0.0.44") as server:
+                await server.ask(token, "GET", JOBS)
+
+            assert (len(wire.requests), proxy.requests) == (1, [])
+
+
 async def test_a_version_that_is_given_is_taken(token):
     with Wire(http(200, {})) as wire:
         async with asking(wire.url, "v0.0.42") as server:
