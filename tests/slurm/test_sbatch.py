@@ -16,7 +16,7 @@ DIFFERENT = {
     *("job_id", "step_id", "sluid", "submit_time", "eligible_time", "accrue_time"),
     *("last_sched_evaluation", "allocating_node", "submit_line", "command", "standard_input"),
     *("stdin_expanded", "stdout_expanded", "stderr_expanded", "array_job_id", "het_job_id"),
-    *("het_job_id_set", "pre_sus_time", "last_sched_evaluation"),
+    *("het_job_id_set", "pre_sus_time"),
 }
 """What tells two submits of one script apart, whatever the script."""
 OWN_FLAGS = {"EXACT_TASK_COUNT_REQUESTED", "EXACT_CPU_COUNT_REQUESTED"}
