@@ -17,6 +17,9 @@ os.environ["AIRFLOW_HOME"] = str(
 )
 
 from tests.servers import LocalServer
+from tests.slurm.fixtures import front, lab
+
+__all__ = ["front", "lab"]
 
 
 def pytest_collection_modifyitems(config, items):

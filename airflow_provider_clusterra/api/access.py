@@ -93,7 +93,7 @@ def read_origin(host: str, *, allow_http: bool = False) -> str:
         raise InputError(
             f"The host {text!r} has a path. Give only the address, e.g. {DEFAULT_HOST}."
         )
-    if url.scheme == "http" and not (allow_http or _is_loopback(url.host)):
+    if url.scheme == "http" and not (allow_http or is_loopback(url.host)):
         raise InputError(
             f"The host {text!r} is plain http, which would show the session to the network. "
             "Use https, or set the connection's extra allow_http to true."
@@ -102,7 +102,11 @@ def read_origin(host: str, *, allow_http: bool = False) -> str:
     return f"{url.scheme}://{name}{port}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine alone.
+
+    :param host: a name, or an address without brackets.
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

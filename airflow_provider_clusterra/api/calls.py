@@ -106,18 +106,26 @@ def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[Light
 
 
 def list_accounting(
-    cluster_id: str, *, job_name: str | None = None, job_ids: Sequence[int] = ()
+    cluster_id: str,
+    *,
+    job_name: str | None = None,
+    since: float = 0.0,
+    job_ids: Sequence[int] = (),
 ) -> Call[list[Job]]:
     """Jobs that accounting remembers, the forgotten ones too; a requeued one several times.
 
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param job_name: the exact name.
+    :param since: of a name's jobs only those that were there then or later, in seconds since 1970.
     :param job_ids: Slurm's numbers; an array's id means all its tasks.
     :raises NotFoundError: the API does not offer this.
     :source: ``GET /v1/clusters/{cluster_id}/accounting/jobs``; slurmdbd's ``jobs/`` with
-        ``job_name`` and ``step``.
+        ``job_name``, ``start_time`` and ``step``.
     """
-    query = {"job_name": job_name, "step": ",".join(map(str, job_ids))}
+    query: dict[str, object] = {"job_name": job_name, "step": ",".join(map(str, job_ids))}
+    if job_name:
+        # without it slurmdbd looks back to midnight and no further; it takes 0 for none
+        query["start_time"] = max(1, int(since))
     words = urlencode({name: value for name, value in query.items() if value})
     path = f"{_cluster(cluster_id)}/accounting/jobs" + (f"?{words}" if words else "")
     return Call("GET", path, readers.read_jobs)

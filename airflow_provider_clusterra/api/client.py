@@ -81,10 +81,17 @@ class Client:
         return self._send(calls.list_states(cluster_id, job_ids))
 
     def list_accounting(
-        self, cluster_id: str, *, job_name: str | None = None, job_ids: Sequence[int] = ()
+        self,
+        cluster_id: str,
+        *,
+        job_name: str | None = None,
+        since: float = 0.0,
+        job_ids: Sequence[int] = (),
     ) -> list[Job]:
         """See :func:`airflow_provider_clusterra.api.calls.list_accounting`."""
-        return self._send(calls.list_accounting(cluster_id, job_name=job_name, job_ids=job_ids))
+        return self._send(
+            calls.list_accounting(cluster_id, job_name=job_name, since=since, job_ids=job_ids)
+        )
 
     def list_nodes(self, cluster_id: str) -> list[Node]:
         """See :func:`airflow_provider_clusterra.api.calls.list_nodes`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_clusterra.api.access import Access, tls_context
+from airflow_provider_clusterra.api.access import Access, is_loopback, tls_context
 
 CONNECT_TIMEOUT = 10.0
 
@@ -20,6 +20,8 @@ def api_settings(access: Access) -> dict[str, Any]:
     return {
         **bare_settings(access),
         "base_url": access.origin,
+        # another machine's proxy would be given the session as plain text, and cannot reach us
+        "trust_env": not is_loopback(httpx.URL(access.origin).host),
         # whoever asks for much at once says how much; nobody waits for a connection
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
     }

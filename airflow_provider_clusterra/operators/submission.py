@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 EARLIER_TRIES = 5
 """How many earlier tries' names accounting is asked for where nothing is remembered."""
+LOOKS_BACK = 30 * 86400.0
+"""Seconds before the last submit, or before now where nothing is remembered, from which on accounting
+is asked for a name: a retry comes after its delay, and after a weekend's outage."""
 NOT_ANSWERED = (401, 429)
 """Statuses that do not say whether the API offers accounting."""
 
@@ -158,8 +161,11 @@ class Submission:
                 ids = [record.job_id] if record.job_id else []
                 return self._client.list_accounting(self._cluster_id, job_ids=ids) if ids else None
             told: list[Job] = []
+            since = (record.sent_at if record else time.time()) - LOOKS_BACK
             for name in [record.name] if record else self._earlier_names(request):
-                told = told or self._client.list_accounting(self._cluster_id, job_name=name)
+                told = told or self._client.list_accounting(
+                    self._cluster_id, job_name=name, since=since
+                )
         except RequestError as error:
             if error.status in NOT_ANSWERED:
                 raise

@@ -70,5 +70,7 @@ def test_states_are_asked_by_repeating_the_id():
 def test_accounting_is_asked_by_name_or_by_ids():
     by_name = calls.list_accounting("c1", job_name="a b&c")
 
-    assert by_name.path.endswith("/accounting/jobs?job_name=a+b%26c")
+    assert by_name.path.endswith("/accounting/jobs?job_name=a+b%26c&start_time=1")
+    later = calls.list_accounting("c1", job_name="a", since=1_700_000_000.5)
+    assert later.path.endswith("?job_name=a&start_time=1700000000")
     assert calls.list_accounting("c1", job_ids=[1, 2]).path.endswith("?step=1%2C2")

@@ -194,6 +194,15 @@ def test_a_redirect_is_not_followed_with_the_session(connect):
         assert elsewhere.requests == []
 
 
+def test_a_session_for_loopback_goes_through_no_proxy(connect, local, monkeypatch):
+    with Wire(USER) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+
+        assert connect(local.url, local.token).get_user().email == "you@local.clusterra"
+        assert proxy.requests == []
+
+
 def test_a_cookie_of_the_servers_is_not_kept(connect):
     answer = http(
         200, {"email": "me@example.org"}, {"Set-Cookie": "clusterra_session=other; Path=/"}

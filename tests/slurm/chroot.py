@@ -65,7 +65,13 @@ def why_not() -> str:
         capture_output=True,
         check=False,
     )
-    return "" if tried.returncode == 0 else "this machine lets root make no namespaces"
+    if tried.returncode:
+        return "this machine lets root make no namespaces"
+    try:
+        mirror()
+    except LabError as error:
+        return str(error)
+    return ""
 
 
 def mirror(sources: Path = Path("/etc/apt")) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 NODES = ("lab1", "lab2")
 CPUS = 16
@@ -30,6 +34,17 @@ class Ports:
     slurmdbd: int
     slurmrestd: int
     nodes: tuple[int, ...]
+
+    @classmethod
+    def free(cls) -> Self:
+        """Ports that nobody listens on."""
+        with ExitStack() as stack:
+            found = []
+            for _ in range(3 + len(NODES)):
+                probe = stack.enter_context(closing(socket.socket()))
+                probe.bind(("127.0.0.1", 0))
+                found.append(probe.getsockname()[1])
+        return cls(*found[:3], nodes=tuple(found[3:]))
 
 
 def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:
@@ -143,3 +158,12 @@ def has_cgroups() -> bool:
         Path("/sys/fs/cgroup", name, "cgroup.procs").exists()
         for name in ("memory", "freezer", "cpuset", "cpuacct")
     )
+
+
+def remove_cgroups() -> None:
+    """Remove what slurmd leaves of them."""
+    for node in NODES:
+        for top in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}"):
+            for path, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    Path(path).rmdir()

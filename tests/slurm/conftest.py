@@ -3,9 +3,6 @@
 import pytest
 
 from tests.cluster import Cluster
-from tests.slurm.fixtures import front, lab
-
-__all__ = ["front", "lab"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The real Slurm for tests of any folder."""
+"""The real Slurm, one for tests of any folder."""
 
 import pytest
 

@@ -6,13 +6,14 @@ root on Debian; the machine itself stays as it is.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -32,7 +33,7 @@ FOLDER = CACHE / "airflow-provider-clusterra" / "slurm-lab"
 
 
 class Lab:
-    """The Slurm; a context manager that leaves one alone which was up before.
+    """The Slurm; a context manager that leaves one up which somebody started to work with.
 
     :param folder: where it is kept.
     """
@@ -42,7 +43,8 @@ class Lab:
         self.shared = folder / "shared"
         """The folder that jobs see under the same path, for their output."""
         self.inside = Namespaces(self.root, folder / "run")
-        self._started_here = False
+        self._lock = folder / "lock"
+        self._held = ExitStack()
 
     @property
     def url(self) -> str:
@@ -77,20 +79,20 @@ class Lab:
             self.launch()
             return self.use(settings)
         build(self.root)
-        self._begin(settings, _free_ports())
+        self._begin(settings, Ports.free())
         return self
 
     def stop(self) -> None:
         """Take it down: daemons, jobs, mounts."""
         self.inside.leave()
-        _remove_cgroups()
+        conf.remove_cgroups()
 
     def use(self, settings: Settings) -> Self:
         """Begin anew with other settings, at the same addresses."""
         if settings != self.settings:
-            ports = self._ports
+            ports, kept = self._ports, self._kept
             self.stop()
-            self._begin(settings, ports)
+            self._begin(settings, ports, kept=kept)
         return self
 
     def run(self, *words: str, user: str = "root", given: str | None = None) -> str:
@@ -103,23 +105,49 @@ class Lab:
         as_user = [] if user == "root" else ["runuser", "-u", user, "--"]
         return self.inside.run(*as_user, *words, given=given)
 
+    def query(self, words: str) -> None:
+        """Run SQL on slurmdbd's database.
+
+        :raises LabError: it failed.
+        """
+        self.run("mariadb", "-S", SOCKET, "-uroot", conf.DATABASE, "-e", words)
+
     def launch(self) -> None:
         """Start each daemon that does not run, and wait until the nodes take jobs."""
         for name, (words, port) in self._daemons().items():
             self.inside.launch(name, words, port)
         until(self._is_idle, f"the nodes do not come up; see {self.root}/srv/slurm/log")
 
+    def keep(self) -> None:
+        """Leave it up when the tests that use it end."""
+        self.inside.facts["kept"] = True
+        self.inside.keep()
+
     def __enter__(self) -> Self:
-        self._started_here = not self.inside.alive("init")
-        try:
-            return self.start()
-        except BaseException:
-            self.__exit__()
-            raise
+        with ExitStack() as stack:
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(self._lock.open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                words = "something else works with it; wait for that, or set XDG_CACHE_HOME"
+                raise LabError(f"{self._lock.parent}: {words}") from None
+            stack.callback(self._leave)
+            self.start()
+            self._held = stack.pop_all()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._started_here:
+        self._held.close()
+
+    def _leave(self) -> None:
+        # one that a killed run has left is taken down as well
+        if not self._kept:
             self.stop()
+
+    @property
+    def _kept(self) -> bool:
+        return bool(self.inside.facts.get("kept"))
 
     @property
     def _ports(self) -> Ports:
@@ -147,9 +175,10 @@ class Lab:
             "slurmrestd": (rest, ports.slurmrestd),
         }
 
-    def _begin(self, settings: Settings, ports: Ports) -> None:
+    def _begin(self, settings: Settings, ports: Ports, *, kept: bool = False) -> None:
         self._prepare()
-        self.inside.facts = {"ports": asdict(ports), "settings": asdict(settings)}
+        facts = {"ports": asdict(ports), "settings": asdict(settings), "kept": kept}
+        self.inside.facts = facts
         self.inside.enter(self.shared)
         self._write_configuration()
         self._prepare_database()
@@ -245,24 +274,6 @@ class Lab:
         return False
 
 
-def _free_ports() -> Ports:
-    with ExitStack() as stack:
-        found = []
-        for _ in range(3 + len(NODES)):
-            probe = stack.enter_context(closing(socket.socket()))
-            probe.bind(("127.0.0.1", 0))
-            found.append(probe.getsockname()[1])
-    return Ports(*found[:3], nodes=tuple(found[3:]))
-
-
-def _remove_cgroups() -> None:
-    for node in NODES:
-        for top in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}"):
-            for path, _, _ in os.walk(top, topdown=False):
-                with suppress(OSError):
-                    Path(path).rmdir()
-
-
 def main(words: Sequence[str]) -> int:
     """``start`` or ``stop``."""
     if list(words) not in (["start"], ["stop"]):
@@ -275,7 +286,8 @@ def main(words: Sequence[str]) -> int:
     if words[0] == "stop":
         lab.stop()
         return 0
-    lab.start()
+    with lab:
+        lab.keep()
     version = lab.run("sinfo", "--version").strip()
     print(f"{version}, slurmrestd at {lab.url}", f"token        {lab.token_file()}", sep="\n")
     print(f"outputs      {lab.shared}")

@@ -67,6 +67,7 @@ class Namespaces:
         if self.alive("init"):
             os.kill(self._processes["init"][0], signal.SIGKILL)
             until(lambda: not self.alive("inside"), "the namespaces do not end")
+        self._end_strangers()
         self._state.unlink(missing_ok=True)
 
     def run(self, *words: str, given: str | None = None) -> str:
@@ -136,10 +137,13 @@ class Namespaces:
 
     def _end_strangers(self) -> None:
         """End what runs in the chroot and nobody remembers: two Slurms there end each other's jobs."""
-        for link in Path("/proc").glob("[0-9]*/root"):
+        ours = Path("/proc/self/ns/mnt").readlink()
+        mounted = f" {self.root}/proc "
+        for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if link.readlink() == self.root:
-                    os.kill(int(link.parent.name), signal.SIGKILL)
+                is_apart = (process / "ns/mnt").readlink() != ours
+                if is_apart and mounted in (process / "mountinfo").read_text():
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def _spawn(self, name: str, words: Sequence[str], environment: dict[str, str]) -> int:
         """Start a process that outlives this one."""

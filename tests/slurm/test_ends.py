@@ -85,9 +85,9 @@ async def test_a_job_whose_node_dies_is_told_apart(lab, cluster):
     job_id = cluster.submit("sleep 600", required_nodes=["lab2"], requeue=False)
     await cluster.until_running(job_id)
     lab.inside.end("slurmd-lab2", 9)
-    # Slurm itself would notice after SlurmdTimeout, five minutes
-    lab.run("scontrol", "update", "NodeName=lab2", "State=DOWN", "Reason=killed")
     try:
+        # Slurm itself would notice after SlurmdTimeout, five minutes
+        lab.run("scontrol", "update", "NodeName=lab2", "State=DOWN", "Reason=killed")
         event = await cluster.wait(job_id)
     finally:
         # it comes back by itself once its slurmd does

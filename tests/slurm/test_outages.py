@@ -92,8 +92,10 @@ def test_a_submit_while_slurmctld_is_down_is_sent_until_it_is_up(lab, cluster):
     lab.inside.end("slurmctld", signal.SIGKILL)
     up_again = threading.Timer(5, lab.launch)
     up_again.start()
-    result = operator().execute({"ti": TaskInstance()})
-    up_again.join()
+    try:
+        result = operator().execute({"ti": TaskInstance()})
+    finally:
+        up_again.join()
 
     assert result["state"] == "COMPLETED"
     with Client(cluster.access) as client:

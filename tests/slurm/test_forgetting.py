@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from airflow_provider_clusterra.api import Client
 from airflow_provider_clusterra.watch.verdict import GRACE
 from tests.slurm.conf import Settings
 
@@ -38,6 +39,24 @@ async def test_a_job_that_slurm_has_forgotten_is_known_from_accounting_or_lost(f
         assert all(
             f"job {job_id}" in event.words for job_id, event in zip(job_ids, late, strict=True)
         )
+
+
+async def test_a_job_of_last_week_is_found_by_its_name(lab, cluster):
+    name = f"old-{time.time()}"
+    job_id = cluster.submit("exit 3", name=name)
+    await cluster.wait(job_id)
+
+    def by_name():
+        with Client(cluster.access) as client:
+            return [job.job_id for job in client.list_accounting(cluster.cluster_id, job_name=name)]
+
+    await cluster.until(lambda: by_name() == [job_id])
+    times = ", ".join(
+        f"time_{each} = time_{each} - 604800" for each in ("submit", "eligible", "start", "end")
+    )
+    lab.query(f"update lab_job_table set {times} where id_job = {job_id}")  # noqa: S608 - our own words
+
+    assert by_name() == [job_id]
 
 
 async def test_an_array_is_known_to_its_last_task_though_they_are_forgotten_one_by_one(forgetful):
