@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -199,7 +200,9 @@ class Lab:
             each.mkdir(parents=True, exist_ok=True)
             each.chmod(0o1777)
         for each in mounted.relative_to(self.root).parents:
-            (self.root / each).chmod(0o755)
+            folder = self.root / each
+            # and /tmp stays everybody's
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o755)
         for name in ("state", "log", *(f"spool/{node}" for node in NODES)):
             (self.root / "srv/slurm" / name).mkdir(parents=True, exist_ok=True)
         (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
