@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -25,7 +26,7 @@ from airflow_provider_clusterra.local.storage import Rclone, Storage, StorageErr
 from airflow_provider_clusterra.local.tokens import TokenError
 
 SHUTDOWN_SECONDS = 1
-"""How long open output streams may hold up the end."""
+"""How long answers that are under way may hold up the end."""
 
 
 class Server(uvicorn.Server):
@@ -50,6 +51,8 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Answer what is under way, and end."""
         self.should_exit = True
+        # that an answer is cut off in the end is no error
+        logging.getLogger("uvicorn.error").disabled = True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,8 +119,13 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         server = Server(config)
+
+        def stop() -> None:
+            api.stop()
+            server.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.stop)
+            loop.add_signal_handler(number, stop)
         port = listener.getsockname()[1]
         server.when_ready = lambda: tell(options, port, folder, accounts)
         await server.serve(sockets=[listener])

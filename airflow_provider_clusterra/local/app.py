@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,9 +18,11 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from airflow_provider_clusterra.local import outputs
-from airflow_provider_clusterra.local.backend import Answer, Backend, OutputError
-from airflow_provider_clusterra.local.catalog import Catalog, TemplateError
+from airflow_provider_clusterra.local.backend import Backend, ReplyError
+from airflow_provider_clusterra.local.bodies import read_object
+from airflow_provider_clusterra.local.catalog import Catalog
 from airflow_provider_clusterra.local.page import job_page
+from airflow_provider_clusterra.local.replies import refuse, refuse_error, respond
 from airflow_provider_clusterra.local.sign_in import Account, SignIn, account_of
 from airflow_provider_clusterra.local.storage import (
     EXPIRES_IN,
@@ -51,6 +52,7 @@ class Api:
         self._storage = storage
         self._catalog = Catalog()
         self._open_pages = open_pages
+        self._ending = asyncio.Event()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -60,8 +62,12 @@ class Api:
         ]
         sign_in = Middleware(SignIn, accounts=self._accounts, open_pages=self._open_pages)
         return Starlette(
-            routes=routes, middleware=[sign_in], exception_handlers={OutputError: _refuse_output}
+            routes=routes, middleware=[sign_in], exception_handlers={ReplyError: refuse_error}
         )
+
+    def stop(self) -> None:
+        """Let the streams end, which would go on for as long as they are read."""
+        self._ending.set()
 
     def _table(self) -> list[tuple[str, str, Handler]]:
         job = CLUSTER + "/jobs/{job_id}"
@@ -92,7 +98,7 @@ class Api:
         async def checked(request: HttpRequest) -> Response:
             asked = request.path_params.get("cluster_id", self._cluster_id)
             if asked != self._cluster_id:
-                return _error(404, f"cluster {asked!r} not found")
+                return refuse(404, f"cluster {asked!r} not found")
             return await handler(request)
 
         return checked
@@ -112,38 +118,29 @@ class Api:
 
     async def submit_job(self, request: HttpRequest) -> Response:
         """``POST …/jobs/submit`` with a raw script, a template, or a run of one step."""
-        try:
-            body = await request.json()
-            email = account_of(request).session.email
-            rendered = self._catalog.render(body, email) if isinstance(body, dict) else None
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return PlainTextResponse("Failure during parsing", 400)
-        except TemplateError as exc:
-            return _error(exc.status, str(exc))
-        backend = _backend(request)
-        if rendered is None:
-            return _response(await backend.submit_job(body if isinstance(body, dict) else {}))
-        answer = await backend.submit_job(rendered.body)
-        if not (document := answer.document()):
-            return _response(answer)
+        body = await read_object(request)
+        rendered = self._catalog.render(body, account_of(request).session.email)
+        answer = await _backend(request).submit_job(rendered.body if rendered else body)
+        if rendered is None or not (document := answer.document()):
+            return respond(answer)
         return JSONResponse(rendered.answer(document), answer.status)
 
     async def list_jobs(self, request: HttpRequest) -> Response:
         """``GET …/jobs``."""
-        return _response(await _backend(request).list_jobs())
+        return respond(await _backend(request).list_jobs())
 
     async def list_states(self, request: HttpRequest) -> Response:
         """``GET …/jobs/state``: ids and states only; ``job_id`` may be repeated."""
         job_ids = request.query_params.getlist("job_id")
-        return _response(await _backend(request).list_states(job_ids))
+        return respond(await _backend(request).list_states(job_ids))
 
     async def get_job(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}``."""
-        return _response(await _backend(request).get_job(request.path_params["job_id"]))
+        return respond(await _backend(request).get_job(request.path_params["job_id"]))
 
     async def cancel_job(self, request: HttpRequest) -> Response:
         """``DELETE …/jobs/{job_id}``."""
-        return _response(await _backend(request).cancel_job(request.path_params["job_id"]))
+        return respond(await _backend(request).cancel_job(request.path_params["job_id"]))
 
     async def read_output(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}/output``: the whole file as it is now."""
@@ -155,52 +152,52 @@ class Api:
     async def stream_output(self, request: HttpRequest) -> Response:
         """``GET …/jobs/{job_id}/output/stream``: server-sent events, without an end."""
         file = await _open_output(request)
-        return StreamingResponse(outputs.stream(file), media_type="text/event-stream")
+        return StreamingResponse(outputs.stream(file, self._ending), media_type="text/event-stream")
 
     async def list_accounting(self, request: HttpRequest) -> Response:
         """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
         query = request.query_params.multi_items()
-        return _response(await _backend(request).list_accounting(query))
+        return respond(await _backend(request).list_accounting(query))
 
     async def list_nodes(self, request: HttpRequest) -> Response:
         """``GET …/nodes``."""
-        return _response(await _backend(request).list_nodes())
+        return respond(await _backend(request).list_nodes())
 
     async def get_stats(self, request: HttpRequest) -> Response:
         """``GET …/stats``."""
-        return _response(await _backend(request).get_stats())
+        return respond(await _backend(request).get_stats())
 
     async def read_metrics(self, request: HttpRequest) -> Response:
         """``GET …/metrics/jobs``: OpenMetrics text."""
-        return _response(await _backend(request).read_metrics())
+        return respond(await _backend(request).read_metrics())
 
     async def presign_upload(self, request: HttpRequest) -> Response:
         """``POST …/storage/presigned-url``."""
-        body = await _object(request)
+        body = await read_object(request)
         location = body.get("location", "data")
         if location == "shared":
-            return _error(403, "only an administrator may upload to shared")
+            return refuse(403, "only an administrator may upload to shared")
         try:
             key = key_of(
                 str(body.get("filename") or ""), str(location), account_of(request).session.user
             )
             url = self._storage.presign("PUT", key)
         except ValueError as exc:
-            return _error(400, str(exc))
+            return refuse(400, str(exc))
         except StorageError as exc:
-            return _error(503, str(exc))
+            return refuse(503, str(exc))
         return JSONResponse({"upload_url": url, "key": key, "expires_in": EXPIRES_IN})
 
     async def presign_download(self, request: HttpRequest) -> Response:
         """``POST …/storage/download-url``: ours; the vendor's own is not documented."""
-        key = str((await _object(request)).get("key") or "")
+        key = str((await read_object(request)).get("key") or "")
         try:
             check_key(key)
             url = self._storage.presign("GET", key)
         except ValueError as exc:
-            return _error(400, str(exc))
+            return refuse(400, str(exc))
         except StorageError as exc:
-            return _error(503, str(exc))
+            return refuse(503, str(exc))
         return JSONResponse({"download_url": url, "expires_in": EXPIRES_IN})
 
     async def list_templates(self, _: HttpRequest) -> Response:
@@ -212,7 +209,7 @@ class Api:
         template_id = request.path_params["template_id"]
         schema = self._catalog.schemas.get(template_id)
         return (
-            JSONResponse(schema) if schema else _error(404, f'template "{template_id}" not found')
+            JSONResponse(schema) if schema else refuse(404, f'template "{template_id}" not found')
         )
 
     async def list_routes(self, _: HttpRequest) -> Response:
@@ -227,7 +224,7 @@ class Api:
     async def show_job(self, request: HttpRequest) -> Response:
         """``GET /manage/{cluster_id}/jobs/{job_id}``: a page for a person."""
         job_id = request.path_params["job_id"]
-        answer = await _backend(request).get_job(job_id)
+        answer = await (await _backend(request).get_job(job_id)).whole()
         records = answer.document().get("jobs") or []
         return HTMLResponse(job_page(job_id, records), 200 if records else 404)
 
@@ -243,27 +240,3 @@ def _backend(request: HttpRequest) -> Backend:
 async def _open_output(request: HttpRequest) -> outputs.Output | None:
     path = await _backend(request).find_output(request.path_params["job_id"])
     return await outputs.open_output(path)
-
-
-async def _refuse_output(_: HttpRequest, error: Exception) -> Response:
-    return _error(error.status if isinstance(error, OutputError) else 500, str(error))
-
-
-def _response(answer: Answer) -> Response:
-    if isinstance(answer.body, bytes):
-        return Response(answer.body, answer.status, media_type=answer.media_type)
-    if isinstance(answer.body, str):
-        return PlainTextResponse(answer.body, answer.status)
-    return JSONResponse(answer.body, answer.status)
-
-
-def _error(status: int, words: str) -> Response:
-    return JSONResponse({"error": words}, status)
-
-
-async def _object(request: HttpRequest) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return {}
-    return body if isinstance(body, dict) else {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +16,23 @@ Query = Sequence[tuple[str, str]]
 class Answer:
     """An answer as slurmrestd v0.0.44 would give it."""
 
-    body: dict[str, Any] | str | bytes
-    """JSON, plain text, or what another server has said, byte for byte."""
+    body: dict[str, Any] | str | bytes | AsyncGenerator[bytes, None]
+    """JSON, plain text, or what another server says, byte for byte, perhaps as it comes."""
     status: int = 200
     media_type: str = "application/json"
     """Of bytes."""
 
+    async def whole(self) -> Answer:
+        """The answer with all of its body.
+
+        :raises BrokenOffError: it breaks off.
+        """
+        if not isinstance(self.body, AsyncGenerator):
+            return self
+        return replace(self, body=b"".join([piece async for piece in self.body]))
+
     def document(self) -> dict[str, Any]:
-        """The JSON object that it holds; empty where it holds none."""
+        """The JSON object that a whole answer holds; empty where it holds none."""
         if not isinstance(self.body, bytes):
             return self.body if isinstance(self.body, dict) else {}
         try:
@@ -33,12 +42,23 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
-class OutputError(Exception):
-    """An output that is not given: the HTTP status, and why."""
+class ReplyError(Exception):
+    """A request that is answered with an HTTP status and words alone."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
         self.status = status
+
+
+class OutputError(ReplyError):
+    """An output that is not given."""
+
+
+class BrokenOffError(ReplyError):
+    """An answer whose rest does not come; the words say whose."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(502, words)
 
 
 class Backend(Protocol):

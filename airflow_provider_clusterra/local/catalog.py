@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from airflow_provider_clusterra.local.backend import ReplyError
+
 DIRECTORY = "/mnt/efs"
 SCRIPT = "script_body"
 """The parameter that is a template's script, where it has no file of its own."""
 NUMBERS = ("number", "int", "integer", "float")
 
 
-class TemplateError(Exception):
-    """A submit that is not taken: the HTTP status, and the words."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
+class TemplateError(ReplyError):
+    """A submit of a template that is not taken."""
 
 
 @dataclass(frozen=True, slots=True)

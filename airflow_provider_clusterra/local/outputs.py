@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -54,9 +56,10 @@ async def whole(file: Output) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def stream(file: Output | None) -> AsyncIterator[bytes]:
+async def stream(file: Output | None, ending: asyncio.Event) -> AsyncIterator[bytes]:
     """The end of the file, and then what is added to it, until the reader leaves.
 
+    :param ending: set when the server ends.
     :source: clusterra-hpc's edge-agent, ``logs.go``: no ids, no keep-alive, no end.
     """
     if file is None:
@@ -65,10 +68,12 @@ async def stream(file: Output | None) -> AsyncIterator[bytes]:
     async with file:
         size = os.fstat(file.wrapped.fileno()).st_size
         await file.seek(max(0, size - REPLAY))
-        while True:
+        while not ending.is_set():
             if piece := await file.read(PIECE):
                 yield event(piece)
-            await anyio.sleep(TICK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await ending.wait()
 
 
 def _open(path: str, flags: int) -> int:

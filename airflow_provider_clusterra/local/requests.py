@@ -197,7 +197,7 @@ def _number(job: Mapping[str, Any], field: str) -> int | None:
         if not value.get("set") or value.get("infinite"):
             return None
         value = value.get("number")
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,20}", value):
         return int(value)
     if value is None:
         return None

@@ -91,7 +91,7 @@ class Slurm:
 
     async def read_metrics(self) -> Answer:
         """Counts of jobs, as OpenMetrics text."""
-        answer = await self.list_states([])
+        answer = await (await self.list_states([])).whole()
         if answer.status != 200:
             return answer
         states = [each.get("state") or ["UNKNOWN"] for each in answer.document().get("jobs") or []]
@@ -112,14 +112,14 @@ class Slurm:
     async def _is_own(self, job_id: str) -> bool:
         if job_id not in self._own:
             number = re.split("[_+]", job_id)[0]
-            users = _users_of(await self.get_job(number))
-            users = users or _users_of(await self.list_accounting([("step", number)]))
+            users = await _users_of(await self.get_job(number))
+            users = users or await _users_of(await self.list_accounting([("step", number)]))
             if users == {self._token.user}:
                 self._own.add(job_id)
         return job_id in self._own
 
     async def _get(self, path: str, query: Query = ()) -> Answer:
-        return await self._slurmrestd.ask(self._token, "GET", path, query=query)
+        return await self._slurmrestd.ask(self._token, "GET", path, query=query, stream=True)
 
 
 def find_output(outputs: Path, job_id: str) -> Path:
@@ -156,14 +156,14 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _users_of(answer: Answer) -> set[Any]:
+async def _users_of(answer: Answer) -> set[Any]:
     """Whose the jobs of an answer are.
 
     :raises OutputError: it comes of an outage, and tells nothing of the jobs.
     """
     if answer.status > 500:
         raise OutputError(answer.status, words_of(answer))
-    jobs = answer.document().get("jobs") or []
+    jobs = (await answer.whole()).document().get("jobs") or []
     return {each.get("user_name") or each.get("user") for each in jobs}
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import httpx
 
-from airflow_provider_clusterra.local.backend import Answer, Query
+from airflow_provider_clusterra.local.backend import Answer, BrokenOffError, Query
 from airflow_provider_clusterra.local.records import envelope, problem
 from airflow_provider_clusterra.local.tokens import SlurmToken, TokenError
 
@@ -31,6 +33,26 @@ class UnavailableError(Exception):
         self.answer = Answer(envelope(errors=[error]), status)
 
 
+class VersionError(UnavailableError):
+    """slurmrestd offers no API that can be used here; the words say which it does."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(502, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to slurmrestd, but for whose it is."""
+
+    method: str
+    path: str
+    """With ``{version}`` for the API's."""
+    query: Query = ()
+    body: Mapping[str, Any] | None = None
+    stream: bool = False
+    """Whether a good answer's body is given as it comes."""
+
+
 class Slurmrestd:
     """The server, whoever asks.
 
@@ -42,7 +64,7 @@ class Slurmrestd:
         self.url = url.rstrip("/")
         self._given = version
         self._version = version
-        self._looked_at = 0.0
+        self._looked_at = -inf
         # a kept connection that slurmrestd has closed would leave unclear what became of a submit
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
         # a proxy that the environment names would be handed the Slurm tokens
@@ -63,23 +85,22 @@ class Slurmrestd:
         query: Query = (),
         body: Mapping[str, Any] | None = None,
         as_user: str = "",
+        stream: bool = False,
     ) -> Answer:
         """Its answer, or one that says why there is none.
 
         :param path: with the API's version as ``{version}``, e.g. ``"/slurm/{version}/jobs/"``.
         :param as_user: the Slurm user, where it is not the token's own.
+        :param stream: whether a good answer's body is given as it comes.
         """
+        question = Question(method, path, query, body, stream)
         try:
             headers = _headers(token, as_user)
-            version = await self._find_version(headers)
-            answer = await self._send(method, path.format(version=version), headers, query, body)
+            answer = await self._send(question, await self._find_version(headers), headers)
             if self._is_outdated(answer, path):
-                version = await self._find_version(headers)
-                answer = await self._send(
-                    method, path.format(version=version), headers, query, body
-                )
+                answer = await self._send(question, await self._find_version(headers), headers)
             if body is None and _may_be_down(method, answer):
-                await self._check_controller(version, headers)
+                await self._check_controller(headers)
         except TokenError as exc:
             return UnavailableError(503, str(exc)).answer
         except UnavailableError as exc:
@@ -98,28 +119,38 @@ class Slurmrestd:
             raise UnavailableError(503, f"{words}: {ours.status} {words_of(ours)}".rstrip())
         return (await self.ask(token, "GET", path, as_user="root")).status == 200
 
+    async def check_version(self, token: SlurmToken) -> None:
+        """Look for the version, also where one is given.
+
+        :raises TokenError: there is no token to ask with.
+        :raises UnavailableError: it cannot be told now, or (:class:`VersionError`) there is none.
+        """
+        self._version = ""
+        await self._find_version(_headers(token))
+
     def _is_outdated(self, answer: Answer, path: str) -> bool:
         """Whether the version may be gone; then it is looked for again."""
         unknown = answer.status == 404 and answer.media_type.startswith("text/")
         stale = time.monotonic() - self._looked_at > LOOKED_AGAIN
-        if self._given or not unknown or not stale or not path.startswith("/slurm/"):
+        if not unknown or not stale or not path.startswith("/slurm/"):
             return False
         self._version = ""
         return True
 
     async def _find_version(self, headers: Mapping[str, str]) -> str:
         if not self._version:
-            answer = await self._send("GET", "/openapi/v3", headers)
+            answer = await self._send(Question("GET", "/openapi/v3"), "", headers)
             if answer.status != 200 or not isinstance(answer.body, bytes):
                 words = f"{self.url} does not say which API it offers"
                 raise UnavailableError(503, f"{words}: {answer.status} {words_of(answer)}".rstrip())
-            self._version = newest_version(answer.body)
+            self._version = choose_version(answer.body, self._given)
             self._looked_at = time.monotonic()
         return self._version
 
-    async def _check_controller(self, version: str, headers: Mapping[str, str]) -> None:
+    async def _check_controller(self, headers: Mapping[str, str]) -> None:
         """Say so where slurmctld is down: slurmrestd says something else each time."""
-        answer = await self._send("GET", f"/slurm/{version}/ping/", headers)
+        ping = Question("GET", "/slurm/{version}/ping/")
+        answer = await self._send(ping, await self._find_version(headers), headers)
         pings = answer.document().get("pings") or []
         # v0.0.45 says only "responding"
         if pings and not any(
@@ -127,18 +158,18 @@ class Slurmrestd:
         ):
             raise UnavailableError(503, "slurmctld does not answer")
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        query: Query = (),
-        body: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    async def _send(self, question: Question, version: str, headers: Mapping[str, str]) -> Answer:
+        request = self._http.build_request(
+            question.method,
+            question.path.format(version=version),
+            params=list(question.query),
+            json=question.body,
+            headers=headers,
+        )
         try:
-            response = await self._http.request(
-                method, path, params=list(query), json=body, headers=headers
-            )
+            response = await self._http.send(request, stream=True)
+            stream = question.stream and response.status_code == 200
+            body = self._pieces(response) if stream else await _read(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
             words = f"slurmrestd at {self.url} cannot be reached"
             raise UnavailableError(503, words) from exc
@@ -149,25 +180,45 @@ class Slurmrestd:
             words = f"slurmrestd at {self.url} broke off ({type(exc).__name__})"
             raise UnavailableError(502, words) from exc
         media_type = response.headers.get("content-type", "text/plain")
-        return Answer(response.content, response.status_code, media_type)
+        return Answer(body, response.status_code, media_type)
+
+    async def _pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in response.aiter_bytes():
+                yield piece
+        except httpx.HTTPError as exc:
+            words = f"slurmrestd at {self.url} broke off in the middle of an answer"
+            raise BrokenOffError(f"{words} ({type(exc).__name__})") from exc
+        finally:
+            await response.aclose()
 
 
-def newest_version(openapi: bytes) -> str:
-    """The newest version of the API that a slurmrestd offers.
+async def _read(response: httpx.Response) -> bytes:
+    try:
+        return await response.aread()
+    finally:
+        await response.aclose()
 
-    :param openapi: what it says of itself.
-    :raises UnavailableError: it is too old.
+
+def choose_version(openapi: bytes, given: str = "") -> str:
+    """The version of the API to ask for: the given one, or otherwise the newest.
+
+    :param openapi: what a slurmrestd says of itself.
+    :param given: e.g. ``"v0.0.44"``.
+    :raises VersionError: it does not offer it, or is too old.
     :source: ``paths`` of ``GET /openapi/v3``.
     """
-    numbers = [int(each) for each in re.findall(rb'"\\?/slurm\\?/v0\.0\.(\d+)\\?/', openapi)]
-    newest = max(numbers, default=0)
-    if newest < OLDEST:
+    found = re.findall(rb'"\\?/slurm\\?/v0\.0\.(\d+)\\?/', openapi)
+    offered = [f"v0.0.{number}" for number in sorted(set(map(int, found))) if number >= OLDEST]
+    if not offered:
         words = f"slurmrestd offers no API from v0.0.{OLDEST} up, which Slurm has from 23.11 on"
-        raise UnavailableError(503, words)
-    return f"v0.0.{newest}"
+        raise VersionError(words)
+    if given and given not in offered:
+        raise VersionError(f"slurmrestd offers {', '.join(offered)}, and not {given}")
+    return given or offered[-1]
 
 
-def _headers(token: SlurmToken, as_user: str) -> dict[str, str]:
+def _headers(token: SlurmToken, as_user: str = "") -> dict[str, str]:
     text = token.read()
     user = as_user or token.user
     return {"X-SLURM-USER-TOKEN": text} | ({"X-SLURM-USER-NAME": user} if user else {})

@@ -9,7 +9,7 @@ from airflow_provider_clusterra.local import slurmrestd
 from airflow_provider_clusterra.local.slurmrestd import (
     Slurmrestd,
     UnavailableError,
-    newest_version,
+    choose_version,
 )
 from airflow_provider_clusterra.local.tokens import SlurmToken
 from tests.wire import Wire, headers_of, http
@@ -45,13 +45,13 @@ def lines(wire):
 def test_the_newest_version_is_taken(text):
     offers = ", ".join(text % number for number in (9, 45, 40, 44))
 
-    assert newest_version(offers.encode()) == "v0.0.45"
+    assert choose_version(offers.encode()) == "v0.0.45"
 
 
 @pytest.mark.parametrize("offers", [b"", b'"/slurm/v0.0.39/x"', b'"/slurmdb/v0.0.44/x"'])
 def test_a_slurm_that_is_too_old_says_so(offers):
     with pytest.raises(UnavailableError, match=r"from 23\.11 on"):
-        newest_version(offers)
+        choose_version(offers)
 
 
 async def test_an_answer_is_passed_on_as_it_is(token):
