@@ -42,7 +42,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     time_limit_minutes: int | None = None
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     working_directory: str | None = None
-    """A folder on the cluster; otherwise :data:`DEFAULT_DIRECTORY`."""
+    """A folder on the cluster, by its whole path or below :data:`DEFAULT_DIRECTORY`."""
     fields: Mapping[str, Any] = {}
     """Any other field by slurmrestd's name, in its form; what stands above wins over it.
     ``environment`` is a dict here, too."""
@@ -74,10 +74,14 @@ class JobSpec(msgspec.Struct, frozen=True):
             **self.fields,
             **{name: value for name, value in given.items() if value is not None},
         }
+        job["current_working_directory"] = str(_folder(job))
         if self.memory_mb is not None:
             put_memory_per_node(job, str(self.memory_mb))
         if self.cpus_per_task is not None:
             put_cpus_per_task(job, str(self.cpus_per_task))
+        if job.get("hold"):
+            # with a priority beside it, slurmrestd would start the job
+            job.pop("priority", None)
         if not any(job.get(name) for name in SIZES):
             # with CPUs for its one task, sbatch leaves open how many nodes there may be
             job |= {"minimum_nodes": 1} if job.get("cpus_per_task") else {"nodes": "1"}
@@ -109,8 +113,7 @@ def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
         ``job_<id>.out`` in ``/mnt/efs`` and in its folders, and nowhere else.
     """
     found = []
-    folder = PurePosixPath(job.get("current_working_directory") or DEFAULT_DIRECTORY)
-    path = folder / (job.get("standard_output") or "job_%j.out")
+    path = _folder(job) / (job.get("standard_output") or "job_%j.out")
     shared = PurePosixPath(DEFAULT_DIRECTORY)
     if path.name not in SHOWN or shared not in (path.parent, path.parent.parent):
         found.append(
@@ -123,6 +126,11 @@ def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
             "does not show. Leave it out, and it stands in the output."
         )
     return found
+
+
+def _folder(job: Mapping[str, Any]) -> PurePosixPath:
+    """Where the job begins; Slurm would look for a relative path in a place of its own."""
+    return PurePosixPath(DEFAULT_DIRECTORY) / (job.get("current_working_directory") or "")
 
 
 def check_script(script: str) -> None:

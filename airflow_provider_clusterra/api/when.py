@@ -8,7 +8,13 @@ from datetime import datetime, time, timedelta
 COUNT = re.compile(r"now(?:\s*\+\s*(\d+)\s*(second|minute|hour|day|week)?s?)?", re.IGNORECASE)
 CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?", re.IGNORECASE)
 DATES = ("%Y-%m-%d", "%m%d%y", "%m/%d/%y", "%m.%d.%y")
-HOURS = {"midnight": time(0), "noon": time(12), "fika": time(15), "teatime": time(16)}
+HOURS = {
+    "midnight": time(0),
+    "elevenses": time(11),
+    "noon": time(12),
+    "fika": time(15),
+    "teatime": time(16),
+}
 
 
 def read_when(text: str, now: datetime) -> int:
@@ -43,7 +49,8 @@ def _read_clock(value: str, now: datetime) -> datetime | None:
 def _read_date(value: str, now: datetime) -> datetime | None:
     days = {"today": 0, "tomorrow": 1}.get(value.lower())
     if days is not None:
-        return now + timedelta(days=days)
+        # a day begins at midnight: today has begun
+        return datetime.combine(now.date() + timedelta(days=days), time(0), now.tzinfo)
     date, separator, rest = value.partition("T")
     clock = _clock(rest) if separator else time(0)
     if clock is None:

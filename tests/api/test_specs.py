@@ -48,6 +48,37 @@ def test_a_size_that_is_given_needs_no_node_count():
     assert JobSpec(script=SCRIPT, name="x", nodes="2-4", tasks=9).body()["job"]["nodes"] == "2-4"
 
 
+def test_a_held_job_has_no_priority_because_slurm_would_start_it():
+    fields = {"priority": {"set": True, "infinite": False, "number": 100}, "hold": True}
+    job = JobSpec(script=SCRIPT, name="x", fields=fields).body()["job"]
+
+    assert job["hold"] is True
+    assert "priority" not in job
+    assert (
+        "priority"
+        in JobSpec(script=SCRIPT, name="x", fields={**fields, "hold": False}).body()["job"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sub", "/mnt/efs/sub"),
+        ("./a/b", "/mnt/efs/a/b"),
+        ("/scratch", "/scratch"),
+        ("", "/mnt/efs"),
+    ],
+)
+def test_a_relative_folder_is_one_of_the_shared_folder(given, meant):
+    for spec in (
+        JobSpec(script=SCRIPT, name="x", working_directory=given),
+        JobSpec(script=SCRIPT, name="x", fields={"current_working_directory": given}),
+    ):
+        assert spec.body()["job"]["current_working_directory"] == meant
+        assert environment(spec)["SLURM_SUBMIT_DIR"] == meant
+    assert hidden_outputs({"current_working_directory": "sub"}) == []
+
+
 def test_what_is_given_wins_over_other_fields():
     fields = {
         "partition": "cpu",
