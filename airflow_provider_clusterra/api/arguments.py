@@ -19,10 +19,11 @@ from airflow_provider_clusterra.api.fields import (
     put_cpus_per_task,
     put_nothing,
 )
+from airflow_provider_clusterra.api.gpus import check_gpus
 from airflow_provider_clusterra.api.job_fields import check_fields
 from airflow_provider_clusterra.api.merged import Merged, shown
-from airflow_provider_clusterra.api.options import OPTIONS
-from airflow_provider_clusterra.api.sbatch import script_fields
+from airflow_provider_clusterra.api.options import OPTIONS, rivals
+from airflow_provider_clusterra.api.sbatch import read_components
 from airflow_provider_clusterra.api.specs import JobSpec, check_script, het_body
 from airflow_provider_clusterra.api.values import WORDS
 
@@ -49,7 +50,8 @@ ARGUMENTS = {
 }
 """Each argument, and the option of ``sbatch`` that it is."""
 OF_ALL = ("name", "account", "working_directory")
-"""What every component of a heterogeneous job has; any other argument is its first one's."""
+"""What every component of a heterogeneous job has; any other argument is the first one's, and of
+those that follow it as they would follow an option of ``sbatch``."""
 
 
 class AskedJob(msgspec.Struct, frozen=True):
@@ -107,26 +109,43 @@ def read_arguments(
     :raises InputError: it cannot be asked so; the words name the argument, the field or the line.
     """
     check_script(script)
-    merged = [Merged(fields) for fields in script_fields(script, now)]
+    components = read_components(script)
+    merged = [Merged(component.fields(now)) for component in components]
     for name, value in _read_job(job).items():
         # a variable may hold what is not for the log
         said = "…" if name == "environment" else shown(value)
         merged[0].overrule(f"job={{{name!r}: {said}}}", "job=", as_field(name, value))
-    for name, value in arguments.items():
-        option = as_option(name, value)
-        for each in merged[: len(merged) if name in OF_ALL else 1]:
-            if option is not None:
-                said = f"{name}={value!r}"
-                each.overrule(said, said, as_argument(name, value, *option))
+    for name, (option, text) in _given(arguments).items():
+        value = arguments[name]
+        said = f"{name}={value!r}"
+        for component, each in zip(components, merged, strict=True):
+            if name in OF_ALL or component.follows(option):
+                each.overrule(said, said, as_argument(name, value, option, text))
     for name, value in environment.items():
         for each in merged:
             said = f"environment's {name}"
             each.overrule(said, said, as_field("environment", {name: str(value)}))
     if len(merged) > 1 and merged[0].fields.get("array"):
         raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
+    for each in merged:
+        check_gpus(each.fields)
     conflicts = [words for each in merged for words in each.conflicts]
     fields = tuple(each.fields for each in merged)
     return AskedJob(script, fields, tuple(dict.fromkeys(conflicts)))
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Each argument that is given, as an option of ``sbatch`` with its value."""
+    found = {
+        name: option
+        for name, value in arguments.items()
+        if (option := as_option(name, value)) is not None
+    }
+    excluded = rivals(option for option, _ in found.values())
+    if excluded:
+        names = [name for name, (option, _) in found.items() if option in excluded]
+        raise InputError(f"{' and '.join(names)} exclude each other: give one of them.")
+    return found
 
 
 def as_option(name: str, value: Any) -> tuple[str, str] | None:
@@ -197,6 +216,9 @@ def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(job)
     variables = given.pop("environment", None)
     found = check_fields(given)
+    memory = [name for name in MEMORY_FIELDS if name in found]
+    if len(memory) > 1:
+        raise InputError(f"job: {' and '.join(memory)} exclude each other: give one of them.")
     if isinstance(variables, Mapping):
         found["environment"] = {str(name): str(value) for name, value in variables.items()}
     elif variables is not None:

@@ -44,11 +44,22 @@ def as_text(field: str) -> Apply:
     return apply
 
 
+def as_file(field: str) -> Apply:
+    """A file's path; ``none`` is no file."""
+
+    def apply(fields: Fields, value: str) -> None:
+        if not value:
+            raise ValueError("it is empty")
+        fields[field] = "/dev/null" if value.lower() == "none" else value
+
+    return apply
+
+
 def as_count(field: str) -> Apply:
     """A whole number above 0."""
 
     def apply(fields: Fields, value: str) -> None:
-        fields[field] = _whole(value, 1)
+        fields[field] = whole_number(value, 1)
 
     return apply
 
@@ -105,16 +116,6 @@ def as_gres(field: str) -> Apply:
     return apply
 
 
-def as_gpus(field: str) -> Apply:
-    """GPUs: a count, perhaps with a type before it."""
-
-    def apply(fields: Fields, value: str) -> None:
-        _check_gpus(value)
-        fields[field] = f"gres/gpu:{value}"
-
-    return apply
-
-
 def as_word(field: str, words: dict[str, str]) -> Apply:
     """One word of several, as a list of one: so slurmrestd has its flags.
 
@@ -146,21 +147,8 @@ def put_nodes(fields: Fields, value: str) -> None:
 
 def put_cpus_per_task(fields: Fields, value: str) -> None:
     """``--cpus-per-task``: two fields, as ``sbatch`` sends them."""
-    fields["cpus_per_task"] = _whole(value, 1)
-    _put_tres_per_task(fields, "cpu", f"cpu={int(value)}")
-
-
-def put_gpus_per_task(fields: Fields, value: str) -> None:
-    """``--gpus-per-task``: as a resource, and bound to its task."""
-    _check_gpus(value)
-    kind, _, count = value.rpartition(":")
-    _put_tres_per_task(fields, "gres/gpu", f"gres/gpu{kind and f':{kind}'}={count}")
-    fields["tres_bind"] = f"gres/gpu:per_task:{count}"
-
-
-def put_cpus_per_gpu(fields: Fields, value: str) -> None:
-    """``--cpus-per-gpu``."""
-    fields["cpus_per_tres"] = f"gres/gpu:{_whole(value, 1)}"
+    fields["cpus_per_task"] = whole_number(value, 1)
+    put_tres_per_task(fields, "cpu", f"cpu={int(value)}")
 
 
 def put_temporary_disk(fields: Fields, value: str) -> None:
@@ -184,7 +172,7 @@ def put_nice(fields: Fields, value: str) -> None:
 
 def put_priority(fields: Fields, value: str) -> None:
     """``--priority``."""
-    fields["priority"] = no_val(_whole(value, 0))
+    fields["priority"] = no_val(whole_number(value, 0))
 
 
 def put_signal(fields: Fields, value: str) -> None:
@@ -269,15 +257,16 @@ def _put_variables(fields: Fields, variables: dict[str, str]) -> None:
     fields["environment"] = {**fields.get("environment", {}), **variables}
 
 
-def _put_tres_per_task(fields: Fields, name: str, entry: str) -> None:
+def put_tres_per_task(fields: Fields, name: str, entry: str) -> None:
+    """What each task needs of one resource, in the place of what it needed of it.
+
+    :param fields: the job's.
+    :param name: the resource's, e.g. ``"gres/gpu"``.
+    :param entry: e.g. ``"gres/gpu:t4=1"``.
+    """
     others = [each for each in str(fields.get("tres_per_task", "")).split(",") if each]
     kept = [each for each in others if not each.startswith(name)]
     fields["tres_per_task"] = ",".join([*kept, entry])
-
-
-def _check_gpus(value: str) -> None:
-    if not re.fullmatch(r"(?:[A-Za-z][\w.-]*:)?[0-9]+", value):
-        raise ValueError("it takes a number, or a type and a number, e.g. a10g:1")
 
 
 def _one_of(words: dict[str, str], value: str) -> str:
@@ -286,7 +275,13 @@ def _one_of(words: dict[str, str], value: str) -> str:
     return words[value]
 
 
-def _whole(value: str, least: int) -> int:
+def whole_number(value: str, least: int) -> int:
+    """A whole number.
+
+    :param value: its digits.
+    :param least: what it must not be below.
+    :raises ValueError: it is none, or too small.
+    """
     if not re.fullmatch(r"[0-9]+", value) or int(value) < least:
         raise ValueError(f"it takes a whole number of at least {least}")
     return int(value)

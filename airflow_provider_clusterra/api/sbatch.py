@@ -6,18 +6,25 @@ The API itself ignores these lines: only ``sbatch`` reads them, and we do in its
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.fields import Fields
+from airflow_provider_clusterra.api.fields import Fields, put_nothing
 from airflow_provider_clusterra.api.numbers import no_val
-from airflow_provider_clusterra.api.options import OPTIONS, SHORT, TIMES
+from airflow_provider_clusterra.api.options import CARRIED, OPTIONS, SHORT, TIMES, rivals, same
 from airflow_provider_clusterra.api.when import read_when
 
 LINE = re.compile(r"#SBATCH(.*)")
+FOREIGN = re.compile(r"^#(?:PBS|BSUB)[ \t]*[^\s#].*", re.MULTILINE)
+"""A line of another system's; ``sbatch`` obeys it, wherever in the script it stands."""
+
+
+PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"#\\])+""", re.ASCII)
+"""A part of a word; a backslash hides the next character even between single quotes."""
+TOKEN = re.compile(rf"(?P<word>(?:{PART.pattern})+)|(?P<open>['\"])|(?P<end>#|\\$)|\s+", re.ASCII)
+"""A backslash at the end is nothing to ``sbatch``: the next line is a line of its own."""
 
 
 class Directive(NamedTuple):
@@ -37,38 +44,93 @@ class Separator(NamedTuple):
     line: int
 
 
+class Component(NamedTuple):
+    """One component of a heterogeneous job; a plain job has one."""
+
+    options: tuple[Directive, ...]
+    """First those that it has from the component before it, then its own."""
+    apart: frozenset[str] | None
+    """The options in which it does not follow the first component; None: it is the first one."""
+
+    def follows(self, name: str) -> bool:
+        """Whether it has an option that the first component was given.
+
+        :param name: a long one.
+        """
+        return self.apart is None or (name in CARRIED and self.apart.isdisjoint(same(name)))
+
+    def fields(self, now: datetime) -> Fields:
+        """What its options ask for; ``environment`` is a dict.
+
+        :param now: an aware datetime, in the zone that ``--begin=16:00`` means.
+        :raises InputError: an option cannot have its value; the words name it and its line.
+        """
+        found: Fields = {}
+        for each in self.options:
+            _put(found, each, now)
+        return found
+
+
 def script_fields(script: str, now: datetime) -> list[Fields]:
     """What a script's options ask for, as fields of a job; one entry a component of a het job.
-
-    ``environment`` is a dict of the variables that the options give.
 
     :param script: a batch script's whole text.
     :param now: an aware datetime, in the zone that ``--begin=16:00`` means.
     :raises InputError: an option cannot be read, is not known, or cannot be honoured; the words
         name it and its line.
     """
-    components: list[Fields] = [{}]
+    return [each.fields(now) for each in read_components(script)]
+
+
+def read_components(script: str) -> list[Component]:
+    """The components that a script's options make.
+
+    :param script: a batch script's whole text.
+    :raises InputError: an option cannot be read, is not known, cannot be honoured, or excludes
+        another one; or ``sbatch`` would obey a line of another system's. The words name the line.
+    :source: ``sbatch`` 26.05.
+    """
+    found = [Component((), None)]
     for each in read_script(script):
+        options, apart = found[-1]
         if isinstance(each, Separator):
-            components.append({})
+            kept = tuple(option for option in options if option.name in CARRIED)
+            found.append(Component(kept, apart or frozenset()))
         else:
-            _put(components[-1], each, now)
-    return components
+            also = None if apart is None else apart | {each.name}
+            found[-1] = Component((*options, each), also)
+            _check_rivals(found[-1].options)
+    if not any(option.name == "ignore-pbs" for option in found[0].options):
+        _check_foreign(script)
+    return found
+
+
+def _check_rivals(options: tuple[Directive, ...]) -> None:
+    names = rivals(option.name for option in options)
+    if names:
+        shown = " and ".join(f"--{name}" for name in names)
+        raise _bad(options[-1].line, f"{shown} exclude each other")
+
+
+def _check_foreign(script: str) -> None:
+    line = FOREIGN.search(script)
+    if line:
+        number = script.count("\n", 0, line.start()) + 1
+        raise InputError(
+            f"Line {number} of the script is one that sbatch would obey: {line[0][:60]!r}. Write it as "
+            "#SBATCH, or say #SBATCH --ignore-pbs."
+        )
 
 
 def _put(fields: Fields, directive: Directive, now: datetime) -> None:
     name, value, line = directive
-    option = OPTIONS[name]
-    shown = f"--{name}={value}" if value else f"--{name}"
-    if option.apply is None:
-        raise _bad(line, f"{shown} cannot be honoured: {option.why}")
     try:
         if name in TIMES:
             seconds = read_when(value, now)
             fields[TIMES[name]] = seconds if name == "deadline" else no_val(seconds)
-        option.apply(fields, value)
+        (OPTIONS[name].apply or put_nothing)(fields, value)
     except ValueError as exc:
-        raise _bad(line, f"{shown}: {str(exc).rstrip('.')}") from exc
+        raise _bad(line, f"{_shown(name, value)}: {str(exc).rstrip('.')}") from exc
 
 
 def read_script(script: str) -> list[Directive | Separator]:
@@ -77,7 +139,8 @@ def read_script(script: str) -> list[Directive | Separator]:
     Reading ends at the first line that is neither a comment nor blank, as it does in ``sbatch``.
 
     :param script: a batch script's whole text.
-    :raises InputError: a line cannot be read, or an option is not known; the words name the line.
+    :raises InputError: a line cannot be read, or an option is not known or cannot be honoured; the
+        words name the line.
     :source: ``sbatch(1)``; tried with ``sbatch`` 26.05.
     """
     found: list[Directive | Separator] = []
@@ -108,12 +171,20 @@ def _read_line(text: str, number: int) -> Iterator[Directive | Separator]:
 def _words(text: str, number: int) -> list[str]:
     if text.startswith(":"):
         raise _bad(number, "there is a ':' behind #SBATCH")
-    # a \\ at the end is nothing to sbatch: the next line is a line of its own
-    trailing = len(text) - len(text.rstrip("\\"))
-    try:
-        return shlex.split(text[:-1] if trailing % 2 else text, comments=True)
-    except ValueError:
-        raise _bad(number, "a quotation mark is missing") from None
+    words = []
+    for token in TOKEN.finditer(text):
+        if token["end"]:
+            break
+        if token["open"]:
+            raise _bad(number, "a quotation mark is missing")
+        if token["word"]:
+            words.append("".join(map(_unquoted, PART.findall(token["word"]))))
+    return words
+
+
+def _unquoted(part: str) -> str:
+    inner = part[1:-1] if part[0] in "'\"" else part
+    return re.sub(r"\\(.)", r"\1", inner)
 
 
 def _long(word: str, rest: list[str], number: int) -> Directive:
@@ -133,14 +204,16 @@ def _short(letters: str, rest: list[str], number: int) -> Iterator[Directive]:
         if name is None:
             raise _bad(number, f"-{letter} is not known to sbatch")
         if OPTIONS[name].takes == "nothing":
-            yield Directive(name, "", number)
+            yield Directive(name, _value(name, None, rest, number), number)
             continue
         yield Directive(name, _value(name, letters or None, rest, number), number)
         return
 
 
 def _value(name: str, attached: str | None, rest: list[str], number: int) -> str:
-    takes = OPTIONS[name].takes
+    takes, apply, _, why = OPTIONS[name]
+    if apply is None:
+        raise _bad(number, f"{_shown(name, attached)} cannot be honoured: {why}")
     if takes == "nothing" and attached is not None:
         raise _bad(number, f"--{name} takes no value")
     if takes != "value" or attached is not None:
@@ -148,6 +221,10 @@ def _value(name: str, attached: str | None, rest: list[str], number: int) -> str
     if not rest:
         raise _bad(number, f"--{name} needs a value")
     return rest.pop(0)
+
+
+def _shown(name: str, value: str | None) -> str:
+    return f"--{name}={value}" if value else f"--{name}"
 
 
 def _bad(number: int, words: str) -> InputError:

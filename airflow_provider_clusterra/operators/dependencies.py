@@ -88,11 +88,14 @@ def _last_records(told: list[Job], written: str) -> list[Job]:
 
 
 def _with_dependency(request: Request, jobs: list[Mapping[str, Any]], text: str) -> Request:
-    first = {name: value for name, value in jobs[0].items() if name != "dependency"}
-    first |= {"dependency": text} if text else {}
+    """The request with another dependency in each component that has the first one's."""
+    first = jobs[0]["dependency"]
+    changed = [_replaced(job, text) if job.get("dependency") == first else job for job in jobs]
     body = dict(request.body)
-    if "jobs" in body:
-        body["jobs"] = [first, *jobs[1:]]
-    else:
-        body["job"] = first
+    body |= {"jobs": changed} if "jobs" in body else {"job": changed[0]}
     return msgspec.structs.replace(request, body=body)
+
+
+def _replaced(job: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    others = {name: value for name, value in job.items() if name != "dependency"}
+    return others | ({"dependency": text} if text else {})

@@ -159,7 +159,7 @@ def test_arguments_win_over_job_and_both_over_lines_and_say_so(lines, given, exp
     ("lines", "given"),
     [
         (["-p gpu"], {"partition": "gpu"}),
-        (["--gpus-per-task=1"], {"cpus_per_task": 4}),
+        (["--gpus-per-task=1 -n 2"], {"cpus_per_task": 4}),
         (["--spread-job"], {"job": {"nice": 5}}),
         (["--export=A=1"], {"environment": {"B": "2"}}),
     ],
@@ -170,7 +170,7 @@ def test_what_says_the_same_or_adds_to_it_is_no_conflict(lines, given):
 
 
 def test_resources_per_task_add_up():
-    found = fields("--gpus-per-task=1", cpus_per_task=4)
+    found = fields("--gpus-per-task=1 -n 2", cpus_per_task=4)
 
     assert found["tres_per_task"] == "gres/gpu=1,cpu=4"
 
@@ -246,3 +246,42 @@ def test_a_heterogeneous_job_has_a_component_for_each_part_of_its_lines():
     assert "job" not in body
     with pytest.raises(InputError, match="cannot be an array"):
         asked("hetjob", "-n 2", array="0-1")
+
+
+def test_an_argument_reaches_the_components_that_follow_the_first_one():
+    lines = ["-t 5", "hetjob", "-n 2", "hetjob", "-t 7 --mem-per-cpu=1G", "hetjob", "--no-requeue"]
+    found = asked(*lines, time_limit=10, memory="2G", requeue=True, partition="gpu")
+
+    assert [
+        (
+            each["time_limit"]["number"],
+            each.get("memory_per_node", {}).get("number"),
+            each["requeue"],
+            each.get("partition"),
+        )
+        for each in found.components
+    ] == [
+        (10, 2048, True, "gpu"),
+        (10, 2048, True, None),
+        (7, None, True, None),
+        (7, None, False, None),
+    ]
+    assert found.conflicts == (
+        "time_limit=10 wins over time_limit 5 of the script's #SBATCH lines.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"memory": "4G", "memory_per_cpu": "1G"}, "memory and memory_per_cpu exclude each other"),
+        (
+            {"job": {"memory_per_node": 1, "memory_per_tres": "gres/gpu:1"}},
+            "job: memory_per_node and memory_per_tres exclude each other",
+        ),
+    ],
+    ids=repr,
+)
+def test_what_excludes_each_other_is_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        asked(**given)

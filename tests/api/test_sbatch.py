@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.api.sbatch, .options and .fields.
+"""Tests of airflow_provider_clusterra.api.sbatch and .fields.
 
 What is expected here is what ``sbatch`` 26.05 did, or what a held job's record showed.
 """
@@ -10,9 +10,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.environment import sbatch_environment
-from airflow_provider_clusterra.api.job_fields import check_fields
-from airflow_provider_clusterra.api.options import OPTIONS, SHORT
 from airflow_provider_clusterra.api.sbatch import script_fields
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -46,6 +43,14 @@ def number(value, *, infinite=False):
         ("#SBATCH -J a\\ b", "a b"),
         ("#SBATCH -J a'b c'd", "ab cd"),
         ("#SBATCH -J a \\", "a"),
+        ("#SBATCH -J a\\\\", "a\\"),
+        ('#SBATCH -J "a\\nb"', "anb"),
+        ('#SBATCH -J "a\\"b"', 'a"b'),
+        ("#SBATCH -J 'a\\b'", "ab"),
+        ("#SBATCH -J 'a\"b'", 'a"b'),
+        ("#SBATCH -J a#'b'", "a"),
+        ("#SBATCH '-J' a", "a"),
+        ("#SBATCH -v\v-Ja\f", "a"),
         ("#SBATCH -vJ a", "a"),
         ("#SBATCH -J b\n#SBATCH -J a", "a"),
         ("\n\n# a comment\n#SBATCH -J a", "a"),
@@ -95,8 +100,7 @@ def test_one_line_may_hold_several_options():
         ("--mem=4G", {"memory_per_node": number(4096)}),
         ("--mem=0", {"memory_per_node": number(0)}),
         ("--mem-per-cpu=500", {"memory_per_cpu": number(500)}),
-        ("--mem=4G --mem-per-cpu=500", {"memory_per_cpu": number(500)}),
-        ("--mem-per-cpu=500 --mem=4G", {"memory_per_node": number(4096)}),
+        ("--mem=4G --mem=2G", {"memory_per_node": number(2048)}),
         ("--mem-per-gpu=1G", {"memory_per_tres": "gres/gpu:1024"}),
         ("--tmp=1G", {"temporary_disk_per_node": 1024}),
         ("-t 5", {"time_limit": number(5)}),
@@ -126,6 +130,8 @@ def test_one_line_may_hold_several_options():
         ("-a 0-9%2", {"array": "0-9%2"}),
         ("-d afterok:12:13,afterany:14", {"dependency": "afterok:12:13,afterany:14"}),
         ("-D /mnt/efs/me", {"current_working_directory": "/mnt/efs/me"}),
+        ("-o none -e None", {"standard_output": "/dev/null", "standard_error": "/dev/null"}),
+        ("-i none", {"standard_input": "/dev/null"}),
         ("-o %j.out -e %j.err", {"standard_output": "%j.out", "standard_error": "%j.err"}),
         ("-C 'a100&nvme'", {"constraints": "a100&nvme"}),
         ("-x n1,n2", {"excluded_nodes": ["n1", "n2"]}),
@@ -220,6 +226,10 @@ def test_an_option_is_the_field_that_sbatch_sends(options, fields):
         ("#SBATCH foo", "'foo' is no option"),
         ("#SBATCH -J a foo", "'foo' is no option"),
         ("#SBATCH -J 'a", "a quotation mark is missing"),
+        ("#SBATCH -J 'a\\'", "a quotation mark is missing"),
+        ('#SBATCH -J "a\\', "a quotation mark is missing"),
+        ("#SBATCH -J ''", "--job-name: it is empty"),
+        ("#SBATCH '' -J a", "'' is no option"),
         ("#SBATCH: -J a", "there is a ':' behind #SBATCH"),
         ("#SBATCH -J", "--job-name needs a value"),
         ("#SBATCH --hold=yes", "--hold takes no value"),
@@ -246,6 +256,15 @@ def test_an_option_is_the_field_that_sbatch_sends(options, fields):
             "#SBATCH --container=/x",
             "--container=/x cannot be honoured: give the API's own field with job=",
         ),
+        ("#SBATCH --core-spec 1", "--core-spec cannot be honoured: give the API's own field"),
+        ("#SBATCH -S1", "--core-spec=1 cannot be honoured: give the API's own field"),
+        ("#SBATCH -B 1:1", "--extra-node-info cannot be honoured: give the API's own field"),
+        ("#SBATCH -M all", "--clusters cannot be honoured: give the API's own field"),
+        ("#SBATCH -F hosts", "--nodefile cannot be honoured: the API has no field"),
+        ("#SBATCH --oom-kill-step=0", "--oom-kill-step=0 cannot be honoured: give the API's own"),
+        ("#SBATCH --mem=4G --mem-per-cpu=1G", "--mem and --mem-per-cpu exclude each other"),
+        ("#SBATCH --mem-per-gpu=1G --mem=4G", "--mem-per-gpu and --mem exclude each other"),
+        ("#SBATCH -s --exclusive=user", "--oversubscribe and --exclusive exclude each other"),
     ],
     ids=repr,
 )
@@ -255,71 +274,3 @@ def test_an_option_that_cannot_be_honoured_is_named_with_its_line(line, words):
 
     assert str(caught.value).startswith("Line 3 of the script, #SBATCH: ")
     assert "\n" not in str(caught.value)
-
-
-def test_a_heterogeneous_job_has_its_components():
-    lines = ["#!/bin/bash", "#SBATCH -n 1 -p cpu", "#SBATCH hetjob", "#SBATCH -n 8 -p gpu", ""]
-
-    assert script_fields("\n".join(lines), NOW) == [
-        {"tasks": 1, "partition": "cpu"},
-        {"tasks": 8, "partition": "gpu"},
-    ]
-
-
-def test_every_option_makes_fields_that_the_api_has():
-    values = {
-        "array": "0-3",
-        "dependency": "afterok:1",
-        "exclusive": "user",
-        "export": "A=1",
-        "hint": "nomultithread",
-        "kill-on-invalid-dep": "yes",
-        "mail-type": "END",
-        "open-mode": "append",
-        "signal": "USR1",
-        "begin": "tomorrow",
-        "deadline": "tomorrow",
-    }
-    for name, option in OPTIONS.items():
-        if option.apply is None:
-            continue
-        value = "" if option.takes == "nothing" else f"={values.get(name, '1')}"
-        fields = read(f"#SBATCH --{name}{value}")
-        fields.pop("environment", None)
-        if name not in ("parsable", "quiet", "verbose", "export", "get-user-env"):
-            assert fields, name
-        assert check_fields(fields) == fields, name
-
-
-def test_every_letter_belongs_to_one_option():
-    assert len(SHORT) == len([option for option in OPTIONS.values() if option.letter])
-
-
-@pytest.mark.parametrize(
-    ("job", "variables"),
-    [
-        (
-            {"cpus_per_task": 2, "tres_per_task": "cpu=2,gres/gpu:t4=1"},
-            {
-                "SLURM_CPUS_PER_TASK": "2",
-                "SLURM_TRES_PER_TASK": "cpu=2,gres/gpu:t4=1",
-                "SLURM_GPUS_PER_TASK": "t4:1",
-            },
-        ),
-        ({"current_working_directory": "/x"}, {"SLURM_SUBMIT_DIR": "/x"}),
-        (
-            {"tasks_per_node": 2, "nodes": "2"},
-            {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4"},
-        ),
-        ({"tasks_per_node": 2, "nodes": "2-4"}, {"SLURM_NTASKS_PER_NODE": "2"}),
-        ({"tres_per_job": "gres/gpu:a10g:2"}, {"SLURM_GPUS": "a10g:2"}),
-        ({"tres_per_node": "gres/nvme:1,gres/gpu:2"}, {"SLURM_GPUS_PER_NODE": "2"}),
-        ({"memory_per_tres": "gres/gpu:1024"}, {"SLURM_MEM_PER_GPU": "1024"}),
-        ({"cpus_per_tres": "gres/gpu:4"}, {"SLURM_CPUS_PER_GPU": "4"}),
-        ({"threads_per_core": 1}, {"SLURM_THREADS_PER_CORE": "1"}),
-        ({}, {}),
-    ],
-    ids=repr,
-)
-def test_the_environment_is_the_one_that_sbatch_would_have_set(job, variables):
-    assert sbatch_environment(job) == variables

@@ -8,7 +8,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.api import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.dependencies import without_forgotten
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.submit.request import Request
 from tests.servers import LocalServer
 
 
@@ -82,6 +84,21 @@ def test_a_forgotten_array_counts_by_all_its_tasks_or_by_one(waiting_for, forgot
         waiting_for(f"afterok:{job_id}")
 
     assert waiting_for(f"afterok:{job_id}_0")["job_id"]
+
+
+def test_every_component_of_a_heterogeneous_job_is_relieved_of_it(forgetful, forgotten):
+    written = f"afterok:{forgotten('exit 0')}"
+    jobs = [
+        {"dependency": written, "tasks": 1},
+        {"dependency": "singleton"},
+        {"dependency": written},
+    ]
+    with ClusterraHook().client() as client:
+        request = without_forgotten(
+            client, forgetful.cluster_id, Request({"jobs": jobs}, identity=None)
+        )
+
+    assert request.body["jobs"] == [{"tasks": 1}, {"dependency": "singleton"}, {}]
 
 
 def test_a_job_that_nobody_knows_is_told(waiting_for):
