@@ -69,6 +69,10 @@ class Wire:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    def says(self, *answers: Answer) -> None:
+        """Give other answers from now on."""
+        self._answers[:] = answers
+
     def _next(self) -> Answer:
         if self.silent.is_set():
             self._released.wait(30)

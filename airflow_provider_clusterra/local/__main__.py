@@ -22,6 +22,7 @@ from airflow_provider_clusterra.local.family import Family
 from airflow_provider_clusterra.local.guard import Guard
 from airflow_provider_clusterra.local.ledger import LedgerError
 from airflow_provider_clusterra.local.options import DEFAULT_HOST, is_loopback, read_options
+from airflow_provider_clusterra.local.slurmrestd import VersionError
 from airflow_provider_clusterra.local.storage import Rclone, Storage, StorageError, given_bucket
 from airflow_provider_clusterra.local.tokens import TokenError
 
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     :param arguments: instead of the command line's.
-    :returns: 0, or 2 where it cannot start; the reason is on standard error.
+    :returns: 0, also where it is told to end while it starts; or 2 where it cannot start: the
+        reason is on standard error.
     """
     options = read_options(arguments)
     with ExitStack() as stack:
@@ -69,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = folder.resolve()
             folder.mkdir(parents=True, exist_ok=True)
             asyncio.run(_serve(options, listener, folder))
-        except (OSError, LedgerError, StorageError, TokenError) as exc:
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            return 0
+        except (OSError, LedgerError, StorageError, TokenError, VersionError) as exc:
             print(f"clusterra-local: {exc}", file=sys.stderr)
             return 2
     return 0
@@ -91,9 +95,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _on_signals(end: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+
+
 async def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
     family = Family()
-    loop = asyncio.get_running_loop()
+    if (starting := asyncio.current_task()) is not None:
+        _on_signals(starting.cancel)
     async with Guard(family), AsyncExitStack() as stack:
         storage: Storage
         if options.s3:
@@ -124,8 +134,7 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
             api.stop()
             server.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        _on_signals(stop)
         port = listener.getsockname()[1]
         server.when_ready = lambda: tell(options, port, folder, accounts)
         await server.serve(sockets=[listener])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from airflow_provider_clusterra.local.banner import warn
+from airflow_provider_clusterra.local.caller import Caller, privileged
 from airflow_provider_clusterra.local.family import Family
 from airflow_provider_clusterra.local.options import TOKEN_VARIABLE, is_loopback
 from airflow_provider_clusterra.local.processes import Processes
@@ -17,8 +19,11 @@ from airflow_provider_clusterra.local.scheduler import Limits, Scheduler
 from airflow_provider_clusterra.local.session import USER, Session, fits_cookie, new_session
 from airflow_provider_clusterra.local.sign_in import Account
 from airflow_provider_clusterra.local.slurm import Slurm
-from airflow_provider_clusterra.local.slurmrestd import Slurmrestd, UnavailableError
+from airflow_provider_clusterra.local.slurmrestd import Slurmrestd, UnavailableError, VersionError
 from airflow_provider_clusterra.local.tokens import SlurmToken, SlurmUser, TokenError, read_users
+
+LOOKS_FOR = 3.0
+"""Seconds for which a start waits for slurmrestd."""
 
 
 @asynccontextmanager
@@ -43,20 +48,22 @@ async def slurm(options: argparse.Namespace) -> AsyncIterator[list[Account]]:
     """Jobs of a real Slurm.
 
     :raises TokenError: there is no Slurm token, or one that may not be used.
+    :raises VersionError: slurmrestd does not offer the API that is asked for.
     """
     slurmrestd = Slurmrestd(options.slurmrestd, options.api_version or "")
+    users = _users(options)
+    open_to_others = not is_loopback(options.host)
+    callers = [Caller(slurmrestd, user.slurm, ordinary_only=open_to_others) for user in users]
     try:
-        users = _users(options)
-        for user in users:
-            await _check_privileges(slurmrestd, user.slurm, options.host)
+        await _look(slurmrestd, callers, options.host)
         yield [
             Account(
                 Session(user.token, user.slurm.user, str(options.users))
                 if user.token
                 else _session(user.slurm.user or USER),
-                Slurm(slurmrestd, user.slurm, options.output_dir, own_only=bool(options.users)),
+                Slurm(caller, options.output_dir, own_only=bool(options.users)),
             )
-            for user in users
+            for user, caller in zip(users, callers, strict=True)
         ]
     finally:
         await slurmrestd.close()
@@ -64,7 +71,10 @@ async def slurm(options: argparse.Namespace) -> AsyncIterator[list[Account]]:
 
 def _users(options: argparse.Namespace) -> list[SlurmUser]:
     if options.users:
-        return read_users(options.users)
+        users = read_users(options.users)
+        for user in users:
+            user.slurm.read()
+        return users
     token = SlurmToken(options.token_file)
     return [SlurmUser("", replace(token, given_user=token.user))]
 
@@ -81,21 +91,37 @@ def _session(user: str = USER) -> Session:
     return Session(token, user, TOKEN_VARIABLE)
 
 
-async def _check_privileges(slurmrestd: Slurmrestd, token: SlurmToken, host: str) -> None:
-    """Refuse a token of root's or SlurmUser's where other machines reach the server.
+async def _look(slurmrestd: Slurmrestd, callers: Sequence[Caller], host: str) -> None:
+    """Look at slurmrestd and at the users' tokens; what is down now may come later.
 
-    :raises TokenError: it is one, or may be one.
+    :raises TokenError: a token is root's or SlurmUser's, where other machines reach the server.
+    :raises VersionError: slurmrestd does not offer the API that is asked for.
     """
-    open_to_others = not is_loopback(host)
+    end = asyncio.get_running_loop().time() + LOOKS_FOR
     try:
-        privileged = token.user == "root" or await slurmrestd.is_privileged(token)
+        async with asyncio.timeout_at(end):
+            await slurmrestd.check_version(callers[0].token)
+    except VersionError:
+        raise
+    except (UnavailableError, TimeoutError):
+        # the look at the tokens says so, too
+        pass
+    found = await asyncio.gather(*(_is_privileged(caller, end) for caller in callers))
+    for words in dict.fromkeys(each for each in found if isinstance(each, str)):
+        warn(f"whose Slurm token it is cannot be told now: {words}")
+    for caller in (caller for caller, is_so in zip(callers, found, strict=True) if is_so is True):
+        words = privileged(caller.token)
+        if not is_loopback(host):
+            raise TokenError(f"{words}; with --host {host} give one of an ordinary user")
+        warn(f"{words}; give one of an ordinary user")
+
+
+async def _is_privileged(caller: Caller, end: float) -> bool | str:
+    """Whether it is; otherwise why that cannot be told."""
+    try:
+        async with asyncio.timeout_at(end):
+            return await caller.is_privileged()
     except UnavailableError as exc:
-        if open_to_others:
-            raise TokenError(f"whose Slurm token it is cannot be told: {exc}") from exc
-        return
-    if not privileged:
-        return
-    words = f"the Slurm token of {token.user or 'root or SlurmUser'} may do anything on the cluster"
-    if open_to_others:
-        raise TokenError(f"{words}; with --host {host} give one of an ordinary user")
-    warn(f"{words}; give one of an ordinary user")
+        return str(exc)
+    except TimeoutError:
+        return f"slurmrestd has not answered in {LOOKS_FOR:.0f} s"

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 from airflow_provider_clusterra import __version__
 
 DEFAULT_PORT = 8765
@@ -94,7 +96,9 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
 
 def _add_slurm(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("with --backend slurm")
-    group.add_argument("--slurmrestd", metavar="URL", help="e.g. http://127.0.0.1:6820")
+    group.add_argument(
+        "--slurmrestd", type=_address, metavar="URL", help="e.g. http://127.0.0.1:6820"
+    )
     group.add_argument(
         "--api-version",
         type=_version,
@@ -128,10 +132,12 @@ def _add_slurm(parser: argparse.ArgumentParser) -> None:
 def _why_not(options: argparse.Namespace) -> str:
     """What is wrong with options that are each right."""
     if options.backend == "slurm":
-        if not re.match(r"https?://[^/]", options.slurmrestd or ""):
+        if not options.slurmrestd:
             return "--backend slurm needs --slurmrestd with slurmrestd's address"
         if not options.output_dir.is_absolute():
             return f"--output-dir: {options.output_dir} is not absolute"
+        if not os.path.isdir(options.output_dir):  # noqa: PTH112 - it raises nothing
+            return f"--output-dir: {options.output_dir} is no folder, or cannot be reached"
     elif options.slurmrestd or options.token_file or options.users:
         return "--slurmrestd, --token-file and --users need --backend slurm"
     if not is_loopback(options.host) and not (options.users or os.environ.get(TOKEN_VARIABLE)):
@@ -146,6 +152,19 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    # a password would be shown
+    is_one = url.scheme in ("http", "https") and url.host and not (url.userinfo or url.query)
+    port = 80 if url.port is None else url.port
+    if not is_one or not 0 < port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address such as http://127.0.0.1:6820")
+    return text
 
 
 def _version(text: str) -> str:

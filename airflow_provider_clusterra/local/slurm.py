@@ -12,11 +12,11 @@ from typing import Any
 import anyio.to_thread
 
 from airflow_provider_clusterra.local.backend import Answer, OutputError, Query
+from airflow_provider_clusterra.local.caller import Caller
 from airflow_provider_clusterra.local.metrics import job_metrics
 from airflow_provider_clusterra.local.records import bad_job_id
-from airflow_provider_clusterra.local.slurmrestd import Slurmrestd, words_of
+from airflow_provider_clusterra.local.slurmrestd import words_of
 from airflow_provider_clusterra.local.submits import own_submit
-from airflow_provider_clusterra.local.tokens import SlurmToken
 
 JOB_ID = re.compile(r"[0-9]{1,10}(?:[_+][0-9]{1,10})?")
 NAMES = ("job_{}.out", "slurm-{}.out")
@@ -29,11 +29,8 @@ class Slurm:
     :param own_only: whether a user is given the outputs of their own jobs only.
     """
 
-    def __init__(
-        self, slurmrestd: Slurmrestd, token: SlurmToken, outputs: Path, *, own_only: bool
-    ) -> None:
-        self._slurmrestd = slurmrestd
-        self._token = token
+    def __init__(self, caller: Caller, outputs: Path, *, own_only: bool) -> None:
+        self._caller = caller
         self._outputs = outputs
         self._own_only = own_only
         self._own: set[str] = set()
@@ -41,11 +38,9 @@ class Slurm:
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""
-        login = _login(self._token.given_user)
+        login = _login(self._caller.token.given_user)
         own = own_submit(body, self._outputs, login)
-        return await self._slurmrestd.ask(
-            self._token, "POST", "/slurm/{version}/job/submit", body=own
-        )
+        return await self._caller.ask("POST", "/slurm/{version}/job/submit", body=own)
 
     async def list_jobs(self) -> Answer:
         """All jobs that slurmctld remembers."""
@@ -67,7 +62,7 @@ class Slurm:
         """Cancel: 200 whatever happens; ``status[].error`` tells."""
         if not JOB_ID.fullmatch(job_id):
             return bad_job_id()
-        return await self._slurmrestd.ask(self._token, "DELETE", f"/slurm/{{version}}/job/{job_id}")
+        return await self._caller.ask("DELETE", f"/slurm/{{version}}/job/{job_id}")
 
     async def list_accounting(self, query: Query) -> Answer:
         """Jobs that slurmdbd remembers; 404 where there is no slurmdbd.
@@ -101,10 +96,12 @@ class Slurm:
         """The file with a job's output, which need not be there yet.
 
         :raises OutputError: it is somebody else's, or the folder cannot be read.
+        :raises UnavailableError: whether this user may ask cannot be told now.
         :source: clusterra-hpc's edge-agent, ``logs.go``: the shared folder, and one level below.
         """
         if not JOB_ID.fullmatch(job_id):
             raise OutputError(400, "invalid job id")
+        await self._caller.check()
         if self._own_only and not await self._is_own(job_id):
             raise OutputError(404, "log not found")
         return await anyio.to_thread.run_sync(find_output, self._outputs, job_id)
@@ -114,12 +111,12 @@ class Slurm:
             number = re.split("[_+]", job_id)[0]
             users = await _users_of(await self.get_job(number))
             users = users or await _users_of(await self.list_accounting([("step", number)]))
-            if users == {self._token.user}:
+            if users == {self._caller.token.user}:
                 self._own.add(job_id)
         return job_id in self._own
 
     async def _get(self, path: str, query: Query = ()) -> Answer:
-        return await self._slurmrestd.ask(self._token, "GET", path, query=query, stream=True)
+        return await self._caller.ask("GET", path, query=query, stream=True)
 
 
 def find_output(outputs: Path, job_id: str) -> Path:

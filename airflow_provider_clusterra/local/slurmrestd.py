@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_clusterra.local.backend import Answer, BrokenOffError, Query
+from airflow_provider_clusterra.local.backend import Answer, BrokenOffError, Query, ReplyError
 from airflow_provider_clusterra.local.records import envelope, problem
 from airflow_provider_clusterra.local.tokens import SlurmToken, TokenError
 
@@ -24,11 +24,11 @@ TIMEOUT = httpx.Timeout(60, connect=5)
 """slurmrestd itself gives up on slurmctld after 20 s, and may make a client wait for 33 s."""
 
 
-class UnavailableError(Exception):
+class UnavailableError(ReplyError):
     """No answer of slurmrestd's own; what to answer instead."""
 
     def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
+        super().__init__(status, words)
         error = problem(0, words, words, "clusterra-local")
         self.answer = Answer(envelope(errors=[error]), status)
 

@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_provider_clusterra.local.session import fits_cookie
+
 VARIABLE = "SLURM_JWT"
 """Slurm's own name for the variable with a token."""
 
@@ -101,6 +103,8 @@ def read_users(path: Path) -> list[SlurmUser]:
                 "user, and the file with that user's Slurm token"
             )
         token, user, file = words
+        if not fits_cookie(token):
+            raise TokenError(f"{path}, line {number}: the client's token holds what no cookie can")
         found.append(SlurmUser(token, SlurmToken(path.parent / file, user)))
     if not found:
         raise TokenError(f"{path} names no users")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_clusterra.local.__main__ import main
 from airflow_provider_clusterra.local.backend import OutputError
+from airflow_provider_clusterra.local.caller import Caller
 from airflow_provider_clusterra.local.outputs import open_output, whole
 from airflow_provider_clusterra.local.slurm import Slurm, find_output
 from airflow_provider_clusterra.local.slurmrestd import Slurmrestd
 from airflow_provider_clusterra.local.tokens import SlurmToken
-from tests.servers import LocalServer
 from tests.wire import Wire, http
 
 
@@ -28,7 +27,8 @@ def token_file(tmp_path):
 async def asking(wire, token_file, outputs, *, own_only=True):
     slurmrestd = Slurmrestd(wire.url, "v0.0.44")
     try:
-        yield Slurm(slurmrestd, SlurmToken(token_file, "alice"), outputs, own_only=own_only)
+        caller = Caller(slurmrestd, SlurmToken(token_file, "alice"))
+        yield Slurm(caller, outputs, own_only=own_only)
     finally:
         await slurmrestd.close()
 
@@ -176,65 +176,3 @@ async def test_jobs_are_counted_by_their_states(tmp_path, token_file):
             answer = await backend.read_metrics()
 
     assert 'slurm_jobs{state="RUNNING"} 2\n' in answer.body
-
-
-PRIVILEGED = [http(200, {}), http(200, {})]
-ORDINARY = [http(200, {}), http(511, {})]
-SLURM = ["--backend=slurm", "--port=0", "--api-version=v0.0.44"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--backend=slurm"], "needs --slurmrestd"),
-        (["--slurmrestd=http://h:1"], "need --backend slurm"),
-        (["--backend=slurm", "--slurmrestd=h:1"], "needs --slurmrestd with slurmrestd's address"),
-        ([*SLURM, "--slurmrestd=http://h:1", "--output-dir=x"], "x is not absolute"),
-        ([*SLURM, "--slurmrestd=http://h:1", "--api-version=44"], "'44' is no version"),
-        (["--host=0.0.0.0"], "set CLUSTERRA_LOCAL_TOKEN to a token of your own"),
-        (["--s3=https://host", "--port=0"], "is no S3 endpoint with a bucket"),
-    ],
-    ids=repr,
-)
-def test_options_that_do_not_fit_together_are_said_in_words(monkeypatch, capsys, arguments, words):
-    monkeypatch.delenv("CLUSTERRA_LOCAL_TOKEN", raising=False)
-    try:
-        status = main(arguments)
-    except SystemExit as end:
-        status = end.code
-
-    assert status == 2
-    assert words in capsys.readouterr().err
-
-
-def test_other_machines_are_not_given_a_token_that_may_do_anything(monkeypatch, capsys, token_file):
-    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "mine")
-    with Wire(*PRIVILEGED) as wire:
-        status = main(
-            [*SLURM, "--host=0.0.0.0", f"--slurmrestd={wire.url}", f"--token-file={token_file}"]
-        )
-
-    assert status == 2
-    assert "may do anything on the cluster; with --host 0.0.0.0" in capsys.readouterr().err
-
-
-def test_what_cannot_be_told_of_a_token_counts_against_it_there(monkeypatch, capsys, token_file):
-    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "mine")
-    status = main(
-        [*SLURM, "--host=0.0.0.0", "--slurmrestd=http://127.0.0.1:9", f"--token-file={token_file}"]
-    )
-
-    assert status == 2
-    assert "cannot be told" in capsys.readouterr().err
-
-
-def test_a_slurm_that_is_down_is_waited_for(token_file):
-    options = {
-        "backend": "slurm",
-        "slurmrestd": "http://127.0.0.1:9",
-        "token_file": token_file,
-        "output_dir": token_file.parent,
-    }
-    with LocalServer(**options) as server:
-        assert "as alice" in server.banner
-        assert token_file.read_text() not in server.banner
