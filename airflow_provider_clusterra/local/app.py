@@ -22,7 +22,7 @@ from airflow_provider_clusterra.local.backend import Backend, ReplyError
 from airflow_provider_clusterra.local.bodies import read_object
 from airflow_provider_clusterra.local.catalog import Catalog
 from airflow_provider_clusterra.local.page import job_page
-from airflow_provider_clusterra.local.replies import refuse, refuse_error, respond
+from airflow_provider_clusterra.local.replies import refuse, refuse_depth, refuse_error, respond
 from airflow_provider_clusterra.local.sign_in import Account, SignIn, account_of
 from airflow_provider_clusterra.local.storage import (
     EXPIRES_IN,
@@ -62,7 +62,9 @@ class Api:
         ]
         sign_in = Middleware(SignIn, accounts=self._accounts, open_pages=self._open_pages)
         return Starlette(
-            routes=routes, middleware=[sign_in], exception_handlers={ReplyError: refuse_error}
+            routes=routes,
+            middleware=[sign_in],
+            exception_handlers={ReplyError: refuse_error, RecursionError: refuse_depth},
         )
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 StateOf = Callable[[str], str | None]
 """A job's state by its id, ``"12"`` or ``"12_3"``; None where there never was one."""
-CLAUSE = re.compile(r"(afterok|afternotok|afterany)((?::\d+(?:_\d+)?)+)")
+CLAUSE = re.compile(r"(afterok|afternotok|afterany)((?::[0-9]{1,10}(?:_[0-9]{1,10})?)+)")
 
 
 class Dependency(NamedTuple):

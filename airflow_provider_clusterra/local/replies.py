@@ -50,3 +50,8 @@ def refuse(status: int, words: str) -> Response:
 async def refuse_error(_: Request, error: Exception) -> Response:
     """A no with an error's status and words."""
     return refuse(error.status if isinstance(error, ReplyError) else 500, str(error))
+
+
+async def refuse_depth(_: Request, __: Exception) -> Response:
+    """A no to a body that is nested too deeply to be read, or to be passed on."""
+    return refuse(400, "the body cannot be read as JSON: it is nested too deeply")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def read_request(body: Mapping[str, Any], memory_mb: int) -> Request:
     environment = job.get("environment")
     if not isinstance(environment, list) or not environment:
         raise refused(2127, "Environment is missing in job")
-    request = _read_job(script.partition("\0")[0], environment, job)
+    request = _read_job(_cut(script), environment, job)
     _check(request, memory_mb)
     return request
 
@@ -131,7 +130,7 @@ def refused(number: int, error: str) -> RefusedError:
 def _read_job(script: str, environment: list[Any], job: Mapping[str, Any]) -> Request:
     tasks = max(_number(job, "tasks") or 1, 1)
     cpus = tasks * max(_number(job, "cpus_per_task") or 1, 1)
-    nodes = re.match(r"\d+", _text(job, "nodes") or "1")
+    nodes = re.match(r"[0-9]{1,9}", _text(job, "nodes") or "1")
     indices, at_once = _array(_text(job, "array"))
     return Request(
         script=script,
@@ -143,7 +142,7 @@ def _read_job(script: str, environment: list[Any], job: Mapping[str, Any]) -> Re
         memory_mb=_number(job, "memory_per_node"),
         memory_per_cpu_mb=_number(job, "memory_per_cpu"),
         time_limit_minutes=_number(job, "time_limit"),
-        environment=tuple(str(each) for each in environment),
+        environment=tuple(_cut(str(each)) for each in environment),
         working_directory=_text(job, "current_working_directory"),
         hold=job.get("hold") is True,
         begin_time=float(_number(job, "begin_time") or 0),
@@ -188,7 +187,12 @@ def _text(job: Mapping[str, Any], field: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _wrong_type(field, "string", value)
-    return value
+    return _cut(value)
+
+
+def _cut(text: str) -> str:
+    """A text as Slurm, which is written in C, sees it."""
+    return text.partition("\0")[0]
 
 
 def _number(job: Mapping[str, Any], field: str) -> int | None:
@@ -201,7 +205,7 @@ def _number(job: Mapping[str, Any], field: str) -> int | None:
         return int(value)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
         raise _wrong_type(field, "integer", value)
     return int(value)
 

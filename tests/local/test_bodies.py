@@ -1,5 +1,6 @@
 """Tests of airflow_provider_clusterra.local.bodies, over a real socket."""
 
+import json
 import socket
 
 import httpx
@@ -49,11 +50,31 @@ def test_json_that_is_no_object_submits_nothing_either(post, text):
     assert post(text).status_code == 422
 
 
-def test_a_number_of_too_many_digits_is_none(post):
-    job = {"environment": ["A=1"], "current_working_directory": "/", "tasks": "1" * 5000}
-    answer = httpx.Request("POST", "http://h", json={"script": "#!/bin/sh\n", "job": job})
+@pytest.mark.parametrize("depth", range(800, 1000, 10))
+def test_what_is_only_just_read_is_refused_as_clearly(post, depth):
+    nested = b"[" * depth + b"]" * depth
+    answer = post(
+        b'{"script": "#!/bin/sh\n", "job": {"environment": [1], "nodes": ' + nested + b"}}"
+    )
 
-    assert post(answer.content).json()["errors"][0]["error_number"] == 9202
+    assert answer.status_code == 400 or answer.json()["errors"][0]["error_number"] == 9202
+
+
+@pytest.mark.parametrize(
+    ("fields", "number"),
+    [
+        ({"tasks": "1" * 5000}, 9202),
+        ({"begin_time": 10**400}, 9202),
+        ({"nodes": "1" * 5000, "dependency": "none"}, 2038),
+        ({"dependency": f"afterok:{'1' * 5000}"}, 2038),
+    ],
+    ids=["tasks", "begin_time", "nodes", "dependency"],
+)
+def test_a_number_of_too_many_digits_is_none(post, fields, number):
+    job = {"environment": ["A=1"], "current_working_directory": "/", **fields}
+    answer = post(json.dumps({"script": "#!/bin/sh\n", "job": job}))
+
+    assert answer.json()["errors"][0]["error_number"] == number
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_there(local):

@@ -195,6 +195,14 @@ async def test_accounting_takes_seconds_only(make):
     assert "seconds since 1970" in answer.body["errors"][0]["description"]
 
 
+async def test_a_text_ends_where_it_ends_in_slurm(make):
+    cluster = make()
+    fields = {"environment": ["A=1\0x"], "name": "a\0b", "current_working_directory": "/\0x"}
+    (job,) = await cluster.ended(await cluster.submit("exit $A", **fields))
+
+    assert (job["name"], job["exit_code"]["return_code"]["number"]) == ("a", 1)
+
+
 async def test_nothing_is_started_while_it_stops(make):
     cluster = make(cpus=1)
     await cluster.submit("sleep 60")
