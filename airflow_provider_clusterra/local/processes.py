@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from airflow_provider_clusterra.local.metrics import job_metrics
 from airflow_provider_clusterra.local.records import (
     accounting_record,
     bad_job_id,
+    bad_time,
     envelope,
     job_records,
     problem,
@@ -136,13 +136,11 @@ class Processes:
         asked = dict(query)
         names = set(filter(None, asked.get("job_name", "").split(",")))
         ids = set(filter(None, asked.get("step", "").split(",")))
-        try:
-            start = float(asked.get("start_time") or 0)
-            end = float(asked.get("end_time") or inf)
-        except ValueError:
-            words = "start_time and end_time are seconds since 1970"
-            error = problem(9202, "Unable to convert Data type", words, "#/start_time/")
-            return Answer(envelope(errors=[error]), 500)
+        times = [asked.get("start_time") or "0", asked.get("end_time") or str(2**63)]
+        for each in times:
+            if not re.fullmatch("[0-9]{1,20}", each):
+                return bad_time(each)
+        start, end = map(int, times)
         found = [
             accounting_record(job)
             for job in self._scheduler.all_jobs()

@@ -61,6 +61,16 @@ def bad_job_id() -> Answer:
     return Answer(envelope(errors=[error]), 422)
 
 
+def bad_time(text: str) -> Answer:
+    """The answer to a time that is none.
+
+    :source: slurmrestd v0.0.45, for ``start_time`` of ``GET /slurmdb/v0.0.45/jobs/``.
+    """
+    words = f"Parsing of {text} for timestamp failed"
+    error = problem(9202, "Unable to convert Data type", words, "#/start_time/")
+    return Answer(envelope(errors=[error]), 422)
+
+
 def job_records(jobs: Iterable[Job], state_of: StateOf) -> list[dict[str, Any]]:
     """The records of jobs: an array's pending tasks are one, as Slurm shows them.
 

@@ -86,6 +86,21 @@ def test_an_answer_that_breaks_off_does_not_look_whole(serve, asking):
     assert "Traceback" not in server.errors
 
 
+def test_a_reader_who_leaves_early_takes_no_connection_along(serve, asking):
+    with Wire(*ORDINARY, http(200, b"x" * 5_000_000)) as wire:
+        server = serve(wire.url)
+        client = asking(server)
+        # there are 100 to slurmrestd
+        for _ in range(105):
+            with client.stream("GET", JOBS) as answer:
+                assert next(answer.iter_raw())
+        whole = client.get(JOBS)
+    server.stop()
+
+    assert len(whole.content) == 5_000_000
+    assert server.errors == ""
+
+
 def test_a_page_of_an_answer_that_breaks_off_says_so(serve, asking):
     with Wire(*ORDINARY, http(200, b"x" * 1000)[:-10]) as wire:
         answer = asking(serve(wire.url)).get("/manage/clusloc1/jobs/7")

@@ -191,8 +191,8 @@ async def test_accounting_tells_of_a_time(make, times, shown):
 async def test_accounting_takes_seconds_only(make):
     answer = await make().backend.list_accounting([("start_time", "uts0")])
 
-    assert answer.status == 500
-    assert "seconds since 1970" in answer.body["errors"][0]["description"]
+    assert answer.status == 422
+    assert answer.body["errors"][0]["description"] == "Parsing of uts0 for timestamp failed"
 
 
 async def test_a_text_ends_where_it_ends_in_slurm(make):
