@@ -19,7 +19,7 @@ from airflow_provider_clusterra.api.fields import (
     put_cpus_per_task,
     put_nothing,
 )
-from airflow_provider_clusterra.api.gpus import check_gpus
+from airflow_provider_clusterra.api.gpus import settle_gpus
 from airflow_provider_clusterra.api.job_fields import check_fields
 from airflow_provider_clusterra.api.merged import Merged, shown
 from airflow_provider_clusterra.api.options import OPTIONS, rivals
@@ -128,7 +128,7 @@ def read_arguments(
     if len(merged) > 1 and merged[0].fields.get("array"):
         raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
     for each in merged:
-        check_gpus(each.fields)
+        settle_gpus(each.fields)
     conflicts = [words for each in merged for words in each.conflicts]
     fields = tuple(each.fields for each in merged)
     return AskedJob(script, fields, tuple(dict.fromkeys(conflicts)))

@@ -266,7 +266,7 @@ def put_tres_per_task(fields: Fields, name: str, entry: str) -> None:
     """
     others = [each for each in str(fields.get("tres_per_task", "")).split(",") if each]
     kept = [each for each in others if not each.startswith(name)]
-    fields["tres_per_task"] = ",".join([*kept, entry])
+    fields["tres_per_task"] = ",".join(sorted([*kept, entry]))
 
 
 def _one_of(words: dict[str, str], value: str) -> str:

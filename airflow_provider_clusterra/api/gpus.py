@@ -8,8 +8,6 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.fields import Apply, Fields, put_tres_per_task, whole_number
 
 PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")
-TASKS = ("tasks", "nodes", "minimum_nodes")
-"""Fields that say how many tasks there are."""
 
 
 def as_gpus(field: str) -> Apply:
@@ -46,10 +44,10 @@ def put_cpus_per_gpu(fields: Fields, value: str) -> None:
     fields["cpus_per_tres"] = f"gres/gpu:{whole_number(value, 1)}"
 
 
-def check_gpus(fields: Fields) -> None:
-    """Refuse GPUs of a task that no number of tasks goes with: Slurm's REST API takes them.
+def settle_gpus(fields: Fields) -> None:
+    """As many tasks as a job's GPUs are for, as ``sbatch`` counts them; slurmrestd would take one.
 
-    :param fields: the whole job's.
+    :param fields: the whole job's; ``tasks`` is added where it follows from the GPUs.
     :raises InputError: there is no number of tasks, or another than all GPUs make.
     :source: what ``sbatch`` 26.05 says of ``--gpus-per-task``.
     """
@@ -57,21 +55,30 @@ def check_gpus(fields: Fields) -> None:
     if not wanted or not int(wanted[2]):
         return
     kind, each = wanted[1], int(wanted[2])
+    given = _tasks(fields)
     total = re.search(rf"gres/gpu{kind}:([0-9]+)$", str(fields.get("tres_per_job", "")))
     if not total:
-        if not any(fields.get(name) for name in TASKS):
+        if given is None:
             raise InputError(
                 f"GPUs: {each} for each task{kind and f' ({kind[1:]})'}, and not how many tasks. "
                 "Give --ntasks or --gpus beside --gpus-per-task, as sbatch wants it."
             )
         return
     tasks, rest = divmod(int(total[1]), each)
-    if rest or fields.get("tasks", tasks) != tasks:
-        count = f"{fields['tasks']} tasks with " if "tasks" in fields else ""
+    if rest or given not in (None, tasks):
         raise InputError(
-            f"GPUs: {count}{each} each are not the {total[1]} GPUs of the job. Leave out one of "
-            "--gpus, --gpus-per-task and --ntasks."
+            f"GPUs: {each} for each task are not the {total[1]} of the job with "
+            f"{given or 'any number of'} tasks. Leave out one of --gpus, --gpus-per-task and --ntasks."
         )
+    fields["tasks"] = tasks
+
+
+def _tasks(fields: Fields) -> int | None:
+    """How many tasks there are without a look at the GPUs; a range of nodes does not tell."""
+    nodes = str(fields.get("nodes", ""))
+    if "tasks" in fields or not nodes.isdigit():
+        return fields.get("tasks")
+    return int(nodes) * int(fields.get("tasks_per_node", 1))
 
 
 def _check_count(value: str) -> None:

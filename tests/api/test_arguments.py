@@ -172,7 +172,7 @@ def test_what_says_the_same_or_adds_to_it_is_no_conflict(lines, given):
 def test_resources_per_task_add_up():
     found = fields("--gpus-per-task=1 -n 2", cpus_per_task=4)
 
-    assert found["tres_per_task"] == "gres/gpu=1,cpu=4"
+    assert found["tres_per_task"] == "cpu=4,gres/gpu=1"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_one_line_may_hold_several_options():
         ("--gpus=a10g:2", {"tres_per_job": "gres/gpu:a10g:2"}),
         ("--gpus-per-node=1", {"tres_per_node": "gres/gpu:1"}),
         (
-            "-c 2 --gpus-per-task=t4:1",
+            "--gpus-per-task=t4:1 -c 2",
             {
                 "cpus_per_task": 2,
                 "tres_per_task": "cpu=2,gres/gpu:t4=1",

@@ -108,7 +108,11 @@ def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:
         for node, port in zip(NODES, ports.nodes, strict=True)
     ]
     everything = f"Nodes={','.join(NODES)} MaxTime=INFINITE State=UP DefMemPerCPU=100"
-    lines += [f"PartitionName=main {everything} Default=YES", f"PartitionName=second {everything}"]
+    lines += [
+        f"PartitionName=main {everything} Default=YES",
+        # where a job says nothing, it is another one than where it says what is usual elsewhere
+        f"PartitionName=second {everything} DefaultTime=60 OverSubscribe=YES:2",
+    ]
     return "\n".join([*lines, ""])
 
 

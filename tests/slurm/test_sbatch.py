@@ -9,76 +9,21 @@ from airflow_provider_clusterra.api import InputError, RequestError
 from airflow_provider_clusterra.api.arguments import read_arguments
 from tests.slurm.chroot import LabError
 from tests.slurm.lab import USER
+from tests.slurm.scripts import SCRIPTS
 
 pytestmark = pytest.mark.slurm
 
 DIFFERENT = {
     *("job_id", "step_id", "sluid", "submit_time", "eligible_time", "accrue_time"),
     *("last_sched_evaluation", "allocating_node", "submit_line", "command", "standard_input"),
-    *("stdin_expanded", "stdout_expanded", "stderr_expanded", "array_job_id", "het_job_id"),
-    *("het_job_id_set", "pre_sus_time"),
+    "stdin_expanded",
 }
 """What tells two submits of one script apart, whatever the script."""
 OWN_FLAGS = {"EXACT_TASK_COUNT_REQUESTED", "EXACT_CPU_COUNT_REQUESTED"}
 """Flags that only ``sbatch`` sets."""
-PATHS = ("standard_output", "standard_error")
-SCRIPTS = {
-    "nothing": "",
-    "name": "-J 'my job'",
-    "partition": "-p second",
-    "account": "--account=lab",
-    "qos": "--qos normal",
-    "nodes": "-N 2",
-    "nodes from to": "-N 1-2",
-    "tasks": "-n 3",
-    "tasks per node": "-N 2 --ntasks-per-node=2",
-    "cpus": "-c 2",
-    "tasks and cpus": "-n 2 -c 2",
-    "mincpus": "--mincpus=2",
-    "memory": "--mem=1G",
-    "memory per cpu": "--mem-per-cpu=200M",
-    "all memory": "--mem=0",
-    "minutes": "-t 90",
-    "days": "-t 1-12:30",
-    "seconds": "-t 0:90",
-    "no limit": "-t 0",
-    "shortest time": "-t 60 --time-min=10",
-    "array": "-a 0-7%2",
-    "array in steps": "--array=1-9:4",
-    "gpus": "--gpus=2",
-    "gpus per node": "-N 2 --gpus-per-node=1",
-    "gpus per task": "-n 2 --gpus-per-task=1",
-    "gres": "--gres=gpu:1",
-    "cpus per gpu": "--gpus=1 --cpus-per-gpu=2",
-    "memory per gpu": "--gpus=1 --mem-per-gpu=500M",
-    "constraint": "-C fast",
-    "exclusive": "--exclusive",
-    "oversubscribe": "-s",
-    "licences": "-L matlab:2",
-    "nice": "--nice=50",
-    "requeue": "--requeue",
-    "no requeue": "--no-requeue",
-    "nodelist": "-w lab2",
-    "exclude": "-x lab1",
-    "output": "-o out_%j.txt -e err_%j.txt",
-    "comment": "--comment='two words'",
-    "begin": "--begin=2040-01-01T10:00:00",
-    "deadline": "--deadline=2040-01-01T10:00:00 -t 10",
-    "dependency": "-d singleton",
-    "kill on invalid": "-d singleton --kill-on-invalid-dep=yes",
-    "no kill": "-N 2 --no-kill",
-    "hint": "--hint=nomultithread",
-    "threads": "--threads-per-core=1",
-    "contiguous": "-N 2 --contiguous",
-    "spread": "-N 2 --spread-job",
-    "overcommit": "-n 2 --overcommit",
-    "mail": "--mail-type=END,FAIL --mail-user=me@example.org",
-    "tmp": "--tmp=100M",
-    "wckey": "--wckey=key",
-    "signal": "--signal=B:USR1@60 -t 10",
-    "several lines": "-J a -n 2\n#SBATCH --mem=300M\n##SBATCH -n 4\n\n#SBATCH -t 10",
-    "het": "-n 1 -J first\n#SBATCH hetjob\n#SBATCH -n 2 --mem=300M",
-}
+PATHS = ("standard_output", "standard_error", "stdout_expanded", "stderr_expanded")
+GROUPS = ("array_job_id", "het_job_id", "het_job_id_set")
+"""Whether there are any is the same; which, is not."""
 
 
 def script(lines, commands="true"):
@@ -97,34 +42,35 @@ def by_sbatch(lab, text, *options):
     return int(said.strip())
 
 
-def by_rest(cluster, text, **job):
+def by_rest(cluster, text):
     """Submit as an operator does."""
-    asked = read_arguments(text, {}, job=job, environment={}, now=datetime.now(UTC))
+    asked = read_arguments(text, {}, job={}, environment={}, now=datetime.now(UTC))
     return cluster.submit_body(asked.body("sbatch", {}))
 
 
-def comparable(record, folder):
+def comparable(record):
     kept = {name: value for name, value in record.items() if name not in DIFFERENT}
     kept["flags"] = sorted(set(record["flags"]) - OWN_FLAGS)
     for name in PATHS:
-        if kept[name]:
-            kept[name] = str(PurePosixPath(folder) / kept[name])
+        path = str(PurePosixPath(record["current_working_directory"]) / kept[name])
+        kept[name] = kept[name] and path.replace(str(record["job_id"]), "%j")
+    for name in GROUPS:
+        value = kept[name]
+        kept[name] = bool(value["number"] if isinstance(value, dict) else value)
     return kept
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_the_same_job_either_way(lab, cluster, name):
-    text = script(SCRIPTS[name])
+    text = script(f"-H\n#SBATCH {SCRIPTS[name]}")
     # each takes its own default, unless the script says so
     default = [] if "-o " in text else ["-o", "job_%j.out"]
-    theirs = by_sbatch(lab, text, "-H", *default)
-    ours = by_rest(
-        cluster, text.replace("#SBATCH hetjob\n", "#SBATCH hetjob\n#SBATCH -H\n"), hold=True
-    )
+    theirs = by_sbatch(lab, text, *default)
+    ours = by_rest(cluster, text)
     try:
         pairs = zip(cluster.records(theirs), cluster.records(ours), strict=True)
         for sbatch, rest in pairs:
-            assert comparable(rest, lab.shared) == comparable(sbatch, lab.shared)
+            assert comparable(rest) == comparable(sbatch)
     finally:
         for job_id in (theirs, ours):
             cluster.cancel(job_id)
@@ -173,6 +119,32 @@ def _variables(text):
     }
 
 
+@pytest.mark.parametrize("lines", ["--exclusive", "--exclusive=user", "-s"])
+async def test_a_job_takes_its_node_the_same_either_way(lab, cluster, lines):
+    plain, theirs, ours = [
+        await _taken(
+            cluster, submit(where, script(f"-p second -o /dev/null {options}", "sleep 60"))
+        )
+        for submit, where, options in (
+            (by_rest, cluster, ""),
+            (by_sbatch, lab, lines),
+            (by_rest, cluster, lines),
+        )
+    ]
+
+    assert ours == theirs
+    assert ours != plain
+
+
+async def _taken(cluster, job_id):
+    """What a running job has of its node: how many CPUs, whether in common, whether all of it."""
+    await cluster.until_running(job_id)
+    record = cluster.record(job_id)
+    cluster.cancel(job_id)
+    nodes = record["job_resources"]["nodes"]
+    return record["cpus"]["number"], nodes["select_type"], nodes["whole"]
+
+
 async def test_a_signal_comes_before_the_end_either_way(lab, cluster):
     # slurmctld looks every 30 s
     lines = "--signal=B:USR1@55 -t 1"
@@ -200,10 +172,15 @@ async def test_an_output_is_opened_the_same_either_way(lab, cluster, mode):
 
 @pytest.mark.parametrize(
     "lines",
-    ["-n many", "--mem=lots", "-t forever-ish", "--nosuch", "-a 5-1", "-c 0", "--mem"],
+    [
+        *("-n many", "--mem=lots", "-t forever-ish", "--nosuch", "-a 5-1", "-c 0", "--mem"),
+        *("--mem=1G --mem-per-cpu=1G", "--exclusive -s", "--comment='a\\'", "--gpus-per-task=1"),
+        *("--gpus=2 --gpus-per-task=1 -n 4", "--gpus=3 --gpus-per-task=2"),
+        "--mem=1G\n#SBATCH hetjob\n#SBATCH --mem-per-cpu=100M",
+    ],
 )
 def test_what_sbatch_refuses_is_refused(lab, cluster, lines):
     with pytest.raises(LabError):
         by_sbatch(lab, script(lines), "-H")
     with pytest.raises((InputError, RequestError)):
-        by_rest(cluster, script(lines), hold=True)
+        by_rest(cluster, script(f"-H\n#SBATCH {lines}"))
