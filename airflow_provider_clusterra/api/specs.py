@@ -19,6 +19,8 @@ DEFAULT_DIRECTORY = "/mnt/efs"
 SHOWN = ("job_%j.out", "slurm-%j.out")
 SIZES = ("nodes", "tasks", "required_nodes", "minimum_nodes", "minimum_cpus")
 """Fields of which Slurm wants one (its error 2008)."""
+OPEN = ("cpus_per_task", "tasks_per_core")
+"""Fields with which ``sbatch`` leaves open how many nodes there may be."""
 LARGEST_SCRIPT = 4 * 1024 * 1024
 """Bytes: Slurm's ``max_script_size``. A longer one is refused with error 2012."""
 
@@ -83,8 +85,8 @@ class JobSpec(msgspec.Struct, frozen=True):
             # with a priority beside it, slurmrestd would start the job
             job.pop("priority", None)
         if not any(job.get(name) for name in SIZES):
-            # with CPUs for its one task, sbatch leaves open how many nodes there may be
-            job |= {"minimum_nodes": 1} if job.get("cpus_per_task") else {"nodes": "1"}
+            is_open = any(job.get(name) for name in OPEN)
+            job |= {"minimum_nodes": 1} if is_open else {"nodes": "1"}
         variables = {
             "PATH": DEFAULT_PATH,
             **sbatch_environment(job),

@@ -48,6 +48,14 @@ def test_a_size_that_is_given_needs_no_node_count():
     assert JobSpec(script=SCRIPT, name="x", nodes="2-4", tasks=9).body()["job"]["nodes"] == "2-4"
 
 
+@pytest.mark.parametrize("fields", [{"cpus_per_task": 2}, {"tasks_per_core": 1}], ids=repr)
+def test_how_many_nodes_there_may_be_is_left_open_where_sbatch_does(fields):
+    job = JobSpec(script=SCRIPT, name="x", fields=fields).body()["job"]
+
+    assert job["minimum_nodes"] == 1
+    assert "nodes" not in job
+
+
 def test_a_held_job_has_no_priority_because_slurm_would_start_it():
     fields = {"priority": {"set": True, "infinite": False, "number": 100}, "hold": True}
     job = JobSpec(script=SCRIPT, name="x", fields=fields).body()["job"]

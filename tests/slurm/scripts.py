@@ -53,6 +53,7 @@ SCRIPTS = {
     "kill on invalid": "-d singleton --kill-on-invalid-dep=yes",
     "no kill": "-N 2 --no-kill",
     "hint": "--hint=nomultithread",
+    "tasks per core": "--ntasks-per-core=1",
     "threads": "--threads-per-core=1",
     "contiguous": "-N 2 --contiguous",
     "spread": "-N 2 --spread-job",
