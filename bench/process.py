@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+CPU_CLOCK = 2
+"""Of Linux's clocks of a process the one that the scheduler keeps, in nanoseconds."""
 
 
 @contextmanager
@@ -48,7 +51,8 @@ def cpu_seconds(pid: int) -> float:
     :param pid: a running process.
     """
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, words[11:15])) / TICKS
+    # its own from its clock, as clock_getcpuclockid(3) names it: the ticks there are 10 ms each
+    return time.clock_gettime(~pid << 3 | CPU_CLOCK) + sum(map(int, words[13:15])) / TICKS
 
 
 def memory_mib(pid: int | str = "self", *, most: bool = False) -> float:

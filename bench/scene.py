@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,10 @@ class Scene:
         """Let one more job end; when that was, in seconds since 1970."""
         self._server.post("/end?count=1")
         return time.time()
+
+    def end_lag(self) -> None:
+        """Measure the loop's lag no longer: from now on the CPU is the triggers' alone."""
+        self._process.send_signal(signal.SIGUSR1)
 
     def now(self) -> Moment:
         """What has been used so far."""

@@ -25,7 +25,7 @@ DAGS = 100
 PARSED_WITHIN = 120.0
 STARTS_WITHIN = 120.0
 SETTLED = 5.0
-SECONDS = 60.0
+SECONDS = 30.0
 DAG_FILE = Template('''
 """Tasks that wait for a job from their beginning."""
 from airflow.sdk import DAG, BaseOperator
@@ -69,7 +69,7 @@ SETTINGS = {
 
 
 def measure(jobs: int = JOBS) -> list[Figure]:
-    """Until all wait, and then a minute of waiting.
+    """Until all wait, and then one interval of waiting.
 
     :param jobs: a multiple of a hundred.
     """

@@ -1,8 +1,9 @@
-"""What many waiting jobs cost, ours and the peers': ``python -m bench.waiting [JOBS SECONDS [SYSTEM]]``.
+"""What many waiting jobs cost, ours and the peers': ``python -m bench.waiting [JOBS [SYSTEM…]]``.
 
 Each provider's own trigger as often as there are jobs, all in one event loop, against the same stub
 in a process of its own (bench/stub.py). All look each 30 s. The jobs are old and running. Everything
-is read from outside, since a loop that is blocked cannot tell.
+is read from outside, since a loop that is blocked cannot tell. Measured is for two intervals: in the
+first one the loop's lag, and then, once nothing else runs in that process, its CPU.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from bench.systems import SYSTEMS
 Values = dict[str, tuple[float | None, str]]
 """A figure's name to its value and unit."""
 
-IDLE = 1.0
+INTERVAL = 30.0
 STARTS_WITHIN = 10.0
 """Seconds for which the first look at each job is waited for; then it is measured all the same."""
 SETTLED = 3.0
 """Seconds after the first looks, so that a window of one interval holds the next looks whole."""
 ENDS = 20
-ENDS_WITHIN = 30.0
+"""Jobs that end, where any do."""
 FEW = (100, 500)
 MANY = (1000, 5000)
+SOME_END = 1000
 BLOCKED = ("airbyte", 5000)
 """Not measured: with a fifth of these jobs its loop stands still from one round to the next."""
 TARGETS = {
@@ -63,29 +65,29 @@ class Load(msgspec.Struct):
             )
 
 
-def measure_load(system: str, count: int, seconds: float) -> Load:
-    """One system with so many jobs.
+def measure_load(system: str, count: int) -> Load:
+    """One system with so many jobs, of which some end where they are 1000.
 
     :param system: one of :data:`bench.systems.SYSTEMS`.
     :param count: jobs.
-    :param seconds: for which it is measured, once each job was looked at.
     """
-    print(f"  {system}, {count} jobs, {seconds:.0f} s", file=sys.stderr, flush=True)
+    print(f"  {system}, {count} jobs", file=sys.stderr, flush=True)
     with Scene(system, count) as scene:
-        empty, before = scene.memory(), scene.now()
-        time.sleep(IDLE)
-        begin = scene.now()
-        idle = (begin.cpu - before.cpu) / (begin.at - before.at)
+        empty, begin = scene.memory(), scene.now()
         scene.begin()
         shown = scene.until_shown(STARTS_WITHIN)
         time.sleep(SETTLED)
         first = scene.now()
-        ends = _let_jobs_end(scene, first.at, seconds) if seconds > ENDS_WITHIN else []
-        time.sleep(max(0.0, first.at + seconds - time.time()))
+        ends = _let_jobs_end(scene, first.at) if count == SOME_END else []
+        time.sleep(max(0.0, first.at + INTERVAL - time.time()))
+        middle = scene.now()
+        scene.end_lag()
+        time.sleep(INTERVAL)
         last = scene.now()
         values = {
-            **_used(first, last, idle, polls_only=bool(ends)),
-            **_lags(scene.lag(first.at, last.at)),
+            **_used(first, last, polls_only=bool(ends)),
+            "CPU a minute": ((last.cpu - middle.cpu) / (last.at - middle.at) * 60, "s"),
+            **_lags(scene.lag(first.at, middle.at)),
             "memory for the jobs": (scene.memory() - empty, "MiB"),
             "all looked at after": (shown.at - begin.at if shown.shown >= count else None, "s"),
             "lag p99 meanwhile": (percentile(scene.lag(begin.at, shown.at), 0.99), "ms"),
@@ -107,19 +109,16 @@ def measure_load(system: str, count: int, seconds: float) -> Load:
     return Load(system, count, values, note)
 
 
-def _used(first: Moment, last: Moment, idle: float, *, polls_only: bool) -> Values:
-    """What was used between two moments, a minute.
+def _used(first: Moment, last: Moment, *, polls_only: bool) -> Values:
+    """What was asked between two moments, a minute.
 
-    :param idle: the share of a core that the measuring itself takes.
     :param polls_only: whether looks at single jobs, which ended, are left out.
     """
     singles = last.singles - first.singles if polls_only else 0
     seconds = last.at - first.at
-    cpu = max(0.0, last.cpu - first.cpu - idle * seconds)
     return {
         "requests a minute": ((last.asked - first.asked - singles) / seconds * 60, ""),
         "answers' bytes a minute": ((last.bytes - first.bytes) / seconds * 60 / 1e6, "MB"),
-        "CPU a minute": (cpu / seconds * 60, "s"),
     }
 
 
@@ -131,12 +130,11 @@ def _lags(late: list[float]) -> Values:
     }
 
 
-def _let_jobs_end(scene: Scene, begin: float, seconds: float) -> list[float]:
+def _let_jobs_end(scene: Scene, begin: float) -> list[float]:
     """Let jobs end one after the other over one interval; when each did."""
-    pause = min(ENDS_WITHIN, seconds / 2) / ENDS
     ends = []
     for number in range(ENDS):
-        time.sleep(max(0.0, begin + number * pause - time.time()))
+        time.sleep(max(0.0, begin + number * INTERVAL / ENDS - time.time()))
         ends.append(scene.end_a_job())
     return ends
 
@@ -167,30 +165,25 @@ def _ratios(loads: list[Load]) -> Iterator[Figure]:
 
 
 def measure() -> list[Figure]:
-    """All systems with all numbers of jobs: the few side by side, the many one after the other.
-
-    60 s with 1000 jobs, and 30 s, one interval, with the others.
-    """
+    """All systems with all numbers of jobs: the few side by side, the many one after the other."""
     installed = [name for name, system in SYSTEMS.items() if system.is_installed]
     few = [(system, count) for count in FEW for system in installed]
     with ThreadPoolExecutor(len(few)) as pool:
-        loads = list(pool.map(lambda each: measure_load(*each, 30.0), few))
+        loads = list(pool.map(lambda each: measure_load(*each), few))
     many = [(system, count) for count in MANY for system in installed]
     for system, count in many:
         if (system, count) != BLOCKED:
-            seconds = 60.0 if count == 1000 else 30.0
-            loads.append(measure_load(system, count, seconds))
+            loads.append(measure_load(system, count))
     return [*_ratios(loads), *(figure for load in loads for figure in load.figures())]
 
 
 def main() -> None:
     """Print the figures; those of one number of jobs where that is given."""
-    if len(sys.argv) < 3:
+    if len(sys.argv) < 2:
         show(measure())
         return
-    systems = sys.argv[3:] or [OURS]
-    for system in systems:
-        show(measure_load(system, int(sys.argv[1]), float(sys.argv[2])).figures())
+    for system in sys.argv[2:] or [OURS]:
+        show(measure_load(system, int(sys.argv[1])).figures())
 
 
 if __name__ == "__main__":
