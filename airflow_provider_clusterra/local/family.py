@@ -12,6 +12,10 @@ from pathlib import Path
 
 MARKER = "CLUSTERRA_LOCAL"
 PROC = Path("/proc")
+VSIZE, ENV_END = 20, 48
+"""Fields of ``/proc/PID/stat``, behind the name: proc(5)'s 23rd and 51st."""
+EXEC_WITHIN = 0.5
+"""Seconds for which a process that becomes another program is waited for."""
 
 
 class Family:
@@ -48,8 +52,29 @@ class Family:
                 if facts[0] == b"Z":
                     continue
                 same_session = session != 0 and session == int(facts[3])
-                if same_session or wanted in (folder / "environ").read_bytes():
+                if same_session or wanted in _environment(folder):
                     yield int(folder.name)
+
+
+def _environment(folder: Path) -> bytes:
+    """A process's environment, also of one that becomes another program in this very moment."""
+    path = folder / "environ"
+    end = time.monotonic() + EXEC_WITHIN
+    found = path.read_bytes()
+    while not found and time.monotonic() < end:
+        settled = not _is_in_exec(folder)
+        # what was read above may have been the old program's memory as it went away
+        found = path.read_bytes()
+        if settled:
+            break
+        time.sleep(0.001)
+    return found
+
+
+def _is_in_exec(folder: Path) -> bool:
+    """Whether a process has its new memory, and no environment in it yet: the kernel shows none."""
+    facts = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+    return facts[VSIZE] != b"0" and facts[ENV_END] == b"0"
 
 
 def end_orphans(name: str) -> None:
