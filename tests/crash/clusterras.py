@@ -16,6 +16,9 @@ from tests.servers import LocalServer
 from tests.slurm.conf import Settings
 from tests.slurm.lab import Lab
 
+SLURM_REMEMBERS = 10
+"""Seconds for which the real Slurm remembers a job that has ended: a wait that first looks when it is
+forgotten goes on for the grace after a submit, two minutes."""
 KILL_WAIT = 2.0
 CPUS = 200
 
@@ -83,7 +86,7 @@ class OfSlurm:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._since = 0.0
-        self._front = lab.use(Settings(min_job_age=int(MIN_JOB_AGE))).front()
+        self._front = lab.use(Settings(min_job_age=SLURM_REMEMBERS)).front()
 
     def server_of(self, _: Kind) -> LocalServer:
         """The only one."""
