@@ -12,8 +12,8 @@ from pathlib import Path
 
 MARKER = "CLUSTERRA_LOCAL"
 PROC = Path("/proc")
-VSIZE, ENV_END = 20, 48
-"""Fields of ``/proc/PID/stat``, behind the name: proc(5)'s 23rd and 51st."""
+STATE, SESSION, VSIZE, ENV_END = 0, 3, 20, 48
+"""Fields of ``/proc/PID/stat``, behind the name: proc(5)'s 3rd, 6th, 23rd and 51st."""
 EXEC_WITHIN = 0.5
 """Seconds for which a process that becomes another program is waited for."""
 
@@ -47,11 +47,10 @@ class Family:
         wanted = f"{MARKER}={self.name}.{f'{branch}.' if branch else ''}".encode()
         for folder in (each for each in PROC.iterdir() if each.name.isdigit()):
             with contextlib.suppress(OSError):
-                # state, parent, group and session, behind a name that may hold anything
-                facts = (folder / "stat").read_bytes().rpartition(b")")[2].split()
-                if facts[0] == b"Z":
+                facts = _facts(folder)
+                if facts[STATE] == b"Z":
                     continue
-                same_session = session != 0 and session == int(facts[3])
+                same_session = session != 0 and session == int(facts[SESSION])
                 if same_session or wanted in _environment(folder):
                     yield int(folder.name)
 
@@ -73,8 +72,13 @@ def _environment(folder: Path) -> bytes:
 
 def _is_in_exec(folder: Path) -> bool:
     """Whether a process has its new memory, and no environment in it yet: the kernel shows none."""
-    facts = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+    facts = _facts(folder)
     return facts[VSIZE] != b"0" and facts[ENV_END] == b"0"
+
+
+def _facts(folder: Path) -> list[bytes]:
+    """What the kernel says of a process, behind its name, which may hold anything."""
+    return (folder / "stat").read_bytes().rpartition(b")")[2].split()
 
 
 def end_orphans(name: str) -> None:
