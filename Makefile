@@ -4,7 +4,8 @@ PYTHON ?= python3
 PINS := constraints/airflow-3.3.txt
 BIN := .venv/bin
 READY := .venv/.ready
-PACKAGES := --constraint $(PINS) --editable '.[local]' --group dev
+OURS := --editable server --editable '.[local]'
+PACKAGES := --constraint $(PINS) $(OURS) --group dev
 # where there is no uv, or it cannot reach the packages' index, pip does it
 WITH_UV = { command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv && \
   uv pip install --quiet --python $(BIN)/python --compile-bytecode $(PACKAGES); }
@@ -12,7 +13,7 @@ WITH_PIP = { $(PYTHON) -m venv --clear .venv && \
   $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
   $(BIN)/python -m pip install --quiet $(PACKAGES); }
 PEERS := databricks airbyte dbt-cloud
-WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt --editable '.[local]' \
+WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt $(OURS) \
   $(PEERS:%=apache-airflow-providers-%)
 KEEP ?=
 ROUNDS ?= 40
@@ -75,7 +76,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/validate-pyproject pyproject.toml server/pyproject.toml
 
 types: $(READY)
 	$(BIN)/mypy
@@ -83,23 +84,23 @@ types: $(READY)
 clean:
 	rm -rf .venv .venv-* .work
 
-$(READY): pyproject.toml $(PINS)
+$(READY): pyproject.toml server/pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=..., e.g. python3.12"; exit 1; }
 	@echo "Setting up .venv; the first time this downloads Airflow."
 	@$(WITH_UV) || $(WITH_PIP)
 	@touch $(READY)
 
-.venv-%/.ready: pyproject.toml constraints/airflow-%.txt
+.venv-%/.ready: pyproject.toml server/pyproject.toml constraints/airflow-%.txt
 	@echo "Setting up .venv-$* with Airflow $*."
 	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv-$* && \
 	  uv pip install --quiet --python .venv-$*/bin/python --compile-bytecode \
-	    --constraint constraints/airflow-$*.txt --editable '.[local]' $(OLDER_NEEDS); } || \
+	    --constraint constraints/airflow-$*.txt $(OURS) $(OLDER_NEEDS); } || \
 	  { $(PYTHON) -m venv --clear .venv-$* && .venv-$*/bin/python -m pip install --quiet \
-	    --constraint constraints/airflow-$*.txt --editable '.[local]' $(OLDER_NEEDS); }
+	    --constraint constraints/airflow-$*.txt $(OURS) $(OLDER_NEEDS); }
 	@touch $@
 
-.venv-bench/.ready: pyproject.toml $(PINS) constraints/bench.txt
+.venv-bench/.ready: pyproject.toml server/pyproject.toml $(PINS) constraints/bench.txt
 	@echo "Setting up .venv-bench with the peers that the benches compare with."
 	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv-bench && \
 	  uv pip install --quiet --python .venv-bench/bin/python --compile-bytecode $(WITH_PEERS); } || \

@@ -2,7 +2,7 @@
 
 50 jobs write 1 MB a second in all, for half a minute unless told otherwise: more than the vendor's
 streams carry, of which each brings 8 KiB a second. Then one job writes 100 MB in 10 s. The server is
-a ``clusterra-local``, whose streams are the vendor's; the writer is a process of its own; whoever
+a ``clusterra-server``, whose streams are the vendor's; the writer is a process of its own; whoever
 follows has one event loop, as a triggerer has.
 """
 
@@ -24,7 +24,7 @@ from airflow_provider_clusterra.watch.tail import KEPT, LIMIT, Tail
 from bench.figures import Figure, at_most, show
 from bench.lag import percentile, read_lag, written_lag
 from bench.process import memory_mib, reset_peak
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 JOBS = 50
 RATE = 1_000_000
@@ -79,7 +79,7 @@ class Log:
 
 
 @asynccontextmanager
-async def followed(server: LocalServer, logs: list[Log]) -> AsyncIterator[AsyncClient]:
+async def followed(server: ClusterraServer, logs: list[Log]) -> AsyncIterator[AsyncClient]:
     """Follow the jobs for as long as the block is, and read the rest at its end.
 
     :param server: whose jobs they are.
@@ -98,7 +98,7 @@ async def followed(server: LocalServer, logs: list[Log]) -> AsyncIterator[AsyncC
         await asyncio.gather(*(tail.finish(client) for tail in tails))
 
 
-async def _written(server: LocalServer, logs: list[Log], rate: float, seconds: float) -> int:
+async def _written(server: ClusterraServer, logs: list[Log], rate: float, seconds: float) -> int:
     """Write the outputs; each has so many bytes then."""
     paths = [str(server.folder / "efs" / f"job_{log.job_id}.out") for log in logs]
     words = [str(rate), str(seconds), str(LINE), *paths]
@@ -107,7 +107,7 @@ async def _written(server: LocalServer, logs: list[Log], rate: float, seconds: f
     return int(rate / len(logs) * seconds) // LINE * LINE
 
 
-async def follow_many(server: LocalServer, seconds: float) -> list[Figure]:
+async def follow_many(server: ClusterraServer, seconds: float) -> list[Figure]:
     """Many outputs at once.
 
     :param server: an empty one.
@@ -138,7 +138,7 @@ async def follow_many(server: LocalServer, seconds: float) -> list[Figure]:
     ]
 
 
-async def follow_long(server: LocalServer) -> list[Figure]:
+async def follow_long(server: ClusterraServer) -> list[Figure]:
     """One output that is longer than a log may be.
 
     :param server: whose job it is.
@@ -167,7 +167,7 @@ def measure(seconds: float = 30.0) -> list[Figure]:
 
     :param seconds: for which many are written.
     """
-    with LocalServer() as server:
+    with ClusterraServer() as server:
         (server.folder / "efs").mkdir(exist_ok=True)
 
         async def both() -> list[Figure]:

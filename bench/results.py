@@ -50,7 +50,7 @@ HEADINGS = {
         "Outputs followed into logs",
         (
             "50 jobs that write 1 MB a second in all for half a minute, then one that writes 100 MB in 10 s; "
-            "`clusterra-local`, whose streams bring 8 KiB a second, as the vendor's. Each record is "
+            "`clusterra-server`, whose streams bring 8 KiB a second, as the vendor's. Each record is "
             "compared with what was written. One event loop, as a triggerer's."
         ),
     ),

@@ -1,4 +1,4 @@
-"""How fast a real Slurm takes jobs: through ``clusterra-local``, and from its slurmrestd directly.
+"""How fast a real Slurm takes jobs: through ``clusterra-server``, and from its slurmrestd directly.
 
 ``python -m bench.slurm``. The Slurm is that of ``make test-slurm``, which is set up first where it is not
 there: root on Debian, and a minute. Elsewhere there is nothing to measure.
@@ -21,7 +21,7 @@ from tests.slurm.lab import Lab
 
 NAME = "jobs submitted, to a real Slurm"
 AT = f"{WORKERS} workers"
-THROUGH, DIRECTLY = "clusterra-local", "slurmrestd"
+THROUGH, DIRECTLY = "clusterra-server", "slurmrestd"
 VERSION = "v0.0.44"
 JOBS = 160
 RUNS = 5

@@ -1,6 +1,6 @@
 """How fast jobs are submitted: ``python -m bench.submit [JOBS]``.
 
-Eight workers submit through ``clusterra-local`` to processes (bench/slurm.py: to a real Slurm). Then what
+Eight workers submit through ``clusterra-server`` to processes (bench/slurm.py: to a real Slurm). Then what
 the tag, the record and the search for an earlier try's job add to one submit of the operator.
 """
 
@@ -19,12 +19,12 @@ from typing import Any
 from airflow_provider_clusterra.api import Access, Client
 from bench.figures import RUNS, Figure, median_of, ratio, show
 from bench.workers import WORKERS, Opens, rate
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 JOBS = 400
 SINGLE = 20
 BUSY = "#!/bin/bash\nsleep 600\n"
-LOCAL = "clusterra-local"
+LOCAL = "clusterra-server"
 BODY: dict[str, Any] = {
     "script": "#!/bin/bash\ntrue\n",
     "job": {
@@ -36,15 +36,15 @@ BODY: dict[str, Any] = {
 
 
 @contextmanager
-def busy_server() -> Iterator[LocalServer]:
-    """A ``clusterra-local`` whose only CPU is taken: jobs that wait take none from what is measured."""
-    with LocalServer(cpus=1, kill_wait=1) as server:
+def busy_server() -> Iterator[ClusterraServer]:
+    """A ``clusterra-server`` whose only CPU is taken: jobs that wait take none from what is measured."""
+    with ClusterraServer(cpus=1, kill_wait=1) as server:
         with Client(Access(server.url, server.token)) as client:
             client.submit_job(server.cluster_id, {**BODY, "script": BUSY})
         yield server
 
 
-def through(server: LocalServer) -> Opens:
+def through(server: ClusterraServer) -> Opens:
     """What gives a worker its own client of a server.
 
     :param server: running.
@@ -76,7 +76,7 @@ class Submits:
     :param server: running.
     """
 
-    def __init__(self, server: LocalServer) -> None:
+    def __init__(self, server: ClusterraServer) -> None:
         self._server = server
         fields = {"conn_type": "clusterra", "host": server.url, "password": server.token}
         extra = {"cluster_id": server.cluster_id}

@@ -18,7 +18,7 @@ from subprocess import run
 from airflow_provider_clusterra.api import Access, Client
 from bench.figures import OURS, RUNS, Figure, at_least, at_most, medians_of, ratio, show
 from bench.process import memory_mib, reset_peak
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 CURL = "curl -T"
 LARGE_GIB = 2.0
@@ -36,7 +36,7 @@ class Uploads:
     :param folder: for the files.
     """
 
-    def __init__(self, server: LocalServer, client: Client, folder: Path) -> None:
+    def __init__(self, server: ClusterraServer, client: Client, folder: Path) -> None:
         self._server = server
         self._client = client
         self._folder = folder
@@ -118,7 +118,7 @@ def measure(gibibytes: float = LARGE_GIB, files: int = FILES) -> list[Figure]:
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalServer(dir=f"{folder}/server") as server,
+        ClusterraServer(dir=f"{folder}/server") as server,
         Client(Access(server.url, server.token)) as client,
     ):
         uploads = Uploads(server, client, Path(folder))

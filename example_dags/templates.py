@@ -1,6 +1,6 @@
 """Templates of the catalogue: values, an upload, a preset, and one job for each of many values.
 
-The templates here are those of ``clusterra-local``; ``ClusterraHook().client().list_templates()`` says
+The templates here are those of ``clusterra-server``; ``ClusterraHook().client().list_templates()`` says
 which ones a cluster has.
 """
 

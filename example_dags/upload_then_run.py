@@ -1,7 +1,7 @@
 """Make an input, upload it, run a job that reads it, and use the job's result.
 
 The job prints its result as one line of JSON; ``return_output="json"`` brings it into XCom. The
-script finds the input at ``$CLUSTERRA_FILES``, where ``clusterra-local`` keeps uploaded files.
+script finds the input at ``$CLUSTERRA_FILES``, where ``clusterra-server`` keeps uploaded files.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""A clusterra-local as the package's own clients and waits see it."""
+"""A clusterra-server as the package's own clients and waits see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 WITHIN = 120.0
 """Seconds for which anything is waited for here."""
@@ -26,7 +26,7 @@ class Cluster:
     :param token: to sign in with; otherwise the server's one.
     """
 
-    def __init__(self, front: LocalServer, token: str = "") -> None:
+    def __init__(self, front: ClusterraServer, token: str = "") -> None:
         self.access = Access(front.url, token or front.token)
         self.cluster_id = front.cluster_id
 

@@ -16,7 +16,7 @@ os.environ["AIRFLOW_HOME"] = str(
     / os.environ.get("PYTEST_XDIST_WORKER", "all")
 )
 
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 from tests.slurm.fixtures import front, lab
 
 __all__ = ["front", "lab"]
@@ -33,8 +33,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def local():
-    """One clusterra-local for all tests that only need to talk to one."""
-    with LocalServer(cpus=8, kill_wait=0.5) as server:
+    """One clusterra-server for all tests that only need to talk to one."""
+    with ClusterraServer(cpus=8, kill_wait=0.5) as server:
         yield server
 
 
@@ -53,7 +53,7 @@ def connection(monkeypatch):
 
 @pytest.fixture
 def connected(local, connection):
-    """A clusterra-local that the connection ``clusterra_default`` leads to."""
+    """A clusterra-server that the connection ``clusterra_default`` leads to."""
     connection(local.url, local.token, local.cluster_id)
     return local
 

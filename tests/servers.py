@@ -1,4 +1,4 @@
-"""Real servers for tests and the demo: clusterra-local as a process, any ASGI app in a thread."""
+"""Real servers for tests and the demo: clusterra-server as a process, any ASGI app in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -24,13 +24,15 @@ PLACE = re.compile(r"(?s): cluster (\w+),.*^API +(http://127\.0\.0\.1:\d+)/v1$",
 READY = re.compile("^(export|sign-in) ")
 
 
-class LocalServer:
-    """``clusterra-local`` as a process of its own, on a free port; a context manager.
+class ClusterraServer:
+    """``clusterra-server`` as a process of its own, on a free port; a context manager.
 
+    :param command: what starts it, if not the module of this environment.
     :param options: the command's options, e.g. ``cpus=2, min_job_age=5, dir=folder, port=8765``.
     """
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, command: Sequence[str] = (), **options: object) -> None:
+        self._command = command or (sys.executable, "-m", "clusterra_server")
         self._options = {"port": 0, **options}
         self._process: subprocess.Popen[str] | None = None
         self.errors = ""
@@ -51,7 +53,7 @@ class LocalServer:
         # a pipe that nobody reads would hold up a server that has much to say
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_provider_clusterra.local", *words],
+            [*self._command, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -68,12 +70,12 @@ class LocalServer:
         found = PLACE.search(self.banner)
         if not found:
             self.stop()
-            raise RuntimeError(f"clusterra-local does not start: {self.errors}")
+            raise RuntimeError(f"clusterra-server does not start: {self.errors}")
         self.cluster_id, self.url = found.groups()
         # one that was given its tokens names none
         if connection := CONNECTION.search(self.banner):
             self.connection_uri, self.token = connection.groups()
-        self.token = os.environ.get("CLUSTERRA_LOCAL_TOKEN", self.token)
+        self.token = os.environ.get("CLUSTERRA_SERVER_TOKEN", self.token)
         self.folder = Path(re.search(r"^files +(.+)$", self.banner, re.MULTILINE)[1])
         return self
 

@@ -10,11 +10,12 @@ from tests.words import all_texts
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_clusterra"
+SERVER = ROOT / "server/clusterra_server"
 INTERFACE = [
     path
     for path in PACKAGE.rglob("*.py")
-    # a program of its own; functions that calls.py speaks for; and rows of a table
-    if "local" not in path.parts and path.name not in ("readers.py", "fields.py")
+    # functions that calls.py speaks for; and rows of a table
+    if path.name not in ("readers.py", "fields.py")
 ]
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 AIRFLOWS = {"context", "kwargs"}
@@ -38,11 +39,11 @@ def public(path):
 
 
 def each(files):
-    names = {str(path.relative_to(PACKAGE)): path for path in sorted(files)}
+    names = {str(path.relative_to(ROOT)): path for path in sorted(files)}
     return pytest.mark.parametrize("path", names.values(), ids=names)
 
 
-@each(PACKAGE.rglob("*.py"))
+@each([*PACKAGE.rglob("*.py"), *SERVER.rglob("*.py")])
 def test_everything_public_says_what_it_is(path):
     for name, node, _ in public(path):
         text = ast.get_docstring(node) or ""
@@ -105,7 +106,7 @@ def test_every_example_is_spoken_of():
         assert f"example_dags/{path.name})" in text, path.name
 
 
-@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "server/README.md"])
 def test_links_to_files_lead_somewhere(name):
     text = (ROOT / name).read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
@@ -124,13 +125,3 @@ def test_make_has_the_targets_that_the_readme_names():
     for name in (*PAGES, "CONTRIBUTING.md"):
         for target in re.findall(r"\bmake ([a-z-]+)\b", (ROOT / name).read_text()):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-def test_the_files_are_small_enough_to_be_read():
-    long = {
-        str(path.relative_to(ROOT)): count
-        for path in PACKAGE.rglob("*.py")
-        if (count := len(path.read_text().splitlines())) > 300
-    }
-
-    assert long == {}

@@ -12,6 +12,7 @@ import airflow
 import jsonschema
 
 import airflow_provider_clusterra
+import clusterra_server
 from airflow_provider_clusterra import api
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +24,7 @@ def test_the_version_is_said_once():
 
     assert airflow_provider_clusterra.__version__ == version("airflow-provider-clusterra")
     assert airflow_provider_clusterra.__version__ == newest[1]
+    assert clusterra_server.__version__ == version("clusterra-server") == newest[1]
 
 
 def test_airflow_finds_the_provider():

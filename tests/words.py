@@ -6,14 +6,15 @@ import ast
 import re
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent / "airflow_provider_clusterra"
+ROOT = Path(__file__).parent.parent
+PACKAGES = [ROOT / "airflow_provider_clusterra", ROOT / "server/clusterra_server"]
 PUT_IN = re.compile(r"…|%[sdr]|%\.\d+f|\{[a-z]+\}")
 
 
 def all_texts() -> list[str]:
     """Every text, f-strings included; docstrings as well, which does no harm."""
     texts: list[str] = []
-    for path in PACKAGE.rglob("*.py"):
+    for path in (path for package in PACKAGES for path in package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(PUT_IN.sub("…", node.value))

@@ -18,7 +18,7 @@ from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 
 T = TypeVar("T")
 DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
-"""``clusterra-local``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
+"""``clusterra-server``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
 OUTPUT_KEPT = 1024 * 1024
 """Bytes of an output's end that are kept unless the caller says otherwise."""
 

@@ -35,7 +35,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
         :param cluster_id: the cluster, e.g. ``"clusde74"``.
         :param job_id: Slurm's number for the job, > 0.
         :returns: under :attr:`console_url`; otherwise in Clusterra's console, or for an API of
-            somebody else's, such as ``clusterra-local``, its own page.
+            somebody else's, such as ``clusterra-server``, its own page.
         """
         base = self.console_url or _console_of(self.access.origin)
         page = base if "{job_id}" in base else f"{base.rstrip('/')}{JOB_PAGE}"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_clusterra.api.sse import Decoder, Event
-from airflow_provider_clusterra.local.outputs import event as framed
+from clusterra_server.outputs import event as framed
 
 
 def decode(*chunks):

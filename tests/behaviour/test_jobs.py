@@ -1,4 +1,4 @@
-"""What holds on both backends of clusterra-local alike: what jobs do, and how the wait tells it."""
+"""What holds on both backends of clusterra-server alike: what jobs do, and how the wait tells it."""
 
 import asyncio
 import time

@@ -8,11 +8,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from airflow_provider_clusterra.local.ledger import Ledger
 from airflow_provider_clusterra.submit.tag import read_tag
+from clusterra_server.ledger import Ledger
 from tests.crash.judge import JobRecord, TaskKey
 from tests.crash.rounds import FORGETS, MIN_JOB_AGE, Kind
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 from tests.slurm.conf import Settings
 from tests.slurm.lab import Lab
 
@@ -26,7 +26,7 @@ CPUS = 200
 class Clusterras(Protocol):
     """What runs the jobs, and knows afterwards what became of them; a context manager."""
 
-    def server_of(self, kind: Kind) -> LocalServer:
+    def server_of(self, kind: Kind) -> ClusterraServer:
         """The one that a round of this kind is played on."""
 
     def is_busy(self) -> bool:
@@ -49,12 +49,14 @@ class OfProcesses:
     def __init__(self, folder: Path) -> None:
         self._stack = ExitStack()
         self._servers = {
-            name: LocalServer(dir=folder / name, cpus=CPUS, kill_wait=KILL_WAIT, min_job_age=age)
+            name: ClusterraServer(
+                dir=folder / name, cpus=CPUS, kill_wait=KILL_WAIT, min_job_age=age
+            )
             for name, age in (("clusterra", 300), ("forgetful", MIN_JOB_AGE))
         }
         self._folders = [folder / name for name in self._servers]
 
-    def server_of(self, kind: Kind) -> LocalServer:
+    def server_of(self, kind: Kind) -> ClusterraServer:
         """The one that a round of this kind is played on."""
         return self._servers["forgetful" if kind in FORGETS else "clusterra"]
 
@@ -88,7 +90,7 @@ class OfSlurm:
         self._since = 0.0
         self._front = lab.use(Settings(min_job_age=SLURM_REMEMBERS)).front()
 
-    def server_of(self, _: Kind) -> LocalServer:
+    def server_of(self, _: Kind) -> ClusterraServer:
         """The only one."""
         return self._front
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.stack import AirflowStack
 from tests.proxy import Proxy
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted(HERE.parents[1].glob("example_dags/*.py"))
@@ -32,8 +32,8 @@ DAGS = (
 
 @pytest.fixture(scope="session")
 def clusterra():
-    """A clusterra-local that remembers jobs for long enough, and whose minutes last five seconds."""
-    with LocalServer(cpus=8, kill_wait=2, minute=5) as server:
+    """A clusterra-server that remembers jobs for long enough, and whose minutes last five seconds."""
+    with ClusterraServer(cpus=8, kill_wait=2, minute=5) as server:
         yield server
 
 

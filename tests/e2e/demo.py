@@ -18,7 +18,7 @@ import httpx
 
 from tests.e2e.rest import FINISHED, Rest
 from tests.e2e.stack import AirflowStack, StackError
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 ROOT = Path(__file__).parents[2]
 DAG = "upload_then_run"
@@ -58,7 +58,7 @@ def main() -> int:
 
 def _run(home: Path, stack: ExitStack, begin: float) -> None:
     _say("Starting a Clusterra and an Airflow of the demo's own ...")
-    local = stack.enter_context(LocalServer(dir=home / "clusterra", cpus=2))
+    local = stack.enter_context(ClusterraServer(dir=home / "clusterra", cpus=2))
     _say(f"{_since(begin)}  Clusterra is up at {local.url}")
     airflow = stack.enter_context(AirflowStack(home / "airflow", ROOT / "example_dags"))
     _say(f"{_since(begin)}  Airflow is up at {airflow.url}")
@@ -77,7 +77,7 @@ def _run(home: Path, stack: ExitStack, begin: float) -> None:
     _say(f"\nDone in {time.monotonic() - begin:.0f} s.")
 
 
-def _follow(rest: Rest, run_id: str, local: LocalServer, begin: float) -> set[str]:
+def _follow(rest: Rest, run_id: str, local: ClusterraServer, begin: float) -> set[str]:
     """Show what happens, until the run is over.
 
     :returns: every ``task:state`` that was seen.
@@ -102,7 +102,7 @@ def _follow(rest: Rest, run_id: str, local: LocalServer, begin: float) -> set[st
 class Output:
     """A job's output, line by line as it comes."""
 
-    def __init__(self, local: LocalServer) -> None:
+    def __init__(self, local: ClusterraServer) -> None:
         self._http = httpx.Client(
             base_url=f"{local.url}/v1/clusters/{local.cluster_id}",
             headers={"Cookie": f"clusterra_session={local.token}"},

@@ -1,4 +1,4 @@
-"""Each example DAG, end to end on a real Airflow and a clusterra-local."""
+"""Each example DAG, end to end on a real Airflow and a clusterra-server."""
 
 from pathlib import Path
 

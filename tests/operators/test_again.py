@@ -25,7 +25,7 @@ from airflow_provider_clusterra.submit.growth import Growth
 from airflow_provider_clusterra.submit.record import Failure, Kept, Record
 from airflow_provider_clusterra.submit.request import Request
 from tests.operators.test_arrays import array
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 from tests.wire import Wire, http
 
 GROWING = Again(growth=Growth(memory=2.0, time_limit=1.5))
@@ -225,8 +225,8 @@ def test_an_array_that_ended_while_nobody_looked_is_judged_at_the_retry(
 
 @pytest.fixture(scope="module")
 def hurried():
-    """A clusterra-local whose minutes last for half a second."""
-    with LocalServer(cpus=2, kill_wait=0.5, minute=0.5) as server:
+    """A clusterra-server whose minutes last for half a second."""
+    with ClusterraServer(cpus=2, kill_wait=0.5, minute=0.5) as server:
         yield server
 
 

@@ -11,12 +11,12 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.dependencies import without_forgotten
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.submit.request import Request
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 
 @pytest.fixture(scope="module")
 def forgetful():
-    with LocalServer(cpus=4, min_job_age=0) as server:
+    with ClusterraServer(cpus=4, min_job_age=0) as server:
         yield server
 
 

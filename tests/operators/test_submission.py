@@ -14,7 +14,7 @@ from airflow_provider_clusterra.operators.search import EarlierJobs
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.airflow_side import TaskStateStore
 from tests.proxy import Proxy, says
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 from tests.wire import Wire, http
 
 LONG = "#!/bin/bash\nsleep 60\n"
@@ -176,7 +176,7 @@ def test_an_adopted_job_that_had_been_cancelled_is_replaced_once(task, connected
 @pytest.fixture
 def forgetful(tmp_path, connection):
     """A server that forgets a job a second after its end; it has accounting."""
-    with LocalServer(dir=tmp_path, min_job_age=1) as server:
+    with ClusterraServer(dir=tmp_path, min_job_age=1) as server:
         connection(server.url, server.token, server.cluster_id)
         yield server
 

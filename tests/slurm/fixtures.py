@@ -17,6 +17,6 @@ def lab():
 
 @pytest.fixture(scope="session")
 def front(lab):
-    """A clusterra-local in front of it, as one of its users."""
+    """A clusterra-server in front of it, as one of its users."""
     with lab.front() as server:
         yield server

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 from tests.slurm import conf
 from tests.slurm.chroot import SUITE, LabError, build, why_not
 from tests.slurm.conf import NODES, Ports, Settings
@@ -61,14 +61,14 @@ class Lab:
         """The file with a user's Slurm token."""
         return self.inside.folder / f"{user}.token"
 
-    def front(self, **options: object) -> LocalServer:
-        """A ``clusterra-local`` in front of it; a context manager.
+    def front(self, **options: object) -> ClusterraServer:
+        """A ``clusterra-server`` in front of it; a context manager.
 
         :param options: more of the command's, or others.
         """
         ours = {"backend": "slurm", "slurmrestd": self.url, "output_dir": self.shared}
         whose = {} if "users" in options else {"token_file": self.token_file()}
-        return LocalServer(**{**ours, **whose, **options})
+        return ClusterraServer(**{**ours, **whose, **options})
 
     def start(self, settings: Settings | None = None) -> Self:
         """Bring it up, where it is not, and wait until its nodes take jobs.

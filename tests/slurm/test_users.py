@@ -1,10 +1,10 @@
-"""Several users of one clusterra-local, on a real Slurm."""
+"""Several users of one clusterra-server, on a real Slurm."""
 
 import httpx
 import pytest
 
 from airflow_provider_clusterra.api import AuthenticationError, Client, NotFoundError
-from airflow_provider_clusterra.local.__main__ import main
+from clusterra_server.__main__ import main
 from tests.cluster import Cluster
 from tests.slurm.lab import OTHER, USER
 
@@ -87,7 +87,7 @@ def _answers(client, job_id):
 
 
 def test_what_the_server_must_not_be_given_it_does_not_take(lab, monkeypatch, capsys):
-    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "mine")
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "mine")
     status = main(
         [
             *("--backend=slurm", "--host=0.0.0.0", "--port=0", f"--slurmrestd={lab.url}"),

@@ -18,7 +18,7 @@ from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.verdict import Outcome, Watch
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.proxy import Proxy, hangs, is_cut, is_short, says
-from tests.servers import LocalServer
+from tests.servers import ClusterraServer
 
 MINUTE = 0.8
 NOT_KNOWN = {"errors": [{"error": "Invalid job id specified", "error_number": 2017}], "jobs": []}
@@ -144,14 +144,14 @@ async def test_a_job_that_is_not_shown_yet_and_then_as_it_was_is_only_late(local
 
 
 async def test_a_server_that_is_restarted_is_asked_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("CLUSTERRA_LOCAL_TOKEN", "the-same-afterwards")
-    with LocalServer(cpus=2, dir=tmp_path) as server:
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "the-same-afterwards")
+    with ClusterraServer(cpus=2, dir=tmp_path) as server:
         job_id = await submitted(server, "sleep 60")
         task, told = waiting(server.url, server, job_id)
         while not told:
             await asyncio.sleep(0.02)
         port = int(server.url.rpartition(":")[2])
-    with LocalServer(cpus=2, dir=tmp_path, port=port):
+    with ClusterraServer(cpus=2, dir=tmp_path, port=port):
         verdict = await task
 
     assert verdict.job.state.base == "NODE_FAIL"
@@ -160,7 +160,7 @@ async def test_a_server_that_is_restarted_is_asked_on(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def forgetful():
     """A server that forgets jobs at once."""
-    with LocalServer(cpus=4, min_job_age=1) as server:
+    with ClusterraServer(cpus=4, min_job_age=1) as server:
         yield server
 
 

@@ -1,1 +1,0 @@
-"""A Clusterra on your own machine: the same HTTP API in front of plain processes."""

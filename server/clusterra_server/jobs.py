@@ -1,0 +1,146 @@
+"""A job of the processes backend: its values, its ends, and what may start next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from signal import SIGHUP
+
+from clusterra_server.dependencies import StateOf, progress, read_dependencies
+from clusterra_server.requests import Request
+
+
+@dataclass(slots=True)
+class Job:
+    """One job, or one task of an array. Times are seconds since 1970; 0 is "not yet"."""
+
+    job_id: int
+    request: Request
+    submitted: float
+    state: str = "PENDING"
+    reason: str = "None"
+    started: float = 0.0
+    ended: float = 0.0
+    ran: bool = False
+    """Whether it was ever given CPUs."""
+    completing: bool = False
+    """Whether it is over, and some of its processes may be there still."""
+    exit_code: int = 0
+    signal: int = 0
+    array_job_id: int = 0
+    array_task_id: int = -1
+    """-1: not a task of an array."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What stays: the id that its submit was answered with, and its index."""
+        return self.array_job_id or self.job_id, self.array_task_id
+
+    @property
+    def pending(self) -> bool:
+        """Whether it waits to start."""
+        return self.state == "PENDING"
+
+    @property
+    def active(self) -> bool:
+        """Whether it is pending or running."""
+        return self.state in ("PENDING", "RUNNING")
+
+    def remembered_since(self, when: float) -> bool:
+        """Whether it is not over, or was not before a time."""
+        return self.active or self.completing or self.ended >= when
+
+    def start(self, now: float) -> None:
+        """It has its CPUs."""
+        self.state, self.reason, self.started, self.ran = "RUNNING", "None", now, True
+
+    def end(
+        self, state: str, reason: str, now: float, *, exit_code: int = 0, signal: int = 0
+    ) -> None:
+        """It is over, but for what may still have to be cleaned up."""
+        self.state, self.reason, self.ended = state, reason, now
+        self.started = self.started or now
+        self.exit_code, self.signal = exit_code, signal
+
+    def lose(self, now: float) -> None:
+        """The server went down under it."""
+        self.end("NODE_FAIL", "NodeDown", now, signal=SIGHUP)
+        self.completing = False
+
+
+def end_of_process(returncode: int) -> tuple[str, str, int, int]:
+    """State, reason, exit code and signal of a script that ended by itself.
+
+    :param returncode: as :mod:`subprocess` has it: negative for a signal.
+    """
+    if returncode == 0:
+        return "COMPLETED", "None", 0, 0
+    if returncode < 0:
+        return "FAILED", "RaisedSignal", 0, -returncode
+    return "FAILED", "NonZeroExitCode", returncode, 0
+
+
+def together(tasks: Sequence[Job]) -> str:
+    """The state of an array as a dependency on it sees it."""
+    if any(task.active for task in tasks):
+        return "RUNNING"
+    return "COMPLETED" if all(task.state == "COMPLETED" for task in tasks) else "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the scheduler decides in one round."""
+
+    start: tuple[Job, ...]
+    waits: tuple[tuple[Job, str], ...]
+    """The jobs that stay, each with its reason."""
+    wake: float | None
+    """When the next begin time comes, where one does."""
+
+
+def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:
+    """Which jobs start now: in the order given, and none overtakes one that waits for CPUs.
+
+    :param jobs: all that wait to start or hold CPUs, also while they are cleaning up.
+    :param cpus: how many there are.
+    """
+    jobs = list(jobs)
+    free = cpus - sum(job.request.cpus for job in jobs if not job.pending)
+    under_way = Counter(job.array_job_id for job in jobs if not job.pending)
+    start: list[Job] = []
+    waits: list[tuple[Job, str]] = []
+    blocked = False
+    for job in (each for each in jobs if each.pending):
+        reason = waits_for(job, state_of, cpus, now)
+        if not reason and 0 < job.request.at_once <= under_way[job.array_job_id]:
+            reason = "JobArrayTaskLimit"
+        if not reason and (blocked or job.request.cpus > free):
+            reason = "Priority" if blocked else "Resources"
+            blocked = True
+        if reason:
+            waits.append((job, reason))
+        else:
+            start.append(job)
+            free -= job.request.cpus
+            under_way[job.array_job_id] += 1
+    begins = [job.request.begin_time for job, reason in waits if reason == "BeginTime"]
+    return Plan(tuple(start), tuple(waits), min(begins, default=None))
+
+
+def waits_for(job: Job, state_of: StateOf, cpus: int, now: float) -> str:
+    """Why a job cannot start whatever is free; empty where it can.
+
+    :source: Slurm's job reason codes.
+    """
+    request = job.request
+    if request.hold:
+        return "JobHeldUser"
+    if request.begin_time > now:
+        return "BeginTime"
+    if request.larger_than(cpus):
+        return "PartitionConfig"
+    words = {progress(each, state_of) for each in read_dependencies(request.dependency)}
+    if "failed" in words:
+        return "DependencyNeverSatisfied"
+    return "Dependency" if "unfulfilled" in words else ""

@@ -1,0 +1,224 @@
+"""What a submit's body asks for, or why it is refused: with a real slurmrestd's words and numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clusterra_server.arrays import read_array
+from clusterra_server.dependencies import read_dependencies
+
+PARTITIONS = ("cpu", "gpu")
+"""The first is the default."""
+MAX_SCRIPT = 4 * 1024 * 1024
+"""Bytes; Slurm's ``max_script_size``."""
+MAX_NAME = 1003
+FIELDS = frozenset(
+    [
+        "name",
+        "partition",
+        "nodes",
+        "tasks",
+        "cpus_per_task",
+        "minimum_cpus",
+        "memory_per_node",
+        "memory_per_cpu",
+        "time_limit",
+        "current_working_directory",
+        "environment",
+        "array",
+        "hold",
+        "begin_time",
+        "dependency",
+        "comment",
+        "requeue",
+        "script",
+    ]
+)
+"""The job's fields that the processes backend knows; each other one is a warning."""
+
+
+class RefusedError(Exception):
+    """A submit that is not taken: the HTTP status, and slurmrestd's error object."""
+
+    def __init__(self, status: int, number: int, error: str, description: str, source: str) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = {
+            "description": description,
+            "error_number": number,
+            "error": error,
+            "source": source,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A job as it was asked for."""
+
+    script: str
+    name: str
+    partition: str
+    nodes: int
+    tasks: int
+    cpus: int
+    memory_mb: int | None
+    memory_per_cpu_mb: int | None
+    time_limit_minutes: int | None
+    environment: tuple[str, ...]
+    """``NAME=value`` each."""
+    working_directory: str
+    hold: bool
+    begin_time: float
+    """Seconds since 1970; 0 is at once."""
+    dependency: str
+    comment: str
+    requeue: bool
+    indices: tuple[int, ...]
+    """An array's; empty where it is none."""
+    at_once: int
+    """How many tasks of the array may run at once; 0 is no limit."""
+
+    def larger_than(self, cpus: int) -> bool:
+        """Whether it can never run here: one machine, with this many CPUs."""
+        return self.cpus > cpus or self.nodes > 1
+
+
+def read_request(body: Mapping[str, Any], memory_mb: int) -> Request:
+    """A submit's body, checked as slurmrestd v0.0.44 and Clusterra's proxy check it.
+
+    :param body: ``{"script": str, "job": {…}}``.
+    :param memory_mb: how much this machine has.
+    :raises RefusedError: with the status and the number that a real server gave.
+    :source: recorded answers of slurmrestd 26.05; Clusterra's rules for raw submits.
+    """
+    job = body.get("job")
+    if not isinstance(job, Mapping):
+        raise _empty('Populated "job" field is required')
+    script = body.get("script") or job.get("script")
+    if not isinstance(script, str) or not script:
+        raise _empty('Populated "script" field is required for job submission')
+    environment = job.get("environment")
+    if not isinstance(environment, list) or not environment:
+        raise refused(2127, "Environment is missing in job")
+    request = _read_job(_cut(script), environment, job)
+    _check(request, memory_mb)
+    return request
+
+
+def read_warnings(job: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One warning for each field that is not honoured."""
+    return [
+        {
+            "description": f'Ignoring field "{field}": the processes backend does not know it',
+            "source": f"#/job/{field}/",
+        }
+        for field in job
+        if field not in FIELDS
+    ]
+
+
+def refused(number: int, error: str) -> RefusedError:
+    """Slurm's own no to a job."""
+    return RefusedError(
+        422, number, error, "Batch job submission failed", "slurm_submit_batch_job()"
+    )
+
+
+def _read_job(script: str, environment: list[Any], job: Mapping[str, Any]) -> Request:
+    tasks = max(_number(job, "tasks") or 1, 1)
+    cpus = tasks * max(_number(job, "cpus_per_task") or 1, 1)
+    nodes = re.match(r"[0-9]{1,9}", _text(job, "nodes") or "1")
+    indices, at_once = _array(_text(job, "array"))
+    return Request(
+        script=script,
+        name=_text(job, "name") or "sbatch",
+        partition=_text(job, "partition") or PARTITIONS[0],
+        nodes=int(nodes[0]) if nodes else 1,
+        tasks=tasks,
+        cpus=max(cpus, _number(job, "minimum_cpus") or 1),
+        memory_mb=_number(job, "memory_per_node"),
+        memory_per_cpu_mb=_number(job, "memory_per_cpu"),
+        time_limit_minutes=_number(job, "time_limit"),
+        environment=tuple(_cut(str(each)) for each in environment),
+        working_directory=_text(job, "current_working_directory"),
+        hold=job.get("hold") is True,
+        begin_time=float(_number(job, "begin_time") or 0),
+        dependency=_text(job, "dependency"),
+        comment=_text(job, "comment"),
+        requeue=job.get("requeue", True) is not False,
+        indices=indices,
+        at_once=at_once,
+    )
+
+
+def _check(request: Request, memory_mb: int) -> None:
+    if not request.working_directory:
+        raise refused(
+            2063, "Job cannot be submitted without the current working directory specified."
+        )
+    if request.partition not in PARTITIONS:
+        raise refused(2000, "Invalid partition name specified")
+    if len(request.script.encode()) > MAX_SCRIPT or len(request.name) > MAX_NAME:
+        raise refused(2012, "Pathname of a file, directory or other parameter too long")
+    memory = max(request.memory_mb or 0, (request.memory_per_cpu_mb or 0) * request.cpus)
+    if memory > memory_mb:
+        raise refused(2014, "Requested node configuration is not available")
+    try:
+        read_dependencies(request.dependency)
+    except ValueError:
+        raise refused(2038, "Job dependency problem") from None
+
+
+def _array(text: str) -> tuple[tuple[int, ...], int]:
+    if not text:
+        return (), 0
+    try:
+        return read_array(text)
+    except ValueError:
+        raise refused(2041, "Invalid job array specification") from None
+
+
+def _text(job: Mapping[str, Any], field: str) -> str:
+    value = job.get(field)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _wrong_type(field, "string", value)
+    return _cut(value)
+
+
+def _cut(text: str) -> str:
+    """A text as Slurm, which is written in C, sees it."""
+    return text.partition("\0")[0]
+
+
+def _number(job: Mapping[str, Any], field: str) -> int | None:
+    value = job.get(field)
+    if isinstance(value, Mapping):
+        if not value.get("set") or value.get("infinite"):
+            return None
+        value = value.get("number")
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,20}", value):
+        return int(value)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
+        raise _wrong_type(field, "integer", value)
+    return int(value)
+
+
+def _empty(description: str) -> RefusedError:
+    return RefusedError(422, 9000, "Query empty or not RFC7320 compliant", description, "_job_post")
+
+
+def _wrong_type(field: str, expected: str, value: Any) -> RefusedError:
+    return RefusedError(
+        500,
+        9202,
+        "Unable to convert Data type",
+        f'Expected {expected} but got "{value}"',
+        f"#/job/{field}/",
+    )

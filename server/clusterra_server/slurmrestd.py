@@ -1,0 +1,243 @@
+"""A slurmrestd, asked on behalf of one of its users: its answers as they are, or why there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import httpx
+
+from clusterra_server.backend import Answer, BrokenOffError, Query, ReplyError
+from clusterra_server.records import envelope, problem
+from clusterra_server.tokens import SlurmToken, TokenError
+
+OLDEST = 40
+"""v0.0.40 is the first version in whose shape the client knows all that it needs."""
+LOOKED_AGAIN = 60.0
+"""Seconds after which an unknown route may mean that Slurm was upgraded."""
+TIMEOUT = httpx.Timeout(60, connect=5)
+"""slurmrestd itself gives up on slurmctld after 20 s, and may make a client wait for 33 s."""
+
+
+class UnavailableError(ReplyError):
+    """No answer of slurmrestd's own; what to answer instead."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status, words)
+        error = problem(0, words, words, "clusterra-server")
+        self.answer = Answer(envelope(errors=[error]), status)
+
+
+class VersionError(UnavailableError):
+    """slurmrestd offers no API that can be used here; the words say which it does."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(502, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to slurmrestd, but for whose it is."""
+
+    method: str
+    path: str
+    """With ``{version}`` for the API's."""
+    query: Query = ()
+    body: Mapping[str, Any] | None = None
+    stream: bool = False
+    """Whether a good answer's body is given as it comes."""
+
+
+class Slurmrestd:
+    """The server, whoever asks.
+
+    :param url: its address, e.g. ``"http://127.0.0.1:6820"``.
+    :param version: the API's, e.g. ``"v0.0.44"``; otherwise the newest that it offers.
+    """
+
+    def __init__(self, url: str, version: str = "") -> None:
+        self.url = url.rstrip("/")
+        self._given = version
+        self._version = version
+        self._looked_at = -inf
+        # a kept connection that slurmrestd has closed would leave unclear what became of a submit
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+        # a proxy that the environment names would be handed the Slurm tokens
+        self._http = httpx.AsyncClient(
+            base_url=self.url, timeout=TIMEOUT, limits=limits, trust_env=False
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def ask(
+        self,
+        token: SlurmToken,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        as_user: str = "",
+        stream: bool = False,
+    ) -> Answer:
+        """Its answer, or one that says why there is none.
+
+        :param path: with the API's version as ``{version}``, e.g. ``"/slurm/{version}/jobs/"``.
+        :param as_user: the Slurm user, where it is not the token's own.
+        :param stream: whether a good answer's body is given as it comes.
+        """
+        question = Question(method, path, query, body, stream)
+        try:
+            headers = _headers(token, as_user)
+            answer = await self._send(question, await self._find_version(headers), headers)
+            if self._is_outdated(answer, path):
+                answer = await self._send(question, await self._find_version(headers), headers)
+            if body is None and _may_be_down(method, answer):
+                await self._check_controller(headers)
+        except TokenError as exc:
+            return UnavailableError(503, str(exc)).answer
+        except UnavailableError as exc:
+            return exc.answer
+        return answer
+
+    async def is_privileged(self, token: SlurmToken) -> bool:
+        """Whether a token is root's or SlurmUser's: only theirs may speak for somebody else.
+
+        :raises UnavailableError: it cannot be told now.
+        """
+        path = "/slurm/{version}/diag/"
+        ours = await self.ask(token, "GET", path)
+        if ours.status != 200:
+            words = f"{self.url} does not take the Slurm token of {token.user or 'its user'}"
+            raise UnavailableError(503, f"{words}: {ours.status} {words_of(ours)}".rstrip())
+        return (await self.ask(token, "GET", path, as_user="root")).status == 200
+
+    async def check_version(self, token: SlurmToken) -> None:
+        """Look for the version, also where one is given.
+
+        :raises TokenError: there is no token to ask with.
+        :raises UnavailableError: it cannot be told now, or (:class:`VersionError`) there is none.
+        """
+        self._version = ""
+        await self._find_version(_headers(token))
+
+    def _is_outdated(self, answer: Answer, path: str) -> bool:
+        """Whether the version may be gone; then it is looked for again."""
+        unknown = answer.status == 404 and answer.media_type.startswith("text/")
+        stale = time.monotonic() - self._looked_at > LOOKED_AGAIN
+        if not unknown or not stale or not path.startswith("/slurm/"):
+            return False
+        self._version = ""
+        return True
+
+    async def _find_version(self, headers: Mapping[str, str]) -> str:
+        if not self._version:
+            answer = await self._send(Question("GET", "/openapi/v3"), "", headers)
+            if answer.status != 200 or not isinstance(answer.body, bytes):
+                words = f"{self.url} does not say which API it offers"
+                raise UnavailableError(503, f"{words}: {answer.status} {words_of(answer)}".rstrip())
+            self._version = choose_version(answer.body, self._given)
+            self._looked_at = time.monotonic()
+        return self._version
+
+    async def _check_controller(self, headers: Mapping[str, str]) -> None:
+        """Say so where slurmctld is down: slurmrestd says something else each time."""
+        ping = Question("GET", "/slurm/{version}/ping/")
+        answer = await self._send(ping, await self._find_version(headers), headers)
+        pings = answer.document().get("pings") or []
+        # v0.0.45 says only "responding"
+        if pings and not any(
+            each.get("pinged") == "UP" or each.get("responding") for each in pings
+        ):
+            raise UnavailableError(503, "slurmctld does not answer")
+
+    async def _send(self, question: Question, version: str, headers: Mapping[str, str]) -> Answer:
+        request = self._http.build_request(
+            question.method,
+            question.path.format(version=version),
+            params=list(question.query),
+            json=question.body,
+            headers=headers,
+        )
+        try:
+            response = await self._http.send(request, stream=True)
+            stream = question.stream and response.status_code == 200
+            body = self._pieces(response) if stream else await _read(response)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
+            words = f"slurmrestd at {self.url} cannot be reached"
+            raise UnavailableError(503, words) from exc
+        except httpx.TimeoutException as exc:
+            words = f"slurmrestd at {self.url} has not answered in {TIMEOUT.read:.0f} s"
+            raise UnavailableError(504, words) from exc
+        except httpx.HTTPError as exc:
+            words = f"slurmrestd at {self.url} broke off ({type(exc).__name__})"
+            raise UnavailableError(502, words) from exc
+        media_type = response.headers.get("content-type", "text/plain")
+        return Answer(body, response.status_code, media_type)
+
+    async def _pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in response.aiter_bytes():
+                yield piece
+        except httpx.HTTPError as exc:
+            words = f"slurmrestd at {self.url} broke off in the middle of an answer"
+            raise BrokenOffError(f"{words} ({type(exc).__name__})") from exc
+        finally:
+            await response.aclose()
+
+
+async def _read(response: httpx.Response) -> bytes:
+    try:
+        return await response.aread()
+    finally:
+        await response.aclose()
+
+
+def choose_version(openapi: bytes, given: str = "") -> str:
+    """The version of the API to ask for: the given one, or otherwise the newest.
+
+    :param openapi: what a slurmrestd says of itself.
+    :param given: e.g. ``"v0.0.44"``.
+    :raises VersionError: it does not offer it, or is too old.
+    :source: ``paths`` of ``GET /openapi/v3``.
+    """
+    found = re.findall(rb'"\\?/slurm\\?/v0\.0\.(\d+)\\?/', openapi)
+    offered = [f"v0.0.{number}" for number in sorted(set(map(int, found))) if number >= OLDEST]
+    if not offered:
+        words = f"slurmrestd offers no API from v0.0.{OLDEST} up, which Slurm has from 23.11 on"
+        raise VersionError(words)
+    if given and given not in offered:
+        raise VersionError(f"slurmrestd offers {', '.join(offered)}, and not {given}")
+    return given or offered[-1]
+
+
+def _headers(token: SlurmToken, as_user: str = "") -> dict[str, str]:
+    text = token.read()
+    user = as_user or token.user
+    return {"X-SLURM-USER-TOKEN": text} | ({"X-SLURM-USER-NAME": user} if user else {})
+
+
+def _may_be_down(method: str, answer: Answer) -> bool:
+    """Whether this is what slurmrestd says while slurmctld is down.
+
+    :source: recorded: 500 to a GET, 403 to a DELETE; 511 is a token that is not taken.
+    """
+    return answer.status == 500 or (method == "DELETE" and answer.status == 403)
+
+
+def words_of(answer: Answer) -> str:
+    """What an answer says went wrong; empty where it says nothing."""
+    errors = answer.document().get("errors") or []
+    if errors:
+        return str(errors[0].get("error") or errors[0].get("description") or "")
+    text = answer.body if isinstance(answer.body, str) else json.dumps(answer.document())
+    if isinstance(answer.body, bytes) and answer.media_type.startswith("text/"):
+        text = answer.body.decode("utf-8", "replace")
+    return text[:200]

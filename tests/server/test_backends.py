@@ -1,0 +1,209 @@
+"""Tests of clusterra_server.backends: how a server in front of a Slurm starts."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clusterra_server import backends
+from clusterra_server.__main__ import main
+from clusterra_server.options import read_options
+from clusterra_server.slurmrestd import UnavailableError
+from tests.servers import ClusterraServer
+from tests.wire import Wire, headers_of, http
+
+OFFERS = http(200, {"paths": {"/slurm/v0.0.41/jobs/": {}, "/slurm/v0.0.44/jobs/": {}}})
+ALICES = "e30.eyJzdW4iOiAiYWxpY2UifQ.c2VjcmV0"
+NOWHERE = "http://127.0.0.1:9"
+DOWN = http(500, {"errors": []})
+NO_PING = http(200, {"pings": [{"pinged": "DOWN"}]})
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    """The command's, for a server that other machines reach, with Alice's token."""
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "mine")
+    (tmp_path / "token").write_text(ALICES)
+
+    def make(url, *more, token="token"):
+        ours = [] if "--users" in "".join(more) else [f"--token-file={tmp_path / token}"]
+        return [
+            *("--backend=slurm", "--host=0.0.0.0", "--port=0", f"--slurmrestd={url}"),
+            *(f"--output-dir={tmp_path}", *ours, *more),
+        ]
+
+    return make
+
+
+@pytest.fixture
+def users_file(tmp_path):
+    """Writes a users' file, whose token files are there."""
+
+    def write(*lines):
+        path = tmp_path / "users"
+        path.write_text("\n".join(lines))
+        return f"--users={path}"
+
+    return write
+
+
+def speaks_for(*privileged):
+    """Answers as a slurmrestd does some of whose users may speak for root."""
+
+    def answer(request):
+        headers = headers_of(request)
+        if request.startswith(b"GET /openapi"):
+            return OFFERS
+        may = headers["x-slurm-user-name"] != "root" or headers["x-slurm-user-token"] in privileged
+        return http(200 if may else 511, {"jobs": []})
+
+    return answer
+
+
+def test_other_machines_are_not_given_a_token_that_may_do_anything(arguments, capsys):
+    with Wire(speaks_for(ALICES)) as wire:
+        status = main(arguments(wire.url))
+
+    assert status == 2
+    assert (
+        "the Slurm token of alice may do anything on the cluster; with --host 0.0.0.0"
+        in capsys.readouterr().err
+    )
+
+
+def test_nor_are_they_given_roots_while_slurm_is_down(arguments, tmp_path, capsys):
+    (tmp_path / "roots").write_text("e30.eyJzdW4iOiAicm9vdCJ9.c2VjcmV0")
+
+    assert main(arguments(NOWHERE, token="roots")) == 2
+    assert "the Slurm token of root may do anything" in capsys.readouterr().err
+
+
+async def test_a_token_that_could_not_be_looked_at_is_not_used_until_it_is(arguments, capsys):
+    up = [http(200, {}), http(511, {}), http(200, {"jobs": []})]
+    with Wire(OFFERS, DOWN, NO_PING, DOWN, NO_PING, *up) as wire:
+        async with backends.slurm(read_options(arguments(wire.url))) as [account]:
+            assert "cannot be told now" in capsys.readouterr().err
+            refused = await account.backend.list_jobs()
+            assert refused.status == 503
+            assert len(wire.requests) == 5
+            # and then slurmctld is back
+            assert (await account.backend.list_jobs()).status == 200
+            assert len(wire.requests) == 8
+            assert (await account.backend.list_jobs()).status == 200
+            assert len(wire.requests) == 9
+
+
+async def test_what_turns_out_to_be_privileged_is_refused(arguments, tmp_path):
+    with Wire(http(503, {})) as wire:
+        async with backends.slurm(read_options(arguments(wire.url))) as [account]:
+            wire.says(speaks_for(ALICES))
+            assert (await account.backend.submit_job({"job": {}})).status == 403
+            with pytest.raises(UnavailableError, match="may do anything"):
+                await account.backend.find_output("7")
+            # until there is another
+            (tmp_path / "token").write_text("other")
+            assert (await account.backend.submit_job({"job": {}})).status == 200
+
+    assert sum(request.startswith(b"POST") for request in wire.requests) == 1
+
+
+async def test_all_users_are_looked_at_together_and_not_for_long(
+    arguments, users_file, mocker, capsys
+):
+    mocker.patch.object(backends, "LOOKS_FOR", 0.3)
+    users = users_file(*(f"t{number} user{number} token" for number in range(8)))
+
+    def answer(request):
+        """The version, and then nothing."""
+        wire.silent.set()
+        return OFFERS
+
+    with Wire(answer) as wire:
+        async with backends.slurm(read_options(arguments(wire.url, users))) as accounts:
+            assert len(accounts) == 8
+            diag = [request for request in wire.requests if b"/diag/" in request]
+
+    assert len(diag) == 8
+    assert capsys.readouterr().err.count("cannot be told now") == 1
+
+
+async def test_on_loopback_nothing_waits_for_that_look(arguments):
+    with Wire(http(503, {})) as wire:
+        options = read_options([*arguments(wire.url), "--host=127.0.0.1"])
+        async with backends.slurm(options) as [account]:
+            wire.says(OFFERS, http(200, {"jobs": []}))
+            answer = await account.backend.list_jobs()
+
+    assert answer.status == 200
+    assert not any(b"/diag/" in request for request in wire.requests)
+
+
+def test_a_version_that_is_not_offered_is_said_with_those_that_are(arguments, capsys):
+    with Wire(speaks_for()) as wire:
+        status = main(arguments(wire.url, "--api-version=v0.0.99"))
+
+    assert status == 2
+    assert (
+        capsys.readouterr().err
+        == "clusterra-server: slurmrestd offers v0.0.41, v0.0.44, and not v0.0.99\n"
+    )
+
+
+async def test_a_version_that_turns_out_not_to_be_offered_is_said_then(arguments):
+    with Wire(http(503, {})) as wire:
+        options = read_options([*arguments(wire.url, "--api-version=v0.0.99"), "--host=127.0.0.1"])
+        async with backends.slurm(options) as [account]:
+            wire.says(speaks_for())
+            answer = await account.backend.list_jobs()
+
+    assert answer.status == 502
+    assert answer.document()["errors"][0]["error"].endswith("and not v0.0.99")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("s3cret alice nowhere", "the Slurm token in {folder}/nowhere cannot be read"),
+        ("s3cret;s3cret alice token", "line 1: the client's token holds what no cookie can"),
+        ("s3crét alice token", "line 1: the client's token holds what no cookie can"),
+    ],
+)
+def test_a_wrong_user_is_said_at_the_start(arguments, users_file, tmp_path, capsys, line, words):
+    status = main(arguments(NOWHERE, users_file(line)))
+    said = capsys.readouterr().err
+
+    assert status == 2
+    assert words.format(folder=tmp_path) in said
+    assert "s3cr" not in said
+
+
+def test_a_slurm_that_is_down_is_waited_for(arguments, tmp_path):
+    options = {
+        "backend": "slurm",
+        "slurmrestd": NOWHERE,
+        "token_file": tmp_path / "token",
+        "output_dir": tmp_path,
+    }
+    with ClusterraServer(**options) as server:
+        assert "as alice" in server.banner
+        assert ALICES not in server.banner
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_can_be_given_up_without_a_word(arguments, number):
+    with Wire(OFFERS) as wire:
+        wire.silent.set()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clusterra_server", *arguments(wire.url)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        while not wire.requests:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        said, _ = process.communicate()
+
+    assert (process.returncode, said) == (0, b"")

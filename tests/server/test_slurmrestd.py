@@ -1,0 +1,178 @@
+"""Tests of clusterra_server.slurmrestd, against a server that says what it is told."""
+
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from clusterra_server import slurmrestd
+from clusterra_server.slurmrestd import (
+    Slurmrestd,
+    UnavailableError,
+    choose_version,
+)
+from clusterra_server.tokens import SlurmToken
+from tests.wire import Wire, headers_of, http
+
+OFFERS = http(200, {"paths": {"/slurm/v0.0.41/jobs/": {}, "/slurm/v0.0.44/jobs/": {}}})
+FAILED = http(500, {"errors": [{"error": "Unspecified error", "error_number": -1}]})
+UP = http(200, {"pings": [{"pinged": "UP"}]})
+JOBS = "/slurm/{version}/jobs/"
+
+
+@pytest.fixture
+def token(tmp_path):
+    """Alice's."""
+    path = tmp_path / "token"
+    path.write_text("t0ken")
+    return SlurmToken(path, "alice")
+
+
+@asynccontextmanager
+async def asking(url, version=""):
+    made = Slurmrestd(url, version)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def lines(wire):
+    return [request.partition(b" HTTP")[0].decode() for request in wire.requests]
+
+
+@pytest.mark.parametrize("text", ['"/slurm/v0.0.%s/x"', '"\\/slurm\\/v0.0.%s\\/x"'])
+def test_the_newest_version_is_taken(text):
+    offers = ", ".join(text % number for number in (9, 45, 40, 44))
+
+    assert choose_version(offers.encode()) == "v0.0.45"
+
+
+@pytest.mark.parametrize("offers", [b"", b'"/slurm/v0.0.39/x"', b'"/slurmdb/v0.0.44/x"'])
+def test_a_slurm_that_is_too_old_says_so(offers):
+    with pytest.raises(UnavailableError, match=r"from 23\.11 on"):
+        choose_version(offers)
+
+
+async def test_an_answer_is_passed_on_as_it_is(token):
+    body = b'{ "jobs" : [] ,\n "unknown": 1 }'
+    with Wire(OFFERS, http(200, body, {"Content-Type": "application/json"})) as wire:
+        async with asking(wire.url) as server:
+            answer = await server.ask(token, "GET", JOBS)
+    headers = headers_of(wire.requests[-1])
+
+    assert (answer.body, answer.status, answer.media_type) == (body, 200, "application/json")
+    assert lines(wire) == ["GET /openapi/v3", "GET /slurm/v0.0.44/jobs/"]
+    assert (headers["x-slurm-user-token"], headers["x-slurm-user-name"]) == ("t0ken", "alice")
+
+
+async def test_no_proxy_is_handed_a_slurm_token(token, monkeypatch):
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with Wire(http(200, {})) as wire, Wire(http(200, {})) as proxy:
+            monkeypatch.setenv(name, proxy.url)
+            async with asking(wire.url, "v0.0.44") as server:
+                await server.ask(token, "GET", JOBS)
+
+            assert (len(wire.requests), proxy.requests) == (1, [])
+
+
+async def test_a_version_that_is_given_is_taken(token):
+    with Wire(http(200, {})) as wire:
+        async with asking(wire.url, "v0.0.42") as server:
+            await server.ask(token, "GET", JOBS)
+
+    assert lines(wire) == ["GET /slurm/v0.0.42/jobs/"]
+
+
+async def test_a_slurm_that_is_upgraded_is_asked_for_its_new_version(token, mocker):
+    mocker.patch.object(slurmrestd, "LOOKED_AGAIN", -1.0)
+    newer = http(200, {"paths": {"/slurm/v0.0.46/jobs/": {}}})
+    with Wire(OFFERS, http(404, b"no such route"), newer, http(200, {})) as wire:
+        async with asking(wire.url) as server:
+            answer = await server.ask(token, "GET", JOBS)
+
+    assert (answer.status, lines(wire)[-1]) == (200, "GET /slurm/v0.0.46/jobs/")
+
+
+@pytest.mark.parametrize("pings", [[{"pinged": "DOWN"}], [{"responding": False}]], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "answer"), [("GET", FAILED), ("DELETE", http(403, {"errors": []}))]
+)
+async def test_a_controller_that_is_down_is_said_in_words(token, method, answer, pings):
+    with Wire(answer, http(200, {"pings": pings})) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            said = await server.ask(token, method, JOBS)
+
+    assert said.status == 503
+    assert said.document()["errors"][0]["error"] == "slurmctld does not answer"
+
+
+async def test_what_slurm_says_itself_while_it_is_up_stays(token):
+    with Wire(FAILED, UP) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            said = await server.ask(token, "GET", JOBS)
+
+    assert said.status == 500
+    assert said.document()["errors"][0]["error"] == "Unspecified error"
+
+
+async def test_a_submits_answer_is_never_made_better(token):
+    with Wire(FAILED) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            said = await server.ask(token, "POST", "/slurm/{version}/job/submit", body={})
+
+    assert (said.status, len(wire.requests)) == (500, 1)
+
+
+async def test_a_server_that_is_not_there_surely_got_nothing(token):
+    async with asking("http://127.0.0.1:9") as server:
+        said = await server.ask(token, "GET", JOBS)
+
+    assert said.status == 503
+    assert "cannot be reached" in said.document()["errors"][0]["error"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_server_that_breaks_off_may_have_got_it(token, method):
+    with Wire(None) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            said = await server.ask(token, method, JOBS)
+
+    assert (said.status, len(wire.requests)) == (502, 1)
+
+
+async def test_a_server_that_says_nothing_is_given_up_in_the_end(token, mocker):
+    mocker.patch.object(slurmrestd, "TIMEOUT", httpx.Timeout(0.05))
+    with Wire(UP) as wire:
+        wire.silent.set()
+        async with asking(wire.url, "v0.0.44") as server:
+            said = await server.ask(token, "GET", JOBS)
+
+    assert said.status == 504
+
+
+async def test_a_token_that_cannot_be_read_is_said_without_asking(token):
+    token.path.unlink()
+    with Wire(UP) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            said = await server.ask(token, "GET", JOBS)
+
+    assert (said.status, wire.requests) == (503, [])
+
+
+@pytest.mark.parametrize(("status", "privileged"), [(200, True), (511, False)])
+async def test_whoever_may_speak_for_root_is_privileged(token, status, privileged):
+    with Wire(UP, http(status, {})) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            found = await server.is_privileged(token)
+
+    assert found is privileged
+    assert headers_of(wire.requests[-1])["x-slurm-user-name"] == "root"
+
+
+async def test_whether_it_is_cannot_be_told_with_a_token_that_is_not_taken(token):
+    with Wire(http(511, {"errors": [{"error": "Protocol authentication error"}]})) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            with pytest.raises(UnavailableError, match="511 Protocol authentication error"):
+                await server.is_privileged(token)
