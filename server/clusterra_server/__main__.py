@@ -5,29 +5,190 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
+from clusterra_server import __version__
 from clusterra_server.app import Api
-from clusterra_server.backends import processes, slurm
-from clusterra_server.banner import tell
-from clusterra_server.family import Family
-from clusterra_server.guard import Guard
+from clusterra_server.backend import LOG, TokenError
 from clusterra_server.ledger import LedgerError
-from clusterra_server.options import DEFAULT_HOST, is_loopback, read_options
-from clusterra_server.slurmrestd import VersionError
+from clusterra_server.options import DEFAULT_HOST, TOKEN_VARIABLE, is_loopback, read_options
+from clusterra_server.process_tree import Guard, ProcessTree
+from clusterra_server.processes import Processes
+from clusterra_server.scheduler import Limits, Scheduler
+from clusterra_server.sign_in import (
+    USER,
+    Account,
+    Session,
+    fits_cookie,
+    new_session,
+)
+from clusterra_server.slurm import Slurm
+from clusterra_server.slurmrestd import (
+    Slurmrestd,
+    SlurmrestdUser,
+    SlurmToken,
+    SlurmUser,
+    UnavailableError,
+    VersionError,
+    privileged,
+    read_users,
+)
 from clusterra_server.storage import Rclone, Storage, StorageError, given_bucket
-from clusterra_server.tokens import TokenError
 
+LOOKS_FOR = 3.0
+"""Seconds for which a start waits for slurmrestd."""
 SHUTDOWN_SECONDS = 1
 """How long answers that are under way may hold up the end."""
+
+
+def tell(options: argparse.Namespace, port: int, folder: Path, accounts: Sequence[Account]) -> None:
+    """Print it.
+
+    :param port: the one that it listens on.
+    """
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    print(
+        f"clusterra-server {__version__}: cluster {options.cluster_id}, {_jobs(options, accounts)}",
+        f"files        {folder}",
+        f"API          http://{host}:{port}/v1",
+        sep="\n",
+    )
+    session = accounts[0].session
+    if not is_loopback(options.host):
+        print(f"sign-in      with the token in {session.source}", flush=True)
+        return
+    # a journal is no place for a token that whoever started it knows
+    token, where = quote(session.token, safe=""), ""
+    if session.source:
+        token, where = "TOKEN", f", with the one in {session.source} for TOKEN"
+    uri = f"clusterra://:{token}@{host}:{port}/http?cluster_id={options.cluster_id}"
+    print(
+        f"connection   paste this line where Airflow runs{where}:",
+        f"export AIRFLOW_CONN_CLUSTERRA_DEFAULT='{uri}'",
+        sep="\n",
+        flush=True,
+    )
+
+
+def _jobs(options: argparse.Namespace, accounts: Sequence[Account]) -> str:
+    if options.backend == "processes":
+        return f"jobs run as processes of this machine on {options.cpus} CPUs"
+    whose = ", ".join(account.session.user for account in accounts)
+    return f"jobs go to the Slurm behind {options.slurmrestd} as {whose}; output in {options.output_dir}"
+
+
+@asynccontextmanager
+async def processes(
+    options: argparse.Namespace, folder: Path, tree: ProcessTree, variables: dict[str, str]
+) -> AsyncIterator[list[Account]]:
+    """Jobs as processes of this machine.
+
+    :param variables: more of the jobs' environment.
+    """
+    limits = Limits(options.cpus, options.min_job_age, options.kill_wait, options.minute)
+    scheduler = Scheduler(folder, limits, tree, variables)
+    scheduler.schedule()
+    try:
+        yield [Account(_session(), Processes(scheduler))]
+    finally:
+        await scheduler.stop()
+
+
+@asynccontextmanager
+async def slurm(options: argparse.Namespace) -> AsyncIterator[list[Account]]:
+    """Jobs of a real Slurm.
+
+    :raises TokenError: there is no Slurm token, or one that may not be used.
+    :raises VersionError: slurmrestd does not offer the API that is asked for.
+    """
+    slurmrestd = Slurmrestd(options.slurmrestd, options.api_version or "")
+    users = _users(options)
+    open_to_others = not is_loopback(options.host)
+    callers = [
+        SlurmrestdUser(slurmrestd, user.slurm, ordinary_only=open_to_others) for user in users
+    ]
+    try:
+        await _look(slurmrestd, callers, options.host)
+        yield [
+            Account(
+                Session(user.token, user.slurm.user, str(options.users))
+                if user.token
+                else _session(user.slurm.user or USER),
+                Slurm(caller, options.output_dir, own_only=bool(options.users)),
+            )
+            for user, caller in zip(users, callers, strict=True)
+        ]
+    finally:
+        await slurmrestd.close()
+
+
+def _users(options: argparse.Namespace) -> list[SlurmUser]:
+    if options.users:
+        users = read_users(options.users)
+        for user in users:
+            user.slurm.read()
+        return users
+    token = SlurmToken(options.token_file)
+    return [SlurmUser("", replace(token, given_user=token.user))]
+
+
+def _session(user: str = USER) -> Session:
+    """The session of a server with one user."""
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if not token:
+        return new_session(user)
+    if not fits_cookie(token):
+        raise TokenError(
+            f"{TOKEN_VARIABLE} holds what no cookie can: a space, ';', ',' or the like"
+        )
+    return Session(token, user, TOKEN_VARIABLE)
+
+
+async def _look(slurmrestd: Slurmrestd, callers: Sequence[SlurmrestdUser], host: str) -> None:
+    """Look at slurmrestd and at the users' tokens; what is down now may come later.
+
+    :raises TokenError: a token is root's or SlurmUser's, where other machines reach the server.
+    :raises VersionError: slurmrestd does not offer the API that is asked for.
+    """
+    end = asyncio.get_running_loop().time() + LOOKS_FOR
+    try:
+        async with asyncio.timeout_at(end):
+            await slurmrestd.check_version(callers[0].token)
+    except VersionError:
+        raise
+    except (UnavailableError, TimeoutError):
+        # the look at the tokens says so, too
+        pass
+    found = await asyncio.gather(*(_is_privileged(caller, end) for caller in callers))
+    for words in dict.fromkeys(each for each in found if isinstance(each, str)):
+        LOG.warning(f"whose Slurm token it is cannot be told now: {words}")
+    for caller in (caller for caller, is_so in zip(callers, found, strict=True) if is_so is True):
+        words = privileged(caller.token)
+        if not is_loopback(host):
+            raise TokenError(f"{words}; with --host {host} give one of an ordinary user")
+        LOG.warning(f"{words}; give one of an ordinary user")
+
+
+async def _is_privileged(caller: SlurmrestdUser, end: float) -> bool | str:
+    """Whether it is; otherwise why that cannot be told."""
+    try:
+        async with asyncio.timeout_at(end):
+            return await caller.is_privileged()
+    except UnavailableError as exc:
+        return str(exc)
+    except TimeoutError:
+        return f"slurmrestd has not answered in {LOOKS_FOR:.0f} s"
 
 
 class Server(uvicorn.Server):
@@ -64,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason is on standard error.
     """
     options = read_options(arguments)
+    logging.basicConfig(format="clusterra-server: %(message)s", level=logging.WARNING)
     with ExitStack() as stack:
         try:
             listener = stack.enter_context(_listen(options.host, options.port))
@@ -80,9 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    tree = socket.AF_INET6 if ":" in host else socket.AF_INET
     # with the protocol named, asyncio sends what is written at once; else an answer waits for 40 ms
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(tree, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -101,15 +263,15 @@ def _on_signals(end: Callable[[], object]) -> None:
 
 
 async def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
-    family = Family()
+    tree = ProcessTree()
     if (starting := asyncio.current_task()) is not None:
         _on_signals(starting.cancel)
-    async with Guard(family), AsyncExitStack() as stack:
+    async with Guard(tree), AsyncExitStack() as stack:
         storage: Storage
         if options.s3:
             storage, variables = given_bucket(options.s3), dict[str, str]()
         else:
-            storage = rclone = Rclone(folder, options.cluster_id, family)
+            storage = rclone = Rclone(folder, options.cluster_id, tree)
             # a job finds uploaded files under "$CLUSTERRA_FILES/<key>"
             variables = {"CLUSTERRA_FILES": str(rclone.files)}
             stack.push_async_callback(rclone.stop)
@@ -117,7 +279,7 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
         accounts = await stack.enter_async_context(
             slurm(options)
             if options.backend == "slurm"
-            else processes(options, folder, family, variables)
+            else processes(options, folder, tree, variables)
         )
         open_pages = options.backend == "processes" and is_loopback(options.host)
         api = Api(options.cluster_id, accounts, storage, open_pages=open_pages)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request as HttpRequest
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
@@ -16,25 +19,97 @@ from starlette.responses import (
     StreamingResponse,
 )
 from starlette.routing import Route
+from starlette.types import Send
 
 from clusterra_server import outputs
-from clusterra_server.backend import Backend, ReplyError
-from clusterra_server.bodies import read_object
+from clusterra_server.backend import LOG, Answer, Backend, BrokenOffError, ReplyError
 from clusterra_server.catalog import Catalog
 from clusterra_server.page import job_page
-from clusterra_server.replies import refuse, refuse_depth, refuse_error, respond
 from clusterra_server.sign_in import Account, SignIn, account_of
-from clusterra_server.storage import (
-    EXPIRES_IN,
-    Storage,
-    StorageError,
-    check_key,
-    key_of,
-)
+from clusterra_server.storage import EXPIRES_IN, Storage, StorageError, check_key, key_of
 
+LIMIT = 32 * 1024 * 1024
+"""Bytes: a script may have 4 MiB, of which JSON makes six times as many where it is all escapes."""
 CLUSTER = "/v1/clusters/{cluster_id}"
+Handler = Callable[[Request], Awaitable[Response]]
 
-Handler = Callable[[HttpRequest], Awaitable[Response]]
+
+class BodyError(ReplyError):
+    """A body that is not taken."""
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The JSON object that a request brings; empty where it is JSON, but no object.
+
+    :raises BodyError: it is no JSON, or too much of it.
+    :raises RecursionError: it is nested too deeply; whoever writes it again may find so, too.
+    """
+    text = await _read(request)
+    try:
+        # strict, unlike the standard library's: what it takes, anybody can be sent
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError as exc:
+        raise BodyError(400, f"the body cannot be read as JSON: {exc}") from exc
+    return found if isinstance(found, dict) else {}
+
+
+async def _read(request: Request) -> bytes:
+    too_large = BodyError(413, f"a body has {LIMIT // 2**20} MiB at most")
+    if int(request.headers.get("content-length", 0)) > LIMIT:
+        raise too_large
+    text = bytearray()
+    try:
+        async for piece in request.stream():
+            text += piece
+            if len(text) > LIMIT:
+                raise too_large
+    except ClientDisconnect as exc:
+        raise BodyError(400, "the body broke off") from exc
+    return bytes(text)
+
+
+class PassedOn(StreamingResponse):
+    """What another server says, as it comes: where that breaks off, so does this."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], status: int, media_type: str) -> None:
+        super().__init__(pieces, status, media_type=media_type)
+        self._pieces = pieces
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it; without an end where there was none, so that nobody takes a part for it all."""
+        async with aclosing(self._pieces):
+            try:
+                await super().stream_response(send)
+            except BrokenOffError as exc:
+                LOG.warning("%s", exc)
+
+
+def respond(answer: Answer) -> Response:
+    """An answer as it goes out."""
+    if isinstance(answer.body, AsyncGenerator):
+        return PassedOn(answer.body, answer.status, answer.media_type)
+    if isinstance(answer.body, bytes):
+        return Response(answer.body, answer.status, media_type=answer.media_type)
+    if isinstance(answer.body, str):
+        return PlainTextResponse(answer.body, answer.status)
+    return JSONResponse(answer.body, answer.status)
+
+
+def refuse(status: int, words: str) -> Response:
+    """A no of the server's own."""
+    # what is left of a body that is too large is not waited for
+    headers = {"Connection": "close"} if status == 413 else None
+    return JSONResponse({"error": words}, status, headers)
+
+
+async def refuse_error(_: Request, error: Exception) -> Response:
+    """A no with an error's status and words."""
+    return refuse(error.status if isinstance(error, ReplyError) else 500, str(error))
+
+
+async def refuse_depth(_: Request, __: Exception) -> Response:
+    """A no to a body that is nested too deeply to be read, or to be passed on."""
+    return refuse(400, "the body cannot be read as JSON: it is nested too deeply")
 
 
 class Api:
@@ -97,7 +172,7 @@ class Api:
         ]
 
     def _of_this_cluster(self, handler: Handler) -> Handler:
-        async def checked(request: HttpRequest) -> Response:
+        async def checked(request: Request) -> Response:
             asked = request.path_params.get("cluster_id", self._cluster_id)
             if asked != self._cluster_id:
                 return refuse(404, f"cluster {asked!r} not found")
@@ -105,20 +180,20 @@ class Api:
 
         return checked
 
-    async def get_user(self, request: HttpRequest) -> Response:
+    async def get_user(self, request: Request) -> Response:
         """``GET /v1/users/me``."""
         session = account_of(request).session
         return JSONResponse({"id": session.user, "email": session.email})
 
-    async def list_clusters(self, _: HttpRequest) -> Response:
+    async def list_clusters(self, _: Request) -> Response:
         """``GET /v1/clusters``."""
         return JSONResponse({"clusters": [self._cluster()], "total": 1})
 
-    async def get_cluster(self, _: HttpRequest) -> Response:
+    async def get_cluster(self, _: Request) -> Response:
         """``GET /v1/clusters/{cluster_id}``."""
         return JSONResponse(self._cluster())
 
-    async def submit_job(self, request: HttpRequest) -> Response:
+    async def submit_job(self, request: Request) -> Response:
         """``POST …/jobs/submit`` with a raw script, a template, or a run of one step."""
         body = await read_object(request)
         rendered = self._catalog.render(body, account_of(request).session.email)
@@ -127,53 +202,53 @@ class Api:
             return respond(answer)
         return JSONResponse(rendered.answer(document), answer.status)
 
-    async def list_jobs(self, request: HttpRequest) -> Response:
+    async def list_jobs(self, request: Request) -> Response:
         """``GET …/jobs``."""
         return respond(await _backend(request).list_jobs())
 
-    async def list_states(self, request: HttpRequest) -> Response:
+    async def list_states(self, request: Request) -> Response:
         """``GET …/jobs/state``: ids and states only; ``job_id`` may be repeated."""
         job_ids = request.query_params.getlist("job_id")
         return respond(await _backend(request).list_states(job_ids))
 
-    async def get_job(self, request: HttpRequest) -> Response:
+    async def get_job(self, request: Request) -> Response:
         """``GET …/jobs/{job_id}``."""
         return respond(await _backend(request).get_job(request.path_params["job_id"]))
 
-    async def cancel_job(self, request: HttpRequest) -> Response:
+    async def cancel_job(self, request: Request) -> Response:
         """``DELETE …/jobs/{job_id}``."""
         return respond(await _backend(request).cancel_job(request.path_params["job_id"]))
 
-    async def read_output(self, request: HttpRequest) -> Response:
+    async def read_output(self, request: Request) -> Response:
         """``GET …/jobs/{job_id}/output``: the whole file as it is now."""
         file = await _open_output(request)
         if file is None:
             return PlainTextResponse("log not found\n", 404)
         return StreamingResponse(outputs.whole(file), media_type="text/plain")
 
-    async def stream_output(self, request: HttpRequest) -> Response:
+    async def stream_output(self, request: Request) -> Response:
         """``GET …/jobs/{job_id}/output/stream``: server-sent events, without an end."""
         file = await _open_output(request)
         return StreamingResponse(outputs.stream(file, self._ending), media_type="text/event-stream")
 
-    async def list_accounting(self, request: HttpRequest) -> Response:
+    async def list_accounting(self, request: Request) -> Response:
         """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
         query = request.query_params.multi_items()
         return respond(await _backend(request).list_accounting(query))
 
-    async def list_nodes(self, request: HttpRequest) -> Response:
+    async def list_nodes(self, request: Request) -> Response:
         """``GET …/nodes``."""
         return respond(await _backend(request).list_nodes())
 
-    async def get_stats(self, request: HttpRequest) -> Response:
+    async def get_stats(self, request: Request) -> Response:
         """``GET …/stats``."""
         return respond(await _backend(request).get_stats())
 
-    async def read_metrics(self, request: HttpRequest) -> Response:
+    async def read_metrics(self, request: Request) -> Response:
         """``GET …/metrics/jobs``: OpenMetrics text."""
         return respond(await _backend(request).read_metrics())
 
-    async def presign_upload(self, request: HttpRequest) -> Response:
+    async def presign_upload(self, request: Request) -> Response:
         """``POST …/storage/presigned-url``."""
         body = await read_object(request)
         location = body.get("location", "data")
@@ -190,7 +265,7 @@ class Api:
             return refuse(503, str(exc))
         return JSONResponse({"upload_url": url, "key": key, "expires_in": EXPIRES_IN})
 
-    async def presign_download(self, request: HttpRequest) -> Response:
+    async def presign_download(self, request: Request) -> Response:
         """``POST …/storage/download-url``: ours; the vendor's own is not documented."""
         key = str((await read_object(request)).get("key") or "")
         try:
@@ -202,11 +277,11 @@ class Api:
             return refuse(503, str(exc))
         return JSONResponse({"download_url": url, "expires_in": EXPIRES_IN})
 
-    async def list_templates(self, _: HttpRequest) -> Response:
+    async def list_templates(self, _: Request) -> Response:
         """``GET /v1/templates``."""
         return JSONResponse({"templates": list(self._catalog.schemas.values())})
 
-    async def get_template(self, request: HttpRequest) -> Response:
+    async def get_template(self, request: Request) -> Response:
         """``GET /v1/templates/{template_id}``."""
         template_id = request.path_params["template_id"]
         schema = self._catalog.schemas.get(template_id)
@@ -214,7 +289,7 @@ class Api:
             JSONResponse(schema) if schema else refuse(404, f'template "{template_id}" not found')
         )
 
-    async def list_routes(self, _: HttpRequest) -> Response:
+    async def list_routes(self, _: Request) -> Response:
         """``GET /v1/api-routes``: what there is."""
         rows = [
             {"name": handler.__name__, "method": method, "path": path}
@@ -223,7 +298,7 @@ class Api:
         ]
         return JSONResponse({"routes": rows})
 
-    async def show_job(self, request: HttpRequest) -> Response:
+    async def show_job(self, request: Request) -> Response:
         """``GET /manage/{cluster_id}/jobs/{job_id}``: a page for a person."""
         job_id = request.path_params["job_id"]
         answer = await (await _backend(request).get_job(job_id)).whole()
@@ -235,10 +310,10 @@ class Api:
         return {"id": self._cluster_id, "name": "This machine", **words}
 
 
-def _backend(request: HttpRequest) -> Backend:
+def _backend(request: Request) -> Backend:
     return account_of(request).backend
 
 
-async def _open_output(request: HttpRequest) -> outputs.Output | None:
+async def _open_output(request: Request) -> outputs.Output | None:
     path = await _backend(request).find_output(request.path_params["job_id"])
     return await outputs.open_output(path)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from clusterra_server import __version__
+
+LOG = logging.getLogger("clusterra_server")
 Query = Sequence[tuple[str, str]]
 """What stands behind a path's ``?``: names and values."""
 
@@ -100,3 +105,58 @@ class Backend(Protocol):
 
     async def read_metrics(self) -> Answer:
         """OpenMetrics text."""
+
+
+def envelope(**fields: Any) -> dict[str, Any]:
+    """An answer's frame: meta, errors and warnings around the fields."""
+    return {
+        **fields,
+        "meta": {
+            "plugin": {
+                "type": "openapi/slurmctld",
+                "name": "Slurm OpenAPI slurmctld",
+                "data_parser": "data_parser/v0.0.44",
+                "accounting_storage": "",
+            },
+            "client": {"source": "clusterra-server", "user": "", "group": ""},
+            "command": [],
+            "slurm": {
+                "version": {"major": "25", "micro": "7", "minor": "11"},
+                "release": f"clusterra-server {__version__}",
+                "cluster": "local",
+            },
+        },
+        "errors": fields.get("errors", []),
+        "warnings": fields.get("warnings", []),
+    }
+
+
+def problem(number: int, error: str, description: str, source: str) -> dict[str, Any]:
+    """An error object of slurmrestd."""
+    return {
+        "description": description,
+        "error_number": number,
+        "error": error,
+        "source": source,
+    }
+
+
+def bad_job_id() -> Answer:
+    """The answer to an id that is none."""
+    words = "Rejecting request. Failure parsing parameters"
+    error = problem(9000, "Query empty or not RFC7320 compliant", words, "op_handler_job")
+    return Answer(envelope(errors=[error]), 422)
+
+
+def job_metrics(states: Iterable[str]) -> str:
+    """How many jobs there are in which state.
+
+    :param states: each job's.
+    """
+    counts = Counter(states)
+    lines = [f'slurm_jobs{{state="{state}"}} {counts[state]}' for state in sorted(counts)]
+    return "\n".join(["# TYPE slurm_jobs gauge", *lines, "# EOF", ""])
+
+
+class TokenError(Exception):
+    """There is no token, or no users; the words say why."""

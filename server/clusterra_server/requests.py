@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from clusterra_server.arrays import read_array
-from clusterra_server.dependencies import read_dependencies
-
+LARGEST = 10_000
+"""Slurm's MaxArraySize on Clusterra's clusters."""
+StateOf = Callable[[str], str | None]
+"""A job's state by its id, ``"12"`` or ``"12_3"``; None where there never was one."""
+CLAUSE = re.compile(r"(afterok|afternotok|afterany)((?::[0-9]{1,10}(?:_[0-9]{1,10})?)+)")
 PARTITIONS = ("cpu", "gpu")
 """The first is the default."""
 MAX_SCRIPT = 4 * 1024 * 1024
@@ -38,6 +40,79 @@ FIELDS = frozenset(
     ]
 )
 """The job's fields that the processes backend knows; each other one is a warning."""
+
+
+def read_array(text: str) -> tuple[tuple[int, ...], int]:
+    """The indices of an array, and how many of its tasks may run at once (0: no limit).
+
+    :param text: e.g. ``"0-9"``, ``"0-20:5"``, ``"1,3,7-9%2"``.
+    :raises ValueError: it is none of these, or too large.
+    :source: ``sbatch --array``.
+    """
+    found = re.fullmatch(r"([\d,:-]+)(?:%(\d+))?", text.strip())
+    if not found:
+        raise ValueError(text)
+    indices: set[int] = set()
+    for part in found[1].split(","):
+        piece = re.fullmatch(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?", part)
+        if not piece:
+            raise ValueError(text)
+        first, last, step = int(piece[1]), int(piece[2] or piece[1]), int(piece[3] or 1)
+        if last < first or last >= LARGEST:
+            raise ValueError(text)
+        indices.update(range(first, last + 1, step))
+    return tuple(sorted(indices)), int(found[2] or 0)
+
+
+def write_array(indices: Sequence[int], at_once: int = 0) -> str:
+    """Indices as one short text, e.g. ``"2-4,7%2"``."""
+    parts: list[list[int]] = []
+    for index in sorted(indices):
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    text = ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+    return f"{text}%{at_once}" if at_once else text
+
+
+class Dependency(NamedTuple):
+    """One job that another one waits for."""
+
+    kind: str
+    job_id: str
+
+
+def read_dependencies(text: str) -> tuple[Dependency, ...]:
+    """A list of dependencies, all of which must hold.
+
+    :param text: e.g. ``"afterok:12:13,afterany:14_2"``; empty is none.
+    :raises ValueError: it holds anything else.
+    :source: ``sbatch --dependency``.
+    """
+    found: list[Dependency] = []
+    for clause in filter(None, text.split(",")):
+        match = CLAUSE.fullmatch(clause)
+        if not match:
+            raise ValueError(clause)
+        found += [Dependency(match[1], job_id) for job_id in match[2].split(":")[1:]]
+    return tuple(found)
+
+
+def progress(dependency: Dependency, state_of: StateOf) -> str:
+    """How far it is: ``"unfulfilled"``, ``"failed"`` (it will never hold) or ``""`` (it holds)."""
+    state = state_of(dependency.job_id)
+    if state in ("PENDING", "RUNNING"):
+        return "unfulfilled"
+    if dependency.kind == "afterany":
+        return ""
+    return "" if (dependency.kind == "afterok") == (state == "COMPLETED") else "failed"
+
+
+def write_dependencies(text: str, state_of: StateOf) -> str:
+    """The dependencies that do not hold, as a job's record shows them."""
+    parts = [(each, progress(each, state_of)) for each in read_dependencies(text)]
+    return ",".join(f"{each.kind}:{each.job_id}({word})" for each, word in parts if word)
 
 
 class RefusedError(Exception):

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterra_server.environment import job_environment
-from clusterra_server.family import Family
-from clusterra_server.jobs import Job, end_of_process, plan, together
+from clusterra_server.jobs import Job, end_of_process, job_environment, plan, together
 from clusterra_server.ledger import Ledger
+from clusterra_server.process_tree import ProcessTree
 from clusterra_server.requests import Request
 
 EFS = "/mnt/efs"
@@ -46,7 +45,7 @@ class Scheduler:
     """
 
     def __init__(
-        self, folder: Path, limits: Limits, family: Family, variables: dict[str, str]
+        self, folder: Path, limits: Limits, tree: ProcessTree, variables: dict[str, str]
     ) -> None:
         self.outputs = folder / "efs"
         self._spool = folder / "spool"
@@ -54,7 +53,7 @@ class Scheduler:
         for each in (self.outputs, self._spool, self._scratch):
             each.mkdir(parents=True, exist_ok=True)
         self._limits = limits
-        self._family = family
+        self._tree = tree
         self._variables = variables
         self._ledger = Ledger(folder / "jobs.sqlite")
         self._submits: dict[int, list[Job]] = {}
@@ -151,7 +150,7 @@ class Scheduler:
         self._stopping = True
         if self._wake:
             self._wake.cancel()
-        while self._family.signal(signal.SIGKILL, "job") or self._running:  # noqa: ASYNC110 - as below
+        while self._tree.signal(signal.SIGKILL, "job") or self._running:  # noqa: ASYNC110 - as below
             await asyncio.sleep(0.01)
         self._ledger.close()
 
@@ -219,7 +218,7 @@ class Scheduler:
         script.write_text(job.request.script)
         script.chmod(0o700)
         home = {"HOME": str(self.outputs), "TMPDIR": str(scratch)}
-        ours = self._variables | self._family.variable(f"job.{job.job_id}")
+        ours = self._variables | self._tree.variable(f"job.{job.job_id}")
         with (self.outputs / f"job_{job.job_id}.out").open("wb") as output:
             try:
                 return await asyncio.create_subprocess_exec(
@@ -261,7 +260,7 @@ class Scheduler:
             job.end(state, reason, time.time(), exit_code=exit_code, signal=number)
         # what the script left behind ends with it, as a cgroup would see to
         branch = f"job.{job.job_id}"
-        while self._family.signal(signal.SIGKILL, branch, process.pid):  # noqa: ASYNC110 - the kernel tells nobody
+        while self._tree.signal(signal.SIGKILL, branch, process.pid):  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.01)
 
     def _terminate(self, job: Job, state: str, reason: str) -> None:
@@ -280,7 +279,7 @@ class Scheduler:
             self._signal(signal.SIGKILL, job)
 
     def _signal(self, number: signal.Signals, job: Job) -> None:
-        self._family.signal(number, f"job.{job.job_id}")
+        self._tree.signal(number, f"job.{job.job_id}")
 
     def _close(self, job: Job) -> None:
         """Its CPUs are free again."""

@@ -2,26 +2,134 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import os
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from clusterra_server.backend import Answer, BrokenOffError, Query, ReplyError
-from clusterra_server.records import envelope, problem
-from clusterra_server.tokens import SlurmToken, TokenError
+from clusterra_server.backend import (
+    Answer,
+    BrokenOffError,
+    Query,
+    ReplyError,
+    TokenError,
+    envelope,
+    problem,
+)
+from clusterra_server.sign_in import fits_cookie
 
+VARIABLE = "SLURM_JWT"
+"""Slurm's own name for the variable with a token."""
 OLDEST = 40
 """v0.0.40 is the first version in whose shape the client knows all that it needs."""
 LOOKED_AGAIN = 60.0
 """Seconds after which an unknown route may mean that Slurm was upgraded."""
 TIMEOUT = httpx.Timeout(60, connect=5)
 """slurmrestd itself gives up on slurmctld after 20 s, and may make a client wait for 33 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmToken:
+    """Where one Slurm user's token comes from: a file, or otherwise the environment."""
+
+    path: Path | None = None
+    given_user: str = ""
+    """The Slurm user, where it is known without the token."""
+
+    def read(self) -> str:
+        """The token as it is now: a file's may have been renewed.
+
+        :raises TokenError: there is none.
+        """
+        if self.path is None:
+            text = os.environ.get(VARIABLE, "")
+            where = f"{VARIABLE} is not set. Set it, or give --token-file or --users"
+        else:
+            where = f"{self.path} is empty"
+            try:
+                text = self.path.read_text()
+            except (OSError, UnicodeDecodeError) as exc:
+                why = exc.strerror if isinstance(exc, OSError) else "it is no text"
+                raise TokenError(f"the Slurm token in {self.path} cannot be read: {why}") from exc
+        # as `scontrol token` prints it
+        token = text.strip().removeprefix(f"{VARIABLE}=")
+        if not token or not token.isascii() or not token.isprintable():
+            raise TokenError(where if not token else f"{self.path or VARIABLE} holds no token")
+        return token
+
+    @property
+    def user(self) -> str:
+        """The Slurm user that it stands for; empty where it does not say.
+
+        :raises TokenError: there is none.
+        """
+        return self.given_user or user_of(self.read())
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmUser:
+    """A line of the users' file: who may ask, and as whom."""
+
+    token: str = field(repr=False)
+    """What the client signs in with."""
+    slurm: SlurmToken
+
+
+def read_users(path: Path) -> list[SlurmUser]:
+    """Who may ask: a line each with a client's token, the Slurm user, and that user's token file.
+
+    :param path: blank lines and what follows a ``#`` at a line's beginning are skipped; a relative
+        token file lies beside this one.
+    :raises TokenError: it cannot be read; the words name the line, and never show a token.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        raise TokenError(f"{path} cannot be read: {why}") from exc
+    found = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 3:
+            raise TokenError(
+                f"{path}, line {number}: it has {len(words)} words, not a client's token, a Slurm "
+                "user, and the file with that user's Slurm token"
+            )
+        token, user, file = words
+        if not fits_cookie(token):
+            raise TokenError(f"{path}, line {number}: the client's token holds what no cookie can")
+        found.append(SlurmUser(token, SlurmToken(path.parent / file, user)))
+    if not found:
+        raise TokenError(f"{path} names no users")
+    if len({each.token for each in found}) < len(found):
+        raise TokenError(f"{path}: two users have the same token")
+    return found
+
+
+def user_of(token: str) -> str:
+    """The Slurm user whom a token names; empty where it names none.
+
+    :param token: a JWT of Slurm's; its signature is Slurm's business.
+    :source: Slurm's ``auth/jwt``: the claim ``sun``.
+    """
+    parts = token.split(".")
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (IndexError, ValueError):
+        return ""
+    name = claims.get("sun") if isinstance(claims, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 class UnavailableError(ReplyError):
@@ -41,7 +149,7 @@ class VersionError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Call:
     """One request to slurmrestd, but for whose it is."""
 
     method: str
@@ -93,7 +201,7 @@ class Slurmrestd:
         :param as_user: the Slurm user, where it is not the token's own.
         :param stream: whether a good answer's body is given as it comes.
         """
-        question = Question(method, path, query, body, stream)
+        question = Call(method, path, query, body, stream)
         try:
             headers = _headers(token, as_user)
             answer = await self._send(question, await self._find_version(headers), headers)
@@ -139,7 +247,7 @@ class Slurmrestd:
 
     async def _find_version(self, headers: Mapping[str, str]) -> str:
         if not self._version:
-            answer = await self._send(Question("GET", "/openapi/v3"), "", headers)
+            answer = await self._send(Call("GET", "/openapi/v3"), "", headers)
             if answer.status != 200 or not isinstance(answer.body, bytes):
                 words = f"{self.url} does not say which API it offers"
                 raise UnavailableError(503, f"{words}: {answer.status} {words_of(answer)}".rstrip())
@@ -149,7 +257,7 @@ class Slurmrestd:
 
     async def _check_controller(self, headers: Mapping[str, str]) -> None:
         """Say so where slurmctld is down: slurmrestd says something else each time."""
-        ping = Question("GET", "/slurm/{version}/ping/")
+        ping = Call("GET", "/slurm/{version}/ping/")
         answer = await self._send(ping, await self._find_version(headers), headers)
         pings = answer.document().get("pings") or []
         # v0.0.45 says only "responding"
@@ -158,7 +266,7 @@ class Slurmrestd:
         ):
             raise UnavailableError(503, "slurmctld does not answer")
 
-    async def _send(self, question: Question, version: str, headers: Mapping[str, str]) -> Answer:
+    async def _send(self, question: Call, version: str, headers: Mapping[str, str]) -> Answer:
         request = self._http.build_request(
             question.method,
             question.path.format(version=version),
@@ -241,3 +349,70 @@ def words_of(answer: Answer) -> str:
     if isinstance(answer.body, bytes) and answer.media_type.startswith("text/"):
         text = answer.body.decode("utf-8", "replace")
     return text[:200]
+
+
+class SlurmrestdUser:
+    """One of a slurmrestd's users.
+
+    :param token: the user's.
+    :param ordinary_only: whether a token of root's or SlurmUser's is refused: until it is known to
+        be none, nothing is asked with it.
+    """
+
+    def __init__(
+        self, slurmrestd: Slurmrestd, token: SlurmToken, *, ordinary_only: bool = False
+    ) -> None:
+        self.token = token
+        self._slurmrestd = slurmrestd
+        self._doubtful = ordinary_only
+        self._check = asyncio.Lock()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        stream: bool = False,
+    ) -> Answer:
+        """As :meth:`Slurmrestd.ask`."""
+        try:
+            await self.check()
+        except UnavailableError as exc:
+            return exc.answer
+        return await self._slurmrestd.ask(
+            self.token, method, path, query=query, body=body, stream=stream
+        )
+
+    async def check(self) -> None:
+        """Refuse what may be a token of root's or SlurmUser's, where it is not to be one.
+
+        :raises UnavailableError: it is one, or it cannot be told now.
+        """
+        if not self._doubtful:
+            return
+        async with self._check:
+            # another request may have seen to it
+            if self._doubtful and await self.is_privileged():
+                raise UnavailableError(403, privileged(self.token))
+
+    async def is_privileged(self) -> bool:
+        """Whether the token may speak for anybody.
+
+        :raises UnavailableError: it cannot be told now.
+        """
+        try:
+            is_root = self.token.user == "root"
+        except TokenError as exc:
+            raise UnavailableError(503, str(exc)) from exc
+        found = is_root or await self._slurmrestd.is_privileged(self.token)
+        if not found:
+            self._doubtful = False
+        return found
+
+
+def privileged(token: SlurmToken) -> str:
+    """What is wrong with a token of root's or SlurmUser's."""
+    whose = token.given_user or "root or SlurmUser"
+    return f"the Slurm token of {whose} may do anything on the cluster"

@@ -20,7 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 
-from clusterra_server.family import Family
+from clusterra_server.process_tree import ProcessTree
 
 EXPIRES_IN = 3600
 """Seconds for which an address is good."""
@@ -94,11 +94,11 @@ def given_bucket(address: str) -> Bucket:
 class Rclone:
     """One bucket, in a folder, behind S3's protocol."""
 
-    def __init__(self, folder: Path, bucket: str, family: Family) -> None:
+    def __init__(self, folder: Path, bucket: str, tree: ProcessTree) -> None:
         self.files = folder / "s3" / bucket
         """Where the uploaded files lie, each under its key."""
         self._bucket = bucket
-        self._family = family
+        self._tree = tree
         self._log = folder / "rclone.log"
         self._credentials = Credentials(secrets.token_hex(8), secrets.token_hex(16))
         self._endpoint = ""
@@ -113,7 +113,7 @@ class Rclone:
         program = find_rclone()
         port = _free_port()
         keys = self._credentials
-        environment = self._family.variable("storage") | {
+        environment = self._tree.variable("storage") | {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self._log.parent),
             # a list in CSV's form: the pair is one entry of it

@@ -1,10 +1,9 @@
-"""Tests of clusterra_server.jobs and .dependencies: what starts next."""
+"""Tests of clusterra_server.jobs: what starts next."""
 
 import pytest
 
-from clusterra_server.dependencies import read_dependencies, write_dependencies
 from clusterra_server.jobs import Job, end_of_process, plan, together
-from clusterra_server.requests import read_request
+from clusterra_server.requests import read_dependencies, read_request, write_dependencies
 
 NOW = 1000.0
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from clusterra_server.family import Family
+from clusterra_server.process_tree import ProcessTree
 from clusterra_server.processes import Processes
 from clusterra_server.scheduler import Limits, Scheduler
 
@@ -17,7 +17,7 @@ class Cluster:
 
     def __init__(self, folder, **limits):
         limits = {"cpus": 2, "kill_wait": 0.2, "minute": 0.2, **limits}
-        self.scheduler = Scheduler(folder, Limits(**limits), Family(), {})
+        self.scheduler = Scheduler(folder, Limits(**limits), ProcessTree(), {})
         self.backend = Processes(self.scheduler)
 
     async def submit(self, script, **fields):

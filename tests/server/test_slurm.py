@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from clusterra_server.backend import OutputError
-from clusterra_server.caller import Caller
 from clusterra_server.outputs import open_output, whole
-from clusterra_server.slurm import Slurm, find_output
-from clusterra_server.slurmrestd import Slurmrestd
-from clusterra_server.tokens import SlurmToken
+from clusterra_server.slurm import Slurm, find_output, own_submit
+from clusterra_server.slurmrestd import Slurmrestd, SlurmrestdUser, SlurmToken
 from tests.wire import Wire, http
 
 
@@ -27,7 +25,7 @@ def token_file(tmp_path):
 async def asking(wire, token_file, outputs, *, own_only=True):
     slurmrestd = Slurmrestd(wire.url, "v0.0.44")
     try:
-        caller = Caller(slurmrestd, SlurmToken(token_file, "alice"))
+        caller = SlurmrestdUser(slurmrestd, SlurmToken(token_file, "alice"))
         yield Slurm(caller, outputs, own_only=own_only)
     finally:
         await slurmrestd.close()
@@ -176,3 +174,59 @@ async def test_jobs_are_counted_by_their_states(tmp_path, token_file):
             answer = await backend.read_metrics()
 
     assert 'slurm_jobs{state="RUNNING"} 2\n' in answer.body
+
+
+OUTPUTS = Path("/srv/shared")
+
+
+def own(login=None, **job):
+    return own_submit({"script": "#!/bin/sh", "job": job}, OUTPUTS, login or {})["job"]
+
+
+def test_the_output_goes_where_it_is_looked_for():
+    assert own()["standard_output"] == "/srv/shared/job_%j.out"
+    assert own(standard_output="mine.txt")["standard_output"] == "mine.txt"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("/mnt/efs", "/srv/shared"),
+        ("/mnt/efs/me/run", "/srv/shared/me/run"),
+        ("/mnt/efsx", "/mnt/efsx"),
+        ("/home/me", "/home/me"),
+        ("relative", "relative"),
+    ],
+)
+def test_clusterras_shared_folder_is_the_shared_folder(given, meant):
+    job = own(
+        current_working_directory=given,
+        standard_error=given,
+        environment=["A=/mnt/efs", f"SLURM_SUBMIT_DIR={given}"],
+    )
+
+    assert (job["current_working_directory"], job["standard_error"]) == (meant, meant)
+    assert job["environment"] == ["A=/mnt/efs", f"SLURM_SUBMIT_DIR={meant}"]
+
+
+def test_a_client_does_not_say_whose_job_it_is():
+    assert not {"user_id", "group_id"} & own(user_id="0", group_id="0", name="a").keys()
+
+
+def test_a_job_finds_its_home_unless_it_brings_one():
+    login = {"HOME": "/home/alice", "USER": "alice"}
+
+    assert own(login, environment=["HOME=/mine"])["environment"] == ["HOME=/mine", "USER=alice"]
+    # Slurm's own words about an empty one are better than a job that has nothing but a home
+    assert own(login, environment=[])["environment"] == []
+
+
+def test_each_component_of_a_heterogeneous_job_is_seen_to():
+    body = own_submit({"script": "#!/bin/sh", "jobs": [{"name": "a"}, {"name": "b"}]}, OUTPUTS, {})
+
+    assert [each["standard_output"] for each in body["jobs"]] == ["/srv/shared/job_%j.out"] * 2
+
+
+@pytest.mark.parametrize("body", [{}, {"job": 1}, {"jobs": 1}, {"jobs": [1]}], ids=repr)
+def test_what_makes_no_sense_is_slurms_to_judge(body):
+    assert own_submit(body, OUTPUTS, {}) == body

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 MARKER = "CLUSTERRA_LOCAL"
 PROC = Path("/proc")
@@ -18,7 +21,7 @@ EXEC_WITHIN = 0.5
 """Seconds for which a process that becomes another program is waited for."""
 
 
-class Family:
+class ProcessTree:
     """All processes that one server has started, and what they have started.
 
     A branch of it is a name such as ``"job.12"``; ``"job"`` holds all jobs, ``""`` everything. A
@@ -84,8 +87,37 @@ def _facts(folder: Path) -> list[bytes]:
 def end_orphans(name: str) -> None:
     """End what a server has left behind that could not do so itself.
 
-    :param name: the server's family's.
+    :param name: the server's tree's.
     """
-    family = Family(name)
-    while family.signal(signal.SIGKILL, ""):
+    tree = ProcessTree(name)
+    while tree.signal(signal.SIGKILL, ""):
         time.sleep(0.01)
+
+
+class Guard:
+    """The guard of one server's tree; an asynchronous context manager."""
+
+    def __init__(self, tree: ProcessTree) -> None:
+        self._tree = tree
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start it, in a session of its own: a Ctrl-C is not for it."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __name__, self._tree.name),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let it end."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    end_orphans(sys.argv[1])

@@ -1,15 +1,17 @@
-"""Tests of clusterra_server.backends: how a server in front of a Slurm starts."""
+"""Tests of clusterra_server.__main__: how a server in front of a Slurm starts."""
 
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from clusterra_server import backends
-from clusterra_server.__main__ import main
+from clusterra_server import __main__ as start
+from clusterra_server.__main__ import main, tell
 from clusterra_server.options import read_options
+from clusterra_server.sign_in import Account, Session
 from clusterra_server.slurmrestd import UnavailableError
 from tests.servers import ClusterraServer
 from tests.wire import Wire, headers_of, http
@@ -80,11 +82,11 @@ def test_nor_are_they_given_roots_while_slurm_is_down(arguments, tmp_path, capsy
     assert "the Slurm token of root may do anything" in capsys.readouterr().err
 
 
-async def test_a_token_that_could_not_be_looked_at_is_not_used_until_it_is(arguments, capsys):
+async def test_a_token_that_could_not_be_looked_at_is_not_used_until_it_is(arguments, caplog):
     up = [http(200, {}), http(511, {}), http(200, {"jobs": []})]
     with Wire(OFFERS, DOWN, NO_PING, DOWN, NO_PING, *up) as wire:
-        async with backends.slurm(read_options(arguments(wire.url))) as [account]:
-            assert "cannot be told now" in capsys.readouterr().err
+        async with start.slurm(read_options(arguments(wire.url))) as [account]:
+            assert "cannot be told now" in caplog.text
             refused = await account.backend.list_jobs()
             assert refused.status == 503
             assert len(wire.requests) == 5
@@ -97,7 +99,7 @@ async def test_a_token_that_could_not_be_looked_at_is_not_used_until_it_is(argum
 
 async def test_what_turns_out_to_be_privileged_is_refused(arguments, tmp_path):
     with Wire(http(503, {})) as wire:
-        async with backends.slurm(read_options(arguments(wire.url))) as [account]:
+        async with start.slurm(read_options(arguments(wire.url))) as [account]:
             wire.says(speaks_for(ALICES))
             assert (await account.backend.submit_job({"job": {}})).status == 403
             with pytest.raises(UnavailableError, match="may do anything"):
@@ -110,9 +112,9 @@ async def test_what_turns_out_to_be_privileged_is_refused(arguments, tmp_path):
 
 
 async def test_all_users_are_looked_at_together_and_not_for_long(
-    arguments, users_file, mocker, capsys
+    arguments, users_file, mocker, caplog
 ):
-    mocker.patch.object(backends, "LOOKS_FOR", 0.3)
+    mocker.patch.object(start, "LOOKS_FOR", 0.3)
     users = users_file(*(f"t{number} user{number} token" for number in range(8)))
 
     def answer(request):
@@ -121,18 +123,18 @@ async def test_all_users_are_looked_at_together_and_not_for_long(
         return OFFERS
 
     with Wire(answer) as wire:
-        async with backends.slurm(read_options(arguments(wire.url, users))) as accounts:
+        async with start.slurm(read_options(arguments(wire.url, users))) as accounts:
             assert len(accounts) == 8
             diag = [request for request in wire.requests if b"/diag/" in request]
 
     assert len(diag) == 8
-    assert capsys.readouterr().err.count("cannot be told now") == 1
+    assert caplog.text.count("cannot be told now") == 1
 
 
 async def test_on_loopback_nothing_waits_for_that_look(arguments):
     with Wire(http(503, {})) as wire:
         options = read_options([*arguments(wire.url), "--host=127.0.0.1"])
-        async with backends.slurm(options) as [account]:
+        async with start.slurm(options) as [account]:
             wire.says(OFFERS, http(200, {"jobs": []}))
             answer = await account.backend.list_jobs()
 
@@ -154,7 +156,7 @@ def test_a_version_that_is_not_offered_is_said_with_those_that_are(arguments, ca
 async def test_a_version_that_turns_out_not_to_be_offered_is_said_then(arguments):
     with Wire(http(503, {})) as wire:
         options = read_options([*arguments(wire.url, "--api-version=v0.0.99"), "--host=127.0.0.1"])
-        async with backends.slurm(options) as [account]:
+        async with start.slurm(options) as [account]:
             wire.says(speaks_for())
             answer = await account.backend.list_jobs()
 
@@ -207,3 +209,38 @@ def test_a_start_can_be_given_up_without_a_word(arguments, number):
         said, _ = process.communicate()
 
     assert (process.returncode, said) == (0, b"")
+
+
+GIVEN = Session("s3cret", "alice", "CLUSTERRA_SERVER_TOKEN")
+
+
+@pytest.fixture
+def said(capsys, monkeypatch):
+    """What the server of a session says."""
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "s3cret")
+
+    def say(session, *arguments):
+        tell(read_options(arguments), 8765, Path("/files"), [Account(session, None)])
+        return capsys.readouterr().out
+
+    return say
+
+
+def test_a_token_of_the_servers_own_is_shown(said):
+    assert "clusterra://:m%2Fade@127.0.0.1:8765/http?" in said(Session("m/ade"))
+
+
+def test_a_token_that_was_given_is_not_shown_but_where_it_is(said):
+    words = said(GIVEN)
+
+    assert "s3cret" not in words
+    assert "with the one in CLUSTERRA_SERVER_TOKEN for TOKEN" in words
+    assert "clusterra://:TOKEN@127.0.0.1:8765/http?cluster_id=clusloc1" in words
+
+
+def test_off_loopback_only_where_the_token_is_is_said(said):
+    words = said(GIVEN, "--host=0.0.0.0")
+
+    assert "s3cret" not in words
+    assert "sign-in      with the token in CLUSTERRA_SERVER_TOKEN" in words
+    assert "export" not in words

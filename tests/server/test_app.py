@@ -1,4 +1,4 @@
-"""Tests of clusterra_server.bodies, over a real socket."""
+"""Tests of clusterra_server.app: bodies, over a real socket."""
 
 import json
 import socket
@@ -6,7 +6,7 @@ import socket
 import httpx
 import pytest
 
-from clusterra_server.bodies import LIMIT
+from clusterra_server.app import LIMIT
 
 SUBMIT = "/v1/clusters/clusloc1/jobs/submit"
 
