@@ -22,11 +22,11 @@ SEED ?=
 # Airflow starts two to three times faster with its bytecode written
 unexport PYTHONDONTWRITEBYTECODE
 
-# Airflow's older versions have environments of their own; what runs there is what Airflow touches
-OLDER := 3.1 3.2
+# Airflow's other versions have environments of their own; what runs there is what Airflow touches
+OLDER := 3.1 3.2 3.4
 OLDER_TESTS := tests/triggers tests/operators tests/sensors tests/decorators tests/links tests/hooks \
   tests/test_package.py
-OLDER_NEEDS := pytest pytest-asyncio pytest-mock hypothesis jsonschema
+OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema
 
 # most tests wait more than they work
 FAST := $(BIN)/python -m pytest -m "not e2e" --numprocesses 4 --dist worksteal
@@ -38,7 +38,7 @@ help:
 	@echo "make demo KEEP=1 the same, and leave it up to look at"
 	@echo "make test        all tests, those on a real Airflow included"
 	@echo "make test-fast   all tests but those"
-	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1 and 3.2"
+	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1, 3.2 and 3.4"
 	@echo "make test-slurm  what a real Slurm has to say; sets one up in a chroot (root on Debian)"
 	@echo "make crash       kill tasks, cut connections, count jobs: ROUNDS=40, and a SEED to play again"
 	@echo "make bench       speed and cost beside curl and the peers; writes bench/RESULTS.md"
@@ -58,7 +58,7 @@ test-fast: $(READY)
 
 test-older: $(OLDER:%=.venv-%/.ready)
 	@set -e; for version in $(OLDER); do echo "Airflow $$version"; \
-	  .venv-$$version/bin/python -m pytest -q -W ignore::DeprecationWarning \
+	  .venv-$$version/bin/python -m pytest -q --numprocesses 4 -W ignore::DeprecationWarning \
 	    -W ignore::FutureWarning -W ignore::PendingDeprecationWarning $(OLDER_TESTS); done
 
 test-slurm: $(READY)

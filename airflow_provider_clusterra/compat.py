@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
+from airflow import __version__ as airflow_version
 from airflow.triggers.base import BaseTrigger
 
 try:
@@ -16,15 +16,22 @@ except ImportError:
 
 __all__ = [
     "FORMS_ARE_METADATA",
+    "MIN_DEFERRAL",
     "TRIGGERS_ARE_TOLD_OF_KILLS",
     "TaskDeferralError",
     "TaskDeferralTimeout",
 ]
 
-FORMS_ARE_METADATA = AIRFLOW_V_3_2_PLUS
+_AIRFLOW = tuple(int(part) for part in airflow_version.split(".")[:2])
+
+FORMS_ARE_METADATA = _AIRFLOW >= (3, 2)
 """Airflow 3.2 reads a connection's form from the provider's metadata. Before that, it asks methods
 of the hook, which are deprecated since."""
 
 TRIGGERS_ARE_TOLD_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3 calls a trigger's ``on_kill`` when a user ends its task. Before that, the trigger is
 only cancelled, as it is when its triggerer stops."""
+
+MIN_DEFERRAL = 0.0 if _AIRFLOW >= (3, 4) else 7.0
+"""Seconds. Before Airflow 3.4, the scheduler may fail a task that is resumed sooner: it still hears
+of the worker's end (apache/airflow#66374). The option ``[clusterra] min_deferral`` changes it."""

@@ -23,7 +23,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.compat import TRIGGERS_ARE_TOLD_OF_KILLS
+from airflow_provider_clusterra.compat import MIN_DEFERRAL, TRIGGERS_ARE_TOLD_OF_KILLS
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.kill import (
@@ -37,11 +37,6 @@ from airflow_provider_clusterra.watch.poller import poller_of
 from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import Outcome, Watch
 from airflow_provider_clusterra.watch.wait import Wait
-
-MIN_DEFERRAL = 7.0
-"""Seconds. A task that is resumed sooner may be failed by the scheduler, which still hears of the
-worker's end (apache/airflow#66374). Airflow's option ``[clusterra] min_deferral`` changes it."""
-
 
 THROUGH_A_STUMBLE = Retry(tries=8)
 """About half a minute for each request: Airflow's own timeout ends the deferral two minutes later."""
