@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Airflow's other versions have environments of their own; what runs there is what Airflow touches
 OLDER := 3.1 3.2 3.4
-OLDER_TESTS := tests/triggers tests/operators tests/sensors tests/decorators tests/links tests/hooks \
+OLDER_TESTS := tests/triggers tests/operators tests/task tests/submit tests/sensors tests/decorators tests/links tests/hooks \
   tests/test_package.py
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema
 

@@ -75,8 +75,6 @@ CONNECTION_FORM: dict[str, Any] = {
 def get_provider_info() -> dict[str, Any]:
     """What Airflow's provider manager shows and loads of this package.
 
-    :returns: a dict in the form of Airflow's ``provider_info.schema.json`` and, for the
-        connection's form, ``provider.yaml.schema.json``.
     :source: entry point ``apache_airflow_provider``.
     """
     package = "airflow_provider_clusterra"

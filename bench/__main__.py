@@ -19,7 +19,7 @@ import msgspec
 
 from bench.figures import Figure, show
 from bench.results import Part, write_results
-from tests.servers import processes_with
+from tests.support.servers import processes_with
 
 FOLDER = Path(__file__).parent
 MARKER = "CLUSTERRA_BENCH"

@@ -18,13 +18,12 @@ from pathlib import Path
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.watch.lines import GOES_ON
-from airflow_provider_clusterra.watch.stopping import stop
-from airflow_provider_clusterra.watch.tail import KEPT, LIMIT, Tail
+from airflow_provider_clusterra.watch.concurrency import stop
+from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, LIMIT, Tail
 from bench.figures import Figure, at_most, show
 from bench.lag import percentile, read_lag, written_lag
 from bench.process import memory_mib, reset_peak
-from tests.servers import ClusterraServer
+from tests.support.servers import ClusterraServer
 
 JOBS = 50
 RATE = 1_000_000

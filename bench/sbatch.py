@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from airflow_provider_clusterra.api.sbatch import script_fields
+from airflow_provider_clusterra.sbatch.script import script_fields
 from bench.figures import Figure, median_of, show
 
 SCRIPT = """#!/bin/bash

@@ -19,7 +19,7 @@ from typing import Any
 from airflow_provider_clusterra.api import Access, Client
 from bench.figures import RUNS, Figure, median_of, ratio, show
 from bench.workers import WORKERS, Opens, rate
-from tests.servers import ClusterraServer
+from tests.support.servers import ClusterraServer
 
 JOBS = 400
 SINGLE = 20
@@ -100,7 +100,7 @@ class Submits:
 
     def adopted(self) -> float:
         """The operator's second try after a crash: its job is found, and none is submitted."""
-        from tests.airflow_side import TaskStateStore
+        from tests.support.airflow_side import TaskStateStore
 
         context = self._context()
         self._execute(context, tagged=True)
@@ -109,7 +109,7 @@ class Submits:
         return self._execute({**context, "task_state_store": TaskStateStore()}, tagged=True)
 
     def _context(self) -> dict[str, Any]:
-        from tests.airflow_side import TaskInstance, TaskStateStore
+        from tests.support.airflow_side import TaskInstance, TaskStateStore
 
         self._number += 1
         ti = TaskInstance(run_id=f"run_{self._number}", max_tries=2)

@@ -18,7 +18,7 @@ from subprocess import run
 from airflow_provider_clusterra.api import Access, Client
 from bench.figures import OURS, RUNS, Figure, at_least, at_most, medians_of, ratio, show
 from bench.process import memory_mib, reset_peak
-from tests.servers import ClusterraServer
+from tests.support.servers import ClusterraServer
 
 CURL = "curl -T"
 LARGE_GIB = 2.0

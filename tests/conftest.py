@@ -16,8 +16,8 @@ os.environ["AIRFLOW_HOME"] = str(
     / os.environ.get("PYTEST_XDIST_WORKER", "all")
 )
 
-from tests.servers import ClusterraServer
 from tests.slurm.fixtures import front, lab
+from tests.support.servers import ClusterraServer
 
 __all__ = ["front", "lab"]
 

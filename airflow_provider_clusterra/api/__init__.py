@@ -5,7 +5,6 @@ from __future__ import annotations
 from airflow_provider_clusterra.api.access import Access, read_origin
 from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,
@@ -22,14 +21,20 @@ from airflow_provider_clusterra.api.errors import (
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.numbers import ExitStatus
-from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
+from airflow_provider_clusterra.api.readers import (
+    ApiRoute,
+    Cluster,
+    LightState,
+    Node,
+    Output,
+    Submitted,
+    User,
+)
 from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.slurm import ExitStatus, JobState
 from airflow_provider_clusterra.api.specs import JobSpec
-from airflow_provider_clusterra.api.states import JobState
-from airflow_provider_clusterra.api.templates import CheckedParams, Template, check_params
+from airflow_provider_clusterra.api.templates import CheckedParams, Param, Template, check_params
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
-from airflow_provider_clusterra.api.values import Param
 
 __all__ = [
     "Access",

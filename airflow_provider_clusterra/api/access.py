@@ -8,13 +8,14 @@ import functools
 import ipaddress
 import ssl
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
 
 import httpx
 import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.numbers import read_time
+from airflow_provider_clusterra.api.slurm import read_time
 
 DEFAULT_HOST = "https://api-use1.clusterra.cloud"
 DEFAULT_TIMEOUT = 60.0
@@ -103,10 +104,7 @@ def read_origin(host: str, *, allow_http: bool = False) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine alone.
-
-    :param host: a name, or an address without brackets.
-    """
+    """Whether a host is this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -117,7 +115,6 @@ def is_loopback(host: str) -> bool:
 def tls_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - httpx's own word
     """The TLS settings, built once: reading the certificates takes up to 50 ms.
 
-    :param verify: as :attr:`Access.verify`.
     :raises InputError: the CA file cannot be read.
     """
     if isinstance(verify, str):
@@ -128,3 +125,34 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - httpx's
                 f"The connection's extra verify names a CA file that cannot be read: {verify} ({exc})."
             ) from exc
     return httpx.create_ssl_context(verify=verify)
+
+
+CONNECT_TIMEOUT = 10.0
+
+
+def api_settings(access: Access) -> dict[str, Any]:
+    """For the API's own origin. Redirects are not followed: a session stays with its origin."""
+    return {
+        **bare_settings(access),
+        "base_url": access.origin,
+        # another machine's proxy would be given the session as plain text, and cannot reach us
+        "trust_env": not is_loopback(httpx.URL(access.origin).host),
+        # whoever asks for much at once says how much; nobody waits for a connection
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+    }
+
+
+def bare_settings(access: Access) -> dict[str, Any]:
+    """For another origin, such as the storage's: nothing of the session."""
+    return {
+        "verify": tls_context(access.verify),
+        "timeout": httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
+        "follow_redirects": False,
+        # no answer's cookie goes out again
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    }
+
+
+def patient(access: Access) -> httpx.Timeout:
+    """For a stream, which may be silent for as long as a job is."""
+    return httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout), read=None)

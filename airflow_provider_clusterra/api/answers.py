@@ -20,8 +20,8 @@ from airflow_provider_clusterra.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_clusterra.api.numbers import read_number
 from airflow_provider_clusterra.api.retry import read_retry_after
+from airflow_provider_clusterra.api.slurm import read_number
 
 T = TypeVar("T")
 NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -92,7 +92,6 @@ class Answer(msgspec.Struct, frozen=True):
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The objects of a list that the body holds, or is; what is no object is left out.
 
-        :param name: the list's, e.g. ``"jobs"``.
         :raises ProtocolError: there is no such list.
         """
         body = self.json()
@@ -102,10 +101,7 @@ class Answer(msgspec.Struct, frozen=True):
         return [row for row in rows if isinstance(row, dict)]
 
     def unreadable(self, why: str) -> ProtocolError:
-        """The error that says that this answer cannot be read, and shows its beginning.
-
-        :param why: what is wrong with it, in words.
-        """
+        """The error that says that this answer cannot be read, and shows its beginning."""
         begins = self.body[:120].decode("utf-8", "replace").strip()
         hint = " Is the connection's host the API's?" if begins.startswith("<") else ""
         shown = f"it begins {begins!r}" if begins else "it is empty"
@@ -124,10 +120,7 @@ class Body:
         self._skipped = 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece, and let go of what is no longer in the end.
-
-        :param piece: bytes, as many as came.
-        """
+        """Take the next piece, and let go of what is no longer in the end."""
         self._pieces.append(piece)
         self._kept += len(piece)
         while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:
@@ -141,12 +134,7 @@ class Body:
         return self._kept > LONG
 
     def answer(self, request: str, status: int, headers: Mapping[str, str]) -> Answer:
-        """The answer, once all has arrived.
-
-        :param request: the request in words.
-        :param status: HTTP's.
-        :param headers: names in lower case, or a mapping that does not mind.
-        """
+        """The answer, once all has arrived."""
         data = b"".join(self._pieces)
         extra = 0 if self._keep is None else max(0, len(data) - self._keep)
         return Answer(request, status, headers, data[extra:], self._skipped + extra)
@@ -164,10 +152,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
-    """A reader of a yes as a reader of any answer: a no is raised.
-
-    :param read: reads a yes.
-    """
+    """A reader of a yes as a reader of any answer: a no is raised."""
 
     def read_or_refuse(answer: Answer) -> T:
         error = refusal(answer)
@@ -181,7 +166,6 @@ def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
 def refusal(answer: Answer) -> ApiError | None:
     """The error that an answer means, or None where it is a yes.
 
-    :param answer: any answer but a submit's, where a job id comes first, and a cancel's.
     :source: slurmrestd's ``errors[]`` under any status; the body forms of Clusterra's proxy.
     """
     problems = read_problems(answer)
@@ -207,8 +191,6 @@ def refusal(answer: Answer) -> ApiError | None:
 def read_problems(answer: Answer) -> list[Problem]:
     """What an answer complains of, in any of the forms in which it may.
 
-    :param answer: any answer.
-    :returns: nothing where it is not JSON, or has no complaint.
     :source: ``errors[]`` of slurmrestd; ``error``, ``message``, ``detail`` of proxies.
     """
     try:
@@ -225,11 +207,7 @@ def read_problems(answer: Answer) -> list[Problem]:
 
 
 def transport_error(request: str, exc: httpx.HTTPError | httpx.InvalidURL) -> TransportError:
-    """httpx's error as ours: no answer, and whether the request may have arrived.
-
-    :param request: the request in words.
-    :param exc: what httpx raised.
-    """
+    """httpx's error as ours: no answer, and whether the request may have arrived."""
     sent = not isinstance(exc, NOT_SENT)
     words = str(exc) or type(exc).__name__
     if isinstance(exc, httpx.TimeoutException):

@@ -9,16 +9,19 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.access import Access
+from airflow_provider_clusterra.api.access import Access, api_settings, patient
 from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
 from airflow_provider_clusterra.api.calls import DOWNLOAD_ROUTE, OUTPUT_KEPT, Call
-from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import ClusterraError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import (
+    ApiRoute,
+    Cluster,
     LightState,
+    Node,
     Output,
     Submitted,
+    User,
     is_plain_output,
     is_stream,
     read_piece,
@@ -26,7 +29,6 @@ from airflow_provider_clusterra.api.readers import (
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.api.sse import Decoder
 from airflow_provider_clusterra.api.templates import Template
-from airflow_provider_clusterra.api.transport import api_settings, patient
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 
 T = TypeVar("T")

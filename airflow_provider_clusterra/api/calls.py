@@ -8,11 +8,19 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from airflow_provider_clusterra.api import cluster, readers, templates
+from airflow_provider_clusterra.api import readers, templates
+from airflow_provider_clusterra.api import readers as cluster
 from airflow_provider_clusterra.api.answers import Answer, checked
-from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
+from airflow_provider_clusterra.api.readers import (
+    ApiRoute,
+    Cluster,
+    LightState,
+    Node,
+    Output,
+    Submitted,
+    User,
+)
 from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 

@@ -13,16 +13,22 @@ from typing import Any, BinaryIO, Self, TypeVar
 import httpx
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.access import Access
+from airflow_provider_clusterra.api.access import Access, api_settings, bare_settings
 from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
 from airflow_provider_clusterra.api.calls import DOWNLOAD_ROUTE, OUTPUT_KEPT, Call
-from airflow_provider_clusterra.api.cluster import ApiRoute, Cluster, Node, User
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import LightState, Output, Submitted
+from airflow_provider_clusterra.api.readers import (
+    ApiRoute,
+    Cluster,
+    LightState,
+    Node,
+    Output,
+    Submitted,
+    User,
+)
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.api.templates import Template
-from airflow_provider_clusterra.api.transport import api_settings, bare_settings
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant, pieces, put_refusal
 
 T = TypeVar("T")

@@ -10,16 +10,18 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import JobFailedError, ProtocolError
-from airflow_provider_clusterra.api.numbers import (
+from airflow_provider_clusterra.api.slurm import (
+    NO_STATE,
     NOT_ENDED,
     ExitCode,
     ExitStatus,
+    JobState,
     NoVal,
     read_exit,
     read_number,
+    read_state,
     read_time,
 )
-from airflow_provider_clusterra.api.states import NO_STATE, JobState, read_state
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
@@ -156,7 +158,6 @@ class UsualRecord(Record, gc=False):
 def read_record(record: Record) -> Job:
     """One record as a :class:`Job`.
 
-    :param record: of slurmrestd v0.0.38 to v0.0.45, of slurmdb, or of the simple shapes.
     :raises ProtocolError: it has no job id.
     :source: ``jobs[]`` of ``GET job/{id}``, ``GET jobs/`` and ``GET slurmdb/jobs/``.
     """
@@ -214,9 +215,6 @@ def _spread(record: Record) -> None:
 def one_job(jobs: Sequence[Job], job_id: int) -> Job | None:
     """What several records say of one job: an array or a het job becomes one with ``tasks``.
 
-    :param jobs: the records of one answer, in its order.
-    :param job_id: the job that was asked for; an array's id is also its last task's own.
-    :returns: the job, or None where no record is of it.
     :source: ``GET job/{id}`` of an array answers a record a started task and one for the rest.
     """
     parts = [job for job in jobs if job_id in (job.array_job_id, job.het_job_id)]

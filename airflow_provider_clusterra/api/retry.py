@@ -78,11 +78,7 @@ ONCE = Retry(tries=1)
 
 
 def may_repeat(error: ClusterraError, *, repeatable: bool) -> bool:
-    """Whether the same request may be sent again after this error: the table above.
-
-    :param error: what the try ended with.
-    :param repeatable: whether doing it twice is doing it once.
-    """
+    """Whether the same request may be sent again after this error: the table above."""
     if isinstance(error, RateLimitedError):
         return True
     if isinstance(error, TransportError):
@@ -93,8 +89,6 @@ def may_repeat(error: ClusterraError, *, repeatable: bool) -> bool:
 def read_retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Seconds to wait, from either form of the header, or None where it says nothing.
 
-    :param value: ``"120"`` or ``"Wed, 21 Oct 2026 07:28:00 GMT"``.
-    :param now: an aware datetime; otherwise the clock's.
     :source: RFC 9110, 10.2.3.
     """
     if not value:

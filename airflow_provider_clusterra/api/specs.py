@@ -9,10 +9,42 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_clusterra.api.environment import sbatch_environment
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.fields import as_memory, put_cpus_per_task
-from airflow_provider_clusterra.api.numbers import no_val
+from airflow_provider_clusterra.api.slurm import no_val
+
+FROM_FIELD = {
+    "SLURM_SUBMIT_DIR": "current_working_directory",
+    "SLURM_CPUS_PER_TASK": "cpus_per_task",
+    "SLURM_NTASKS_PER_NODE": "tasks_per_node",
+    "SLURM_NTASKS_PER_CORE": "tasks_per_core",
+    "SLURM_NTASKS_PER_SOCKET": "tasks_per_socket",
+    "SLURM_THREADS_PER_CORE": "threads_per_core",
+    "SLURM_TRES_PER_TASK": "tres_per_task",
+}
+FROM_GPUS = {
+    "SLURM_GPUS": "tres_per_job",
+    "SLURM_GPUS_PER_NODE": "tres_per_node",
+    "SLURM_GPUS_PER_TASK": "tres_per_task",
+    "SLURM_CPUS_PER_GPU": "cpus_per_tres",
+    "SLURM_MEM_PER_GPU": "memory_per_tres",
+}
+
+
+def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:
+    """The variables for a job's fields; what the user gives comes before them.
+
+    :source: ``env`` of the same scripts under ``sbatch`` and slurmrestd 26.05.
+    """
+    found = {name: str(job[field]) for name, field in FROM_FIELD.items() if job.get(field)}
+    for name, field in FROM_GPUS.items():
+        gpus = re.search(r"gres/gpu[:=]([^,;]+)", str(job.get(field) or ""))
+        if gpus:
+            found[name] = gpus[1].replace("=", ":")
+    nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
+    if per_node and nodes.isdigit() and not job.get("tasks"):
+        found["SLURM_NTASKS"] = found["SLURM_NPROCS"] = str(int(nodes) * per_node)
+    return found
+
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 DEFAULT_DIRECTORY = "/mnt/efs"
@@ -23,8 +55,6 @@ OPEN = ("cpus_per_task", "tasks_per_core")
 """Fields with which ``sbatch`` leaves open how many nodes there may be."""
 LARGEST_SCRIPT = 4 * 1024 * 1024
 """Bytes: Slurm's ``max_script_size``. A longer one is refused with error 2012."""
-
-put_memory_per_node = as_memory("memory_per_node")
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -78,9 +108,12 @@ class JobSpec(msgspec.Struct, frozen=True):
         }
         job["current_working_directory"] = str(_folder(job))
         if self.memory_mb is not None:
-            put_memory_per_node(job, str(self.memory_mb))
+            job.pop("memory_per_cpu", None)
+            job.pop("memory_per_tres", None)
+            job["memory_per_node"] = no_val(self.memory_mb)
         if self.cpus_per_task is not None:
-            put_cpus_per_task(job, str(self.cpus_per_task))
+            job["cpus_per_task"] = self.cpus_per_task
+            put_tres_per_task(job, "cpu", f"cpu={self.cpus_per_task}")
         if job.get("hold"):
             # with a priority beside it, slurmrestd would start the job
             job.pop("priority", None)
@@ -100,7 +133,6 @@ class JobSpec(msgspec.Struct, frozen=True):
 def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
     """The submit's JSON body of a heterogeneous job.
 
-    :param components: at least one; the script is the first one's.
     :source: the same route with ``jobs`` instead of ``job``.
     """
     jobs = [component.body()["job"] for component in components]
@@ -110,7 +142,6 @@ def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
 def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
     """What of a job's output the API will not show, in words; empty where it shows all.
 
-    :param job: fields of slurmrestd v0.0.44.
     :source: clusterra-hpc's edge-agent, ``logs.go``: it looks for ``slurm-<id>.out`` and
         ``job_<id>.out`` in ``/mnt/efs`` and in its folders, and nowhere else.
     """
@@ -138,7 +169,6 @@ def _folder(job: Mapping[str, Any]) -> PurePosixPath:
 def check_script(script: str) -> None:
     """Refuse what Slurm would accept and then fail, or cut, or never run.
 
-    :param script: the whole text of a batch script.
     :raises InputError: it is empty, has no shebang, holds a NUL or CRLF, or is over 4 MiB.
     """
     if not script.strip():
@@ -164,3 +194,10 @@ def check_script(script: str) -> None:
             f"The script has {len(script.encode())} bytes; Slurm takes {LARGEST_SCRIPT}. "
             "Upload the data it carries and let it read them."
         )
+
+
+def put_tres_per_task(fields: dict[str, Any], name: str, entry: str) -> None:
+    """What each task needs of one resource, in the place of what it needed of it."""
+    others = [each for each in str(fields.get("tres_per_task", "")).split(",") if each]
+    kept = [each for each in others if not each.startswith(name)]
+    fields["tres_per_task"] = ",".join(sorted([*kept, entry]))

@@ -63,8 +63,6 @@ class DownloadGrant(msgspec.Struct, frozen=True):
 def check_size(name: str, size: int) -> None:
     """Refuse a file that S3 takes in no single PUT.
 
-    :param name: the file's name, for the error.
-    :param size: bytes.
     :raises InputError: it is over 5 GiB.
     """
     if size > LARGEST_PUT:
@@ -77,8 +75,6 @@ def check_size(name: str, size: int) -> None:
 def pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
     """A file's bytes, 1 MiB at a time, so that memory stays flat.
 
-    :param content: the open file.
-    :param size: bytes, as they were announced to the storage.
     :raises InputError: there are more or fewer.
     """
     left = size
@@ -100,9 +96,6 @@ def put_refusal(grant: UploadGrant, status: int, body: bytes) -> ApiError | None
     A 403 or 400 may be an address that has expired: a :class:`ConflictError`, since a fresh one
     can help, and the caller asks for one.
 
-    :param grant: the address that was used.
-    :param status: HTTP's.
-    :param body: the answer's.
     :source: S3's error answers: XML with ``Code`` and ``Message``.
     """
     if status < 300:

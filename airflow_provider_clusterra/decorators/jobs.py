@@ -20,8 +20,8 @@ from airflow_provider_clusterra.decorators.program import (
     write_program,
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import airflow_errors
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.task.report import airflow_errors
 
 OUTPUT_READ = 1024 * 1024
 """Bytes at the end of the output in which the value is looked for."""

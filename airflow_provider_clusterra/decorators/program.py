@@ -54,7 +54,6 @@ if __name__ == "__main__":
 def check_interpreter(python: str) -> None:
     """Refuse what cannot stand in the script's first line.
 
-    :param python: a path on the cluster, or a name to be found there, e.g. ``"python3"``.
     :raises InputError: it is more than one word, or none.
     """
     if len(python.split()) != 1:
@@ -67,7 +66,6 @@ def check_interpreter(python: str) -> None:
 def read_source(function: Callable[..., Any]) -> str:
     """The source of a function as it can stand alone, without its decorators.
 
-    :param function: of a DAG file.
     :raises InputError: it has no source, or needs more than its own source.
     """
     name = getattr(function, "__name__", repr(function))
@@ -88,10 +86,6 @@ def write_program(
 ) -> str:
     """The batch script that calls a function and prints its value.
 
-    :param function: of a DAG file.
-    :param python: as :func:`check_interpreter` takes it.
-    :param args: its positional arguments.
-    :param kwargs: its other arguments.
     :raises InputError: an argument is not JSON; or as :func:`read_source`.
     """
     source = read_source(function)
@@ -117,7 +111,6 @@ def write_program(
 def read_value(output: Output) -> Any:
     """The function's value, out of its job's output.
 
-    :param output: the end of it.
     :raises InputError: it holds no value.
     """
     _, mark, after = output.data.decode("utf-8", "replace").rpartition(MARK)

@@ -14,10 +14,8 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import airflow_errors
-from airflow_provider_clusterra.operators.terms import deployment_of
-from airflow_provider_clusterra.submit.finding import find_run
-from airflow_provider_clusterra.submit.tag import hash_run
+from airflow_provider_clusterra.submit.protocol import deployment_of, find_run, hash_run
+from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.watch.cancel import cancel_if_alive
 
 AT_ONCE = 8
@@ -100,8 +98,6 @@ class ClusterraCancelJobOperator(BaseOperator):
 def check_which(job_id: Any, *, tag_of_run: bool) -> None:
     """Refuse an operator that does not say which jobs it means, or says it twice.
 
-    :param job_id: as an author wrote it.
-    :param tag_of_run: as an author wrote it.
     :raises InputError: neither is given, or both.
     """
     if tag_of_run == (job_id is not None):
@@ -111,7 +107,6 @@ def check_which(job_id: Any, *, tag_of_run: bool) -> None:
 def read_job_ids(given: Any) -> list[int]:
     """Job ids, as an author or a template gives them.
 
-    :param given: a number, its text, a list of either, or what stands for nothing.
     :raises InputError: it is something else.
     """
     if given is None or str(given).strip() in NOTHING:

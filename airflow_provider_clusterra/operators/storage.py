@@ -9,9 +9,8 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import airflow_errors
-from airflow_provider_clusterra.operators.inputs import upload_file
-from airflow_provider_clusterra.operators.sources import Source, find_files, is_many
+from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_file
+from airflow_provider_clusterra.task.report import airflow_errors
 
 
 class ClusterraUploadFileOperator(BaseOperator):

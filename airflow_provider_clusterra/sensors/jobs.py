@@ -31,10 +31,9 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
-from airflow_provider_clusterra.operators.failures import airflow_errors
-from airflow_provider_clusterra.operators.outputs import check_return_output
-from airflow_provider_clusterra.operators.results import failed_jobs_pushed, finish
-from airflow_provider_clusterra.operators.waiting import (
+from airflow_provider_clusterra.task.report import airflow_errors
+from airflow_provider_clusterra.task.result import check_return_output, failed_jobs_pushed, finish
+from airflow_provider_clusterra.task.waiting import (
     check_on_stuck,
     deadline_of,
     deferral_of,
@@ -43,7 +42,6 @@ from airflow_provider_clusterra.operators.waiting import (
 )
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch.accounting import judge_accounting
 from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import (
     MISSES,
@@ -53,6 +51,7 @@ from airflow_provider_clusterra.watch.verdict import (
     Verdict,
     Watch,
     judge,
+    judge_accounting,
 )
 
 
@@ -115,7 +114,7 @@ class ClusterraJobSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, as ``mode`` or ``deferrable`` say.
 
-        :returns: the result of :func:`~airflow_provider_clusterra.operators.results.job_result`.
+        :returns: the result of :func:`~airflow_provider_clusterra.task.result.job_result`.
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
         """

@@ -10,9 +10,13 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.numbers import ExitStatus
-from airflow_provider_clusterra.api.states import JobState
-from airflow_provider_clusterra.watch.arrays import read_indices, write_indices
+from airflow_provider_clusterra.api.slurm import ExitStatus, JobState
+from airflow_provider_clusterra.watch.arrays import (
+    pack_ids,
+    read_indices,
+    unpack_ids,
+    write_indices,
+)
 
 LONGEST_TEXT = 400
 """Characters of any one text: Airflow logs an event, and stores it."""
@@ -60,7 +64,6 @@ class JobEvent(msgspec.Struct, frozen=True):
 def read_event(payload: Any) -> JobEvent:
     """The event, checked: it came through the metadata database.
 
-    :param payload: as :meth:`JobEvent.to_payload` made it.
     :raises ProtocolError: it is something else.
     """
     try:
@@ -77,10 +80,7 @@ def read_event(payload: Any) -> JobEvent:
 
 
 def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
-    """How an array's tasks ended, as :attr:`JobEvent.tasks` has it.
-
-    :param tasks: that have ended.
-    """
+    """How an array's tasks ended, as :attr:`JobEvent.tasks` has it."""
     groups: dict[str, set[int]] = {}
     for task in tasks:
         if task.array_task_id is not None:
@@ -89,41 +89,10 @@ def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
     return {words: write_indices(indices) for words, indices in groups.items()}
 
 
-def pack_ids(tasks: Iterable[Job]) -> dict[str, str]:
-    """The own job ids of an array's tasks, as :attr:`JobEvent.task_ids` has them: few words, because
-    Slurm mostly counts on from one task to the next.
-
-    :param tasks: those without an id of their own are left out.
-    """
-    groups: dict[str, set[int]] = {}
-    for task in tasks:
-        if task.array_task_id is not None and task.job_id:
-            more = str(task.job_id - task.array_task_id)
-            groups.setdefault(more, set()).add(task.array_task_id)
-    return {more: write_indices(indices) for more, indices in groups.items()}
-
-
-def unpack_ids(packed: dict[str, str]) -> dict[int, int]:
-    """Index to own job id.
-
-    :param packed: as :func:`pack_ids` made it.
-    """
-    return {
-        index: index + int(more)
-        for more, indices in packed.items()
-        for index in read_indices(indices)
-    }
-
-
 def unpack_tasks(
     packed: dict[str, str], array_job_id: int, task_ids: dict[str, str]
 ) -> tuple[Job, ...]:
-    """The tasks again, as far as they were packed.
-
-    :param packed: as :func:`pack_tasks` made it.
-    :param array_job_id: Slurm's number for the array.
-    :param task_ids: as :func:`pack_ids` made it; a task whose id it does not tell has 0.
-    """
+    """The tasks again, as far as they were packed."""
     ids = unpack_ids(task_ids)
     tasks: list[Job] = []
     for words, indices in packed.items():

@@ -1,12 +1,14 @@
-"""An array's tasks: Slurm forgets them one by one, so their ends are collected."""
+"""An array as its task sees it: when it has succeeded, and which indices a retry submits."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 
 Ends = Mapping[int, Job]
@@ -17,10 +19,7 @@ MOST = 4_000_000
 
 
 def read_indices(text: str) -> frozenset[int]:
-    """The indices of Slurm's form, as far as it tells them.
-
-    :param text: e.g. ``"0-9:2%4"``, ``"1,3,7-9"``; Slurm ends a long one with ``"..."``.
-    """
+    """The indices of Slurm's form, as far as it tells them."""
     found: set[int] = set()
     for part in text.partition("%")[0].strip("[]").split(","):
         told = PART.fullmatch(part.strip())
@@ -32,10 +31,7 @@ def read_indices(text: str) -> frozenset[int]:
 
 
 def write_indices(indices: Iterable[int]) -> str:
-    """Indices in Slurm's form, e.g. ``"0-3,7"``.
-
-    :param indices: in any order.
-    """
+    """Indices in Slurm's form, e.g. ``"0-3,7"``."""
     runs: list[list[int]] = []
     for index in sorted(indices):
         if runs and runs[-1][-1] == index - 1:
@@ -46,29 +42,19 @@ def write_indices(indices: Iterable[int]) -> str:
 
 
 def is_array(job: Job) -> bool:
-    """Whether a job is an array with its tasks.
-
-    :param job: of :func:`~airflow_provider_clusterra.api.jobs.one_job`.
-    """
+    """Whether a job is an array with its tasks."""
     return any(indices_of(task) for task in job.tasks)
 
 
 def indices_of(task: Job) -> frozenset[int]:
-    """The indices that one record stands for: its own, or those that have not begun.
-
-    :param task: of an array's ``tasks``.
-    """
+    """The indices that one record stands for: its own, or those that have not begun."""
     if task.array_task_id is not None:
         return frozenset({task.array_task_id})
     return read_indices(task.array_task_string)
 
 
 def collect_ends(ends: Ends, tasks: Iterable[Job]) -> Ends:
-    """The ends known before and those shown now; a task that runs again has none.
-
-    :param ends: known before.
-    :param tasks: as shown now.
-    """
+    """The ends known before and those shown now; a task that runs again has none."""
     found = dict(ends)
     for task in tasks:
         for index in indices_of(task):
@@ -80,21 +66,129 @@ def collect_ends(ends: Ends, tasks: Iterable[Job]) -> Ends:
 
 
 def with_ends(job: Job, ends: Ends) -> Job:
-    """An array as the ends of its tasks make it.
-
-    :param job: the array as last seen.
-    :param ends: at least one.
-    """
+    """An array as the ends of its tasks make it."""
     tasks = [replace(task, array_job_id=job.job_id) for task in ends.values()]
     return one_job(tasks, job.job_id) or job
 
 
 def counts_of(job: Job) -> dict[str, int]:
-    """How many of an array's tasks are in each state, e.g. ``{"RUNNING": 3, "PENDING": 96}``.
-
-    :param job: of :func:`~airflow_provider_clusterra.api.jobs.one_job`.
-    """
+    """How many of an array's tasks are in each state, e.g. ``{"RUNNING": 3, "PENDING": 96}``."""
     counts: dict[str, int] = {}
     for task in job.tasks:
         counts[task.state.base] = counts.get(task.state.base, 0) + max(1, len(indices_of(task)))
     return counts
+
+
+ArraySuccess = str | float
+"""``"all"``, ``"any"``, a number of tasks, or a fraction of them."""
+OF_THE_WHOLE = re.compile(r"\bSLURM_ARRAY_TASK_(?:COUNT|MIN|MAX|STEP)\b")
+"""What a script cannot ask where only some of its indices are submitted: Slurm tells it of those."""
+
+
+def check_array_success(array_success: ArraySuccess) -> None:
+    """Refuse what says of no array whether it has succeeded.
+
+    :raises InputError: it is neither ``"all"`` nor ``"any"``, nor a number of tasks (an int above
+        0), nor a fraction of them (a float, 0 < fraction <= 1).
+    """
+    if array_success in ("all", "any"):
+        return
+    if isinstance(array_success, int) and not isinstance(array_success, bool):
+        possible = array_success > 0
+    else:
+        possible = isinstance(array_success, float) and 0 < array_success <= 1
+    if not possible:
+        raise InputError(
+            f"array_success is {array_success!r}; it can be 'all', 'any', a number of tasks, e.g. "
+            "95, or a fraction of them, e.g. 0.95."
+        )
+
+
+def tasks_needed(array_success: ArraySuccess, tasks: int) -> int:
+    """How many of an array's tasks must succeed."""
+    if array_success == "all":
+        return tasks
+    if array_success == "any":
+        return 1
+    if isinstance(array_success, float):
+        # 0.7 of 10 is 7, whatever a float makes of it
+        return math.ceil(round(array_success * tasks, 9))
+    return int(array_success)
+
+
+def array_succeeded(job: Job, array_success: ArraySuccess = "all") -> bool:
+    """Whether a job has succeeded, where an array may do so with some of its tasks."""
+    tasks = array_tasks(job)
+    if not tasks or array_success == "all":
+        return job.state.succeeded
+    return len(succeeded_indices(job)) >= tasks_needed(array_success, len(tasks))
+
+
+def array_tasks(job: Job) -> tuple[Job, ...]:
+    """An array's tasks, as far as they are known; none where it is no array."""
+    return tuple(task for task in job.tasks if task.array_task_id is not None)
+
+
+def succeeded_indices(job: Job) -> frozenset[int]:
+    """The indices that have surely succeeded."""
+    return frozenset(
+        task.array_task_id
+        for task in job.tasks
+        if task.array_task_id is not None and task.state.succeeded
+    )
+
+
+def with_earlier(job: Job, earlier: Iterable[Job]) -> Job:
+    """An array together with what earlier tries of it brought."""
+    tasks = {task.array_task_id: task for task in earlier}
+    if not tasks:
+        return job
+    tasks |= {task.array_task_id: task for task in array_tasks(job)}
+    together = sorted(tasks.values(), key=lambda task: task.array_task_id or 0)
+    return replace(job, tasks=tuple(together))
+
+
+def narrowed(array: str, indices: Iterable[int]) -> str:
+    """An array of some of its indices, as many of them at once as before."""
+    _, percent, at_once = array.partition("%")
+    return f"{write_indices(indices)}{percent}{at_once}"
+
+
+def left_of(array: str, succeeded: Iterable[int]) -> frozenset[int]:
+    """The indices that have not succeeded: they failed, or nobody knows."""
+    return read_indices(array) - frozenset(succeeded)
+
+
+def check_indices_alone(script: str) -> None:
+    """Refuse to submit only some indices of a script that counts on all of them.
+
+    :raises InputError: it names one of the variables that tell of the whole array.
+    """
+    named = OF_THE_WHOLE.search(script)
+    if named:
+        raise InputError(
+            f"retry_failed_indices: the script names {named[0]}, which would tell of the failed "
+            "indices alone when only these are submitted again. Give it the number in environment=, "
+            "or leave retry_failed_indices out."
+        )
+
+
+def pack_ids(tasks: Iterable[Job]) -> dict[str, str]:
+    """The own job ids of an array's tasks, as :attr:`JobEvent.task_ids` has them: few words, because
+    Slurm mostly counts on from one task to the next.
+    """
+    groups: dict[str, set[int]] = {}
+    for task in tasks:
+        if task.array_task_id is not None and task.job_id:
+            more = str(task.job_id - task.array_task_id)
+            groups.setdefault(more, set()).add(task.array_task_id)
+    return {more: write_indices(indices) for more, indices in groups.items()}
+
+
+def unpack_ids(packed: dict[str, str]) -> dict[int, int]:
+    """Index to own job id."""
+    return {
+        index: index + int(more)
+        for more, indices in packed.items()
+        for index in read_indices(indices)
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
@@ -19,12 +20,6 @@ async def cancel_and_confirm(
 ) -> Job | None:
     """Cancel a job and wait until it has ended and nothing of it runs any more.
 
-    :param client: signed in.
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    :param job_id: Slurm's number for the job, > 0.
-    :param within: seconds to wait for that.
-    :returns: the job as last seen, which may still be COMPLETING when the time is over; None where
-        the cluster does not know it (any more).
     :raises ClusterraError: it could not be cancelled, or not be looked at.
     :source: ``DELETE …/jobs/{job_id}``, which only asks; ``GET …/jobs/{job_id}`` tells.
     """
@@ -45,10 +40,6 @@ async def cancel_if_alive(
 ) -> tuple[bool, Job | None]:
     """As :func:`cancel_and_confirm`, for a job that may have ended.
 
-    :param client: signed in.
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    :param job_id: Slurm's number for the job, > 0.
-    :returns: whether it was alive, and the job as last seen; None where it is not known (any more).
     :raises ClusterraError: it could not be cancelled, or not be looked at.
     """
     try:
@@ -58,3 +49,12 @@ async def cancel_if_alive(
     if job.state.ended and not job.state.completing:
         return False, job
     return True, await cancel_and_confirm(client, cluster_id, job_id)
+
+
+async def cancel_now(access: Access, cluster_id: str, job_id: int) -> Job | None:
+    """As :func:`~airflow_provider_clusterra.watch.cancel.cancel_and_confirm`, with its own client.
+
+    :raises ClusterraError: it could not be cancelled, or not be looked at.
+    """
+    async with AsyncClient(access) as client:
+        return await cancel_and_confirm(client, cluster_id, job_id)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -21,10 +22,95 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import LightState
-from airflow_provider_clusterra.api.states import JobState
-from airflow_provider_clusterra.watch.costs import Costs, Way, fits_a_url
+from airflow_provider_clusterra.api.slurm import JobState
+from airflow_provider_clusterra.watch.concurrency import in_turns
 from airflow_provider_clusterra.watch.reading import read_job_answer, read_jobs_answer
-from airflow_provider_clusterra.watch.turns import in_turns
+
+URL_ROOM = 6000
+"""Bytes of a query that every proxy lets through."""
+REMEASURE = 900.0
+"""Seconds after which a figure is too old, and a way that was refused may be tried again."""
+UNMEASURED = 0.05
+"""Seconds that a request is thought to take before one was made."""
+WORTH_A_LIST = 1.0
+"""Seconds of single requests that make a list worth a try."""
+FAILURES = 3
+"""How often in a row a way may fail alone before it is given a rest."""
+NEWEST_SHARE = 0.3
+
+
+class Way(StrEnum):
+    """How jobs are asked for."""
+
+    SINGLE = "one by one"
+    STATES = "by jobs/state"
+    LIST = "by the list"
+
+
+class Costs:
+    """What each way takes, in seconds a request."""
+
+    def __init__(self) -> None:
+        self._took: dict[Way, tuple[float, float]] = {}
+        self._rests_until: dict[Way, float] = {}
+        self._failures: dict[Way, int] = {}
+
+    def note(self, way: Way, seconds: float, now: float) -> None:
+        """A request that was answered."""
+        old = self.of(way, now)
+        mixed = seconds if old is None else old + NEWEST_SHARE * (seconds - old)
+        self._took[way] = (mixed, now)
+        self._failures.pop(way, None)
+
+    def note_failure(self, way: Way, now: float) -> None:
+        """A request that was not answered well while a single one was."""
+        self._failures[way] = self._failures.get(way, 0) + 1
+        if self._failures[way] >= FAILURES:
+            self.rest(way, now)
+
+    def rest(self, way: Way, now: float) -> None:
+        """The API does not offer this way, or not now."""
+        self._rests_until[way] = now + REMEASURE
+        self._failures.pop(way, None)
+
+    def of(self, way: Way, now: float) -> float | None:
+        """Seconds that a request takes, or None where that is not known (any more)."""
+        seconds, at = self._took.get(way, (0.0, float("-inf")))
+        return seconds if now - at < REMEASURE else None
+
+    def way_to_look(self, count: int, now: float) -> Way:
+        """How to look at so many jobs of which only a change matters."""
+        whole = self.way_to_see(count, now)
+        if count < 2 or self._rests(Way.STATES, now):
+            return whole
+        seconds = self._seconds(whole, count, now)
+        return Way.STATES if (self.of(Way.STATES, now) or 0.0) <= seconds else whole
+
+    def way_to_see(self, count: int, now: float) -> Way:
+        """How to see so many jobs whole."""
+        singly = self._seconds(Way.SINGLE, count, now)
+        if count < 2 or self._rests(Way.LIST, now):
+            return Way.SINGLE
+        listed = self.of(Way.LIST, now)
+        if listed is None:
+            return Way.LIST if singly > WORTH_A_LIST else Way.SINGLE
+        return Way.LIST if listed < singly else Way.SINGLE
+
+    def _seconds(self, way: Way, count: int, now: float) -> float:
+        one = self.of(way, now)
+        seconds = UNMEASURED if one is None else one
+        return seconds * count if way is Way.SINGLE else seconds
+
+    def _rests(self, way: Way, now: float) -> bool:
+        return now < self._rests_until.get(way, float("-inf"))
+
+
+def fits_a_url(job_ids: Collection[int]) -> bool:
+    """Whether a query can name all these jobs."""
+    if len(job_ids) > URL_ROOM // len("job_id=1&"):
+        return False
+    return sum(len(f"job_id={job_id}&") for job_id in job_ids) <= URL_ROOM
+
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,11 +152,7 @@ class Found(msgspec.Struct):
 
 
 class Looker:
-    """Looks at jobs of one cluster, and remembers what each way of asking costs.
-
-    :param client: with one try for each request.
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    """
+    """Looks at jobs of one cluster, and remembers what each way of asking costs."""
 
     def __init__(self, client: AsyncClient, cluster_id: str) -> None:
         self._client = client
@@ -79,11 +161,7 @@ class Looker:
         self._way: tuple[Way, Way] | None = None
 
     async def look(self, due: Collection[Known], all_known: Collection[Known]) -> Found:
-        """Look at the jobs that are due, and at all others where that costs nothing.
-
-        :param due: some of the jobs.
-        :param all_known: all of them.
-        """
+        """Look at the jobs that are due, and at all others where that costs nothing."""
         found = Found()
         to_see: list[Known] = []
         to_check: list[Known] = []

@@ -10,25 +10,114 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import random
 import time
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import msgspec
 
+from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.errors import AuthenticationError, ClusterraError, RequestError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
+from airflow_provider_clusterra.watch.concurrency import in_turns, stop
 from airflow_provider_clusterra.watch.looks import Found, Known, Looker
-from airflow_provider_clusterra.watch.pace import next_look
-from airflow_provider_clusterra.watch.session import Credentials, Session
-from airflow_provider_clusterra.watch.stopping import stop
-from airflow_provider_clusterra.watch.turns import in_turns
 from airflow_provider_clusterra.watch.verdict import Sighting
 
+SHORTEST = 1.0
+"""Seconds: no job is looked at more often."""
+AGE_SHARE = 0.125
+"""A young job is looked at again after this share of its age."""
+AFTER_A_MISS = 5.0
+"""Seconds at most until a job that was not shown is looked for again."""
+DEAR = 10.0
+"""A look is followed by a pause of at least so many times what it took, up to the interval."""
+
+
+def next_look(
+    age: float, poll_interval: float, *, took: float = 0.0, missed: bool = False
+) -> float:
+    """Seconds until the next look at a job, with jitter."""
+    pause = min(poll_interval, max(SHORTEST, age * AGE_SHARE))
+    if missed:
+        pause = min(pause, AFTER_A_MISS)
+    return max(pause, min(poll_interval, took * DEAR)) * random.uniform(0.9, 1.1)
+
+
 log = logging.getLogger(__name__)
+
+Credentials = Callable[[], Awaitable[Access]]
+GRACE = 15 * 60.0
+"""Seconds for which a session that is no longer accepted may be renewed before the waits fail, and
+a connection that cannot be read may become readable."""
+PAUSES = Retry(first=1.0, cap=30.0)
+
+
+class Session:
+    """What a connection holds, while jobs are waited for.
+
+    A wait begins with a job that this connection has submitted or seen. So a session that is not
+    accepted has ended, even where this process has never seen it accepted: its triggerer may have
+    started since.
+    """
+
+    def __init__(self, credentials: Credentials, *, may_be_renewed: bool) -> None:
+        self._credentials = credentials
+        self._may_be_renewed = may_be_renewed
+        self._refused_since: float | None = None
+
+    async def begin(self) -> Access:
+        """Read the connection; what is wrong with Airflow's database has its time to heal.
+
+        :raises ClusterraError: there is no such connection, or it cannot be right, or cannot be
+            read for as long as :data:`GRACE`.
+        """
+        end = time.monotonic() + GRACE
+        failures = 0
+        while True:
+            try:
+                return await self._credentials()
+            except ClusterraError:
+                raise
+            except Exception as exc:
+                if time.monotonic() >= end:
+                    raise ClusterraError(f"The connection cannot be read: {exc}") from exc
+                failures += 1
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                log.log(level, "The connection cannot be read; trying again: %s", exc)
+            await asyncio.sleep(PAUSES.pause(failures))
+
+    def accept(self) -> None:
+        """The session was accepted."""
+        self._refused_since = None
+
+    async def renew(self, held: Access, error: AuthenticationError) -> Access:
+        """What to go on with after a 401; a user may have renewed the session.
+
+        :raises AuthenticationError: it cannot change, or has not changed for as long as
+            :data:`GRACE`.
+        """
+        if not self._may_be_renewed:
+            raise error
+        try:
+            access = await self._credentials()
+        except Exception:
+            log.exception("The connection cannot be read; going on with what it held before.")
+            access = held
+        if access != held:
+            log.warning("The session was not accepted any more; going on with the renewed one.")
+            return access
+        now = time.time()
+        if self._refused_since is None:
+            self._refused_since = now
+            log.warning("Renew the connection's session; the jobs go on meanwhile. %s", error)
+        if now - self._refused_since >= GRACE:
+            raise error
+        return held
+
 
 WOKEN_TOGETHER = 25
 """Jobs whose waiters are told before others have their turn: each judges, and writes into its log."""
@@ -49,7 +138,6 @@ class Waiter(msgspec.Struct, eq=False):
     async def next(self, until: float | None = None) -> Sighting | None:
         """The next look that brought anything new.
 
-        :param until: seconds since 1970 at which None is given instead.
         :raises ClusterraError: what no waiting can heal.
         """
         left = None if until is None else max(0.0, until - time.time())
@@ -72,20 +160,12 @@ class Watched(Known, eq=False):
     waiters: set[Waiter] = msgspec.field(default_factory=set)
 
     def tell(self, seen: Sighting | Exception) -> None:
-        """Hand it to all who wait.
-
-        :param seen: a look, or what no waiting can heal.
-        """
+        """Hand it to all who wait."""
         for waiter in self.waiters:
             waiter.seen.put_nowait(seen)
 
     def plan(self, now: float, *, took: float, missed: bool) -> None:
-        """Say when to look again.
-
-        :param now: seconds since 1970.
-        :param took: seconds that the last look took.
-        :param missed: whether the job was not shown.
-        """
+        """Say when to look again."""
         self.pause = min(
             next_look(now - waiter.born, waiter.poll_interval, took=took, missed=missed)
             for waiter in self.waiters
@@ -123,10 +203,6 @@ class Poller:
 
         The last to leave waits for the poll to end, so that a loop that ends then closes no
         connection in the middle.
-
-        :param job_id: Slurm's number for the job.
-        :param poll_interval: seconds between two looks once the job is old.
-        :param since: seconds since 1970 from which on the job has been waited for.
         """
         now = time.time()
         waiter = Waiter(poll_interval, born=since)
@@ -146,10 +222,7 @@ class Poller:
                 await stop(self._task)
 
     def hurry(self, job_id: int) -> None:
-        """Look at a job soon: something says that it may have ended.
-
-        :param job_id: one that is waited for.
-        """
+        """Look at a job soon: something says that it may have ended."""
         now = time.time()
         watched = self._jobs.get(job_id)
         if watched is not None and now - watched.hurried >= HURRY_EVERY:
@@ -160,8 +233,6 @@ class Poller:
     async def list_accounting(self, job_id: int) -> list[Job] | None:
         """What accounting knows of a job that is waited for.
 
-        :param job_id: Slurm's number for the job; an array's id means all its tasks.
-        :returns: its records, or None where the API does not offer accounting.
         :raises ClusterraError: no answer, or none that can be read.
         """
         if self.client is None:
@@ -261,13 +332,7 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Poller]] =
 def poller_of(
     key: Hashable, cluster_id: str, credentials: Credentials, *, may_be_renewed: bool = True
 ) -> Poller:
-    """The running event loop's one poller of this connection and cluster.
-
-    :param key: names the connection, e.g. its id.
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    :param credentials: reads the connection; called once at the start and once for each 401.
-    :param may_be_renewed: whether it may read another session than before.
-    """
+    """The running event loop's one poller of this connection and cluster."""
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     place = (key, cluster_id)
 

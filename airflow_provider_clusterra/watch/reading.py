@@ -34,9 +34,6 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDict
 async def read_job_answer(call: Call[Job], answer: Answer, job_id: int) -> Job:
     """One job of an answer, which may be an array of thousands.
 
-    :param call: what was asked.
-    :param answer: to it.
-    :param job_id: the job that was asked for.
     :raises ClusterraError: as the call's own reader does.
     """
     if len(answer.body) <= LARGE or answer.status >= 300:
@@ -49,8 +46,6 @@ async def read_job_answer(call: Call[Job], answer: Answer, job_id: int) -> Job:
 async def read_jobs_answer(call: Call[list[Job]], answer: Answer) -> list[Job]:
     """All jobs of an answer.
 
-    :param call: what was asked.
-    :param answer: to it.
     :raises ClusterraError: as the call's own reader does.
     """
     if len(answer.body) <= LARGE or answer.status >= 300:

@@ -14,6 +14,7 @@ Bytes are counted, and only counts decide; content is never matched against cont
 from __future__ import annotations
 
 import asyncio
+import codecs
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,8 +26,56 @@ from airflow_provider_clusterra.api.async_client import AsyncClient
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.watch.lines import Lines
-from airflow_provider_clusterra.watch.stopping import stop
+from airflow_provider_clusterra.watch.concurrency import stop
+
+RECORD = 64 * 1024
+"""Characters of one record at most."""
+UNFINISHED = 5.0
+"""Seconds for which an unfinished line is held back: a progress bar has no line ends."""
+GOES_ON = "[…] "
+
+
+class Lines:
+    """Collects pieces of output, and gives them as records."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._in_a_line = False
+        self._held_since: float | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough for a record, however soon after the last."""
+        return len(self._text) >= RECORD
+
+    def feed(self, piece: bytes) -> None:
+        """Take the output's next bytes."""
+        self._text += self._decoder.decode(piece)
+
+    def take(self, now: float, *, last: bool = False) -> str | None:
+        """The next record, or None where there is none yet."""
+        if last:
+            self._text += self._decoder.decode(b"", final=True)
+        end = self._text.rfind("\n", 0, RECORD + 1)
+        if end >= 0:
+            return self._give(end, end + 1, in_a_line=False)
+        if not self._text:
+            return None
+        if self._held_since is None:
+            self._held_since = now
+        if self.full or last or now - self._held_since >= UNFINISHED:
+            end = min(len(self._text), RECORD)
+            return self._give(end, end, in_a_line=True)
+        return None
+
+    def _give(self, end: int, rest: int, *, in_a_line: bool) -> str:
+        record = (GOES_ON if self._in_a_line else "") + self._text[:end]
+        self._text = self._text[rest:]
+        self._in_a_line = in_a_line
+        self._held_since = None
+        return record
+
 
 REPLAY = 64 * 1024
 """Bytes before a file's end at which a stream begins at the earliest."""
@@ -59,8 +108,6 @@ def has_output(job: Job) -> bool:
     """Whether the job may have output by now that is its own and that the API shows.
 
     An array's file is its last index's; and the API looks for two names only.
-
-    :param job: as last seen.
     """
     name = job.standard_output.rpartition("/")[2].replace("%j", str(job.job_id))
     # a job that is cancelled before it begins is said to have begun and ended then
@@ -71,13 +118,7 @@ def has_output(job: Job) -> bool:
 
 
 class Tail:
-    """Follows one job's output.
-
-    :param cluster_id: the cluster, e.g. ``"clusde74"``.
-    :param job_id: Slurm's number for the job.
-    :param write: takes a record of output: one line or many.
-    :param note: takes a line about the output.
-    """
+    """Follows one job's output."""
 
     def __init__(
         self,
@@ -100,11 +141,7 @@ class Tail:
         self._read_again_at = 0.0
 
     async def follow(self, client: AsyncClient, hurry: Callable[[], object]) -> None:
-        """Give the output as it comes, until this is cancelled or there is too much of it.
-
-        :param client: signed in.
-        :param hurry: called when the output suggests that the job may have ended.
-        """
+        """Give the output as it comes, until this is cancelled or there is too much of it."""
         async with _place(), asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self._write_each_second())
             failures = 0
@@ -121,17 +158,13 @@ class Tail:
     async def catch_up(self, client: AsyncClient) -> None:
         """Give what is new now, for a caller that comes again.
 
-        :param client: signed in.
         :raises ClusterraError: the output cannot be read.
         """
         await self._read_whole(client)
         self._give_records()
 
     async def finish(self, client: AsyncClient) -> None:
-        """Give the rest, after the job's end. Whatever happens, this raises no ClusterraError.
-
-        :param client: signed in.
-        """
+        """Give the rest, after the job's end. Whatever happens, this raises no ClusterraError."""
         patience = time.monotonic() + END_PATIENCE
         before = failure = None
         while True:
@@ -181,10 +214,7 @@ class Tail:
                     await self._read_whole(client)
 
     async def _read_whole(self, client: AsyncClient, *, again: bool = False) -> None:
-        """Give what the file holds beyond what was given.
-
-        :param again: even if it was read only now.
-        """
+        """Give what the file holds beyond what was given."""
         if not again and time.monotonic() < self._read_again_at:
             return
         before = self._given
@@ -218,11 +248,7 @@ class Tail:
         return at
 
     def _take(self, at: int, piece: bytes) -> int:
-        """Give what of some bytes is new, and not beyond the limit.
-
-        :param at: where in the file they begin; never beyond what was given.
-        :returns: where they end.
-        """
+        """Give what of some bytes is new, and not beyond the limit."""
         fresh = piece[max(0, self._given - at) : max(0, LIMIT - at)]
         self._lines.feed(fresh)
         self._given += len(fresh)

@@ -6,11 +6,14 @@ What accounting says of a job that is no longer shown is judged in ``accounting.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api.errors import ClusterraError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
@@ -18,8 +21,36 @@ from airflow_provider_clusterra.watch.arrays import (
     indices_of,
     is_array,
     with_ends,
+    write_indices,
 )
-from airflow_provider_clusterra.watch.stuck import never_starts
+
+HELD = "it is held, and only its user or an administrator can release it"
+NEVER = {
+    "DependencyNeverSatisfied": "a job that it depends on did not end as the dependency asks",
+    "BadConstraints": "no node fits the constraints that it asks for",
+    "PartitionConfig": "no nodes of its partition can ever hold it",
+    "PartitionNodeLimit": "it asks for more nodes than its partition allows",
+    "PartitionTimeLimit": "it asks for more time than its partition allows",
+    "InvalidAccount": "its account may not run it",
+    "InvalidQOS": "its QOS may not run it",
+    "ReservationDeleted": "the reservation that it asks for is gone",
+    "MaxMemPerLimit": "it asks for more memory than its partition allows",
+}
+LIMIT_OF_ONE_JOB = re.compile(r"(Assoc|Association|QOS)\w*PerJob\w*|QOSMin\w+")
+"""Limits that a job breaks by itself, not those that it shares with others that will end."""
+
+
+def never_starts(job: Job) -> str:
+    """Why a job will not start unless somebody acts, or ``""``."""
+    if job.state.base != "PENDING":
+        return ""
+    reason = job.reason
+    if reason.startswith(("JobHeld", "JobHold")) or reason.lower().endswith("held"):
+        return HELD
+    if LIMIT_OF_ONE_JOB.fullmatch(reason):
+        return "it asks for more than its account or its QOS allows one job"
+    return NEVER.get(reason, "")
+
 
 GRACE = 120.0
 """Seconds after the wait's begin in which a job that is not shown is only late: the API's answers
@@ -105,11 +136,6 @@ WAIT = Verdict(Outcome.WAIT)
 def judge(watch: Watch, progress: Progress, sighting: Sighting) -> tuple[Progress, Verdict]:
     """What one more look means.
 
-    :param watch: what is waited for.
-    :param progress: of the look before, or ``Progress()``.
-    :param sighting: the look; the same one again, with a later time, where a verdict's ``until``
-        has passed.
-    :returns: the progress for the next look, and the verdict.
     :source: Slurm's states and flags (states.py); the purge after MinJobAge (404, 2017).
     """
     job, at = sighting.job, sighting.at
@@ -134,11 +160,7 @@ def judge(watch: Watch, progress: Progress, sighting: Sighting) -> tuple[Progres
 
 
 def expected_of(watch: Watch, progress: Progress) -> frozenset[int]:
-    """An array's indices: those asked for, or else all that were ever shown.
-
-    :param watch: what is waited for.
-    :param progress: of the last look.
-    """
+    """An array's indices: those asked for, or else all that were ever shown."""
     return watch.array or progress.indices
 
 
@@ -235,3 +257,81 @@ def _judge_missing(watch: Watch, progress: Progress, at: float) -> tuple[Progres
     if missed.misses < MISSES or (last is None and at - watch.since < GRACE):
         return missed, WAIT
     return missed, Verdict(Outcome.MISSING, last)
+
+
+PATIENCE = 600.0
+"""Seconds for which accounting may say that a job still runs, or not answer, before it is lost:
+slurmdbd hears of an end from slurmctld, which may be down."""
+ASK_EVERY = 15.0
+
+
+def judge_accounting(
+    watch: Watch, progress: Progress, at: float, told: Sequence[Job] | ClusterraError | None
+) -> tuple[Progress, Verdict]:
+    """What accounting's answer means for a job that is missing.
+
+    :source: ``GET …/accounting/jobs``. RUNNING there is never an end, and never the opposite.
+    """
+    if told is None:
+        return progress, _lost(watch, progress, "and there is no accounting to ask")
+    if isinstance(told, ClusterraError):
+        return progress, _patient(watch, progress, at, f"and accounting does not answer ({told})")
+    ours = [job for job in told if not (watch.name and job.name and job.name != watch.name)]
+    expected = expected_of(watch, progress)
+    if expected or any(job.array_task_id is not None for job in ours):
+        return _judge_array(watch, progress, at, ours)
+    found = newest([job for job in ours if job.job_id == watch.job_id])
+    if found is None:
+        return progress, _lost(watch, progress, "and accounting has no record of it")
+    if found.state.ended:
+        return progress, Verdict(Outcome.ENDED, found)
+    return progress, _patient(
+        watch, progress, at, f"and accounting still says that it is {found.state}"
+    )
+
+
+def newest(jobs: Sequence[Job]) -> Job | None:
+    """Of several records of one job, which a requeue makes, the last."""
+    return max(jobs, key=_order, default=None)
+
+
+def _order(job: Job) -> tuple[float, float]:
+    return tuple(  # type: ignore[return-value]
+        time.timestamp() if time else 0.0 for time in (job.submitted_at, job.started_at)
+    )
+
+
+def _judge_array(
+    watch: Watch, progress: Progress, at: float, ours: list[Job]
+) -> tuple[Progress, Verdict]:
+    tasks = sorted((job for job in ours if job.array_job_id == watch.job_id), key=_order)
+    # what was seen to end stays as it was seen: accounting may be late
+    ends = {**collect_ends({}, tasks), **progress.ends}
+    shown = {task.array_task_id for task in tasks if task.array_task_id is not None}
+    unknown = (watch.array or progress.indices | shown) - ends.keys()
+    known = replace(progress, ends=ends)
+    last = progress.last or newest(tasks)
+    if not unknown and ends and last is not None:
+        return known, Verdict(Outcome.ENDED, with_ends(replace(last, job_id=watch.job_id), ends))
+    if unknown & shown:
+        return known, _patient(watch, known, at, "and accounting still shows some tasks as running")
+    which = f"What became of its indices {write_indices(unknown)[:200]} is not known, "
+    return known, _lost(watch, known, f"{which}and accounting has no record of them")
+
+
+def _patient(watch: Watch, progress: Progress, at: float, why: str) -> Verdict:
+    since = at if progress.missing_since is None else progress.missing_since
+    if at - since < PATIENCE:
+        return Verdict(Outcome.WAIT, until=at + ASK_EVERY)
+    return _lost(watch, progress, why)
+
+
+def _lost(watch: Watch, progress: Progress, why: str) -> Verdict:
+    last = progress.last
+    before = f"It was last seen {last.state}." if last else "It was never seen."
+    words = (
+        f"The cluster no longer knows job {watch.job_id}, {why}, so how it ended cannot be told. "
+        f"{before} Slurm forgets a job some minutes after its end; its output may still be there "
+        f"as job_{watch.job_id}.out."
+    )
+    return Verdict(Outcome.LOST, last, words)

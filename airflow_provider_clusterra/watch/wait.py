@@ -11,10 +11,9 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ClusterraError, WaitTimeoutError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.watch.accounting import judge_accounting
 from airflow_provider_clusterra.watch.arrays import counts_of
+from airflow_provider_clusterra.watch.concurrency import stop
 from airflow_provider_clusterra.watch.poller import Poller, Waiter
-from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import (
     WAIT,
@@ -24,19 +23,12 @@ from airflow_provider_clusterra.watch.verdict import (
     Verdict,
     Watch,
     judge,
+    judge_accounting,
 )
 
 
 class Wait:
-    """One wait for one job.
-
-    :param poller: of the job's connection and cluster.
-    :param watch: the job.
-    :param poll_interval: seconds between two looks once the job is old.
-    :param on_change: called with the job when its state or reason is another than before.
-    :param on_warning: called with words about a job that goes on, once each.
-    :param tail: gives the job's output meanwhile; None where nobody wants it.
-    """
+    """One wait for one job."""
 
     def __init__(
         self,
@@ -62,8 +54,6 @@ class Wait:
     async def run(self, deadline: float | None) -> Verdict:
         """Wait until the job has ended, or waiting has no sense any more.
 
-        :param deadline: seconds since 1970 at which patience ends, or None.
-        :returns: a verdict whose outcome is neither WAIT nor MISSING.
         :raises WaitTimeoutError: the deadline passed.
         :raises ClusterraError: what no waiting can heal.
         """

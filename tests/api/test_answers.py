@@ -5,7 +5,7 @@ import pytest
 
 from airflow_provider_clusterra.api import errors
 from airflow_provider_clusterra.api.answers import Body, refusal, transport_error
-from tests.recorded import FOLDER, answer, read, sample
+from tests.support.recorded import FOLDER, answer, read, sample
 
 
 @pytest.mark.parametrize(

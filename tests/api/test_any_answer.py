@@ -6,11 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_clusterra.api import cluster, readers, templates
+from airflow_provider_clusterra.api import readers, templates
+from airflow_provider_clusterra.api import readers as cluster
 from airflow_provider_clusterra.api.answers import checked, refusal
 from airflow_provider_clusterra.api.errors import ClusterraError
-from tests.openapi import JUNK, answers
-from tests.recorded import answer
+from tests.support.openapi import JUNK, answers
+from tests.support.recorded import answer
 
 READERS = {
     "submit": readers.read_submitted,

@@ -21,7 +21,7 @@ from airflow_provider_clusterra.api import (
     TransportError,
 )
 from tests.api.conftest import QUICK
-from tests.wire import Wire, headers_of, http
+from tests.support.wire import Wire, headers_of, http
 
 USER = http(200, {"id": "me", "email": "me@example.org"})
 SCRIPT = "#!/bin/bash\n"

@@ -1,10 +1,11 @@
-"""Tests of airflow_provider_clusterra.api.cluster."""
+"""Tests of airflow_provider_clusterra.api.readers."""
 
 import pytest
 
-from airflow_provider_clusterra.api import ApiRoute, ProtocolError, cluster, readers
-from airflow_provider_clusterra.api.cluster import find_download
-from tests.recorded import NEWEST, answer, sample
+from airflow_provider_clusterra.api import ApiRoute, ProtocolError, readers
+from airflow_provider_clusterra.api import readers as cluster
+from airflow_provider_clusterra.api.readers import find_download
+from tests.support.recorded import NEWEST, answer, sample
 
 VERSIONS = ["22.05-v0.0.38", "24.11-v0.0.42", NEWEST]
 

@@ -1,8 +1,8 @@
-"""Tests of airflow_provider_clusterra.api.environment."""
+"""Tests of airflow_provider_clusterra.api.specs."""
 
 import pytest
 
-from airflow_provider_clusterra.api.environment import sbatch_environment
+from airflow_provider_clusterra.api.specs import sbatch_environment
 
 
 @pytest.mark.parametrize(

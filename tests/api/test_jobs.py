@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_clusterra.api.errors import JobFailedError
 from airflow_provider_clusterra.api.jobs import one_job
 from airflow_provider_clusterra.api.readers import read_job, read_jobs
-from tests.recorded import FOLDER, answer, read, sample
+from tests.support.recorded import FOLDER, answer, read, sample
 
 VERSIONS = ("22.05-v0.0.38", "24.11-v0.0.42", "26.05-v0.0.44")
 FULL = ("22.05-v0.0.38", "26.05-v0.0.44")

@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.api.numbers."""
+"""Tests of airflow_provider_clusterra.api.slurm."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_clusterra.api.numbers import ExitStatus, read_exit, read_number, read_time
+from airflow_provider_clusterra.api.slurm import ExitStatus, read_exit, read_number, read_time
 
 
 def no_val(number, *, is_set=True, infinite=False):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_clusterra.api import Access, Client, TransportError
 from tests.api.conftest import QUICK
-from tests.wire import Wire, headers_of, http
+from tests.support.wire import Wire, headers_of, http
 
 USER = http(200, {"email": "me@example.org"})
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from airflow_provider_clusterra.api import cluster, readers
+from airflow_provider_clusterra.api import readers
+from airflow_provider_clusterra.api import readers as cluster
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,
@@ -13,7 +14,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
     ServerError,
 )
-from tests.recorded import FOLDER, NEWEST, answer, read, sample
+from tests.support.recorded import FOLDER, NEWEST, answer, read, sample
 
 VERSIONS = ["22.05-v0.0.38", "24.11-v0.0.42", NEWEST]
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from airflow_provider_clusterra.api import cluster, readers
+from airflow_provider_clusterra.api import readers
+from airflow_provider_clusterra.api import readers as cluster
 from airflow_provider_clusterra.api.answers import checked, refusal
 from airflow_provider_clusterra.api.errors import ClusterraError
-from tests.recorded import FOLDER, answer, read
+from tests.support.recorded import FOLDER, answer, read
 
 FILES = [path for path in sorted(FOLDER.rglob("*.json")) if path.parent.name[0].isdigit()]
 READERS = {

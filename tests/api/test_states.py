@@ -1,8 +1,8 @@
-"""Tests of airflow_provider_clusterra.api.states."""
+"""Tests of airflow_provider_clusterra.api.slurm."""
 
 import pytest
 
-from airflow_provider_clusterra.api.states import JobState, read_state
+from airflow_provider_clusterra.api.slurm import JobState, read_state
 
 
 @pytest.mark.parametrize(

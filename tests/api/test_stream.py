@@ -12,7 +12,7 @@ from airflow_provider_clusterra.api import (
     ProtocolError,
     TransportError,
 )
-from tests.wire import Wire, http
+from tests.support.wire import Wire, http
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
 

@@ -6,8 +6,8 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError, NotFoundError, ProtocolError
 from airflow_provider_clusterra.api.templates import check_params, read_template, read_templates
-from tests.recorded import FOLDER, answer
-from tests.wire import Wire, http
+from tests.support.recorded import FOLDER, answer
+from tests.support.wire import Wire, http
 
 FILES = sorted((FOLDER / "templates").glob("*.json"))
 CATALOGUE = {path.stem: read_template(answer(path.read_text())) for path in FILES}

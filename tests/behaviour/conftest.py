@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 
 
 @pytest.fixture(params=["processes", pytest.param("slurm", marks=pytest.mark.slurm)])

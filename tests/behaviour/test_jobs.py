@@ -7,12 +7,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.api import Client, NotFoundError
-from airflow_provider_clusterra.operators.failures import JobCancelledError, JobError, JobStuckError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.task.report import JobCancelledError, JobError, JobStuckError
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch import verdict
-from airflow_provider_clusterra.watch.lines import GOES_ON
-from tests.airflow_side import TaskInstance
+from airflow_provider_clusterra.watch.tail import GOES_ON
+from tests.support.airflow_side import TaskInstance
 
 UNKNOWN = 66_000_000
 TALKS = """

@@ -8,13 +8,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from airflow_provider_clusterra.submit.tag import read_tag
+from airflow_provider_clusterra.submit.protocol import read_tag
 from clusterra_server.ledger import Ledger
 from tests.crash.judge import JobRecord, TaskKey
 from tests.crash.rounds import FORGETS, MIN_JOB_AGE, Kind
-from tests.servers import ClusterraServer
 from tests.slurm.conf import Settings
 from tests.slurm.lab import Lab
+from tests.support.servers import ClusterraServer
 
 SLURM_REMEMBERS = 10
 """Seconds for which the real Slurm remembers a job that has ended: a wait that first looks when it is

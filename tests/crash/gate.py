@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from threading import Lock
 from typing import Any, Self
 
-from tests.proxy import Proxy
-from tests.servers import running
+from tests.support.proxy import Proxy
+from tests.support.servers import running
 
 
 class Gate:

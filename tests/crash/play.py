@@ -16,7 +16,7 @@ from tests.crash.rounds import KILLS, Kind, Round
 from tests.crash.victim import kill
 from tests.crash.weather import Weather
 from tests.e2e.rest import FINISHED
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 ENDS_WITHIN = 240.0
 """Seconds for a round; one that takes longer is stuck."""

@@ -17,7 +17,7 @@ from tests.crash.rounds import TIMEOUT, Round
 from tests.crash.victim import Leg, read_legs
 from tests.e2e.rest import until
 from tests.e2e.stack import STARTS_WITHIN, AirflowStack, free_port
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 SETTLES_WITHIN = 30.0
 SETTINGS = {

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from tests.crash.rounds import KILLS, LATE, Kind
-from tests.proxy import Fault, Pass, Send, is_cut, is_late, says
+from tests.support.proxy import Fault, Pass, Send, is_cut, is_late, says
 
 Strike = Callable[[], object]
 SUBMIT = "/jobs/submit"
@@ -18,7 +18,7 @@ HELD_UP = 2.0
 
 
 class Weather:
-    """Decides what becomes of each request; what a :class:`~tests.proxy.Proxy` asks.
+    """Decides what becomes of each request; what a :class:`~tests.support.proxy.Proxy` asks.
 
     :param kind: the round's; it may break the first submit.
     :param random: for what a storm does.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import AirflowStack
-from tests.proxy import Proxy
-from tests.servers import ClusterraServer
+from tests.support.proxy import Proxy
+from tests.support.servers import ClusterraServer
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted(HERE.parents[1].glob("example_dags/*.py"))

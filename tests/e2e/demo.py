@@ -18,7 +18,7 @@ import httpx
 
 from tests.e2e.rest import FINISHED, Rest
 from tests.e2e.stack import AirflowStack, StackError
-from tests.servers import ClusterraServer
+from tests.support.servers import ClusterraServer
 
 ROOT = Path(__file__).parents[2]
 DAG = "upload_then_run"

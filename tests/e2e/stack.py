@@ -17,7 +17,7 @@ from typing import Self
 import httpx
 
 from tests.e2e.rest import Rest
-from tests.servers import processes_with
+from tests.support.servers import processes_with
 
 COMPONENTS = {
     "api-server": ["api-server"],

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.rest import until
 from tests.e2e.runs import Run
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ from airflow.providers.common.compat.sdk import redact
 
 from airflow_provider_clusterra.api import InputError, NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from tests.wire import Wire, http
+from tests.support.wire import Wire, http
 
 SEVERAL = http(200, {"clusters": [{"id": "c1"}, {"id": "c2"}]})
 

@@ -1,11 +1,11 @@
-"""Tests of airflow_provider_clusterra.hooks.connection."""
+"""Tests of airflow_provider_clusterra.hooks.clusterra."""
 
 from datetime import UTC
 
 import pytest
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.hooks.connection import read_connection
+from airflow_provider_clusterra.hooks.clusterra import read_connection
 
 FIELDS = {"host": None, "schema": None, "port": None, "password": "s3cret", "extra": {}}
 

@@ -9,9 +9,11 @@ import pytest
 from airflow_provider_clusterra import CONNECTION_FORM
 from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
-from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.hooks.connection import read_connection
-from airflow_provider_clusterra.hooks.form import field_behaviour
+from airflow_provider_clusterra.hooks.clusterra import (
+    ClusterraHook,
+    field_behaviour,
+    read_connection,
+)
 
 SHOW_FORM = """
 import json

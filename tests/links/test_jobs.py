@@ -2,7 +2,7 @@
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
-from tests.airflow_side import TaskInstance
+from tests.support.airflow_side import TaskInstance
 
 
 def test_a_task_without_a_job_has_no_link():

@@ -7,9 +7,8 @@ from airflow_provider_clusterra.api import JobSpec
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator, read_job_ids
-from airflow_provider_clusterra.operators.terms import tag_of
-from airflow_provider_clusterra.submit.tag import tagged_name
-from tests.wire import Wire, http
+from airflow_provider_clusterra.submit.protocol import tag_of, tagged_name
+from tests.support.wire import Wire, http
 
 
 def cancel(**fields):

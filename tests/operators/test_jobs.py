@@ -14,11 +14,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.failures import JobError, JobStuckError, JobTimedOutError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.operators.waiting import seconds
+from airflow_provider_clusterra.task.report import JobError, JobStuckError, JobTimedOutError
+from airflow_provider_clusterra.task.waiting import seconds
 from airflow_provider_clusterra.triggers.events import JobEvent
-from tests.wire import Wire, http
+from tests.support.wire import Wire, http
 
 SUBMITTED = http(200, {"job_id": 7})
 

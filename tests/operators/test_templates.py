@@ -7,7 +7,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitTemplateOperator
-from airflow_provider_clusterra.submit.tag import read_tag
+from airflow_provider_clusterra.submit.protocol import read_tag
 
 
 def submit(template_id, params=None, **fields):

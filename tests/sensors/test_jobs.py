@@ -14,12 +14,12 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY
-from airflow_provider_clusterra.operators.failures import JobError, JobLostError, JobStuckError
-from airflow_provider_clusterra.operators.waiting import seconds
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
+from airflow_provider_clusterra.task.report import JobError, JobLostError, JobStuckError
+from airflow_provider_clusterra.task.waiting import seconds
 from airflow_provider_clusterra.triggers.events import JobEvent
-from tests.airflow_side import TaskInstance
-from tests.wire import Wire, http
+from tests.support.airflow_side import TaskInstance
+from tests.support.wire import Wire, http
 
 RUNNING = http(200, {"jobs": [{"job_id": 7, "job_state": ["RUNNING"]}]})
 GONE = http(404, {"errors": [{"error": "Invalid job id specified", "error_number": 2017}]})

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from clusterra_server.storage import find_rclone
-from tests.servers import ClusterraServer
-from tests.wire import Wire, http
+from tests.support.servers import ClusterraServer
+from tests.support.wire import Wire, http
 
 OFFERS = http(200, {"paths": {"/slurm/v0.0.44/jobs/": {}}})
 ORDINARY = [OFFERS, http(200, {}), http(511, {})]

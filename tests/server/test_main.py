@@ -13,8 +13,8 @@ from clusterra_server.__main__ import main, tell
 from clusterra_server.options import read_options
 from clusterra_server.sign_in import Account, Session
 from clusterra_server.slurmrestd import UnavailableError
-from tests.servers import ClusterraServer
-from tests.wire import Wire, headers_of, http
+from tests.support.servers import ClusterraServer
+from tests.support.wire import Wire, headers_of, http
 
 OFFERS = http(200, {"paths": {"/slurm/v0.0.41/jobs/": {}, "/slurm/v0.0.44/jobs/": {}}})
 ALICES = "e30.eyJzdW4iOiAiYWxpY2UifQ.c2VjcmV0"

@@ -11,7 +11,7 @@ from clusterra_server.requests import (
     read_warnings,
     write_array,
 )
-from tests.recorded import FOLDER, NEWEST
+from tests.support.recorded import FOLDER, NEWEST
 
 
 def recorded(name):

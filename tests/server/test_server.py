@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from clusterra_server.__main__ import _listen, main
-from tests.recorded import FOLDER, NEWEST
-from tests.servers import ClusterraServer, processes_with
+from tests.support.recorded import FOLDER, NEWEST
+from tests.support.servers import ClusterraServer, processes_with
 
 ACTIVE = {"PENDING", "RUNNING", "COMPLETING"}
 

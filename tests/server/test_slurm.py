@@ -10,7 +10,7 @@ from clusterra_server.backend import OutputError
 from clusterra_server.outputs import open_output, whole
 from clusterra_server.slurm import Slurm, find_output, own_submit
 from clusterra_server.slurmrestd import Slurmrestd, SlurmrestdUser, SlurmToken
-from tests.wire import Wire, http
+from tests.support.wire import Wire, http
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from clusterra_server.slurmrestd import (
     read_users,
     user_of,
 )
-from tests.wire import Wire, headers_of, http
+from tests.support.wire import Wire, headers_of, http
 
 OFFERS = http(200, {"paths": {"/slurm/v0.0.41/jobs/": {}, "/slurm/v0.0.44/jobs/": {}}})
 FAILED = http(500, {"errors": [{"error": "Unspecified error", "error_number": -1}]})

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 import clusterra_server
-from tests.servers import ClusterraServer
+from tests.support.servers import ClusterraServer
 from tests.wire import Wire, http
 
 pytestmark = pytest.mark.e2e

@@ -19,11 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from tests.servers import ClusterraServer
 from tests.slurm import conf
 from tests.slurm.chroot import SUITE, LabError, build, why_not
 from tests.slurm.conf import NODES, Ports, Settings
 from tests.slurm.namespaces import Namespaces, until
+from tests.support.servers import ClusterraServer
 
 USER = "clusterra"
 OTHER = "somebody"

@@ -3,13 +3,10 @@
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_clusterra.operators.failures import (
-    JobError,
-    JobOutOfMemoryError,
-)
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from tests.airflow_side import TaskInstance
+from airflow_provider_clusterra.task.report import JobError, JobOutOfMemoryError
 from tests.slurm.conf import has_cgroups
+from tests.support.airflow_side import TaskInstance
 
 pytestmark = pytest.mark.slurm
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from airflow_provider_clusterra.api import Client
-from airflow_provider_clusterra.api.numbers import no_val
-from airflow_provider_clusterra.operators.failures import JobTimedOutError
+from airflow_provider_clusterra.api.slurm import no_val
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from tests.airflow_side import TaskInstance
+from airflow_provider_clusterra.task.report import JobTimedOutError
+from tests.support.airflow_side import TaskInstance
 
 pytestmark = pytest.mark.slurm
 

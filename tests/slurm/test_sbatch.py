@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from airflow_provider_clusterra.api import InputError, RequestError
-from airflow_provider_clusterra.api.arguments import read_arguments
+from airflow_provider_clusterra.sbatch.job import read_arguments
 from tests.slurm.chroot import LabError
 from tests.slurm.lab import USER
 from tests.slurm.scripts import SCRIPTS

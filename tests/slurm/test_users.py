@@ -5,8 +5,8 @@ import pytest
 
 from airflow_provider_clusterra.api import AuthenticationError, Client, NotFoundError
 from clusterra_server.__main__ import main
-from tests.cluster import Cluster
 from tests.slurm.lab import OTHER, USER
+from tests.support.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 

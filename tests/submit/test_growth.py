@@ -1,12 +1,12 @@
-"""Tests of airflow_provider_clusterra.submit.growth."""
+"""Tests of airflow_provider_clusterra.submit.retries."""
 
 from datetime import timedelta
 
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.numbers import no_val
-from airflow_provider_clusterra.submit.growth import Growth, Seen, asked_of, grow, read_growth
+from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.submit.retries import Growth, Seen, asked_of, grow, read_growth
 
 BOTH = Growth(memory=2.0, time_limit=1.5)
 OOM = Seen(["OUT_OF_MEMORY"])

@@ -15,18 +15,23 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.states import read_state
-from airflow_provider_clusterra.submit.finding import Found, find_candidates, find_jobs, find_named
+from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.submit.protocol import (
     Action,
+    Failure,
     Fate,
+    Found,
+    Record,
+    Tag,
     decide,
     decide_gone,
     fate_of,
+    find_candidates,
+    find_jobs,
+    find_named,
     is_replaced,
+    tagged_name,
 )
-from airflow_provider_clusterra.submit.record import Failure, Record
-from airflow_provider_clusterra.submit.tag import Tag, tagged_name
 
 OURS = Tag("0123abcd", "89ef4567", "00ff", max_tries=2, try_number=2)
 BEFORE = replace(OURS, try_number=1)

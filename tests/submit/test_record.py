@@ -5,10 +5,16 @@ import json
 import pytest
 
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.states import read_state
-from airflow_provider_clusterra.submit.record import Failure, Kept, Record, failure_of, read_record
-from airflow_provider_clusterra.submit.request import Request
-from airflow_provider_clusterra.submit.tag import Tag
+from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.submit.protocol import (
+    Failure,
+    Kept,
+    Record,
+    Request,
+    Tag,
+    failure_of,
+    read_record,
+)
 
 TAG = Tag("0123abcd", "89ef4567", "00ff", 0, 1)
 

@@ -1,10 +1,10 @@
-"""Tests of airflow_provider_clusterra.submit.tag."""
+"""Tests of airflow_provider_clusterra.submit.protocol."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_clusterra.submit.tag import (
+from airflow_provider_clusterra.submit.protocol import (
     LONGEST_NAME,
     Tag,
     hash_body,

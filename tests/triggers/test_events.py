@@ -6,11 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.numbers import ExitStatus
 from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.api.slurm import ExitStatus, read_state
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from tests.recorded import sample
+from tests.support.recorded import sample
 
 
 def array(states):

@@ -10,8 +10,8 @@ from airflow_provider_clusterra.api import Access, AsyncClient, ProtocolError
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from tests.recorded import sample
-from tests.wire import Wire, http
+from tests.support.recorded import sample
+from tests.support.wire import Wire, http
 
 RUNNING = http(200, {"jobs": [{"job_id": 7, "job_state": ["RUNNING"]}]})
 

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from tests.proxy import Proxy, says
+from tests.support.proxy import Proxy, says
 
 RUN = "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states"
 XCOM = "airflow.sdk.execution_time.xcom.XCom.get_one"

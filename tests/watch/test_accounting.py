@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.watch.accounting: what is said of a job that is not shown."""
+"""Tests of airflow_provider_clusterra.watch.verdict: what is said of a job that is not shown."""
 
 from datetime import UTC, datetime
 
@@ -7,10 +7,15 @@ import pytest
 from airflow_provider_clusterra.api import TransportError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import read_jobs
-from airflow_provider_clusterra.api.states import read_state
-from airflow_provider_clusterra.watch.accounting import PATIENCE, judge_accounting
-from airflow_provider_clusterra.watch.verdict import Outcome, Progress, Watch
-from tests.recorded import sample
+from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.watch.verdict import (
+    PATIENCE,
+    Outcome,
+    Progress,
+    Watch,
+    judge_accounting,
+)
+from tests.support.recorded import sample
 
 WATCH = Watch(9, name="mine", since=1000.0)
 MISSED = Progress(last=Job(9, read_state("RUNNING")), misses=3, missing_since=2000.0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.watch.arrays import (
     collect_ends,
     counts_of,
@@ -14,7 +14,7 @@ from airflow_provider_clusterra.watch.arrays import (
     read_indices,
     write_indices,
 )
-from tests.recorded import sample
+from tests.support.recorded import sample
 
 
 @pytest.mark.parametrize(

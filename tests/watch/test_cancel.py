@@ -8,7 +8,7 @@ from airflow_provider_clusterra.api import Access, AsyncClient, ServerError
 from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.watch import cancel
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
-from tests.wire import Wire, http
+from tests.support.wire import Wire, http
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,8 @@
-"""Tests of airflow_provider_clusterra.watch.costs: which way of asking is taken."""
+"""Tests of airflow_provider_clusterra.watch.looks: which way of asking is taken."""
 
 import pytest
 
-from airflow_provider_clusterra.watch.costs import (
-    FAILURES,
-    REMEASURE,
-    Costs,
-    Way,
-    fits_a_url,
-)
+from airflow_provider_clusterra.watch.looks import FAILURES, REMEASURE, Costs, Way, fits_a_url
 
 NOW = 1000.0
 

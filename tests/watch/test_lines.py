@@ -1,9 +1,9 @@
-"""Tests of airflow_provider_clusterra.watch.lines: records that are the output, byte for byte."""
+"""Tests of airflow_provider_clusterra.watch.tail: records that are the output, byte for byte."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_clusterra.watch.lines import GOES_ON, RECORD, UNFINISHED, Lines
+from airflow_provider_clusterra.watch.tail import GOES_ON, RECORD, UNFINISHED, Lines
 
 
 def records(*pieces, seconds=0.0):

@@ -6,9 +6,8 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.watch.costs import WORTH_A_LIST
-from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, Known, Looker
-from tests.wire import Wire, http
+from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Known, Looker
+from tests.support.wire import Wire, http
 
 NOT_OFFERED = http(404, b"404 page not found")
 

@@ -1,10 +1,10 @@
-"""Tests of airflow_provider_clusterra.watch.pace."""
+"""Tests of airflow_provider_clusterra.watch.poller."""
 
 from statistics import median
 
 import pytest
 
-from airflow_provider_clusterra.watch.pace import next_look
+from airflow_provider_clusterra.watch.poller import next_look
 
 
 @pytest.mark.parametrize(

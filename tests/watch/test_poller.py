@@ -14,11 +14,11 @@ from airflow_provider_clusterra.api import (
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.watch import poller as poller_module
-from airflow_provider_clusterra.watch import session as session_module
+from airflow_provider_clusterra.watch import poller as session_module
 from airflow_provider_clusterra.watch.poller import Waiter, poller_of
 from airflow_provider_clusterra.watch.verdict import Outcome, Sighting, Watch
 from airflow_provider_clusterra.watch.wait import Wait
-from tests.wire import Wire, headers_of, http
+from tests.support.wire import Wire, headers_of, http
 
 
 def job(*state, **fields):

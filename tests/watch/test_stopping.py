@@ -10,11 +10,11 @@ from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.answers import Answer
 from airflow_provider_clusterra.api.calls import list_jobs
 from airflow_provider_clusterra.watch import reading
+from airflow_provider_clusterra.watch.concurrency import stop
 from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.verdict import Watch
 from airflow_provider_clusterra.watch.wait import Wait
-from tests.servers import running
+from tests.support.servers import running
 
 
 class Work:

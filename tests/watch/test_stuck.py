@@ -1,10 +1,10 @@
-"""Tests of airflow_provider_clusterra.watch.stuck."""
+"""Tests of airflow_provider_clusterra.watch.verdict."""
 
 import pytest
 
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.states import read_state
-from airflow_provider_clusterra.watch.stuck import never_starts
+from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.watch.verdict import never_starts
 
 
 def pending(reason):

@@ -8,13 +8,12 @@ import pytest
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
-from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.watch import tail as tail_module
-from airflow_provider_clusterra.watch.lines import GOES_ON
-from airflow_provider_clusterra.watch.stopping import stop
-from airflow_provider_clusterra.watch.tail import KEPT, REPLAY, Tail, has_output
-from tests.proxy import Proxy, is_cut, says
-from tests.wire import Wire, http
+from airflow_provider_clusterra.watch.concurrency import stop
+from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, REPLAY, Tail, has_output
+from tests.support.proxy import Proxy, is_cut, says
+from tests.support.wire import Wire, http
 
 
 @pytest.fixture(autouse=True)

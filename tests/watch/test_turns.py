@@ -1,10 +1,10 @@
-"""Tests of airflow_provider_clusterra.watch.turns."""
+"""Tests of airflow_provider_clusterra.watch.concurrency."""
 
 import asyncio
 
 import pytest
 
-from airflow_provider_clusterra.watch.turns import in_turns
+from airflow_provider_clusterra.watch.concurrency import in_turns
 
 
 @pytest.mark.parametrize(("stretch", "turns"), [(10, 10), (50, 2), (1000, 0)])

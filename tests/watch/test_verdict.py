@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.states import read_state
+from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.watch.verdict import (
     COMPLETING_PATIENCE,
     GRACE,
@@ -18,7 +18,7 @@ from airflow_provider_clusterra.watch.verdict import (
     Watch,
     judge,
 )
-from tests.recorded import sample
+from tests.support.recorded import sample
 
 WATCH = Watch(9, name="mine", since=1000.0)
 

@@ -13,12 +13,12 @@ import pytest
 from airflow_provider_clusterra.api import Access, AsyncClient, Retry
 from airflow_provider_clusterra.watch import poller as poller_module
 from airflow_provider_clusterra.watch import verdict as verdict_module
+from airflow_provider_clusterra.watch.concurrency import stop
 from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.stopping import stop
 from airflow_provider_clusterra.watch.verdict import Outcome, Watch
 from airflow_provider_clusterra.watch.wait import Wait
-from tests.proxy import Proxy, hangs, is_cut, is_short, says
-from tests.servers import ClusterraServer
+from tests.support.proxy import Proxy, hangs, is_cut, is_short, says
+from tests.support.servers import ClusterraServer
 
 MINUTE = 0.8
 NOT_KNOWN = {"errors": [{"error": "Invalid job id specified", "error_number": 2017}], "jobs": []}
@@ -193,7 +193,7 @@ async def test_without_accounting_such_a_job_is_lost(forgetful):
 
 
 async def test_accounting_that_is_down_is_asked_again(forgetful, monkeypatch):
-    monkeypatch.setattr("airflow_provider_clusterra.watch.accounting.ASK_EVERY", 0.1)
+    monkeypatch.setattr("airflow_provider_clusterra.watch.verdict.ASK_EVERY", 0.1)
     job_id = await submitted(forgetful, "exit 0")
     await forgotten(forgetful, job_id)
     downs = iter([says(502, b"")] * 3)

@@ -1,0 +1,254 @@
+"""The forms in which Slurm says things: numbers, times, exits, and a job's state."""
+
+from __future__ import annotations
+
+import re
+import signal
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+LARGEST_TIME = 253402300799
+"""9999-12-31: beyond it a number is not a time."""
+
+
+class ExitStatus(msgspec.Struct, frozen=True, gc=False):
+    """How the job's script ended. It means nothing before the job has ended."""
+
+    code: int | None = None
+    """0 to 255; None where a signal ended it, or nothing is known."""
+    signal: int | None = None
+    """The signal's number, e.g. 9; Slurm also uses 53 (cannot start) and 125 (out of memory)."""
+
+    @property
+    def signal_name(self) -> str:
+        """The signal's name, e.g. ``"SIGKILL"``, or ``""`` where it has none."""
+        try:
+            return signal.Signals(self.signal or 0).name
+        except ValueError:
+            return ""
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal}" + (f" ({self.signal_name})" if self.signal_name else "")
+        return f"exit code {self.code}" if self.code is not None else "no exit code"
+
+
+NOT_ENDED = ExitStatus()
+
+
+class NoVal(msgspec.Struct, gc=False):
+    """A number as slurmrestd has it; decoding it so takes half of a dict's time."""
+
+    set: bool = True
+    infinite: bool = False
+    number: int | float | None = None
+
+
+class ExitSignal(msgspec.Struct, gc=False):
+    """A signal as slurmrestd has it in an exit."""
+
+    id: NoVal | int | None = None
+    signal_id: NoVal | int | None = None
+    """What v0.0.39 calls it."""
+
+
+class ExitCode(msgspec.Struct, gc=False):
+    """An exit as slurmrestd has it, for the same reason."""
+
+    return_code: NoVal | int | None = None
+    signal: ExitSignal | None = None
+
+
+def read_number(value: Any) -> int | None:
+    """A number in any of its forms, or None where it is unset, infinite or no number.
+
+    :source: slurmrestd's ``*_no_val_struct``; plain numbers in v0.0.38 and slurmdb.
+    """
+    if type(value) is NoVal:
+        if not value.set or value.infinite:
+            return None
+        value = value.number
+    elif type(value) is dict:
+        if value.get("set") is False or value.get("infinite") is True:
+            return None
+        value = value.get("number")
+    if type(value) is int:
+        return value
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def no_val(number: int | None) -> dict[str, Any] | None:
+    """A number in slurmrestd's own form, or None.
+
+    :source: ``uint32_no_val_struct``; without ``set`` the number is silently ignored.
+    """
+    return None if number is None else {"set": True, "infinite": False, "number": number}
+
+
+def read_time(value: Any) -> datetime | None:
+    """A time as an aware datetime in UTC, or None where it is unset (0 means unset).
+
+    :source: ``submit_time``, ``start_time``, ``end_time`` of a job.
+    """
+    seconds = read_number(value)
+    if not seconds or not 0 < seconds <= LARGEST_TIME:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def read_exit(value: Any) -> ExitStatus:
+    """The exit in any of its forms.
+
+    :source: ``exit_code`` of a job.
+    """
+    if type(value) is ExitCode:
+        by = value.signal or ExitSignal()
+        number = read_number(by.id) or read_number(by.signal_id)
+        return ExitStatus(signal=number) if number else ExitStatus(read_number(value.return_code))
+    if isinstance(value, dict):
+        killed = value.get("signal")
+        number = (
+            read_number(killed.get("id", killed.get("signal_id")))
+            if isinstance(killed, dict)
+            else None
+        )
+        if number:
+            return ExitStatus(signal=number)
+        return ExitStatus(code=read_number(value.get("return_code")))
+    status = read_number(value)
+    if status is None or status < 0:
+        return NOT_ENDED
+    if status & 0x7F:
+        return ExitStatus(signal=status & 0x7F)
+    return ExitStatus(code=(status >> 8) & 0xFF)
+
+
+ACTIVE = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
+TERMINAL = frozenset(
+    {
+        "COMPLETED",
+        "CANCELLED",
+        "FAILED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "PREEMPTED",
+        "BOOT_FAIL",
+        "DEADLINE",
+        "OUT_OF_MEMORY",
+    }
+)
+FLAGS = frozenset(
+    {
+        "LAUNCH_FAILED",
+        "REQUEUED",
+        "REQUEUE_HOLD",
+        "SPECIAL_EXIT",
+        "RESIZING",
+        "CONFIGURING",
+        "COMPLETING",
+        "STOPPED",
+        "RECONFIG_FAIL",
+        "POWER_UP_NODE",
+        "REVOKED",
+        "REQUEUE_FED",
+        "RESV_DEL_HOLD",
+        "SIGNALING",
+        "STAGE_OUT",
+        "EXPEDITING",
+    }
+)
+GOES_ON = frozenset({"REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "EXPEDITING"})
+"""Flags under which a terminal base state is not the end: Slurm will run the job again."""
+
+SHORT_FORMS = {
+    "PD": "PENDING",
+    "R": "RUNNING",
+    "S": "SUSPENDED",
+    "CD": "COMPLETED",
+    "CA": "CANCELLED",
+    "F": "FAILED",
+    "TO": "TIMEOUT",
+    "NF": "NODE_FAIL",
+    "PR": "PREEMPTED",
+    "BF": "BOOT_FAIL",
+    "DL": "DEADLINE",
+    "OOM": "OUT_OF_MEMORY",
+    "CG": "COMPLETING",
+    "CF": "CONFIGURING",
+    "RQ": "REQUEUED",
+}
+UNKNOWN = "UNKNOWN"
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """One base state, e.g. ``"RUNNING"``, and its flags, e.g. ``{"CONFIGURING"}``.
+
+    A base that Slurm has not taught us yet is kept as it is, and is never an end.
+    """
+
+    base: str
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def ended(self) -> bool:
+        """Whether Slurm is done with the job but for cleaning up."""
+        return self.base in TERMINAL and not self.flags & GOES_ON
+
+    @property
+    def completing(self) -> bool:
+        """Whether the result is known while processes or files are still being cleaned up."""
+        return bool(self.flags & {"COMPLETING", "STAGE_OUT"})
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job ended, and ended well."""
+        return self.ended and self.base == "COMPLETED"
+
+    @property
+    def known(self) -> bool:
+        """Whether every word of it is one that this version knows.
+
+        v0.0.38 says only ``COMPLETING`` while it is so: a flag without a base.
+        """
+        based = self.base in ACTIVE or self.base in TERMINAL
+        return (based or (self.base == UNKNOWN and bool(self.flags))) and self.flags <= FLAGS
+
+    def __str__(self) -> str:
+        return "+".join((self.base, *sorted(self.flags)))
+
+
+NO_STATE = JobState(UNKNOWN)
+
+
+def read_state(value: Any) -> JobState:
+    """The state in any form in which an answer may hold it.
+
+    :source: ``job_state`` of slurmrestd v0.0.38 to v0.0.45, ``state`` of the simple shapes.
+    """
+    if isinstance(value, dict):
+        value = value.get("current")
+    if isinstance(value, str):
+        return _from_words(tuple(re.split(r"[\s,+]+by\s.*|[\s,+]+", value)))
+    if isinstance(value, list | tuple):
+        return _from_words(tuple([word for word in value if isinstance(word, str)]))
+    return NO_STATE
+
+
+@lru_cache(maxsize=1024)
+def _from_words(words: tuple[str, ...]) -> JobState:
+    names = [SHORT_FORMS.get(word.strip().upper(), word.strip().upper()) for word in words]
+    names = [name for name in names if name]
+    if not names:
+        return NO_STATE
+    base = next((name for name in names if name in ACTIVE or name in TERMINAL), None)
+    if base is None:
+        base = next((name for name in names if name not in FLAGS), UNKNOWN)
+    return JobState(base, frozenset(name for name in names if name != base))

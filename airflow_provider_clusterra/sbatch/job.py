@@ -1,0 +1,355 @@
+"""The fields of a job as slurmrestd v0.0.44 has them: a user's own are checked by name and form."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.api.specs import JobSpec, check_script, het_body
+from airflow_provider_clusterra.api.templates import WORDS, nearest
+from airflow_provider_clusterra.sbatch.options import (
+    MEMORY_FIELDS,
+    OPTIONS,
+    Fields,
+    put_cpus_per_task,
+    put_nothing,
+    rivals,
+    settle_gpus,
+)
+from airflow_provider_clusterra.sbatch.script import read_components
+
+OURS = {
+    "script": "give it as the script",
+    "user_id": "the API sets it",
+    "group_id": "the API sets it",
+}
+"""Fields that a user cannot give, and why."""
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "boolean": (bool,),
+    "object": (dict,),
+}
+FLAGS = {"true": True, "false": False}
+
+
+@functools.cache
+def job_fields() -> dict[str, str | list[str]]:
+    """Each field's form: its JSON type, ``"no_val"``, ``"array"``, or the words of a list.
+
+    :source: ``job_desc_msg`` of slurmrestd v0.0.44's OpenAPI document.
+    """
+    text = files(__package__).joinpath("job_fields.json").read_bytes()
+    return msgspec.json.decode(text, type=dict[str, str | list[str]])
+
+
+def check_fields(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's own fields, in the forms that the API takes.
+
+    :raises InputError: a field is not known, or cannot have its value; the words name it.
+    """
+    return {name: _checked(name, value) for name, value in job.items()}
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name in OURS:
+        raise InputError(f"job: {name} cannot be given here: {OURS[name]}.")
+    form = job_fields().get(name)
+    if form is None:
+        near = nearest(name, job_fields())
+        hint = f" Did you mean {near}?" if near else ""
+        raise InputError(f"job: slurmrestd v0.0.44 has no field {name!r}.{hint}")
+    if isinstance(form, list):
+        return _words(name, value, form)
+    if form == "no_val":
+        return _number(name, value)
+    if form == "array":
+        return _list(name, value)
+    value = _from_text(form, value)
+    if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
+        raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
+    return value
+
+
+def _from_text(form: str, value: Any) -> Any:
+    """A number or a flag that Jinja has turned into text, read back."""
+    if not isinstance(value, str):
+        return value
+    if form in ("integer", "no_val") and re.fullmatch(r"\s*-?[0-9]+\s*", value):
+        return int(value)
+    return FLAGS.get(value.strip().lower(), value) if form == "boolean" else value
+
+
+def _words(name: str, value: Any, known: list[str]) -> list[str]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or any(each not in known for each in words):
+        # an unknown word makes slurmrestd answer with an error and start the job all the same
+        raise InputError(f"job: {name} is {value!r}; it holds {', '.join(known)}.")
+    return list(words)
+
+
+def _number(name: str, value: Any) -> Any:
+    value = _from_text("no_val", value)
+    if isinstance(value, Mapping):
+        if value.get("set") is not True:
+            raise InputError(f'job: {name} is ignored by Slurm without "set": true.')
+        return dict(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"job: {name} is {value!r}; it is a whole number.")
+    return no_val(value)
+
+
+def _list(name: str, value: Any) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
+    return [str(each) for each in value]
+
+
+LINES = "the script's #SBATCH lines"
+
+
+class Merged:
+    """A job's fields, beginning with those of its script's lines."""
+
+    def __init__(self, lines: Fields) -> None:
+        self.fields = dict(lines)
+        self.conflicts: list[str] = []
+        """One line of words for each source that overruled something."""
+        self._sources = dict.fromkeys(lines, LINES)
+
+    def overrule(self, said: str, source: str, change: Callable[[Fields], None]) -> None:
+        """Let a source change the fields."""
+        before = dict(self.fields)
+        change(self.fields)
+        lost = [name for name, value in before.items() if not _stays(value, self.fields.get(name))]
+        if lost:
+            name = lost[0]
+            what = "" if name == "environment" else f"{name} {shown(before[name])} of "
+            self.conflicts.append(f"{said} wins over {what}{self._sources[name]}.")
+        for name, value in self.fields.items():
+            if value != before.get(name):
+                self._sources[name] = source
+
+
+def shown(value: Any) -> str:
+    """A field's value for a reader."""
+    if isinstance(value, dict) and "number" in value:
+        return "without a limit" if value.get("infinite") else str(value["number"])
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _stays(old: Any, new: Any) -> bool:
+    """Whether the old value is part of the new one."""
+    if isinstance(old, str) and isinstance(new, str):
+        return set(old.split(",")) <= set(new.split(","))
+    if isinstance(old, list) and isinstance(new, list):
+        return all(each in new for each in old)
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.items() <= new.items()
+    return bool(old == new)
+
+
+ARGUMENTS = {
+    "name": "job-name",
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "nodes": "nodes",
+    "tasks": "ntasks",
+    "cpus_per_task": "cpus-per-task",
+    "memory": "mem",
+    "memory_per_cpu": "mem-per-cpu",
+    "time_limit": "time",
+    "gpus": "gpus",
+    "constraint": "constraint",
+    "exclusive": "exclusive",
+    "licenses": "licenses",
+    "array": "array",
+    "dependency": "dependency",
+    "requeue": "requeue",
+    "signal": "signal",
+    "working_directory": "chdir",
+}
+"""Each argument, and the option of ``sbatch`` that it is."""
+OF_ALL = ("name", "account", "working_directory")
+"""What every component of a heterogeneous job has; any other argument is the first one's, and of
+those that follow it as they would follow an option of ``sbatch``."""
+
+
+class AskedJob(msgspec.Struct, frozen=True):
+    """What is asked for: a component each, of which a plain job has one, and what was overruled."""
+
+    script: str
+    components: tuple[Fields, ...]
+    """Fields of slurmrestd v0.0.44; ``environment`` is a dict."""
+    conflicts: tuple[str, ...] = ()
+    """One line of words for each thing that was asked for in two ways."""
+
+    @property
+    def name(self) -> str:
+        """The job's name, or ``""`` where nobody gave one."""
+        return str(self.components[0].get("name", ""))
+
+    @property
+    def array(self) -> str:
+        """Its indices, or ``""`` where it is no array."""
+        return str(self.components[0].get("array", ""))
+
+    def body(self, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
+        """The submit's JSON body."""
+        specs = [
+            JobSpec(
+                script=self.script,
+                name=str(fields.get("name") or self.name or name),
+                environment={**environment, **fields.get("environment", {})},
+                fields=fields,
+            )
+            for fields in self.components
+        ]
+        return specs[0].body() if len(specs) == 1 else het_body(specs)
+
+
+def read_arguments(
+    script: str,
+    arguments: Mapping[str, Any],
+    *,
+    job: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    now: datetime,
+) -> AskedJob:
+    """What an author asks for, in all the ways that there are.
+
+    :raises InputError: it cannot be asked so; the words name the argument, the field or the line.
+    """
+    check_script(script)
+    components = read_components(script)
+    merged = [Merged(component.fields(now)) for component in components]
+    for name, value in _read_job(job).items():
+        # a variable may hold what is not for the log
+        said = "…" if name == "environment" else shown(value)
+        merged[0].overrule(f"job={{{name!r}: {said}}}", "job=", as_field(name, value))
+    for name, (option, text) in _given(arguments).items():
+        value = arguments[name]
+        said = f"{name}={value!r}"
+        for component, each in zip(components, merged, strict=True):
+            if name in OF_ALL or component.follows(option):
+                each.overrule(said, said, as_argument(name, value, option, text))
+    for name, value in environment.items():
+        for each in merged:
+            said = f"environment's {name}"
+            each.overrule(said, said, as_field("environment", {name: str(value)}))
+    if len(merged) > 1 and merged[0].fields.get("array"):
+        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
+    for each in merged:
+        settle_gpus(each.fields)
+    conflicts = [words for each in merged for words in each.conflicts]
+    fields = tuple(each.fields for each in merged)
+    return AskedJob(script, fields, tuple(dict.fromkeys(conflicts)))
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Each argument that is given, as an option of ``sbatch`` with its value."""
+    found = {
+        name: option
+        for name, value in arguments.items()
+        if (option := as_option(name, value)) is not None
+    }
+    excluded = rivals(option for option, _ in found.values())
+    if excluded:
+        names = [name for name, (option, _) in found.items() if option in excluded]
+        raise InputError(f"{' and '.join(names)} exclude each other: give one of them.")
+    return found
+
+
+def as_option(name: str, value: Any) -> tuple[str, str] | None:
+    """An argument as an option of ``sbatch`` with its value, or None where nothing is given.
+
+    :raises InputError: ``requeue`` is neither True nor False.
+    """
+    exact = timedelta(minutes=value) if name == "time_limit" and type(value) is float else value
+    text = _text(exact)
+    flag = WORDS.get(text.lower())
+    if not text or (name == "exclusive" and flag is False):
+        return None
+    if name == "exclusive" and flag:
+        return "exclusive", ""
+    if name == "requeue":
+        if flag is None:
+            raise InputError(f"requeue is {value!r}; it takes True or False.")
+        return ("requeue" if flag else "no-requeue"), ""
+    return ARGUMENTS[name], text
+
+
+def as_argument(name: str, value: Any, option: str, text: str) -> Callable[[Fields], None]:
+    """What an argument does to a job's fields.
+
+    :raises InputError: when it is applied: the option cannot have this value.
+    """
+    put = OPTIONS[option].apply or put_nothing
+
+    def change(fields: Fields) -> None:
+        try:
+            put(fields, text)
+        except InputError:
+            raise
+        except ValueError as exc:
+            raise InputError(f"{name} is {value!r}: {str(exc).rstrip('.')}.") from exc
+
+    return change
+
+
+def as_field(name: str, value: Any) -> Callable[[Fields], None]:
+    """What one field of ``job=`` does to a job's fields, and to others that say the same."""
+
+    def change(fields: Fields) -> None:
+        if name == "environment":
+            fields[name] = {**fields.get(name, {}), **value}
+        elif name == "cpus_per_task":
+            put_cpus_per_task(fields, str(value))
+        else:
+            for each in MEMORY_FIELDS if name in MEMORY_FIELDS else ():
+                fields.pop(each, None)
+            fields[name] = value
+
+    return change
+
+
+def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``job=``, checked; ``environment`` may be a dict, too, and is one."""
+    given = dict(job)
+    variables = given.pop("environment", None)
+    found = check_fields(given)
+    memory = [name for name in MEMORY_FIELDS if name in found]
+    if len(memory) > 1:
+        raise InputError(f"job: {' and '.join(memory)} exclude each other: give one of them.")
+    if isinstance(variables, Mapping):
+        found["environment"] = {str(name): str(value) for name, value in variables.items()}
+    elif variables is not None:
+        listed = check_fields({"environment": variables})["environment"]
+        found["environment"] = dict(_pair(each) for each in listed)
+    return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"job: environment holds {text!r}; each is NAME=value.")
+    return name, value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        seconds = round(value.total_seconds())
+        return f"{seconds // 60}:{seconds % 60:02}"
+    return str(value).strip()

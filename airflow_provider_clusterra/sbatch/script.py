@@ -1,0 +1,231 @@
+"""``#SBATCH`` lines as ``sbatch`` reads them: each option with its value and its line.
+
+The API itself ignores these lines: only ``sbatch`` reads them, and we do in its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.sbatch.options import (
+    CARRIED,
+    OPTIONS,
+    SHORT,
+    TIMES,
+    Fields,
+    put_nothing,
+    read_when,
+    rivals,
+    same,
+)
+
+LINE = re.compile(r"#SBATCH(.*)")
+FOREIGN = re.compile(r"^#(?:PBS|BSUB)[ \t]*[^\s#].*", re.MULTILINE)
+"""A line of another system's; ``sbatch`` obeys it, wherever in the script it stands."""
+
+
+PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"#\\])+""", re.ASCII)
+"""A part of a word; a backslash hides the next character even between single quotes."""
+TOKEN = re.compile(rf"(?P<word>(?:{PART.pattern})+)|(?P<open>['\"])|(?P<end>#|\\$)|\s+", re.ASCII)
+"""A backslash at the end is nothing to ``sbatch``: the next line is a line of its own."""
+
+
+class Directive(NamedTuple):
+    """One option of a script."""
+
+    name: str
+    """The long name, e.g. ``"job-name"``."""
+    value: str
+    """``""`` where the option takes none, or none was given."""
+    line: int
+    """Where it stands, from 1."""
+
+
+class Separator(NamedTuple):
+    """Where the next component of a heterogeneous job begins."""
+
+    line: int
+
+
+class Component(NamedTuple):
+    """One component of a heterogeneous job; a plain job has one."""
+
+    options: tuple[Directive, ...]
+    """First those that it has from the component before it, then its own."""
+    apart: frozenset[str] | None
+    """The options in which it does not follow the first component; None: it is the first one."""
+
+    def follows(self, name: str) -> bool:
+        """Whether it has an option that the first component was given."""
+        return self.apart is None or (name in CARRIED and self.apart.isdisjoint(same(name)))
+
+    def fields(self, now: datetime) -> Fields:
+        """What its options ask for; ``environment`` is a dict.
+
+        :raises InputError: an option cannot have its value; the words name it and its line.
+        """
+        found: Fields = {}
+        for each in self.options:
+            _put(found, each, now)
+        return found
+
+
+def script_fields(script: str, now: datetime) -> list[Fields]:
+    """What a script's options ask for, as fields of a job; one entry a component of a het job.
+
+    :raises InputError: an option cannot be read, is not known, or cannot be honoured; the words
+        name it and its line.
+    """
+    return [each.fields(now) for each in read_components(script)]
+
+
+def read_components(script: str) -> list[Component]:
+    """The components that a script's options make.
+
+    :raises InputError: an option cannot be read, is not known, cannot be honoured, or excludes
+        another one; or ``sbatch`` would obey a line of another system's. The words name the line.
+    :source: ``sbatch`` 26.05.
+    """
+    found = [Component((), None)]
+    for each in read_script(script):
+        options, apart = found[-1]
+        if isinstance(each, Separator):
+            kept = tuple(option for option in options if option.name in CARRIED)
+            found.append(Component(kept, apart or frozenset()))
+        else:
+            also = None if apart is None else apart | {each.name}
+            found[-1] = Component((*options, each), also)
+            _check_rivals(found[-1].options)
+    if not any(option.name == "ignore-pbs" for option in found[0].options):
+        _check_foreign(script)
+    return found
+
+
+def _check_rivals(options: tuple[Directive, ...]) -> None:
+    names = rivals(option.name for option in options)
+    if names:
+        shown = " and ".join(f"--{name}" for name in names)
+        raise _bad(options[-1].line, f"{shown} exclude each other")
+
+
+def _check_foreign(script: str) -> None:
+    line = FOREIGN.search(script)
+    if line:
+        number = script.count("\n", 0, line.start()) + 1
+        raise InputError(
+            f"Line {number} of the script is one that sbatch would obey: {line[0][:60]!r}. Write it as "
+            "#SBATCH, or say #SBATCH --ignore-pbs."
+        )
+
+
+def _put(fields: Fields, directive: Directive, now: datetime) -> None:
+    name, value, line = directive
+    try:
+        if name in TIMES:
+            seconds = read_when(value, now)
+            fields[TIMES[name]] = seconds if name == "deadline" else no_val(seconds)
+        (OPTIONS[name].apply or put_nothing)(fields, value)
+    except ValueError as exc:
+        raise _bad(line, f"{_shown(name, value)}: {str(exc).rstrip('.')}") from exc
+
+
+def read_script(script: str) -> list[Directive | Separator]:
+    """The options that a script holds.
+
+    Reading ends at the first line that is neither a comment nor blank, as it does in ``sbatch``.
+
+    :raises InputError: a line cannot be read, or an option is not known or cannot be honoured; the
+        words name the line.
+    :source: ``sbatch(1)``; tried with ``sbatch`` 26.05.
+    """
+    found: list[Directive | Separator] = []
+    for number, text in enumerate(script.split("\n"), 1):
+        if text.strip() and not text.lstrip().startswith("#"):
+            break
+        match = LINE.match(text)
+        if match:
+            found += _read_line(match[1], number)
+    return found
+
+
+def _read_line(text: str, number: int) -> Iterator[Directive | Separator]:
+    words = _words(text, number)
+    if words in (["hetjob"], ["packjob"]):
+        yield Separator(number)
+        return
+    while words:
+        word = words.pop(0)
+        if word.startswith("--") and word != "--":
+            yield _long(word[2:], words, number)
+        elif word.startswith("-") and word not in ("-", "--"):
+            yield from _short(word[1:], words, number)
+        else:
+            raise _bad(number, f"{word!r} is no option")
+
+
+def _words(text: str, number: int) -> list[str]:
+    if text.startswith(":"):
+        raise _bad(number, "there is a ':' behind #SBATCH")
+    words = []
+    for token in TOKEN.finditer(text):
+        if token["end"]:
+            break
+        if token["open"]:
+            raise _bad(number, "a quotation mark is missing")
+        if token["word"]:
+            words.append("".join(map(_unquoted, PART.findall(token["word"]))))
+    return words
+
+
+def _unquoted(part: str) -> str:
+    inner = part[1:-1] if part[0] in "'\"" else part
+    return re.sub(r"\\(.)", r"\1", inner)
+
+
+def _long(word: str, rest: list[str], number: int) -> Directive:
+    given, equals, value = word.partition("=")
+    matches = [given] if given in OPTIONS else [name for name in OPTIONS if name.startswith(given)]
+    if len(matches) != 1:
+        near = f" (it may be {', '.join('--' + name for name in matches)})" if matches else ""
+        raise _bad(number, f"--{given} is not known to sbatch{near}")
+    (name,) = matches
+    return Directive(name, _value(name, value if equals else None, rest, number), number)
+
+
+def _short(letters: str, rest: list[str], number: int) -> Iterator[Directive]:
+    while letters:
+        letter, letters = letters[0], letters[1:]
+        name = SHORT.get(letter)
+        if name is None:
+            raise _bad(number, f"-{letter} is not known to sbatch")
+        if OPTIONS[name].takes == "nothing":
+            yield Directive(name, _value(name, None, rest, number), number)
+            continue
+        yield Directive(name, _value(name, letters or None, rest, number), number)
+        return
+
+
+def _value(name: str, attached: str | None, rest: list[str], number: int) -> str:
+    takes, apply, _, why = OPTIONS[name]
+    if apply is None:
+        raise _bad(number, f"{_shown(name, attached)} cannot be honoured: {why}")
+    if takes == "nothing" and attached is not None:
+        raise _bad(number, f"--{name} takes no value")
+    if takes != "value" or attached is not None:
+        return attached or ""
+    if not rest:
+        raise _bad(number, f"--{name} needs a value")
+    return rest.pop(0)
+
+
+def _shown(name: str, value: str | None) -> str:
+    return f"--{name}={value}" if value else f"--{name}"
+
+
+def _bad(number: int, words: str) -> InputError:
+    return InputError(f"Line {number} of the script, #SBATCH: {words}.")

@@ -1,0 +1,280 @@
+"""What a retry asks for instead of the same: only what failed, and more of what was short."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.api.errors import ClusterraError, InputError, RequestError
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.slurm import ExitStatus, JobState, no_val, read_number
+from airflow_provider_clusterra.api.specs import sbatch_environment
+from airflow_provider_clusterra.sbatch.options import (
+    MEMORY_FIELDS,
+    read_memory_mb,
+    read_time_limit_minutes,
+)
+from airflow_provider_clusterra.submit.protocol import (
+    Kept,
+    Record,
+    Request,
+)
+from airflow_provider_clusterra.watch.arrays import (
+    check_indices_alone,
+    left_of,
+    narrowed,
+    pack_ids,
+    read_indices,
+    succeeded_indices,
+    unpack_ids,
+    write_indices,
+)
+
+PLACES = dict(zip(MEMORY_FIELDS, ("node", "CPU", "GPU"), strict=True))
+PER_TRES = re.compile(r"(.*[:=])(\d+)")
+"""The form of ``memory_per_tres``, e.g. ``"gres/gpu:4096"``."""
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """How much more a retry asks for, and up to where."""
+
+    memory: float | None = None
+    """The factor after OUT_OF_MEMORY; None: no more."""
+    time_limit: float | None = None
+    """The factor after TIMEOUT; None: no more."""
+    max_memory_mb: int | None = None
+    """Per node, CPU or GPU, as the job asks for it."""
+    max_time_limit_minutes: int | None = None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a failed job had, as Slurm says it: for what nobody asked for, and Slurm gave."""
+
+    states: Collection[str] = ()
+    """How it ended; an array's tasks in several ways."""
+    memory_mb: int | None = None
+    memory_per_cpu: bool = False
+    time_limit_minutes: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One thing of which a retry asks for more."""
+
+    field: str
+    value: Any
+    words: str
+    """Both figures."""
+
+
+def read_growth(
+    grow_on_retry: Mapping[str, float] | None,
+    max_memory: int | str | None = None,
+    max_time_limit: timedelta | float | str | None = None,
+) -> Growth:
+    """What an author wrote about growth.
+
+    :raises InputError: it is something else.
+    """
+    factors = dict(grow_on_retry or {})
+    for name, factor in factors.items():
+        if name not in ("memory", "time_limit"):
+            raise InputError(
+                f"grow_on_retry holds {name!r}; it can hold 'memory' and 'time_limit'."
+            )
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 1:
+            raise InputError(f"grow_on_retry: {name} is {factor!r}; it is a factor above 1.")
+    return Growth(
+        memory=factors.get("memory"),
+        time_limit=factors.get("time_limit"),
+        max_memory_mb=None if max_memory is None else read_memory_mb(max_memory),
+        max_time_limit_minutes=(
+            None if max_time_limit is None else read_time_limit_minutes(max_time_limit)
+        ),
+    )
+
+
+def asked_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The memory and time that a job asks for, as it does."""
+    return {name: job[name] for name in (*MEMORY_FIELDS, "time_limit") if name in job}
+
+
+def grow(asked: Mapping[str, Any], seen: Seen, growth: Growth) -> list[Step]:
+    """Of what the next try asks for more; empty where nothing of it helps.
+
+    :raises InputError: it would have to be more than the author allows.
+    """
+    steps = []
+    if growth.memory is not None and "OUT_OF_MEMORY" in seen.states:
+        steps.append(_more_memory(asked, seen, growth.memory, growth.max_memory_mb))
+    if growth.time_limit is not None and "TIMEOUT" in seen.states:
+        steps.append(_more_time(asked, seen, growth.time_limit, growth.max_time_limit_minutes))
+    return [step for step in steps if step is not None]
+
+
+def _more_memory(
+    asked: Mapping[str, Any], seen: Seen, factor: float, most: int | None
+) -> Step | None:
+    by_slurm = "memory_per_cpu" if seen.memory_per_cpu else "memory_per_node"
+    field = next((name for name in MEMORY_FIELDS if name in asked), by_slurm)
+    value = asked.get(field)
+    per_tres = PER_TRES.fullmatch(value) if isinstance(value, str) else None
+    before = int(per_tres[2]) if per_tres else read_number(value) or seen.memory_mb
+    if not before:
+        return None
+    more = _larger(before, factor, most)
+    place = PLACES[field]
+    if more is None:
+        raise InputError(
+            f"The job ran out of memory with {before} MB a {place}, and max_memory is {most} MB: "
+            "it is not submitted again."
+        )
+    return Step(
+        field,
+        f"{per_tres[1]}{more}" if per_tres else no_val(more),
+        f"{more} MB of memory a {place} instead of {before} MB",
+    )
+
+
+def _more_time(
+    asked: Mapping[str, Any], seen: Seen, factor: float, most: int | None
+) -> Step | None:
+    before = read_number(asked.get("time_limit")) or seen.time_limit_minutes
+    if not before:
+        return None
+    more = _larger(before, factor, most)
+    if more is None:
+        raise InputError(
+            f"The job ran into its time limit of {before} min, and max_time_limit is {most} min: "
+            "it is not submitted again."
+        )
+    return Step("time_limit", no_val(more), f"a time limit of {more} min instead of {before} min")
+
+
+def _larger(before: int, factor: float, most: int | None) -> int | None:
+    """The amount times the factor, at most so much; None where that is not more."""
+    more = math.ceil(round(before * factor, 6))
+    more = more if most is None else min(more, most)
+    return more if more > before else None
+
+
+log = logging.getLogger(__name__)
+
+LONGEST = 20_000
+"""Characters of one part of what is kept: Airflow keeps 64 KB of a task."""
+NEEDS = (
+    "retry_failed_indices and grow_on_retry need Airflow 3.3, which remembers of a task how its last "
+    "try ended; here a retry asks for the same once more."
+)
+
+
+class Again(msgspec.Struct, frozen=True):
+    """What an author wants of a retry."""
+
+    failed_indices: bool = False
+    """Of an array only the indices that have not succeeded."""
+    growth: Growth = Growth()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a retry is to be anything else than the same once more."""
+        return self.failed_indices or self.growth != Growth()
+
+    def check(self, request: Request) -> None:
+        """Refuse what cannot be retried so.
+
+        :raises InputError: its script counts on the whole array, or there is none.
+        """
+        if not self.failed_indices:
+            return
+        if not request.array:
+            raise InputError("retry_failed_indices is for an array, and the job is none.")
+        check_indices_alone(str(request.body.get("script", "")))
+
+
+def ask_again(request: Request, record: Record | None, again: Again) -> Request:
+    """The request of this try.
+
+    :raises InputError: growth has come to its end.
+    """
+    kept = record.kept if record else Kept()
+    fields: dict[str, Any] = {}
+    more = ""
+    array = request.array
+    left = left_of(array, read_indices(kept.succeeded)) if again.failed_indices else frozenset()
+    if left and kept.succeeded:
+        array = fields["array"] = narrowed(array, left)
+    job = request.body.get("job")
+    if again.growth != Growth() and isinstance(job, Mapping):
+        fields |= kept.asked
+        steps = grow({**asked_of(job), **kept.asked}, _seen(record), again.growth)
+        fields |= {step.field: step.value for step in steps}
+        more = " and ".join(step.words for step in steps)
+    body = with_fields(request.body, fields) if fields else request.body
+    asked = asked_of(body["job"]) if "job" in body else {}
+    return replace(
+        request, body=body, array=array, kept=replace(kept, array=array, asked=asked, more=more)
+    )
+
+
+def with_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A raw submit's body with other fields, which its job's own variables tell as well."""
+    job = body["job"]
+    changed = {**job, **fields}
+    new = sbatch_environment(changed)
+    told = {
+        f"{name}={value}": f"{name}={new[name]}"
+        for name, value in sbatch_environment(job).items()
+        if name in new
+    }
+    changed["environment"] = [told.get(each, each) for each in job.get("environment", [])]
+    return {**body, "job": changed}
+
+
+def kept_after(kept: Kept, job: Job | None) -> Kept:
+    """What is kept after a job's bad end."""
+    if job is None or not kept.array:
+        return kept
+    good = succeeded_indices(job)
+    succeeded = write_indices(good)
+    ids = pack_ids(task for task in job.tasks if task.array_task_id in good)
+    if len(succeeded) > LONGEST:
+        return kept
+    size = sum(len(each) + len(indices) for each, indices in ids.items())
+    return replace(kept, succeeded=succeeded, task_ids=ids if size <= LONGEST else {})
+
+
+def earlier_tasks(kept: Kept) -> list[Job]:
+    """The tasks that succeeded in earlier tries."""
+    ids = unpack_ids(kept.task_ids)
+    good = JobState("COMPLETED")
+    return [
+        Job(ids.get(index, 0), good, exit=ExitStatus(0), array_task_id=index)
+        for index in sorted(read_indices(kept.succeeded))
+    ]
+
+
+def refused(error: ClusterraError, kept: Kept) -> ClusterraError:
+    """A refusal with both figures, where it was of a request that had grown."""
+    if not kept.more or not isinstance(error, RequestError):
+        return error
+    words = f"{error} This retry asked for more than the last try: {kept.more}."
+    return RequestError(words, status=error.status, detail=error.detail, number=error.number)
+
+
+def _seen(record: Record | None) -> Seen:
+    failure = record.failure if record else None
+    if failure is None:
+        return Seen()
+    return Seen(
+        failure.states or (failure.state,),
+        failure.memory_mb,
+        failure.memory_per_cpu,
+        failure.time_limit_minutes,
+    )

@@ -1,0 +1,1 @@
+"""Inside a running task: what operators, sensor and decorator share."""

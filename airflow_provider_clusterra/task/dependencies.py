@@ -1,0 +1,94 @@
+"""A dependency on a job that Slurm has forgotten: accounting tells how that job ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import InputError, NotFoundError
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.sbatch.options import job_id_of, read_dependency, settle_dependency
+from airflow_provider_clusterra.submit.protocol import Request
+from airflow_provider_clusterra.watch.verdict import newest
+
+log = logging.getLogger(__name__)
+DEPENDENCY_PROBLEM = 2038
+"""Slurm: a dependency cannot be read, or names a job that it does not know (any more)."""
+
+
+def without_forgotten(client: Client, cluster_id: str, request: Request) -> Request | None:
+    """The request without the jobs that it need not wait for; None where Slurm knows all of them.
+
+    :raises InputError: a forgotten job did not end as it should, or accounting does not tell.
+    """
+    jobs = request.body.get("jobs") or [request.body["job"]]
+    text = str(jobs[0].get("dependency") or "")
+    if not text:
+        return None
+    clauses, _ = read_dependency(text)
+    ends: dict[str, bool] = {}
+    for written in dict.fromkeys(each for clause in clauses for each in clause.job_ids):
+        if not _is_known(client, cluster_id, job_id_of(written)):
+            ends[written] = _succeeded(client, cluster_id, written)
+    if not ends:
+        return None
+    left = settle_dependency(text, ends)
+    log.info(
+        "Slurm has forgotten job %s. Accounting says that it ended as dependency=%s asks, so the "
+        "job is submitted with %s.",
+        ", ".join(ends),
+        text,
+        f"dependency={left}" if left else "no dependency",
+    )
+    return _with_dependency(request, jobs, left)
+
+
+def _is_known(client: Client, cluster_id: str, job_id: int) -> bool:
+    try:
+        client.get_job(cluster_id, job_id)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _succeeded(client: Client, cluster_id: str, written: str) -> bool:
+    job_id = job_id_of(written)
+    try:
+        told = client.list_accounting(cluster_id, job_ids=[job_id])
+    except NotFoundError:
+        told = []
+    ended = [job for job in _last_records(told, written) if job.state.ended]
+    if not ended:
+        raise InputError(
+            f"dependency: Slurm does not know job {written} (any more), and accounting does not "
+            "tell how it ended. Was it submitted to this cluster?"
+        )
+    return all(job.state.succeeded for job in ended)
+
+
+def _last_records(told: list[Job], written: str) -> list[Job]:
+    """The last record of the job, or of each task of an array that is meant."""
+    _, _, index = written.partition("_")
+    by_task: dict[int | None, list[Job]] = {}
+    for job in told:
+        if not index.isdigit() or job.array_task_id == int(index):
+            by_task.setdefault(job.array_task_id, []).append(job)
+    return [last for jobs in by_task.values() if (last := newest(jobs)) is not None]
+
+
+def _with_dependency(request: Request, jobs: list[Mapping[str, Any]], text: str) -> Request:
+    """The request with another dependency in each component that has the first one's."""
+    first = jobs[0]["dependency"]
+    changed = [_replaced(job, text) if job.get("dependency") == first else job for job in jobs]
+    body = dict(request.body)
+    body |= {"jobs": changed} if "jobs" in body else {"job": changed[0]}
+    return msgspec.structs.replace(request, body=body)
+
+
+def _replaced(job: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    others = {name: value for name, value in job.items() if name != "dependency"}
+    return others | ({"dependency": text} if text else {})

@@ -1,0 +1,245 @@
+"""``uploads=``: files that are found before a submit, uploaded right before its POST, and put where
+the job finds them: as variables of a script, or as values of a template."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import InputError, NotFoundError
+from airflow_provider_clusterra.api.readers import find_download
+from airflow_provider_clusterra.api.uploads import check_size
+from airflow_provider_clusterra.submit.protocol import Request, hash_task
+
+Source = str | os.PathLike[str] | ObjectStoragePath
+GLOB = frozenset("*?[")
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """One file to upload."""
+
+    shown: str
+    """Where it is, for logs and errors."""
+    name: str
+    """What it is called in the storage."""
+    size: int
+    """Bytes."""
+    open: Callable[[], BinaryIO]
+
+
+def find_files(source: Source | Sequence[Source], filename: str | None) -> list[SourceFile]:
+    """The files that a source means, all of them checked before the first is uploaded.
+
+    :raises InputError: one is missing, a folder, or over 5 GiB; or two would have one name.
+    """
+    each = list(source) if isinstance(source, list | tuple) else [cast("Source", source)]
+    files = [file for one in each for file in _files_of(one)]
+    if not files:
+        raise InputError("There is nothing to upload: source is an empty list.")
+    if filename:
+        if len(files) > 1:
+            raise InputError(
+                f"filename is {filename!r}, but source means {len(files)} files. Leave it out."
+            )
+        files = [SourceFile(files[0].shown, filename, files[0].size, files[0].open)]
+    names: dict[str, str] = {}
+    for file in files:
+        check_size(file.shown, file.size)
+        if file.name in names:
+            raise InputError(
+                f"{names[file.name]} and {file.shown} would both be uploaded as {file.name!r}. "
+                "Upload them to two locations, or under another filename."
+            )
+        names[file.name] = file.shown
+    return files
+
+
+def is_many(source: Source | Sequence[Source]) -> bool:
+    """Whether the source is a list or a glob, so that the result is a list, too."""
+    return isinstance(source, list | tuple) or _is_glob(source)
+
+
+def _is_glob(source: Any) -> bool:
+    return isinstance(source, str) and bool(GLOB & set(source)) and not os.path.lexists(source)
+
+
+def _files_of(source: Source) -> list[SourceFile]:
+    if isinstance(source, ObjectStoragePath):
+        return [_stored_file(source)]
+    text = os.fspath(source)
+    if not text.strip():
+        raise InputError("There is nothing to upload: source is empty.")
+    if "://" in text:
+        return [_stored_file(ObjectStoragePath(text))]
+    if not _is_glob(source):
+        return [_local_file(Path(text))]
+    matches = glob.glob(text, recursive=True)  # noqa: PTH207 - the glob may be absolute
+    found = sorted(path for path in map(Path, matches) if not path.is_dir())
+    if not found:
+        raise InputError(f"No file matches source {text!r} on the worker.")
+    return [_local_file(path) for path in found]
+
+
+def _local_file(path: Path) -> SourceFile:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Give its files, e.g. '{path}/*'.")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read on the worker: {exc.strerror}.") from exc
+    if not path.is_file():
+        raise InputError(f"{path} is not a plain file.")
+    return SourceFile(str(path), path.name, size, lambda: path.open("rb"))
+
+
+def _stored_file(path: Any) -> SourceFile:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder. Give its files.")
+        size = int(path.stat().st_size)
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc}.") from exc
+    return SourceFile(str(path), path.name, size, lambda: cast("BinaryIO", path.open("rb")))
+
+
+log = logging.getLogger(__name__)
+LOCATION = "data"
+
+
+def upload_file(client: Client, cluster_id: str, file: SourceFile, location: str) -> str:
+    """Put one file into the storage, and say so in the log."""
+    begin = time.monotonic()
+    key = client.upload_file(cluster_id, file.name, location, file.size, file.open)
+    took = max(time.monotonic() - begin, 1e-3)
+    log.info(
+        "Uploaded %s as %s: %s bytes in %.1f s (%.0f MiB/s)",
+        file.shown,
+        key,
+        file.size,
+        took,
+        file.size / took / 1024**2,
+    )
+    return key
+
+
+def find_inputs(uploads: Mapping[str, Source] | None, context: Context) -> dict[str, SourceFile]:
+    """The file of each upload, under a name that no other task's upload has.
+
+    Mapped tasks and runs upload files of one name, and must not read each other's; a retry puts its
+    files in the place of its own earlier ones.
+
+    :raises InputError: one cannot be read, is over 5 GiB, or means several files.
+    """
+    found = {}
+    for name, source in (uploads or {}).items():
+        if not source:
+            raise InputError(f"uploads: {name} is empty. Give a file's path.")
+        try:
+            files = find_files(source, None)
+        except InputError as exc:
+            raise InputError(f"uploads: {name}: {exc}") from exc
+        if len(files) > 1:
+            raise InputError(
+                f"uploads: {name} means {len(files)} files. Give one, or use "
+                "ClusterraUploadFileOperator, which uploads many."
+            )
+        (file,) = files
+        found[name] = msgspec.structs.replace(file, name=f"{_scope(context, name)}-{file.name}")
+    return found
+
+
+def check_variables(uploads: Sequence[str], environment: Mapping[str, Any]) -> None:
+    """Refuse names that cannot be variables, or that are used already.
+
+    :raises InputError: the words name it.
+    """
+    taken = set(environment)
+    for name in uploads:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InputError(f"uploads: {name!r} is not a variable's name, e.g. INPUT.")
+        for variable in (name, f"{name}_URL"):
+            if variable in taken:
+                raise InputError(
+                    f"uploads: the variable {variable} has a value already. Rename it."
+                )
+            taken.add(variable)
+
+
+def download_route(client: Client) -> str:
+    """The API's route for addresses to read files from.
+
+    :raises InputError: it has none, so a script cannot read what is uploaded.
+    :source: ``GET /v1/api-routes``
+    """
+    try:
+        route = find_download(client.list_routes())
+    except NotFoundError:
+        route = None
+    if route is None:
+        raise InputError(
+            "uploads: this API offers no addresses to read files from, so a script cannot get at "
+            "what is uploaded. Use a template, which takes a file's key, or copy the file to the "
+            "cluster's own file system."
+        )
+    return route
+
+
+def upload_variables(
+    client: Client, cluster_id: str, files: Mapping[str, SourceFile], route: str
+) -> dict[str, str]:
+    """Upload files for a script."""
+    variables: dict[str, str] = {}
+    for name, key in upload_keys(client, cluster_id, files).items():
+        grant = client.presign_download(cluster_id, key, route)
+        variables |= {name: key, f"{name}_URL": grant.download_url}
+        if grant.expires_in:
+            log.info(
+                "$%s_URL is good for %.0f minutes; a job that starts later cannot read from it.",
+                name,
+                grant.expires_in / 60,
+            )
+    return variables
+
+
+def upload_keys(client: Client, cluster_id: str, files: Mapping[str, SourceFile]) -> dict[str, str]:
+    """Upload files."""
+    return {name: upload_file(client, cluster_id, file, LOCATION) for name, file in files.items()}
+
+
+def with_variables(request: Request, variables: Mapping[str, str]) -> Request:
+    """A raw submit whose job, or each component of it, has more variables."""
+    body = dict(request.body)
+    if "jobs" in body:
+        body["jobs"] = [_add(job, variables) for job in body["jobs"]]
+    else:
+        body["job"] = _add(body["job"], variables)
+    return msgspec.structs.replace(request, body=body)
+
+
+def with_params(request: Request, params: Mapping[str, Any]) -> Request:
+    """A submit of a template with other values."""
+    body = {**request.body, "params": {**request.body["params"], **params}}
+    return msgspec.structs.replace(request, body=body)
+
+
+def _add(job: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    given = dict(each.split("=", 1) for each in job["environment"])
+    merged = {**given, **variables}
+    return {**job, "environment": [f"{name}={value}" for name, value in merged.items()]}
+
+
+def _scope(context: Context, name: str) -> str:
+    ti = context["ti"]
+    index = -1 if ti.map_index is None else ti.map_index
+    return hash_task(f"{ti.dag_id}\0{ti.run_id}\0{ti.task_id}\0{name}", index)

@@ -1,0 +1,335 @@
+"""What of a job's output its task returns, or shows when the job has failed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import (
+    ClusterraError,
+    InputError,
+    NotFoundError,
+    RequestError,
+)
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.readers import Output
+from airflow_provider_clusterra.submit.protocol import Kept, failure_of
+from airflow_provider_clusterra.submit.retries import earlier_tasks, kept_after
+from airflow_provider_clusterra.submit.submission import RecordStore
+from airflow_provider_clusterra.task.report import (
+    JobError,
+    JobLostError,
+    JobOverdueError,
+    JobResultError,
+    JobStuckError,
+    advise,
+    asked,
+    describe,
+    kind_of,
+    report,
+    show_output,
+)
+from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.watch.arrays import (
+    ArraySuccess,
+    array_succeeded,
+    array_tasks,
+    collect_ends,
+    with_earlier,
+    with_ends,
+)
+
+log = logging.getLogger(__name__)
+
+RETURN_OUTPUT = (None, "last_line", "json", "text")
+LARGEST_VALUE = 64 * 1024
+"""Bytes that one job's output may bring into XCom."""
+LARGEST_ARRAY = 512 * 1024
+"""Bytes that the outputs of all of an array's tasks may bring."""
+LEAST_TEXT = 1024
+"""Bytes that each task of an array may bring as text, however many there are."""
+AT_ONCE = 8
+"""How many outputs are read at once."""
+ADVICE = "Let the job write its result to a file, and return only the file's name."
+
+
+def check_return_output(return_output: str | None) -> None:
+    """Refuse what is no way of returning output.
+
+    :raises InputError: it is not one of :data:`RETURN_OUTPUT`.
+    """
+    if return_output not in RETURN_OUTPUT:
+        raise InputError(
+            f"return_output is {return_output!r}; it can be 'last_line', 'json', 'text' or None."
+        )
+
+
+def returned_output(client: Client, cluster_id: str, job: Job, return_output: str) -> Any:
+    """What of a job's output is returned; of an array, for each index (as text: JSON has no other).
+
+    :raises InputError: there is none, or it is too large for XCom.
+    :raises ClusterraError: no answer.
+    """
+    tasks = array_tasks(job)
+    if not tasks:
+        return read_result(client.read_output(cluster_id, job.job_id), return_output)
+    most = LARGEST_VALUE
+    if return_output == "text":
+        # half, because JSON writes a line end as two characters, and a cut is told
+        most = min(most, max(LEAST_TEXT, LARGEST_ARRAY // len(tasks) // 2))
+
+    def read(task: Job) -> Any:
+        if not task.state.succeeded or not task.job_id:
+            return None
+        try:
+            return read_result(client.read_output(cluster_id, task.job_id), return_output, most)
+        except InputError as error:
+            raise InputError(f"Index {task.array_task_id}: {error}") from error
+
+    found: dict[str, Any] = {}
+    size = 0
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-output") as pool:
+        try:
+            for task, value in zip(tasks, pool.map(read, tasks), strict=True):
+                found[str(task.array_task_id)] = value
+                size += len(msgspec.json.encode(value))
+                if size > LARGEST_ARRAY:
+                    raise InputError(
+                        f"The outputs of the array's tasks are too large for XCom, which takes "
+                        f"{LARGEST_ARRAY} bytes of them. {ADVICE}"
+                    )
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return found
+
+
+def read_result(output: Output, return_output: str, most: int = LARGEST_VALUE) -> Any:
+    """What of an output is returned.
+
+    :raises InputError: there is none, or it is too large for XCom.
+    """
+    if return_output == "text":
+        return _text(output, most)
+    value: Any = ""
+    lines = [line for line in output.data.decode("utf-8", "replace").split("\n") if line.strip()]
+    if return_output == "last_line":
+        value = lines[-1].rstrip("\r") if lines else ""
+    else:
+        value = _last_json(lines)
+    size = len(msgspec.json.encode(value))
+    if size > most:
+        raise InputError(
+            f"return_output is {return_output!r}, and the job's result has {size} bytes, of which "
+            f"XCom takes {most}. {ADVICE}"
+        )
+    return value
+
+
+def _text(output: Output, most: int) -> str:
+    kept = output.data[-most:]
+    left_out = output.skipped + len(output.data) - len(kept)
+    text = kept.decode("utf-8", "replace")
+    if not left_out:
+        return text
+    # where the cut went through a character, its rest is none
+    return f"[The first {left_out} bytes are left out.]\n" + text.lstrip(
+        "\N{REPLACEMENT CHARACTER}"
+    )
+
+
+def _last_json(lines: list[str]) -> Any:
+    for line in reversed(lines):
+        try:
+            return msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+    raise InputError("return_output is 'json', and no line of the job's output is a JSON value.")
+
+
+TAIL_BYTES = 16 * 1024
+
+
+def job_result(job: Job, output: Any = None) -> dict[str, Any]:
+    """A job's end as XCom holds it: plain JSON values, times in ISO 8601."""
+    return {
+        "job_id": job.job_id,
+        "name": job.name,
+        "state": job.state.base,
+        "exit_code": job.exit.code,
+        "signal": job.exit.signal,
+        "reason": job.reason,
+        "nodes": job.nodes,
+        "submitted_at": _iso(job.submitted_at),
+        "started_at": _iso(job.started_at),
+        "ended_at": _iso(job.ended_at),
+        "queued_seconds": _seconds(job.submitted_at, job.started_at),
+        "ran_seconds": _seconds(job.started_at, job.ended_at),
+        "restarts": job.restarts,
+        "output": output,
+        "tasks": {
+            str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
+            for task in array_tasks(job)
+        },
+    }
+
+
+@contextmanager
+def failed_jobs_pushed(context: Context) -> Iterator[None]:
+    """Push what became of a job that fails its task as XCom ``job``: the task returns nothing.
+
+    :raises JobError: the same again.
+    """
+    try:
+        yield
+    except JobError as error:
+        if error.job is not None:
+            context["ti"].xcom_push(key="job", value=job_result(error.job))
+        raise
+
+
+def finish(
+    event: JobEvent,
+    client: Client,
+    return_output: str | None,
+    *,
+    array_success: ArraySuccess = "all",
+    earlier: Iterable[Job] = (),
+    more: str = "",
+) -> dict[str, Any]:
+    """The value that the task returns, or the error that it fails with.
+
+    :raises JobError: the job ended badly; the subclass says how.
+    :raises JobOverdueError: it took too long, or waited for too long, or began too often.
+    :raises JobStuckError: it would never have started.
+    :raises JobLostError: the cluster no longer knows it.
+    :raises JobResultError: it succeeded, and its output cannot be returned.
+    :raises AirflowFailException: no retry can help.
+    """
+    if event.outcome == "refused":
+        raise AirflowFailException(event.words)
+    if event.outcome in ("timed_out", "overdue"):
+        raise JobOverdueError(_overdue(event, client), event.job)
+    if event.outcome == "stuck":
+        grown = f" This retry asked for more than the last try: {more}." if more else ""
+        advice = advise(event.job) if event.job else ""
+        raise JobStuckError(f"{event.words}{grown} {advice}".rstrip(), event.job)
+    event = with_tasks(event, client, ids=return_output is not None)
+    if event.outcome == "lost" or event.job is None:
+        job = with_earlier(event.job, earlier) if event.job else None
+        raise JobLostError(event.words or f"Job {event.job_id} is lost.", job)
+    job = with_earlier(event.job, earlier)
+    if not array_succeeded(job, array_success):
+        output, unread = _tail(event, client)
+        raise kind_of(job, output)(report(job, output, unread), job)
+    if not job.state.succeeded:
+        log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
+    return job_result(job, _returned(event.cluster_id, job, client, return_output))
+
+
+def with_tasks(event: JobEvent, client: Client, *, ids: bool = False) -> JobEvent:
+    """The event with an array's tasks, where there were too many to be told.
+
+    :raises ClusterraError: no answer.
+    """
+    job = event.job
+    if job is None or not job.array_job_id or event.outcome != "ended":
+        return event
+    if job.tasks and not (ids and any(not task.job_id for task in job.tasks)):
+        return event
+    shown: list[Job] = []
+    try:
+        shown += client.list_accounting(event.cluster_id, job_ids=[event.job_id])
+    except RequestError as error:
+        log.debug("Accounting does not tell of job %s: %s", event.job_id, error)
+    with suppress(NotFoundError):
+        shown += client.get_job(event.cluster_id, event.job_id).tasks
+    ends = collect_ends({}, [task for task in shown if task.array_job_id == event.job_id])
+    if not ends:
+        return event
+    if not job.tasks:
+        return replace(event, job=with_ends(job, ends))
+    tasks = [ends.get(task.array_task_id or 0, task) for task in job.tasks]
+    return replace(event, job=replace(job, tasks=tuple(tasks)))
+
+
+def _returned(cluster_id: str, job: Job, client: Client, return_output: str | None) -> Any:
+    if return_output is None:
+        return None
+    unknown = [task for task in array_tasks(job) if task.state.succeeded and not task.job_id]
+    if unknown:
+        log.warning("The output of %s tasks is not known to the cluster any more.", len(unknown))
+    try:
+        return returned_output(client, cluster_id, job, return_output)
+    except InputError as error:
+        raise JobResultError(f"Job {job.job_id} ended well, but: {error}", job) from error
+
+
+def _overdue(event: JobEvent, client: Client) -> str:
+    job = event.job
+    if job is None:
+        return event.words
+    if job.started_at is None or job.state.base == "PENDING":
+        return f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
+    parts = (event.words, asked(job), show_output(*_tail(event, client)))
+    return "\n".join(part for part in parts if part)
+
+
+def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
+    """The end of the output, and why it cannot be read where that is so."""
+    tasks = event.job.tasks if event.job else ()
+    failed = next((task for task in tasks if not task.state.succeeded), None)
+    # an array's own file is its last index's
+    job_id = (failed.job_id if failed else 0) or event.job_id
+    try:
+        output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)
+    except ClusterraError as error:
+        return "", str(error)
+    return output.data.decode("utf-8", "replace"), ""
+
+
+def _iso(time: Any) -> str | None:
+    return time.isoformat() if time else None
+
+
+def _seconds(begin: Any, end: Any) -> float | None:
+    return max(0.0, (end - begin).total_seconds()) if begin and end else None
+
+
+def end_try(
+    context: Context,
+    client: Client,
+    event: JobEvent,
+    return_output: str | None,
+    array_success: ArraySuccess,
+) -> dict[str, Any]:
+    """The value of a try that submitted its job.
+
+    :raises JobError: the job ended badly; the next try knows how, but for a job that is lost.
+    """
+    store = RecordStore(context)
+    record = store.load()
+    kept = record.kept if record else Kept()
+    try:
+        with failed_jobs_pushed(context):
+            result = finish(
+                event,
+                client,
+                return_output,
+                array_success=array_success,
+                earlier=earlier_tasks(kept),
+                more=kept.more,
+            )
+    except JobError as error:
+        if not isinstance(error, JobLostError):
+            store.save_failure(failure_of(error.job), kept_after(kept, error.job))
+        raise
+    store.drop()
+    return result

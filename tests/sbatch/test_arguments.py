@@ -1,0 +1,286 @@
+"""Tests of airflow_provider_clusterra.api.arguments and .merged."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.sbatch.job import ARGUMENTS, check_fields, read_arguments
+from airflow_provider_clusterra.sbatch.script import script_fields
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def script(*lines):
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), "srun hostname", ""])
+
+
+def asked(*lines, job=None, environment=None, **arguments):
+    return read_arguments(
+        script(*lines), arguments, job=job or {}, environment=environment or {}, now=NOW
+    )
+
+
+def fields(*lines, **given):
+    (only,) = asked(*lines, **given).components
+    return only
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ({"name": "md"}, "-J md"),
+        ({"partition": "gpu"}, "-p gpu"),
+        ({"account": "lab"}, "-A lab"),
+        ({"qos": "high"}, "-q high"),
+        ({"nodes": 2}, "-N 2"),
+        ({"nodes": "2-4"}, "-N 2-4"),
+        ({"tasks": "8"}, "-n 8"),
+        ({"cpus_per_task": 4}, "-c 4"),
+        ({"memory": "4G"}, "--mem=4G"),
+        ({"memory": 4096}, "--mem=4G"),
+        ({"memory_per_cpu": "2G"}, "--mem-per-cpu=2G"),
+        ({"time_limit": 90}, "-t 90"),
+        ({"time_limit": 1.5}, "-t 2"),
+        ({"time_limit": timedelta(hours=1, seconds=1)}, "-t 61"),
+        ({"time_limit": "1-12:00:00"}, "-t 1-12"),
+        ({"time_limit": "UNLIMITED"}, "-t 0"),
+        ({"gpus": 2}, "--gpus=2"),
+        ({"gpus": "a10g:1"}, "-G a10g:1"),
+        ({"constraint": "spot"}, "-C spot"),
+        ({"exclusive": True}, "--exclusive"),
+        ({"exclusive": "True"}, "--exclusive"),
+        ({"exclusive": "user"}, "--exclusive=user"),
+        ({"licenses": "matlab:2"}, "-L matlab:2"),
+        ({"array": "0-99%10"}, "-a 0-99%10"),
+        ({"dependency": "afterok:12:13,afterany:14"}, "-d afterok:12:13,afterany:14"),
+        ({"requeue": True}, "--requeue"),
+        ({"requeue": "false"}, "--no-requeue"),
+        ({"signal": "B:USR1@120"}, "--signal=B:USR1@120"),
+        ({"working_directory": "/mnt/efs/x"}, "-D /mnt/efs/x"),
+    ],
+    ids=repr,
+)
+def test_an_argument_is_what_its_option_of_sbatch_is(argument, line):
+    found = fields(**argument)
+
+    assert found == script_fields(script(line), NOW)[0]
+    assert found
+    assert check_fields(found) == found
+
+
+def test_every_argument_is_an_option_with_a_field():
+    assert set(ARGUMENTS) <= {
+        *("name", "partition", "account", "qos", "nodes", "tasks", "cpus_per_task", "memory"),
+        *("memory_per_cpu", "time_limit", "gpus", "constraint", "exclusive", "licenses", "array"),
+        *("dependency", "requeue", "signal", "working_directory"),
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, "", " "])
+def test_what_is_not_given_asks_for_nothing(nothing):
+    assert fields(**dict.fromkeys(ARGUMENTS, nothing)) == {}
+    assert fields(exclusive=False) == {}
+
+
+def test_the_lines_of_the_script_count():
+    assert fields("-p gpu", "--mem=2G", tasks=2) == {
+        "partition": "gpu",
+        "memory_per_node": no_val(2048),
+        "tasks": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "given", "expected", "conflict"),
+    [
+        (
+            ["-p cpu"],
+            {"partition": "gpu"},
+            {"partition": "gpu"},
+            "partition='gpu' wins over partition 'cpu' of the script's #SBATCH lines.",
+        ),
+        (
+            ["--mem-per-cpu=1G"],
+            {"memory": "4G"},
+            {"memory_per_node": no_val(4096)},
+            "memory='4G' wins over memory_per_cpu 1024 of the script's #SBATCH lines.",
+        ),
+        (
+            ["-t 60"],
+            {"job": {"time_limit": 30}},
+            {"time_limit": no_val(30)},
+            "job={'time_limit': 30} wins over time_limit 60 of the script's #SBATCH lines.",
+        ),
+        (
+            ["-c 2"],
+            {"job": {"cpus_per_task": "4"}},
+            {"cpus_per_task": 4, "tres_per_task": "cpu=4"},
+            "job={'cpus_per_task': 4} wins over cpus_per_task 2 of the script's #SBATCH lines.",
+        ),
+        (
+            [],
+            {"job": {"partition": "cpu"}, "partition": "gpu"},
+            {"partition": "gpu"},
+            "partition='gpu' wins over partition 'cpu' of job=.",
+        ),
+        (
+            ["--export=ALL,A=1"],
+            {"environment": {"A": "2"}},
+            {
+                "environment": {
+                    "A": "2",
+                    "SLURM_EXPORT_ENV": "ALL,A=1",
+                    "SLURM_GET_USER_ENV": "1",
+                }
+            },
+            "environment's A wins over the script's #SBATCH lines.",
+        ),
+        (
+            ["-t 0"],
+            {"time_limit": 5},
+            {"time_limit": no_val(5)},
+            "time_limit=5 wins over time_limit without a limit of the script's #SBATCH lines.",
+        ),
+    ],
+    ids=repr,
+)
+def test_arguments_win_over_job_and_both_over_lines_and_say_so(lines, given, expected, conflict):
+    found = asked(*lines, **given)
+
+    assert found.components == (expected,)
+    assert found.conflicts == (conflict,)
+
+
+@pytest.mark.parametrize(
+    ("lines", "given"),
+    [
+        (["-p gpu"], {"partition": "gpu"}),
+        (["--gpus-per-task=1 -n 2"], {"cpus_per_task": 4}),
+        (["--spread-job"], {"job": {"nice": 5}}),
+        (["--export=A=1"], {"environment": {"B": "2"}}),
+    ],
+    ids=repr,
+)
+def test_what_says_the_same_or_adds_to_it_is_no_conflict(lines, given):
+    assert asked(*lines, **given).conflicts == ()
+
+
+def test_resources_per_task_add_up():
+    found = fields("--gpus-per-task=1 -n 2", cpus_per_task=4)
+
+    assert found["tres_per_task"] == "cpu=4,gres/gpu=1"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tasks": "many"}, "tasks is 'many': it takes a whole number of at least 1."),
+        ({"memory": "lots"}, "memory: 'lots' is no amount. Give MB as a number, or e.g. '4G'."),
+        ({"time_limit": "soon"}, "time_limit: 'soon' is no time."),
+        ({"nodes": "two"}, "nodes is 'two': it takes a count or a range"),
+        ({"gpus": "all"}, "gpus is 'all': it takes a number, or a type and a number"),
+        ({"exclusive": "maybe"}, "exclusive is 'maybe': it takes nothing, user, mcs, topo."),
+        ({"requeue": "maybe"}, "requeue is 'maybe'; it takes True or False."),
+        ({"array": "a-b"}, "array is 'a-b': it takes indices"),
+        ({"dependency": "after_ok:1"}, "dependency is 'after_ok:1': it takes e.g. afterok:12:13"),
+        ({"dependency": 12}, "dependency is 12: it takes e.g. afterok:12:13"),
+        ({"signal": "@"}, "signal is '@': it takes a signal and seconds"),
+        ({"job": {"partitoin": "x"}}, "no field 'partitoin'. Did you mean partition?"),
+        ({"job": {"environment": ["A"]}}, "environment holds 'A'; each is NAME=value."),
+        ({"job": {"nice": "low"}}, "nice is 'low'; it is of type integer"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_asked_is_told_by_its_name_in_one_line(given, words):
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        asked(**given)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_option_that_cannot_be_honoured_names_its_line():
+    with pytest.raises(InputError, match=r"Line 3 of the script, #SBATCH: --wrap=.* cannot be"):
+        asked("-p cpu", "--wrap=x")
+
+
+def test_numbers_and_flags_that_jinja_made_text_are_read_back():
+    job = {"nice": "5", "contiguous": "True", "priority": "7"}
+
+    assert fields(job=job) == {"nice": 5, "contiguous": True, "priority": no_val(7)}
+
+
+def test_variables_of_all_sources_come_together():
+    found = asked(
+        "--export=LINE=1,BOTH=line",
+        job={"environment": ["JOB=2", "BOTH=job"]},
+        environment={"ARGUMENT": 3},
+    )
+    body = found.body("dag.task", {"AIRFLOW_CTX_DAG_ID": "dag", "BOTH": "ours"})
+
+    assert {"LINE=1", "BOTH=job", "JOB=2", "ARGUMENT=3", "AIRFLOW_CTX_DAG_ID=dag"} <= set(
+        body["job"]["environment"]
+    )
+    assert found.conflicts == ("job={'environment': …} wins over the script's #SBATCH lines.",)
+
+
+def test_a_job_without_a_name_takes_the_one_it_is_given():
+    assert asked().name == ""
+    assert asked().body("dag.task", {})["job"]["name"] == "dag.task"
+    assert asked("-J md").body("dag.task", {})["job"]["name"] == "md"
+    assert asked("-J md", name="mine").name == "mine"
+
+
+def test_a_heterogeneous_job_has_a_component_for_each_part_of_its_lines():
+    found = asked("-J md", "-n 1", "hetjob", "-n 8", "-p gpu", tasks=2, account="lab")
+    body = found.body("dag.task", {"A": "1"})
+
+    assert [(each["name"], each["tasks"], each["account"]) for each in body["jobs"]] == [
+        ("md", 2, "lab"),
+        ("md", 8, "lab"),
+    ]
+    assert all("A=1" in each["environment"] for each in body["jobs"])
+    assert "job" not in body
+    with pytest.raises(InputError, match="cannot be an array"):
+        asked("hetjob", "-n 2", array="0-1")
+
+
+def test_an_argument_reaches_the_components_that_follow_the_first_one():
+    lines = ["-t 5", "hetjob", "-n 2", "hetjob", "-t 7 --mem-per-cpu=1G", "hetjob", "--no-requeue"]
+    found = asked(*lines, time_limit=10, memory="2G", requeue=True, partition="gpu")
+
+    assert [
+        (
+            each["time_limit"]["number"],
+            each.get("memory_per_node", {}).get("number"),
+            each["requeue"],
+            each.get("partition"),
+        )
+        for each in found.components
+    ] == [
+        (10, 2048, True, "gpu"),
+        (10, 2048, True, None),
+        (7, None, True, None),
+        (7, None, False, None),
+    ]
+    assert found.conflicts == (
+        "time_limit=10 wins over time_limit 5 of the script's #SBATCH lines.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"memory": "4G", "memory_per_cpu": "1G"}, "memory and memory_per_cpu exclude each other"),
+        (
+            {"job": {"memory_per_node": 1, "memory_per_tres": "gres/gpu:1"}},
+            "job: memory_per_node and memory_per_tres exclude each other",
+        ),
+    ],
+    ids=repr,
+)
+def test_what_excludes_each_other_is_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        asked(**given)

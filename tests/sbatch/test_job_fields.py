@@ -1,0 +1,58 @@
+"""Tests of airflow_provider_clusterra.sbatch.job."""
+
+import re
+
+import pytest
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.sbatch.job import check_fields, job_fields
+
+
+def test_the_table_has_the_fields_of_the_api():
+    assert len(job_fields()) > 100
+    assert job_fields()["time_limit"] == "no_val"
+    assert job_fields()["shared"] == ["none", "oversubscribe", "user", "mcs", "topo"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"comment": "x"}, {"comment": "x"}),
+        ({"priority": 5}, {"priority": {"set": True, "infinite": False, "number": 5}}),
+        (
+            {"priority": {"set": True, "number": 5}},
+            {"priority": {"set": True, "number": 5}},
+        ),
+        ({"shared": "user"}, {"shared": ["user"]}),
+        ({"flags": ("SPREAD_JOB",)}, {"flags": ["SPREAD_JOB"]}),
+        ({"excluded_nodes": ["n1"]}, {"excluded_nodes": ["n1"]}),
+        ({"requeue": False}, {"requeue": False}),
+    ],
+    ids=repr,
+)
+def test_a_field_is_sent_in_the_form_that_the_api_takes(given, sent):
+    assert check_fields(given) == sent
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"time_limt": 5}, "no field 'time_limt'. Did you mean time_limit?"),
+        ({"zzzzzz": 5}, "no field 'zzzzzz'."),
+        ({"script": "x"}, "script cannot be given here: give it as the script"),
+        ({"user_id": "0"}, "user_id cannot be given here: the API sets it"),
+        ({"flags": ["SPREAD"]}, "flags is ['SPREAD']; it holds KILL_INVALID_DEPENDENCY"),
+        ({"shared": 5}, "shared is 5; it holds none, oversubscribe"),
+        ({"comment": 5}, "comment is 5; it is of type string"),
+        ({"tasks": "five"}, "tasks is 'five'; it is of type integer"),
+        ({"tasks": True}, "tasks is True; it is of type integer"),
+        ({"hold": "yes"}, "hold is 'yes'; it is of type boolean"),
+        ({"priority": "high"}, "priority is 'high'; it is a whole number"),
+        ({"priority": {"number": 5}}, 'priority is ignored by Slurm without "set": true'),
+        ({"excluded_nodes": "n1"}, "excluded_nodes is 'n1'; it is a list of texts"),
+    ],
+    ids=repr,
+)
+def test_a_field_that_cannot_be_is_named(job, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        check_fields(job)

@@ -1,0 +1,293 @@
+"""Tests of airflow_provider_clusterra.submit.retries: what a retry asks for instead of the same."""
+
+import time
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.submit.protocol import Failure, Kept, Record, Request
+from airflow_provider_clusterra.submit.retries import (
+    LONGEST,
+    Again,
+    Growth,
+    ask_again,
+    earlier_tasks,
+    kept_after,
+)
+from airflow_provider_clusterra.task.report import (
+    JobExitedError,
+    JobOutOfMemoryError,
+    JobTimedOutError,
+)
+from tests.support.servers import ClusterraServer
+from tests.support.wire import Wire, http
+from tests.watch.test_array_success import array
+
+GROWING = Again(growth=Growth(memory=2.0, time_limit=1.5))
+CHOOSING = Again(failed_indices=True)
+
+
+def request(**job):
+    fields = {"name": "x", "environment": ["A=1"], **job}
+    body = {"script": "#!/bin/bash\n", "job": fields}
+    return Request(body, {}, "x", job.get("array", ""))
+
+
+def record(state="FAILED", states=(), **kept):
+    return Record("tag", 1, job_id=7, failure=Failure(state, states), kept=Kept(**kept))
+
+
+def job_of(asked):
+    return asked.body["job"]
+
+
+@pytest.mark.parametrize("again", [Again(), CHOOSING, GROWING])
+def test_the_first_try_asks_for_what_the_author_asks_for(again):
+    asked = ask_again(request(array="0-9%2", time_limit=no_val(5)), None, again)
+
+    assert job_of(asked) == job_of(request(array="0-9%2", time_limit=no_val(5)))
+    assert asked.kept == Kept(array="0-9%2", asked={"time_limit": no_val(5)})
+
+
+def test_a_retry_submits_only_the_indices_that_are_left_as_many_at_once():
+    asked = ask_again(request(array="0-9%2"), record(succeeded="0-2,5,9"), CHOOSING)
+
+    assert job_of(asked)["array"] == asked.array == asked.kept.array == "3-4,6-8%2"
+    assert asked.kept.succeeded == "0-2,5,9"
+
+
+@pytest.mark.parametrize(
+    ("again", "succeeded"), [(Again(), "0-2"), (CHOOSING, ""), (CHOOSING, "0-9")]
+)
+def test_a_retry_submits_the_whole_array_where_that_is_right(again, succeeded):
+    asked = ask_again(request(array="0-9"), record(succeeded=succeeded), again)
+
+    assert job_of(asked)["array"] == "0-9"
+
+
+def test_what_an_array_brought_is_kept_over_all_tries():
+    first = array({0: "COMPLETED", 1: "FAILED", 2: "FAILED"})
+    kept = kept_after(Kept(array="0-2"), first)
+    assert (kept.succeeded, kept.task_ids) == ("0", {"100": "0"})
+
+    tasks = {task.array_task_id: task for task in earlier_tasks(kept)}
+    assert {index: task.job_id for index, task in tasks.items()} == {0: 100}
+    assert tasks[0].state.succeeded
+
+
+def test_what_is_too_much_to_be_kept_is_left_out():
+    many = array({index * 2: "COMPLETED" for index in range(LONGEST)})
+
+    assert kept_after(Kept(array="0-99999"), many) == Kept(array="0-99999")
+
+
+def test_growth_goes_on_from_what_the_last_try_asked_for():
+    first = ask_again(
+        request(memory_per_node=no_val(100), time_limit=no_val(10)),
+        record("OUT_OF_MEMORY", asked={"memory_per_node": no_val(100), "time_limit": no_val(10)}),
+        GROWING,
+    )
+    assert job_of(first)["memory_per_node"] == no_val(200)
+    assert first.kept.more == "200 MB of memory a node instead of 100 MB"
+
+    second = ask_again(
+        request(memory_per_node=no_val(100), time_limit=no_val(10)),
+        Record("tag", 1, failure=Failure("TIMEOUT"), kept=first.kept),
+        GROWING,
+    )
+    assert job_of(second)["memory_per_node"] == no_val(200)
+    assert job_of(second)["time_limit"] == no_val(15)
+    assert second.kept.more == "a time limit of 15 min instead of 10 min"
+
+    third = ask_again(
+        request(memory_per_node=no_val(100), time_limit=no_val(10)),
+        Record("tag", 1, failure=Failure("NODE_FAIL"), kept=second.kept),
+        GROWING,
+    )
+    assert (job_of(third), third.kept.more) == (job_of(second), "")
+
+
+def test_the_jobs_own_variables_tell_of_what_has_grown():
+    asked = ask_again(
+        request(memory_per_tres="gres/gpu:100", environment=["SLURM_MEM_PER_GPU=100", "A=100"]),
+        record("OUT_OF_MEMORY"),
+        GROWING,
+    )
+
+    assert job_of(asked)["environment"] == ["SLURM_MEM_PER_GPU=200", "A=100"]
+
+
+def test_an_array_of_which_some_ran_out_of_memory_grows():
+    asked = ask_again(
+        request(memory_per_cpu=no_val(10), array="0-3"),
+        record("FAILED", ("FAILED", "OUT_OF_MEMORY"), succeeded="0"),
+        Again(True, Growth(memory=2.0)),
+    )
+
+    assert (job_of(asked)["memory_per_cpu"], job_of(asked)["array"]) == (no_val(20), "1-3")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (request(), "the job is none"),
+        (
+            Request({"script": "echo $SLURM_ARRAY_TASK_COUNT", "job": {}}, {}, "x", "0-3"),
+            "names SLURM_ARRAY_TASK_COUNT",
+        ),
+    ],
+)
+def test_what_cannot_run_some_of_its_indices_is_refused_before_it_runs(asked, words):
+    with pytest.raises(InputError, match=words):
+        CHOOSING.check(asked)
+
+    Again().check(asked)
+
+
+def job(**fields):
+    defaults = {"task_id": "task", "deferrable": False, "poll_interval": 0.05}
+    return ClusterraSubmitJobOperator(**{**defaults, **fields})
+
+
+FLAKY = """\
+#!/bin/bash
+echo "index $SLURM_ARRAY_TASK_ID"
+[ $SLURM_ARRAY_TASK_ID != 2 ] || [ -e {folder}/again ] || exit 3
+"""
+
+
+def test_a_retry_runs_the_failed_index_alone_and_returns_all(connected, run, ti, store, tmp_path):
+    operator = job(
+        array="0-3%2",
+        script=FLAKY.format(folder=tmp_path),
+        retry_failed_indices=True,
+        return_output="last_line",
+    )
+    ti.max_tries = 1
+    with pytest.raises(JobExitedError, match=r"1 of 4 array tasks did not succeed:\n  2: FAILED"):
+        run(operator)
+    first = ti.pushed["job_id"]
+    assert ti.pushed["job"]["tasks"]["2"] == {"state": "FAILED", "exit_code": 3}
+    (tmp_path / "again").touch()
+    ti.try_number = 2
+    result = run(operator)
+
+    assert result["job_id"] == ti.pushed["job_id"] != first
+    assert result["output"] == {str(index): f"index {index}" for index in range(4)}
+    assert {task["state"] for task in result["tasks"].values()} == {"COMPLETED"}
+    with ClusterraHook().client() as client:
+        again = client.get_job(connected.cluster_id, result["job_id"])
+    assert [task.array_task_id for task in again.tasks] == [2]
+    assert store == {}
+
+
+def test_an_array_of_which_enough_succeeds_is_a_success(connected, run, tmp_path):
+    operator = job(array="0-3%2", script=FLAKY.format(folder=tmp_path), array_success=0.75)
+
+    assert run(operator)["tasks"]["2"]["exit_code"] == 3
+
+
+def until_ended(server, job_id):
+    with ClusterraHook().client() as client:
+        while not client.get_job(server.cluster_id, job_id).state.ended:
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("array_success", "runs_again"), [("all", [2]), ("any", [])])
+def test_an_array_that_ended_while_nobody_looked_is_judged_at_the_retry(
+    connected, run, ti, store, tmp_path, array_success, runs_again
+):
+    operator = job(
+        array="0-3%2",
+        script=FLAKY.format(folder=tmp_path),
+        retry_failed_indices=True,
+        array_success=array_success,
+        deferrable=True,
+    )
+    ti.max_tries = 1
+    with pytest.raises(TaskDeferred):
+        run(operator)
+    first = ti.pushed["job_id"]
+    until_ended(connected, first)
+    (tmp_path / "again").touch()
+    ti.try_number = 2
+    operator.deferrable = False
+    result = run(operator)
+
+    assert (result["job_id"] != first) is bool(runs_again)
+    assert len(result["tasks"]) == 4
+
+
+@pytest.fixture(scope="module")
+def hurried():
+    """A clusterra-server whose minutes last for half a second."""
+    with ClusterraServer(cpus=2, kill_wait=0.5, minute=0.5) as server:
+        yield server
+
+
+def test_a_job_that_ran_out_of_time_gets_more_at_each_retry(hurried, connection, run, ti):
+    connection(hurried.url, hurried.token, hurried.cluster_id)
+    operator = job(
+        script="#!/bin/bash\nsleep 1.3\n", time_limit=1, grow_on_retry={"time_limit": 2.0}
+    )
+    ti.max_tries = 2
+    for ti.try_number in (1, 2):
+        with pytest.raises(JobTimedOutError, match=f"time limit of {ti.try_number} min"):
+            run(operator)
+    ti.try_number = 3
+
+    assert run(operator)["state"] == "COMPLETED"
+
+
+def test_growth_that_has_come_to_its_end_fails_for_good(hurried, connection, run, ti):
+    connection(hurried.url, hurried.token, hurried.cluster_id)
+    operator = job(
+        script="#!/bin/bash\nsleep 9\n",
+        time_limit=1,
+        grow_on_retry={"time_limit": 2.0},
+        max_time_limit=1,
+    )
+    ti.max_tries = 1
+    with pytest.raises(JobTimedOutError):
+        run(operator)
+    ti.try_number = 2
+    with pytest.raises(AirflowFailException, match="max_time_limit is 1 min: it is not submitted"):
+        run(operator)
+
+
+OOM = {"job_id": 7, "job_state": ["OUT_OF_MEMORY"], "memory_per_node": no_val(1024)}
+REFUSAL = {
+    "errors": [
+        {"error": "Requested node configuration is not available", "error_number": 2014},
+    ]
+}
+
+
+def test_more_than_the_cluster_has_fails_for_good_with_both_figures(connection, run, ti):
+    operator = job(
+        script="#!/bin/bash\n", memory="1G", grow_on_retry={"memory": 2.0}, tag_job_name=False
+    )
+    ti.max_tries = 1
+    submitted, ended = http(200, {"job_id": 7}), http(200, {"jobs": [OOM]})
+    with Wire(submitted, ended, http(200, b"Killed\n"), http(422, REFUSAL)) as wire:
+        connection(wire.url)
+        with pytest.raises(JobOutOfMemoryError, match="1024 MB a node"):
+            run(operator)
+        ti.try_number = 2
+        with pytest.raises(AirflowFailException) as caught:
+            run(operator)
+
+    assert "not available (Slurm error 2014)" in str(caught.value)
+    assert "2048 MB of memory a node instead of 1024 MB" in str(caught.value)
+    assert "ask for less memory=" in str(caught.value)
+
+
+def test_an_airflow_that_remembers_nothing_says_so(connected, ti, caplog, capsys):
+    operator = job(script="#!/bin/bash\n", grow_on_retry={"memory": 2.0}, follow_output=False)
+    operator.execute({"ti": ti})
+
+    assert "need Airflow 3.3" in caplog.text + capsys.readouterr().out

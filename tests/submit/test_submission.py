@@ -1,0 +1,373 @@
+"""Tests of exactly-once submits: retries, clears and lost answers, on a real server."""
+
+import asyncio
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.submit.kill import KillSwitch, TaskKilledError
+from airflow_provider_clusterra.submit.submission import KEY, EarlierJobs
+from airflow_provider_clusterra.task.report import JobError, SubmitLostError
+from airflow_provider_clusterra.triggers.events import JobEvent
+from tests.support.airflow_side import TaskStateStore
+from tests.support.proxy import Proxy, says
+from tests.support.servers import ClusterraServer
+from tests.support.wire import Wire, http
+
+LONG = "#!/bin/bash\nsleep 60\n"
+
+
+def submit(script=LONG, **fields):
+    text = script if script.startswith("#!") else f"#!/bin/bash\n{script}\n"
+    defaults = {
+        "task_id": "task",
+        "deferrable": False,
+        "poll_interval": 0.05,
+        "submit_confirmation_timeout": 1.5,
+    }
+    return ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
+
+
+class Task:
+    """One task of one run, try after try, as Airflow has it."""
+
+    def __init__(self, server, ti, store):
+        self._server = server
+        self.ti = ti
+        self.store = store
+
+    def execute(self, operator):
+        context = {"ti": self.ti}
+        if self.store is not None:
+            context["task_state_store"] = self.store
+        return operator.execute(context)
+
+    def crash(self, operator):
+        """Run until the job is submitted, and die as by SIGKILL: nothing more is done."""
+        operator.wait_for_completion = True
+        operator._wait = lambda *_: pytest.fail("the worker is gone")
+        with pytest.raises(pytest.fail.Exception):
+            self.execute(operator)
+        return self.ti.pushed["job_id"]
+
+    def retry(self):
+        self.ti.try_number += 1
+
+    def clear(self):
+        self.ti.max_tries = self.ti.try_number
+        self.ti.try_number += 1
+
+    def jobs(self):
+        """Job ids of this task to their states, the oldest first."""
+        with ClusterraHook().client() as client:
+            listed = client.list_jobs(self._server.cluster_id)
+        return {job.job_id: job.state.base for job in listed if job.name.startswith(self.ti.run_id)}
+
+
+@pytest.fixture(params=["airflow 3.3", "airflow 3.1"])
+def task(request, connected, ti):
+    """A task; Airflow 3.1 remembers nothing between its tries."""
+    ti.run_id = f"run{id(request)}"
+    ti.dag_id = ti.run_id
+    made = Task(connected, ti, TaskStateStore() if request.param == "airflow 3.3" else None)
+    yield made
+    with ClusterraHook().client() as client:
+        for job_id in made.jobs():
+            client.cancel_job(connected.cluster_id, job_id)
+
+
+def test_a_retry_after_a_crash_adopts_the_job_that_runs(task, caplog):
+    job_id = task.crash(submit("sleep 1; echo done", return_output="last_line"))
+    task.retry()
+    caplog.clear()
+    result = task.execute(submit("sleep 1; echo done", return_output="last_line"))
+
+    assert (result["job_id"], result["output"]) == (job_id, "done")
+    assert list(task.jobs()) == [job_id]
+    assert f"Adopted job {job_id}, which try 1 submitted" in caplog.text
+
+
+def test_a_retry_returns_the_success_of_a_job_that_nobody_waited_for(task):
+    job_id = task.crash(submit("exit 0"))
+    task.retry()
+
+    assert task.execute(submit("exit 0"))["job_id"] == job_id
+
+
+def test_a_retry_after_a_failed_job_submits_a_new_one(task):
+    for _ in range(2):
+        with pytest.raises(JobError):
+            task.execute(submit("exit 3"))
+        task.retry()
+
+    assert list(task.jobs().values()) == ["FAILED", "FAILED"]
+
+
+def test_a_clear_cancels_the_old_job_and_submits_a_new_one(task, caplog):
+    old = task.crash(submit())
+    task.clear()
+    new = task.crash(submit())
+
+    assert task.jobs() == {old: "CANCELLED", new: task.jobs()[new]}
+    assert new != old
+    assert f"Cancelled job {old} because the task was cleared" in caplog.text
+
+
+def test_a_changed_script_cancels_the_old_job_first(task):
+    old = task.crash(submit())
+    task.retry()
+    new = task.crash(submit("sleep 61"))
+
+    assert (task.jobs()[old], new != old) == ("CANCELLED", True)
+
+
+def test_a_task_that_is_cleared_after_its_success_runs_again(task):
+    first = task.execute(submit("exit 0"))["job_id"]
+    task.clear()
+
+    assert task.execute(submit("exit 0"))["job_id"] != first
+
+
+def test_two_airflows_with_the_same_dag_and_run_never_touch_each_others_jobs(
+    task, connected, connection
+):
+    mine = task.crash(submit())
+    connection(connected.url, connected.token, connected.cluster_id, instance="the other")
+    task.clear()
+    if task.store is not None:
+        task.store.clear()
+    task.crash(submit())
+
+    assert task.jobs()[mine] in ("PENDING", "RUNNING")
+
+
+def test_a_killed_trys_job_is_not_adopted(connected, ti, store):
+    task = Task(connected, ti, store)
+    old = task.crash(submit("sleep 62"))
+    store[KEY]["unwanted"] = True
+    task.retry()
+    new = task.crash(submit("sleep 62"))
+
+    assert new != old
+    with ClusterraHook().client() as client:
+        assert client.get_job(connected.cluster_id, old).state.base == "CANCELLED"
+        client.cancel_job(connected.cluster_id, new)
+
+
+def test_an_adopted_job_that_had_been_cancelled_is_replaced_once(task, connected):
+    old = task.crash(submit("sleep 63"))
+    task.retry()
+    operator = submit("sleep 63", deferrable=True)
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, old)
+        job = client.get_job(connected.cluster_id, old)
+    event = JobEvent("ended", old, connected.cluster_id, job, adopted_at=job.ended_at.timestamp())
+    operator.execute = lambda context: "submitted again"
+    context = {"ti": task.ti, "task_state_store": task.store}
+
+    assert operator.execute_complete(context, event.to_payload()) == "submitted again"
+    with pytest.raises(JobError, match="CANCELLED"):
+        operator.execute_complete(context, JobEvent("ended", old, "c", job).to_payload())
+
+
+@pytest.fixture
+def forgetful(tmp_path, connection):
+    """A server that forgets a job a second after its end; it has accounting."""
+    with ClusterraServer(dir=tmp_path, min_job_age=1) as server:
+        connection(server.url, server.token, server.cluster_id)
+        yield server
+
+
+def forgotten(server, job_id):
+    with ClusterraHook().client() as client:
+        while any(job.job_id == job_id for job in client.list_jobs(server.cluster_id)):
+            pass
+
+
+def test_a_success_that_slurm_has_forgotten_is_known_from_accounting(forgetful, ti, store):
+    task = Task(forgetful, ti, store)
+    job_id = task.crash(submit("exit 0"))
+    forgotten(forgetful, job_id)
+    task.retry()
+
+    assert task.execute(submit("exit 0"))["job_id"] == job_id
+
+
+@pytest.mark.parametrize("on_unknown", ["fail", "submit"])
+def test_without_accounting_the_user_decides(forgetful, ti, store, connection, on_unknown):
+    task = Task(forgetful, ti, store)
+    job_id = task.crash(submit("exit 0"))
+    forgotten(forgetful, job_id)
+    task.retry()
+    with Proxy(forgetful.url).serve() as proxy:
+        proxy.fault = lambda request: says(404) if "accounting" in request else None
+        connection(proxy.url, forgetful.token, forgetful.cluster_id)
+        if on_unknown == "submit":
+            assert task.execute(submit("exit 0", on_unknown="submit"))["job_id"] != job_id
+        else:
+            with pytest.raises(AirflowFailException, match=f"submitted job {job_id}; Slurm no lon"):
+                task.execute(submit("exit 0"))
+
+
+NO_JOBS = http(200, {"jobs": []})
+
+
+@pytest.mark.parametrize(
+    "answer", [None, http(504, b""), http(200, b"{"), http(500, b"")], ids=repr
+)
+def test_a_lost_answer_is_looked_for_and_never_sent_again(connection, run, store, answer):
+    with Wire(answer, NO_JOBS) as wire:
+        connection(wire.url)
+        with pytest.raises(SubmitLostError, match="Nothing is submitted again") as caught:
+            run(submit())
+
+        assert sum(request.startswith(b"POST") for request in wire.requests) == 1
+        assert sum(request.startswith(b"GET") for request in wire.requests) >= 2
+    assert isinstance(caught.value, AirflowException)
+    assert store[KEY]["job_id"] is None
+
+
+@pytest.mark.parametrize("answer", [http(429, b""), http(503, b"")], ids=repr)
+def test_a_submit_that_was_not_taken_is_looked_for_once_and_sent_again(connection, run, answer):
+    with Wire(answer, NO_JOBS, http(200, {"job_id": 7})) as wire:
+        connection(wire.url)
+        result = run(submit(wait_for_completion=False))
+
+        kinds = [request.split(b" ")[0] for request in wire.requests]
+    assert (result["job_id"], kinds) == (7, [b"POST", b"GET", b"POST"])
+
+
+def test_a_submit_that_is_refused_leaves_nothing_to_remember(connected, run, store):
+    with pytest.raises(AirflowFailException):
+        run(submit(partition="typo"))
+
+    assert store == {}
+
+
+def test_a_job_is_remembered_until_it_has_succeeded(connected, run, store):
+    with pytest.raises(JobError):
+        run(submit("exit 3"))
+    assert store[KEY]["failure"]["state"] == "FAILED"
+    run(submit("exit 0"))
+
+    assert store == {}
+
+
+def test_without_a_tag_nothing_is_adopted(connected, run, store, ti):
+    run(submit("exit 0", name="plain", tag_job_name=False))
+    with ClusterraHook().client() as client:
+        assert client.get_job(connected.cluster_id, ti.pushed["job_id"]).name == "plain"
+
+
+def stale(proxy, *lists):
+    """Answers the list of jobs as it was, so often; an API that caches does so for a while."""
+    left = list(lists)
+
+    def fault(request):
+        if request.startswith("GET") and request.split(" ")[1].endswith("/jobs") and left:
+            return says(200, left.pop(0))
+        return None
+
+    proxy.fault = fault
+
+
+@pytest.mark.parametrize("remembers", ["the id", "an intent"])
+def test_a_list_that_lacks_the_newest_job_does_not_bring_a_second_one(
+    connected, connection, ti, store, remembers
+):
+    ti.run_id = remembers
+    task = Task(connected, ti, store)
+    job_id = task.crash(submit("exit 0"))
+    if remembers == "an intent":
+        store[KEY]["job_id"] = None
+    task.retry()
+    with Proxy(connected.url).serve() as proxy:
+        stale(proxy, {"jobs": []})
+        connection(proxy.url, connected.token, connected.cluster_id)
+
+        assert task.execute(submit("exit 0"))["job_id"] == job_id
+
+
+def test_a_job_that_slurm_took_otherwise_than_asked_and_is_still_there_is_remembered_as_such(
+    connection, run, store
+):
+    said = {"job_id": 7, "errors": [{"error": "Invalid account", "error_number": 2045}]}
+    with Wire(http(500, said), http(401, b"")) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowFailException):
+            run(submit())
+
+    assert (store[KEY]["job_id"], store[KEY]["unwanted"]) == (7, True)
+
+
+@pytest.mark.parametrize("answer", [http(401, b""), http(503, b"")], ids=repr)
+def test_a_lost_job_that_cannot_be_looked_for_is_not_given_up(connection, run, store, answer):
+    with Wire(None, answer) as wire:
+        connection(wire.url)
+        with pytest.raises(SubmitLostError, match="the cluster does not tell"):
+            run(submit(tag_job_name=False))
+
+    assert store[KEY]["job_id"] is None
+
+
+def test_a_job_is_remembered_also_where_its_id_cannot_be_pushed(connected, run, ti, store, mocker):
+    mocker.patch.object(ti, "xcom_push", side_effect=OSError("Airflow's API is away"))
+    with pytest.raises(OSError, match="away"):
+        run(submit("exit 0"))
+
+    assert store[KEY]["job_id"] > 0
+
+
+def test_accounting_that_refuses_the_session_is_not_taken_for_none(
+    forgetful, ti, store, connection
+):
+    task = Task(forgetful, ti, store)
+    forgotten(forgetful, task.crash(submit("exit 0")))
+    task.retry()
+    with Proxy(forgetful.url).serve() as proxy:
+        proxy.fault = lambda request: says(401) if "accounting" in request else None
+        connection(proxy.url, forgetful.token, forgetful.cluster_id)
+        with pytest.raises(AirflowFailException, match="401"):
+            task.execute(submit("exit 0", on_unknown="submit"))
+
+
+def test_a_task_that_is_killed_as_it_looks_cancels_the_earlier_job(connected, ti, store):
+    task = Task(connected, ti, store)
+    old = task.crash(submit("sleep 64"))
+    task.retry()
+    operator = submit("sleep 64")
+    looked = EarlierJobs._look
+    killed = []
+
+    def look(self):
+        killed.append(operator.on_kill())
+        return looked(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EarlierJobs, "_look", look)
+        with pytest.raises(TaskKilledError, match=f"job {old} is CANCELLED"):
+            task.execute(operator)
+
+    assert killed
+    assert store[KEY]["unwanted"] is True
+
+
+def test_a_task_that_is_killed_as_it_submits_does_not_succeed_without_waiting(
+    connected, run, mocker
+):
+    operator = submit("sleep 65", wait_for_completion=False)
+    mocker.patch(
+        "airflow_provider_clusterra.operators.jobs.show_job",
+        side_effect=lambda *_: operator.on_kill(),
+    )
+    with pytest.raises(TaskKilledError, match=r"job \d+ is CANCELLED"):
+        run(operator)
+
+
+def test_a_wait_that_begins_after_the_kill_does_not_begin():
+    switch = KillSwitch()
+    switch.pull()
+    with pytest.raises(TaskKilledError, match="no job had been submitted"):
+        switch.run(asyncio.Event().wait())

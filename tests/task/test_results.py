@@ -1,0 +1,168 @@
+"""Tests of airflow_provider_clusterra.task.result."""
+
+import json
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_clusterra.api import Access, Client
+from airflow_provider_clusterra.api.readers import read_job
+from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.task import report as failures
+from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish, job_result
+from airflow_provider_clusterra.triggers.events import JobEvent
+from tests.support.recorded import NEWEST, sample
+from tests.support.wire import Wire, http
+from tests.watch.test_array_success import array
+
+
+def recorded(name):
+    # only a Slurm with cgroups tells that it was the memory
+    answer = sample(name, f"{NEWEST}-cgroup" if name == "job_oom" else NEWEST)
+    return read_job(answer, answer.json()["jobs"][0]["job_id"])
+
+
+def end(name, output):
+    """How a task ends for a recorded job with this output."""
+    job = recorded(name)
+    with Wire(output) as wire, Client(Access(wire.url, "s"), retry=ONCE) as client:
+        return finish(JobEvent("ended", job.job_id, "c1", job), client, None)
+
+
+def test_a_result_is_plain_json_and_says_everything():
+    result = job_result(recorded("job_completed"), output={"a": 1})
+
+    assert json.loads(json.dumps(result)) == result
+    assert result["state"] == "COMPLETED"
+    assert result["ran_seconds"] >= 0
+    assert result["output"] == {"a": 1}
+    assert sorted(result) == sorted(
+        [
+            "job_id",
+            "name",
+            "state",
+            "exit_code",
+            "signal",
+            "reason",
+            "nodes",
+            "submitted_at",
+            "started_at",
+            "ended_at",
+            "queued_seconds",
+            "ran_seconds",
+            "restarts",
+            "output",
+            "tasks",
+        ]
+    )
+
+
+def test_an_arrays_result_says_how_each_index_ended():
+    job = read_job(sample("array_done_get_master"), 23)
+    tasks = job_result(job)["tasks"]
+
+    assert tasks
+    assert all(each["state"] for each in tasks.values())
+    assert all(index.isdigit() for index in tasks)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("job_failed_exit3", failures.JobExitedError),
+        ("job_failed_signal9", failures.JobKilledError),
+        ("job_bad_workdir", failures.JobNotStartedError),
+        ("job_node_fail", failures.JobNodeFailedError),
+        ("job_oom", failures.JobOutOfMemoryError),
+        ("job_timeout", failures.JobTimedOutError),
+        ("job_cancelled_running", failures.JobCancelledError),
+    ],
+)
+def test_each_bad_end_has_an_error_of_its_own_with_the_outputs_end(name, kind):
+    output = "".join(f"line {number}\n" for number in range(100)).encode()
+    with pytest.raises(failures.JobError, match="line 99") as caught:
+        end(name, http(200, output))
+
+    assert type(caught.value) is kind
+    assert "line 80" in str(caught.value)
+    assert "line 79" not in str(caught.value)
+
+
+def test_a_failed_job_without_output_says_so():
+    with pytest.raises(failures.JobError, match="It wrote no output"):
+        end("job_failed_exit3", http(200, b""))
+
+
+def test_a_failure_is_told_even_where_the_output_cannot_be_read():
+    with pytest.raises(failures.JobError, match="Its output cannot be read: 500"):
+        end("job_failed_exit3", http(500, b"oops"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        ("refused", AirflowFailException),
+        ("timed_out", failures.JobOverdueError),
+        ("overdue", failures.JobOverdueError),
+        ("stuck", failures.JobStuckError),
+        ("lost", failures.JobLostError),
+    ],
+)
+def test_a_wait_that_ended_otherwise_is_an_error_with_its_words(outcome, kind):
+    with Client(Access("http://127.0.0.1:9", "s")) as client, pytest.raises(kind, match="why"):
+        finish(JobEvent(outcome, 7, "c1", None, "why"), client, None)
+
+
+def test_a_failed_job_is_told_with_its_error():
+    with pytest.raises(failures.JobError) as caught:
+        end("job_failed_exit3", http(200, b""))
+
+    assert job_result(caught.value.job)["exit_code"] == 3
+    assert json.loads(json.dumps(job_result(caught.value.job)))["state"] == "FAILED"
+
+
+def test_a_failed_job_is_pushed_for_the_tasks_that_come_after(ti):
+    error = failures.JobExitedError("why", recorded("job_failed_exit3"))
+    with pytest.raises(failures.JobError), failed_jobs_pushed({"ti": ti}):
+        raise error
+
+    assert ti.pushed["job"] == job_result(error.job)
+
+
+def test_a_job_that_was_never_seen_pushes_nothing(ti):
+    with pytest.raises(failures.JobError), failed_jobs_pushed({"ti": ti}):
+        raise failures.JobLostError("why")
+
+    assert ti.pushed == {}
+
+
+def test_an_array_may_succeed_with_some_of_its_tasks():
+    event = JobEvent("ended", 9, "c1", array({0: "COMPLETED", 1: "FAILED"}))
+    with Client(Access("http://127.0.0.1:9", "s")) as client:
+        result = finish(event, client, None, array_success="any")
+
+    assert result["tasks"]["1"]["state"] == "FAILED"
+
+
+def test_a_retry_of_some_indices_brings_what_the_earlier_tries_brought():
+    earlier = array({0: "COMPLETED", 2: "COMPLETED"}).tasks
+    event = JobEvent("ended", 50, "c1", array({1: "COMPLETED"}, job_id=50))
+    with Client(Access("http://127.0.0.1:9", "s")) as client:
+        result = finish(event, client, None, earlier=earlier)
+
+    assert (result["job_id"], result["state"]) == (50, "COMPLETED")
+    assert list(result["tasks"]) == ["0", "1", "2"]
+
+
+def test_a_job_that_ended_well_and_has_no_result_fails_for_good_and_says_both():
+    job = recorded("job_completed")
+    event = JobEvent("ended", job.job_id, "c1", job)
+    with (
+        Wire(http(200, b"no json\n")) as wire,
+        Client(Access(wire.url, "s"), retry=ONCE) as client,
+        pytest.raises(failures.JobResultError, match=r"ended well, but: .* no line") as caught,
+    ):
+        finish(event, client, "json")
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.job == job
