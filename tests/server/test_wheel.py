@@ -12,7 +12,7 @@ import pytest
 
 import clusterra_server
 from tests.support.servers import ClusterraServer
-from tests.wire import Wire, http
+from tests.support.wire import Wire, http
 
 pytestmark = pytest.mark.e2e
 
