@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
+from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.program import (
     check_interpreter,
@@ -19,9 +20,8 @@ from airflow_provider_clusterra.decorators.program import (
     read_value,
     write_program,
 )
-from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.task.report import airflow_errors
+from airflow_provider_clusterra.submit.protocol import Request
 
 OUTPUT_READ = 1024 * 1024
 """Bytes at the end of the output in which the value is looked for."""
@@ -75,44 +75,25 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         )
         self.python = python
 
-    def execute(self, context: Context) -> Any:
-        """Submit the function as a job, and wait.
+    def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:
+        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.build_request`."""
+        check_interpreter(self.python)
+        taken = {
+            name: context[name]  # type: ignore[literal-required]
+            for name in self._parameters()
+            if name in context and name not in self.op_kwargs
+        }
+        self.script = write_program(
+            self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}
+        )
+        return super().build_request(context, client, cluster_id)
 
-        :returns: the function's value; without waiting ``{"job_id", "name"}``.
-        :raises AirflowFailException: what no retry can heal.
-        :raises JobError: the job ended badly, e.g. by an exception; its traceback is in the words.
-        """
-        with airflow_errors(self.clusterra_conn_id):
-            check_interpreter(self.python)
-            taken = {
-                name: context[name]  # type: ignore[literal-required]
-                for name in self._parameters()
-                if name in context and name not in self.op_kwargs
-            }
-            self.script = write_program(
-                self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}
-            )
-        return self._value(context, super().execute(context))
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on after the deferral.
-
-        :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
-            made it.
-        :returns: as :meth:`execute`.
-        :raises JobError: the job ended badly.
-        """
-        return self._value(context, super().execute_complete(context, event))
-
-    def _value(self, context: Context, job: dict[str, Any]) -> Any:
-        if not self.wait_for_completion:
-            return job
-        context["ti"].xcom_push(key="job", value=job)
-        with airflow_errors(self.clusterra_conn_id):
-            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-            with hook.client() as client:
-                cluster_id = hook.find_cluster(client)
-                return read_value(client.read_output(cluster_id, job["job_id"], OUTPUT_READ))
+    def read_result(
+        self, context: Context, client: Client, cluster_id: str, result: dict[str, Any]
+    ) -> Any:
+        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
+        context["ti"].xcom_push(key="job", value=result)
+        return read_value(client.read_output(cluster_id, result["job_id"], OUTPUT_READ))
 
     def _parameters(self) -> Sequence[str]:
         """Those of the function that no positional argument fills."""

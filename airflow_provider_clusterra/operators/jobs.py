@@ -167,6 +167,22 @@ class SubmitOperator(BaseOperator):
         """See :meth:`~airflow_provider_clusterra.submit.submission.Submission.hold`, ``amend``."""
         raise error
 
+    def read_result(
+        self,
+        context: Context,  # noqa: ARG002 - a child's
+        client: Client,  # noqa: ARG002
+        cluster_id: str,  # noqa: ARG002
+        result: dict[str, Any],
+    ) -> Any:
+        """What the task returns, once its job has succeeded.
+
+        :param context: the task's.
+        :param client: signed in.
+        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param result: of :func:`~airflow_provider_clusterra.task.result.job_result`.
+        """
+        return result
+
     def execute(self, context: Context) -> Any:
         """Submit the job, or take over that of an earlier try; push its id; and wait.
 
@@ -304,7 +320,8 @@ class SubmitOperator(BaseOperator):
     def _end(self, context: Context, client: Client, event: JobEvent) -> Any:
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event)
-        return end_try(context, client, event, self.return_output, self.array_success)
+        result = end_try(context, client, event, self.return_output, self.array_success)
+        return self.read_result(context, client, event.cluster_id, result)
 
     def _replace(self, context: Context, client: Client, event: JobEvent) -> Any:
         """The end of the try that submitted it had been to cancel it: that was not about this one."""

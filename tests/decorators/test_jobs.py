@@ -1,6 +1,7 @@
 """Tests of airflow_provider_clusterra.decorators.jobs."""
 
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
@@ -87,6 +88,44 @@ def test_it_leaves_its_worker_and_returns_its_value_afterwards(connected, monkey
     event = JobEvent("ended", job_id, connected.cluster_id, job).to_payload()
 
     assert made(multiply, 2, 3).execute_complete({"ti": ti}, event)["product"] == 6
+
+
+def test_an_adopted_job_that_is_cancelled_is_replaced_and_its_value_returned(connected, tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+
+    def wait_at(gate):
+        import os
+        import time
+
+        while os.path.exists(gate):
+            time.sleep(0.05)
+        return "through"
+
+    first = TaskInstance(run_id=str(tmp_path))
+    operator = made(wait_at, str(gate))
+    operator.wait_for_completion = False
+    old = run(operator, first)["job_id"]
+    retry = TaskInstance(run_id=str(tmp_path), try_number=2)
+    adopted = threading.Event()
+    push = retry.xcom_push
+    retry.xcom_push = lambda key, value: (push(key, value), adopted.set())
+
+    def cancel():
+        adopted.wait()
+        with ClusterraHook().client() as client:
+            client.cancel_job(connected.cluster_id, old)
+        gate.unlink()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    try:
+        value = run(made(wait_at, str(gate)), retry)
+    finally:
+        canceller.join()
+
+    assert value == "through"
+    assert (retry.pushed["job"]["state"], retry.pushed["job_id"] > old) == ("COMPLETED", True)
 
 
 def test_arguments_are_rendered():
