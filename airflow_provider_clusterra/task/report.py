@@ -25,6 +25,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from msgspec.structs import replace
@@ -39,7 +40,7 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.slurm import ExitStatus
 from airflow_provider_clusterra.watch.arrays import write_indices
-from airflow_provider_clusterra.watch.verdict import LIMIT_OF_ONE_JOB
+from airflow_provider_clusterra.watch.reasons import reason_of
 
 CANNOT_START = 53
 """The signal that Slurm gives a job whose script it could not start."""
@@ -85,37 +86,6 @@ NO_INTERPRETER = (
     "The node cannot run the script: the interpreter that its first line names is not there, or is "
     "none. Correct the first line, e.g. #!/bin/bash."
 )
-BY_STATE = {
-    "OUT_OF_MEMORY": "It used more memory than it had asked for. Raise memory=, or let retries do so: "
-    'grow_on_retry={"memory": 2.0}.',
-    "TIMEOUT": "It needed more time than it had asked for. Raise time_limit=, or let retries do so: "
-    'grow_on_retry={"time_limit": 1.5}; with signal= the script can save its state before.',
-    "DEADLINE": "It could not end before the deadline that it was given.",
-    "NODE_FAIL": "Its node failed, which is not the job's fault: retries= run it again elsewhere.",
-    "BOOT_FAIL": "Its node did not start, which is not the job's fault: retries= run it again.",
-    "PREEMPTED": "A job with more rights took its place: retries= run it again, requeue=True lets "
-    "Slurm do so, and another qos= or partition= may not be preempted.",
-    "CANCELLED": "Neither this task nor its deadline cancelled it: a user, an administrator or a rule "
-    "of the cluster did.",
-}
-HELD = (
-    "Submit it without a hold; where somebody will release it, on_stuck='warn' waits for that. An "
-    "administrator's hold, and one after a failed start, only an administrator can explain."
-)
-BY_REASON = {
-    "DependencyNeverSatisfied": "See why the job in dependency= failed; afterany: instead of afterok: "
-    "starts this one however that one ends.",
-    "BadConstraints": "Correct constraint=, or ask for less in one node.",
-    "PartitionConfig": "Ask for fewer nodes, CPUs or GPUs, or for another partition=.",
-    "PartitionNodeLimit": "Ask for fewer nodes=, or for another partition=.",
-    "PartitionTimeLimit": "Ask for a shorter time_limit=, or for another partition=.",
-    "InvalidAccount": "Correct account=, or leave it out.",
-    "InvalidQOS": "Correct qos=, or leave it out.",
-    "ReservationDeleted": "Leave the reservation out, or name one that is there.",
-    "MaxMemPerLimit": "Ask for less memory=, or for another partition=.",
-    "Resources": "The cluster was full: ask for less, for another partition=, or wait for longer.",
-    "Priority": "Others came first: ask for less, for another partition=, or wait for longer.",
-}
 BY_REFUSAL = {
     2000: "Correct partition=, or leave it out for the cluster's default.",
     2001: "The cluster has no default partition: give partition=.",
@@ -186,11 +156,11 @@ def asked(job: Job) -> str:
 def advise(job: Job, output: str = "") -> str:
     """What to change, or ``""`` where nothing can be said."""
     part = failing_part(job)
-    reason = _advise_reason(part.reason)
+    reason = reason_of(part.reason).advice
     if part.state.base in ("PENDING", "CANCELLED") and reason:
         return reason
     if part.state.base != "FAILED":
-        return BY_STATE.get(part.state.base, "")
+        return ENDS.get(part.state.base, End()).advice
     if never_began(part, output):
         folder = part.working_directory or "not known"
         cannot = part.exit.signal == CANNOT_START
@@ -226,17 +196,9 @@ def _end_of(task: Job) -> str:
     return f"{task.state.base}{reason}" + (f", {task.exit}" if told else "")
 
 
-def _advise_reason(reason: str) -> str:
-    if reason.startswith(("JobHeld", "JobHold")) or reason.lower().endswith("held"):
-        return HELD
-    if LIMIT_OF_ONE_JOB.fullmatch(reason):
-        return "Ask for less, or for another account= or qos=."
-    return BY_REASON.get(reason, "")
-
-
 def _advise_exit(exit_status: ExitStatus) -> str:
     if exit_status.signal == OUT_OF_MEMORY:
-        return BY_STATE["OUT_OF_MEMORY"]
+        return ENDS["OUT_OF_MEMORY"].advice
     if exit_status.signal is not None:
         return BY_SIGNAL.get(exit_status.signal_name, "")
     code = exit_status.code or 0
@@ -310,14 +272,43 @@ class SubmitLostError(AirflowException):
     """A submit whose answer was lost, and whose job is not to be found: the next try looks again."""
 
 
-BY_STATE_FAILURES: dict[str, type[JobError]] = {
-    "OUT_OF_MEMORY": JobOutOfMemoryError,
-    "TIMEOUT": JobTimedOutError,
-    "DEADLINE": JobTimedOutError,
-    "CANCELLED": JobCancelledError,
-    "NODE_FAIL": JobNodeFailedError,
-    "BOOT_FAIL": JobNodeFailedError,
-    "PREEMPTED": JobPreemptedError,
+class End(NamedTuple):
+    """What a state means in which a job has ended badly."""
+
+    error: type[JobError] = JobError
+    advice: str = ""
+
+
+ENDS = {
+    "OUT_OF_MEMORY": End(
+        JobOutOfMemoryError,
+        "It used more memory than it had asked for. Raise memory=, or let retries do so: "
+        'grow_on_retry={"memory": 2.0}.',
+    ),
+    "TIMEOUT": End(
+        JobTimedOutError,
+        "It needed more time than it had asked for. Raise time_limit=, or let retries do so: "
+        'grow_on_retry={"time_limit": 1.5}; with signal= the script can save its state before.',
+    ),
+    "DEADLINE": End(JobTimedOutError, "It could not end before the deadline that it was given."),
+    "NODE_FAIL": End(
+        JobNodeFailedError,
+        "Its node failed, which is not the job's fault: retries= run it again elsewhere.",
+    ),
+    "BOOT_FAIL": End(
+        JobNodeFailedError,
+        "Its node did not start, which is not the job's fault: retries= run it again.",
+    ),
+    "PREEMPTED": End(
+        JobPreemptedError,
+        "A job of higher priority preempted it: retries= run it again, requeue=True lets Slurm do "
+        "so, and another qos= or partition= may not be preempted.",
+    ),
+    "CANCELLED": End(
+        JobCancelledError,
+        "Neither this task nor its deadline cancelled it: a user, an administrator or a rule of "
+        "the cluster did.",
+    ),
 }
 
 
@@ -325,7 +316,7 @@ def kind_of(job: Job, output: str = "") -> type[JobError]:
     """The error that a job's bad end is."""
     part = failing_part(job)
     if part.state.base != "FAILED":
-        return BY_STATE_FAILURES.get(part.state.base, JobError)
+        return ENDS.get(part.state.base, End()).error
     if never_began(part, output):
         return JobNotStartedError
     if part.exit.signal is not None:

@@ -6,7 +6,6 @@ What accounting says of a job that is no longer shown is judged in ``accounting.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -23,34 +22,7 @@ from airflow_provider_clusterra.watch.arrays import (
     with_ends,
     write_indices,
 )
-
-HELD = "it is held, and only its user or an administrator can release it"
-NEVER = {
-    "DependencyNeverSatisfied": "a job that it depends on did not end as the dependency asks",
-    "BadConstraints": "no node fits the constraints that it asks for",
-    "PartitionConfig": "no nodes of its partition can ever hold it",
-    "PartitionNodeLimit": "it asks for more nodes than its partition allows",
-    "PartitionTimeLimit": "it asks for more time than its partition allows",
-    "InvalidAccount": "its account may not run it",
-    "InvalidQOS": "its QOS may not run it",
-    "ReservationDeleted": "the reservation that it asks for is gone",
-    "MaxMemPerLimit": "it asks for more memory than its partition allows",
-}
-LIMIT_OF_ONE_JOB = re.compile(r"(Assoc|Association|QOS)\w*PerJob\w*|QOSMin\w+")
-"""Limits that a job breaks by itself, not those that it shares with others that will end."""
-
-
-def never_starts(job: Job) -> str:
-    """Why a job will not start unless somebody acts, or ``""``."""
-    if job.state.base != "PENDING":
-        return ""
-    reason = job.reason
-    if reason.startswith(("JobHeld", "JobHold")) or reason.lower().endswith("held"):
-        return HELD
-    if LIMIT_OF_ONE_JOB.fullmatch(reason):
-        return "it asks for more than its account or its QOS allows one job"
-    return NEVER.get(reason, "")
-
+from airflow_provider_clusterra.watch.reasons import reason_of
 
 GRACE = 120.0
 """Seconds after the wait's begin in which a job that is not shown is only late: the API's answers
@@ -215,7 +187,7 @@ def _judge_stuck(
     watch: Watch, seen: Progress, sighting: Sighting, otherwise: Verdict
 ) -> tuple[Progress, Verdict]:
     job, at = sighting.job, sighting.at
-    why = never_starts(job) if job else ""
+    why = reason_of(job.reason).stuck if job else ""
     if job is None or not why:
         return replace(seen, stuck_since=None), otherwise
     since = at if seen.stuck_since is None else seen.stuck_since

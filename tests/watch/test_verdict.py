@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
@@ -191,6 +192,14 @@ def test_a_job_that_is_released_in_time_is_not_stuck():
     progress, _ = judge(WATCH, Progress(), Sighting(1000.0, HELD))
     progress, _ = judge(WATCH, progress, Sighting(1030.0, submitted(8, "PENDING")))
     _, verdict = judge(WATCH, progress, Sighting(1000.0 + STUCK_PATIENCE, HELD))
+
+    assert verdict.outcome is Outcome.WAIT
+
+
+def test_only_a_pending_job_is_stuck():
+    running = replace(HELD, state=read_state("RUNNING"))
+    progress, _ = judge(WATCH, Progress(), Sighting(1000.0, running))
+    _, verdict = judge(WATCH, progress, Sighting(1000.0 + STUCK_PATIENCE, running))
 
     assert verdict.outcome is Outcome.WAIT
 

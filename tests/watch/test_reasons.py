@@ -1,14 +1,8 @@
-"""Tests of airflow_provider_clusterra.watch.verdict."""
+"""Tests of airflow_provider_clusterra.watch.reasons."""
 
 import pytest
 
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import read_state
-from airflow_provider_clusterra.watch.verdict import never_starts
-
-
-def pending(reason):
-    return Job(9, read_state("PENDING"), reason=reason)
+from airflow_provider_clusterra.watch.reasons import reason_of
 
 
 @pytest.mark.parametrize(
@@ -30,7 +24,7 @@ def pending(reason):
     ],
 )
 def test_reasons_that_need_a_persons_hand_are_told_in_words(reason):
-    assert never_starts(pending(reason))
+    assert reason_of(reason).stuck
 
 
 @pytest.mark.parametrize(
@@ -51,8 +45,4 @@ def test_reasons_that_need_a_persons_hand_are_told_in_words(reason):
     ],
 )
 def test_what_other_jobs_or_an_autoscaler_resolve_is_normal(reason):
-    assert never_starts(pending(reason)) == ""
-
-
-def test_only_a_pending_job_is_stuck():
-    assert never_starts(Job(9, read_state("RUNNING"), reason="JobHeldUser")) == ""
+    assert reason_of(reason).stuck == ""
