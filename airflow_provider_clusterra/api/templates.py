@@ -216,6 +216,10 @@ class Template(msgspec.Struct, frozen=True):
     """What a preset gives, and a user may change."""
 
 
+JOB_NAME = "job_name"
+"""The parameter that is the job's name, in templates that take one."""
+
+
 class CheckedParams(msgspec.Struct, frozen=True):
     """What is submitted: nothing in it is a default of the template's own."""
 

@@ -11,21 +11,29 @@ from typing import Any
 
 import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf, context_to_airflow_vars
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ApiError, InputError, NotFoundError
 from airflow_provider_clusterra.api.specs import hidden_outputs
-from airflow_provider_clusterra.api.templates import CheckedParams, Template, check_params, nearest
+from airflow_provider_clusterra.api.templates import (
+    JOB_NAME,
+    CheckedParams,
+    Template,
+    check_params,
+    nearest,
+)
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
-from airflow_provider_clusterra.sbatch.job import AskedJob, read_arguments
+from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
     Held,
     Request,
     Tag,
+    TemplateRequest,
     Terms,
     check_on_unknown,
     failure_of,
@@ -43,8 +51,6 @@ from airflow_provider_clusterra.task.inputs import (
     find_inputs,
     upload_keys,
     upload_variables,
-    with_params,
-    with_variables,
 )
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import check_return_output, end_try
@@ -336,8 +342,6 @@ class SubmitOperator(BaseOperator):
         return self.execute(context)
 
 
-JOB_NAME = "job_name"
-"""The parameter that is the job's name, in templates that take one."""
 TO_BE_UPLOADED = "uploads="
 """Stands for a key that is known after the upload only."""
 
@@ -555,14 +559,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:  # noqa: ARG002 - a script's is any cluster's
         """See :meth:`SubmitOperator.build_request`."""
-        asked = self._asked()
-        ti = context["ti"]
-        variables = context_to_airflow_vars(context, in_env_var_format=True)
-        if self.login_environment:
-            variables["SLURM_GET_USER_ENV"] = "1"
-        body = asked.body(f"{ti.dag_id}.{ti.task_id}", variables)
-        jobs = body.get("jobs") or [body["job"]]
-        for words in (*asked.conflicts, *(each for job in jobs for each in hidden_outputs(job))):
+        asked = self._asked(context)
+        hidden = (words for fields in asked.components for words in hidden_outputs(fields))
+        for words in (*asked.conflicts, *hidden):
             self.log.warning(words)
         self._inputs = find_inputs(self.uploads, context)
         if self._inputs:
@@ -570,26 +569,31 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             self._download_route = download_route(client)
         identity = {name: getattr(self, name) for name in self.IDENTITY}
         given = {name: value for name, value in identity.items() if value is not None}
-        return Request(body, given, jobs[0]["name"], asked.array)
+        return Request(asked, given)
 
     def upload_inputs(self, client: Client, cluster_id: str, request: Request) -> Request:
         """See :meth:`SubmitOperator.upload_inputs`."""
-        if not self._inputs:
+        if not self._inputs or not isinstance(request.job, JobRequest):
             return request
-        return with_variables(
-            request, upload_variables(client, cluster_id, self._inputs, self._download_route)
-        )
+        found = upload_variables(client, cluster_id, self._inputs, self._download_route)
+        return replace(request, job=request.job.with_environment(found))
 
     def amend(self, client: Client, cluster_id: str, request: Request, error: ApiError) -> Request:
         """See :meth:`SubmitOperator.amend`: a dependency on a job that Slurm has forgotten."""
-        forgotten = error.number == DEPENDENCY_PROBLEM
-        amended = without_forgotten(client, cluster_id, request) if forgotten else None
-        return amended or super().amend(client, cluster_id, request, error)
+        if error.number == DEPENDENCY_PROBLEM and isinstance(request.job, JobRequest):
+            amended = without_forgotten(client, cluster_id, request.job)
+            if amended is not None:
+                return replace(request, job=amended)
+        return super().amend(client, cluster_id, request, error)
 
-    def _asked(self) -> AskedJob:
+    def _asked(self, context: Context) -> JobRequest:
         tidy = tidy_script(self.script)
         for words in tidy.warnings:
             self.log.warning(words)
+        ti = context["ti"]
+        variables = context_to_airflow_vars(context, in_env_var_format=True)
+        if self.login_environment:
+            variables["SLURM_GET_USER_ENV"] = "1"
         zone = ClusterraHook(self.clusterra_conn_id).settings().timezone
         return read_arguments(
             tidy.text,
@@ -597,6 +601,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             job=self.job or {},
             environment=self.environment or {},
             now=datetime.now(zone),
+            name=f"{ti.dag_id}.{ti.task_id}",
+            defaults=variables,
         )
 
 
@@ -643,8 +649,11 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         ti = context["ti"]
         name = job_name_of(parent or template, checked, f"{ti.dag_id}.{ti.task_id}")
         identity = {each: getattr(self, each) for each in self.IDENTITY}
-        return Request(checked.body(), identity, name)
+        return Request(TemplateRequest(checked, name), identity)
 
     def upload_inputs(self, client: Client, cluster_id: str, request: Request) -> Request:
         """See :meth:`SubmitOperator.upload_inputs`."""
-        return with_params(request, upload_keys(client, cluster_id, self._inputs))
+        if not isinstance(request.job, TemplateRequest):
+            return request
+        keys = upload_keys(client, cluster_id, self._inputs)
+        return replace(request, job=request.job.with_params(keys))

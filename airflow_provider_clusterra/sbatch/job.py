@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.slurm import no_val
@@ -24,7 +25,7 @@ from airflow_provider_clusterra.sbatch.options import (
     rivals,
     settle_gpus,
 )
-from airflow_provider_clusterra.sbatch.script import read_components
+from airflow_provider_clusterra.sbatch.script import Component, read_components
 
 OURS = {
     "script": "give it as the script",
@@ -185,37 +186,83 @@ OF_ALL = ("name", "account", "working_directory")
 those that follow it as they would follow an option of ``sbatch``."""
 
 
-class AskedJob(msgspec.Struct, frozen=True):
-    """What is asked for: a component each, of which a plain job has one, and what was overruled."""
+class JobRequest(msgspec.Struct, frozen=True):
+    """A job as it is asked for: a value until its POST renders it."""
 
     script: str
     components: tuple[Fields, ...]
-    """Fields of slurmrestd v0.0.44; ``environment`` is a dict."""
+    """One, or several of a heterogeneous job: fields of slurmrestd v0.0.44, ``environment`` a dict."""
+    name: str
+    """What Slurm's tools show."""
+    author_name: str = ""
+    """What the script finds as its job's name after :meth:`renamed`; otherwise ``""``."""
+    defaults: Mapping[str, str] = {}
+    """Variables that any other source of variables wins over."""
     conflicts: tuple[str, ...] = ()
     """One line of words for each thing that was asked for in two ways."""
 
     @property
-    def name(self) -> str:
-        """The job's name, or ``""`` where nobody gave one."""
-        return str(self.components[0].get("name", ""))
-
-    @property
     def array(self) -> str:
-        """Its indices, or ``""`` where it is no array."""
+        """Its indices, or ``""`` if it is no array."""
         return str(self.components[0].get("array", ""))
 
-    def body(self, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    @property
+    def dependency(self) -> str:
+        """What must happen before, or ``""``."""
+        return str(self.components[0].get("dependency", ""))
+
+    def renamed(self, name: str) -> JobRequest:
+        """The job under another name in Slurm's tools; its script finds the author's."""
+        return replace(self, name=name, author_name=self.author_name or self.name)
+
+    def with_environment(self, variables: Mapping[str, str]) -> JobRequest:
+        """The job with more variables in each component."""
+        return self._changed(lambda fields: _with_variables(fields, variables))
+
+    def with_fields(self, fields: Mapping[str, Any]) -> JobRequest:
+        """The job with other fields in its first component."""
+        first, *others = self.components
+        changed = dict(first)
+        for name, value in fields.items():
+            as_field(name, value)(changed)
+        return replace(self, components=(changed, *others))
+
+    def with_array(self, indices: str) -> JobRequest:
+        """The array with other indices."""
+        return self.with_fields({"array": indices})
+
+    def with_dependency(self, text: str) -> JobRequest:
+        """The job with another dependency in each component that has the first one's, or none."""
+        first = self.dependency
+
+        def change(fields: Fields) -> Fields:
+            if fields.get("dependency") != first:
+                return fields
+            others = {name: value for name, value in fields.items() if name != "dependency"}
+            return others | ({"dependency": text} if text else {})
+
+        return self._changed(change)
+
+    def body(self) -> dict[str, Any]:
         """The submit's JSON body."""
-        specs = [
-            JobSpec(
-                script=self.script,
-                name=str(fields.get("name") or self.name or name),
-                environment={**environment, **fields.get("environment", {})},
-                fields=fields,
-            )
-            for fields in self.components
-        ]
+        specs = [self._spec(fields) for fields in self.components]
         return specs[0].body() if len(specs) == 1 else het_body(specs)
+
+    def _spec(self, fields: Fields) -> JobSpec:
+        own = {"SLURM_JOB_NAME": self.author_name} if self.author_name else {}
+        return JobSpec(
+            script=self.script,
+            name=self.name if self.author_name else fields.get("name", self.name),
+            environment={**self.defaults, **own, **fields.get("environment", {})},
+            fields=fields,
+        )
+
+    def _changed(self, change: Callable[[Fields], Fields]) -> JobRequest:
+        return replace(self, components=tuple(change(each) for each in self.components))
+
+
+def _with_variables(fields: Fields, variables: Mapping[str, str]) -> Fields:
+    return {**fields, "environment": {**fields.get("environment", {}), **variables}}
 
 
 def read_arguments(
@@ -225,35 +272,52 @@ def read_arguments(
     job: Mapping[str, Any],
     environment: Mapping[str, Any],
     now: datetime,
-) -> AskedJob:
-    """What an author asks for, in all the ways that there are.
+    name: str,
+    defaults: Mapping[str, str] | None = None,
+) -> JobRequest:
+    """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one.
 
     :raises InputError: it cannot be asked so; the words name the argument, the field or the line.
     """
     check_script(script)
     components = read_components(script)
     merged = [Merged(component.fields(now)) for component in components]
+    _overrule_by_job(merged[0], job)
+    _overrule_by_arguments(components, merged, arguments)
+    for variable, value in environment.items():
+        said = f"environment's {variable}"
+        for each in merged:
+            each.overrule(said, said, as_field("environment", {variable: str(value)}))
+    if len(merged) > 1 and merged[0].fields.get("array"):
+        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
+    for each in merged:
+        settle_gpus(each.fields)
+    conflicts = dict.fromkeys(words for each in merged for words in each.conflicts)
+    return JobRequest(
+        script,
+        tuple(each.fields for each in merged),
+        str(merged[0].fields.get("name") or name),
+        defaults=defaults or {},
+        conflicts=tuple(conflicts),
+    )
+
+
+def _overrule_by_job(first: Merged, job: Mapping[str, Any]) -> None:
     for name, value in _read_job(job).items():
         # a variable may hold what is not for the log
         said = "…" if name == "environment" else shown(value)
-        merged[0].overrule(f"job={{{name!r}: {said}}}", "job=", as_field(name, value))
+        first.overrule(f"job={{{name!r}: {said}}}", "job=", as_field(name, value))
+
+
+def _overrule_by_arguments(
+    components: Sequence[Component], merged: Sequence[Merged], arguments: Mapping[str, Any]
+) -> None:
     for name, (option, text) in _given(arguments).items():
         value = arguments[name]
         said = f"{name}={value!r}"
         for component, each in zip(components, merged, strict=True):
             if name in OF_ALL or component.follows(option):
                 each.overrule(said, said, as_argument(name, value, option, text))
-    for name, value in environment.items():
-        for each in merged:
-            said = f"environment's {name}"
-            each.overrule(said, said, as_field("environment", {name: str(value)}))
-    if len(merged) > 1 and merged[0].fields.get("array"):
-        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
-    for each in merged:
-        settle_gpus(each.fields)
-    conflicts = [words for each in merged for words in each.conflicts]
-    fields = tuple(each.fields for each in merged)
-    return AskedJob(script, fields, tuple(dict.fromkeys(conflicts)))
 
 
 def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -426,27 +426,40 @@ def job_id_of(written: str) -> int:
     return int(re.split(r"[_+]", written)[0])
 
 
+class Settled(NamedTuple):
+    """What is left of a clause once some of its jobs have ended; nothing and no ``broken``: it holds."""
+
+    left: Clause | None
+    broken: list[str]
+    """The jobs that ended in another way than it asks for, in words."""
+
+
 def settle_dependency(text: str, ends: Mapping[str, bool]) -> str:
     """What is left of a dependency once some of its jobs have ended.
 
     :raises InputError: it can never hold; the words name the job.
     """
     clauses, between = read_dependency(text)
-    left = []
-    broken = []
-    for clause in clauses:
-        wanted = SUCCESS.get(clause.kind)
-        ended = [each for each in clause.job_ids if each in ends]
-        bad = [each for each in ended if wanted is not None and ends[each] is not wanted]
-        rest = tuple(each for each in clause.job_ids if each not in ends)
-        broken += [f"job {each} {'succeeded' if ends[each] else 'failed'}" for each in bad]
-        if rest or not ended:
-            left += [] if bad else [Clause(clause.kind, rest)]
-        elif between == "?" and not bad:
-            return ""
+    settled = [_settle(clause, ends) for clause in clauses]
+    if between == "?" and any(each == (None, []) for each in settled):
+        return ""
+    left = [str(each.left) for each in settled if each.left]
+    broken = [words for each in settled for words in each.broken]
     if broken and (between == "," or not left):
         raise InputError(f"dependency: {text} can never hold: {', '.join(broken)}.")
-    return between.join(map(str, left))
+    return between.join(left)
+
+
+def _settle(clause: Clause, ends: Mapping[str, bool]) -> Settled:
+    ended = [each for each in clause.job_ids if each in ends]
+    wanted = SUCCESS.get(clause.kind)
+    bad = [each for each in ended if wanted is not None and ends[each] is not wanted]
+    if bad:
+        ways = {True: "succeeded", False: "failed"}
+        return Settled(None, [f"job {each} {ways[ends[each]]}" for each in bad])
+    rest = tuple(each for each in clause.job_ids if each not in ends)
+    holds = ended and not rest
+    return Settled(None if holds else Clause(clause.kind, rest), [])
 
 
 PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")

@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 from airflow.providers.common.compat.sdk import conf
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import (
     ApiError,
@@ -35,6 +36,8 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.templates import JOB_NAME, CheckedParams
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.watch.arrays import ArraySuccess
 
 LONGEST_NAME = 200
@@ -172,39 +175,53 @@ def failure_of(job: Job | None) -> Failure:
     )
 
 
+class TemplateRequest(msgspec.Struct, frozen=True):
+    """A template's values: a value until its POST renders it."""
+
+    checked: CheckedParams
+    name: str = ""
+    """The job's name, if the template takes one; otherwise ``""``."""
+    array: str = ""
+
+    def renamed(self, name: str) -> TemplateRequest:
+        """The job under another name."""
+        return replace(self.with_params({JOB_NAME: name}), name=name)
+
+    def with_params(self, params: Mapping[str, Any]) -> TemplateRequest:
+        """The template with other values."""
+        checked = replace(self.checked, params={**self.checked.params, **params})
+        return replace(self, checked=checked)
+
+    def body(self) -> dict[str, Any]:
+        """The submit's JSON body."""
+        return self.checked.body()
+
+
 class Request(msgspec.Struct, frozen=True):
     """A submit as an operator makes it."""
 
-    body: Mapping[str, Any]
-    """The submit's JSON body, in any of its three forms."""
+    job: JobRequest | TemplateRequest
     identity: Any
     """What the author asks for, as plain values: the same at every try, whatever is uploaded, grown
     or chosen for one of them."""
-    name: str = ""
-    """The job's name as the author has it; ``""`` where the job cannot carry a name of ours."""
-    array: str = ""
-    """The indices asked for, e.g. ``"0-99%10"``; ``""`` where it is no array."""
     kept: Kept = Kept()
     """What the next try needs to know of it."""
 
+    @property
+    def name(self) -> str:
+        """The job's name; ``""`` if the job cannot carry a name of ours."""
+        return self.job.name
+
+    @property
+    def array(self) -> str:
+        """The indices asked for, e.g. ``"0-99%10"``; ``""`` if it is no array."""
+        return self.job.array
+
     def tagged(self, tag: Tag) -> Request:
-        """The request whose job carries the tag, where it can carry a name."""
+        """The request whose job carries the tag, if it can carry a name."""
         if not self.name:
             return self
-        name = tagged_name(self.name, tag)
-        return msgspec.structs.replace(self, name=name, body=_named(self.body, name))
-
-
-def _named(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The body with this name: a raw job's, each component's of a het job, or a template's."""
-    named = dict(body)
-    if "jobs" in body:
-        named["jobs"] = [{**job, "name": name} for job in body["jobs"]]
-    elif "job" in body:
-        named["job"] = {**body["job"], "name": name}
-    else:
-        named["params"] = {**body.get("params", {}), "job_name": name}
-    return named
+        return replace(self, job=self.job.renamed(tagged_name(self.name, tag)))
 
 
 CLOCKS_DIFFER = 300.0

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, RequestError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.slurm import ExitStatus, JobState, no_val, read_number
-from airflow_provider_clusterra.api.specs import sbatch_environment
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,
     read_memory_mb,
@@ -195,7 +195,7 @@ class Again(msgspec.Struct, frozen=True):
             return
         if not request.array:
             raise InputError("retry_failed_indices is for an array, and the job is none.")
-        check_indices_alone(str(request.body.get("script", "")))
+        check_indices_alone(request.job.script if isinstance(request.job, JobRequest) else "")
 
 
 def ask_again(request: Request, record: Record | None, again: Again) -> Request:
@@ -204,37 +204,25 @@ def ask_again(request: Request, record: Record | None, again: Again) -> Request:
     :raises InputError: growth has come to its end.
     """
     kept = record.kept if record else Kept()
-    fields: dict[str, Any] = {}
-    more = ""
-    array = request.array
-    left = left_of(array, read_indices(kept.succeeded)) if again.failed_indices else frozenset()
+    job = request.job
+    if not isinstance(job, JobRequest):
+        return replace(request, kept=replace(kept, array="", asked={}, more=""))
+    left = left_of(job.array, read_indices(kept.succeeded)) if again.failed_indices else frozenset()
     if left and kept.succeeded:
-        array = fields["array"] = narrowed(array, left)
-    job = request.body.get("job")
-    if again.growth != Growth() and isinstance(job, Mapping):
-        fields |= kept.asked
-        steps = grow({**asked_of(job), **kept.asked}, _seen(record), again.growth)
-        fields |= {step.field: step.value for step in steps}
-        more = " and ".join(step.words for step in steps)
-    body = with_fields(request.body, fields) if fields else request.body
-    asked = asked_of(body["job"]) if "job" in body else {}
-    return replace(
-        request, body=body, array=array, kept=replace(kept, array=array, asked=asked, more=more)
+        job = job.with_array(narrowed(job.array, left))
+    plain = len(job.components) == 1
+    steps: list[Step] = []
+    if plain and again.growth != Growth():
+        job = job.with_fields(kept.asked)
+        steps = grow(asked_of(job.components[0]), _seen(record), again.growth)
+        job = job.with_fields({step.field: step.value for step in steps})
+    kept = replace(
+        kept,
+        array=job.array,
+        asked=asked_of(job.components[0]) if plain else {},
+        more=" and ".join(step.words for step in steps),
     )
-
-
-def with_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A raw submit's body with other fields, which its job's own variables tell as well."""
-    job = body["job"]
-    changed = {**job, **fields}
-    new = sbatch_environment(changed)
-    told = {
-        f"{name}={value}": f"{name}={new[name]}"
-        for name, value in sbatch_environment(job).items()
-        if name in new
-    }
-    changed["environment"] = [told.get(each, each) for each in job.get("environment", [])]
-    return {**body, "job": changed}
+    return replace(request, job=job, kept=kept)
 
 
 def kept_after(kept: Kept, job: Job | None) -> Kept:

@@ -379,7 +379,7 @@ class Submission:
                 self._remember(None, name, str(self._tag))
                 self._kill.check()
                 try:
-                    submitted = once.submit_job(self._cluster_id, request.body)
+                    submitted = once.submit_job(self._cluster_id, request.job.body())
                 except ClusterraError as error:
                     failure = error
                 else:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import job_id_of, read_dependency, settle_dependency
-from airflow_provider_clusterra.submit.protocol import Request
 from airflow_provider_clusterra.watch.verdict import newest
 
 log = logging.getLogger(__name__)
@@ -20,13 +16,12 @@ DEPENDENCY_PROBLEM = 2038
 """Slurm: a dependency cannot be read, or names a job that it does not know (any more)."""
 
 
-def without_forgotten(client: Client, cluster_id: str, request: Request) -> Request | None:
-    """The request without the jobs that it need not wait for; None where Slurm knows all of them.
+def without_forgotten(client: Client, cluster_id: str, asked: JobRequest) -> JobRequest | None:
+    """The job without the jobs that it need not wait for; None where Slurm knows all of them.
 
     :raises InputError: a forgotten job did not end as it should, or accounting does not tell.
     """
-    jobs = request.body.get("jobs") or [request.body["job"]]
-    text = str(jobs[0].get("dependency") or "")
+    text = asked.dependency
     if not text:
         return None
     clauses, _ = read_dependency(text)
@@ -44,7 +39,7 @@ def without_forgotten(client: Client, cluster_id: str, request: Request) -> Requ
         text,
         f"dependency={left}" if left else "no dependency",
     )
-    return _with_dependency(request, jobs, left)
+    return asked.with_dependency(left)
 
 
 def _is_known(client: Client, cluster_id: str, job_id: int) -> bool:
@@ -78,17 +73,3 @@ def _last_records(told: list[Job], written: str) -> list[Job]:
         if not index.isdigit() or job.array_task_id == int(index):
             by_task.setdefault(job.array_task_id, []).append(job)
     return [last for jobs in by_task.values() if (last := newest(jobs)) is not None]
-
-
-def _with_dependency(request: Request, jobs: list[Mapping[str, Any]], text: str) -> Request:
-    """The request with another dependency in each component that has the first one's."""
-    first = jobs[0]["dependency"]
-    changed = [_replaced(job, text) if job.get("dependency") == first else job for job in jobs]
-    body = dict(request.body)
-    body |= {"jobs": changed} if "jobs" in body else {"job": changed[0]}
-    return msgspec.structs.replace(request, body=body)
-
-
-def _replaced(job: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    others = {name: value for name, value in job.items() if name != "dependency"}
-    return others | ({"dependency": text} if text else {})

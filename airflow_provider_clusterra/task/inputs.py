@@ -19,7 +19,7 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.readers import find_download
 from airflow_provider_clusterra.api.uploads import check_size
-from airflow_provider_clusterra.submit.protocol import Request, hash_task
+from airflow_provider_clusterra.submit.protocol import hash_task
 
 Source = str | os.PathLike[str] | ObjectStoragePath
 GLOB = frozenset("*?[")
@@ -215,28 +215,6 @@ def upload_variables(
 def upload_keys(client: Client, cluster_id: str, files: Mapping[str, SourceFile]) -> dict[str, str]:
     """Upload files."""
     return {name: upload_file(client, cluster_id, file, LOCATION) for name, file in files.items()}
-
-
-def with_variables(request: Request, variables: Mapping[str, str]) -> Request:
-    """A raw submit whose job, or each component of it, has more variables."""
-    body = dict(request.body)
-    if "jobs" in body:
-        body["jobs"] = [_add(job, variables) for job in body["jobs"]]
-    else:
-        body["job"] = _add(body["job"], variables)
-    return msgspec.structs.replace(request, body=body)
-
-
-def with_params(request: Request, params: Mapping[str, Any]) -> Request:
-    """A submit of a template with other values."""
-    body = {**request.body, "params": {**request.body["params"], **params}}
-    return msgspec.structs.replace(request, body=body)
-
-
-def _add(job: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    given = dict(each.split("=", 1) for each in job["environment"])
-    merged = {**given, **variables}
-    return {**job, "environment": [f"{name}={value}" for name, value in merged.items()]}
 
 
 def _scope(context: Context, name: str) -> str:

@@ -122,16 +122,16 @@ def test_airflows_own_variables_go_into_the_job(connected, run, ti):
 
 
 def test_a_login_environment_is_asked_for(request_of):
-    variables = request_of(submit(login_environment=True)).body["job"]["environment"]
+    variables = request_of(submit(login_environment=True)).job.body()["job"]["environment"]
 
     assert "SLURM_GET_USER_ENV=1" in variables
-    assert "SLURM_GET_USER_ENV=1" not in request_of(submit()).body["job"]["environment"]
+    assert "SLURM_GET_USER_ENV=1" not in request_of(submit()).job.body()["job"]["environment"]
 
 
 def test_each_conflict_is_told_once(request_of, capsys):
     request = request_of(submit(f"{BASH}#SBATCH -p gpu -t 60\ntrue", partition="cpu", time_limit=5))
 
-    assert request.body["job"]["partition"] == "cpu"
+    assert request.job.body()["job"]["partition"] == "cpu"
     told = capsys.readouterr().out
     assert told.count("partition='cpu' wins over partition 'gpu' of the script's #SBATCH") == 1
     assert told.count("time_limit=5 wins over time_limit 60 of the script's #SBATCH lines.") == 1
@@ -160,7 +160,7 @@ def test_a_time_of_day_is_one_of_the_connections_zone(local, connection, request
     seconds = []
     for zone in ("UTC", "Asia/Tokyo"):
         connection(local.url, local.token, local.cluster_id, timezone=zone)
-        seconds.append(request_of(submit(begins)).body["job"]["begin_time"]["number"])
+        seconds.append(request_of(submit(begins)).job.body()["job"]["begin_time"]["number"])
 
     assert seconds[0] - seconds[1] == 9 * 3600
 

@@ -19,7 +19,13 @@ def script(*lines):
 
 def asked(*lines, job=None, environment=None, **arguments):
     return read_arguments(
-        script(*lines), arguments, job=job or {}, environment=environment or {}, now=NOW
+        script(*lines),
+        arguments,
+        job=job or {},
+        environment=environment or {},
+        now=NOW,
+        name="dag.task",
+        defaults={"AIRFLOW_CTX_DAG_ID": "dag", "BOTH": "ours"},
     )
 
 
@@ -218,7 +224,7 @@ def test_variables_of_all_sources_come_together():
         job={"environment": ["JOB=2", "BOTH=job"]},
         environment={"ARGUMENT": 3},
     )
-    body = found.body("dag.task", {"AIRFLOW_CTX_DAG_ID": "dag", "BOTH": "ours"})
+    body = found.body()
 
     assert {"LINE=1", "BOTH=job", "JOB=2", "ARGUMENT=3", "AIRFLOW_CTX_DAG_ID=dag"} <= set(
         body["job"]["environment"]
@@ -227,21 +233,20 @@ def test_variables_of_all_sources_come_together():
 
 
 def test_a_job_without_a_name_takes_the_one_it_is_given():
-    assert asked().name == ""
-    assert asked().body("dag.task", {})["job"]["name"] == "dag.task"
-    assert asked("-J md").body("dag.task", {})["job"]["name"] == "md"
+    assert asked().name == asked().body()["job"]["name"] == "dag.task"
+    assert asked("-J md").body()["job"]["name"] == "md"
     assert asked("-J md", name="mine").name == "mine"
 
 
 def test_a_heterogeneous_job_has_a_component_for_each_part_of_its_lines():
     found = asked("-J md", "-n 1", "hetjob", "-n 8", "-p gpu", tasks=2, account="lab")
-    body = found.body("dag.task", {"A": "1"})
+    body = found.body()
 
     assert [(each["name"], each["tasks"], each["account"]) for each in body["jobs"]] == [
         ("md", 2, "lab"),
         ("md", 8, "lab"),
     ]
-    assert all("A=1" in each["environment"] for each in body["jobs"])
+    assert all("BOTH=ours" in each["environment"] for each in body["jobs"])
     assert "job" not in body
     with pytest.raises(InputError, match="cannot be an array"):
         asked("hetjob", "-n 2", array="0-1")
@@ -284,3 +289,49 @@ def test_an_argument_reaches_the_components_that_follow_the_first_one():
 def test_what_excludes_each_other_is_refused(given, words):
     with pytest.raises(InputError, match=words):
         asked(**given)
+
+
+def test_a_job_is_a_value_until_it_is_rendered():
+    first = asked("-a 0-9", "-d afterok:7", name="md")
+    before = first.body()
+    changed = (
+        first.renamed("md.tag")
+        .with_environment({"INPUT": "key"})
+        .with_array("3")
+        .with_fields({"memory_per_tres": "gres/gpu:200"})
+        .with_dependency("")
+    )
+    job = changed.body()["job"]
+
+    assert first.body() == before
+    assert (job["name"], job["array"]) == ("md.tag", "3")
+    assert "dependency" not in job
+    assert {"INPUT=key", "SLURM_MEM_PER_GPU=200"} <= set(job["environment"])
+
+
+def test_memory_in_another_form_takes_the_place_of_the_first():
+    changed = asked(memory="1G").with_fields({"memory_per_cpu": no_val(10)})
+
+    assert changed.components == ({"memory_per_cpu": no_val(10)},)
+
+
+def test_a_script_finds_its_authors_name_whatever_slurm_shows():
+    found = asked(name="md").renamed("md.first").renamed("md.second").body()["job"]
+
+    assert found["name"] == "md.second"
+    assert "SLURM_JOB_NAME=md" in found["environment"]
+
+
+def test_each_component_keeps_its_own_name_until_the_job_has_another():
+    found = asked("-J a", "hetjob", "-J b")
+
+    assert [each["name"] for each in found.body()["jobs"]] == ["a", "b"]
+    assert [each["name"] for each in found.renamed("x").body()["jobs"]] == ["x", "x"]
+
+
+def test_a_dependency_changes_in_each_component_that_has_the_first_ones():
+    found = asked("-d afterok:7", "hetjob", "-d singleton", "hetjob", "-d afterok:7")
+    left = found.with_dependency("afterok:8").components
+
+    assert [each["dependency"] for each in left] == ["afterok:8", "singleton", "afterok:8"]
+    assert found.with_dependency("").dependency == ""

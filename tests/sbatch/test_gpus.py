@@ -11,7 +11,7 @@ from airflow_provider_clusterra.sbatch.job import read_arguments
 def components(lines, **arguments):
     text = f"#!/bin/bash\n#SBATCH {lines}\ntrue\n"
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    return read_arguments(text, arguments, job={}, environment={}, now=now).components
+    return read_arguments(text, arguments, job={}, environment={}, now=now, name="x").components
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def by_sbatch(lab, text, *options):
 
 def by_rest(cluster, text):
     """Submit as an operator does."""
-    asked = read_arguments(text, {}, job={}, environment={}, now=datetime.now(UTC))
-    return cluster.submit_body(asked.body("sbatch", {}))
+    asked = read_arguments(text, {}, job={}, environment={}, now=datetime.now(UTC), name="sbatch")
+    return cluster.submit_body(asked.body())
 
 
 def comparable(record):

@@ -6,12 +6,15 @@ import pytest
 
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.templates import CheckedParams
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
     Kept,
     Record,
     Request,
     Tag,
+    TemplateRequest,
     failure_of,
     read_record,
 )
@@ -42,22 +45,25 @@ def test_a_failure_holds_what_the_next_try_needs():
 
 
 @pytest.mark.parametrize(
-    ("body", "names"),
+    ("job", "names"),
     [
-        ({"script": "#!", "job": {"nodes": "1"}}, lambda body: [body["job"]["name"]]),
-        ({"script": "#!", "jobs": [{}, {}]}, lambda body: [job["name"] for job in body["jobs"]]),
-        ({"template_id": "t", "params": {"x": 1}}, lambda body: [body["params"]["job_name"]]),
+        (JobRequest("#!x", ({"nodes": "1"},), "train"), lambda body: [body["job"]["name"]]),
+        (JobRequest("#!x", ({}, {}), "train"), lambda body: [job["name"] for job in body["jobs"]]),
+        (
+            TemplateRequest(CheckedParams("t", {}, {"x": 1}), "train"),
+            lambda body: [body["params"]["job_name"]],
+        ),
     ],
     ids=["raw", "heterogeneous", "template"],
 )
-def test_the_tag_goes_where_the_body_has_its_name(body, names):
-    tagged = Request(body, {}, "train").tagged(TAG)
+def test_the_tag_goes_where_the_body_has_its_name(job, names):
+    tagged = Request(job, {}).tagged(TAG)
 
-    assert set(names(tagged.body)) == {f"train{TAG}"} == {tagged.name}
+    assert set(names(tagged.job.body())) == {f"train{TAG}"} == {tagged.name}
 
 
 def test_a_body_without_a_place_for_a_name_stays_as_it_is():
-    request = Request({"template_id": "t", "params": {}}, {})
+    request = Request(TemplateRequest(CheckedParams("t", {}, {})), {})
 
     assert request.tagged(TAG) == request
 

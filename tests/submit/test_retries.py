@@ -9,6 +9,7 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.slurm import no_val
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.protocol import Failure, Kept, Record, Request
 from airflow_provider_clusterra.submit.retries import (
     LONGEST,
@@ -32,9 +33,7 @@ CHOOSING = Again(failed_indices=True)
 
 
 def request(**job):
-    fields = {"name": "x", "environment": ["A=1"], **job}
-    body = {"script": "#!/bin/bash\n", "job": fields}
-    return Request(body, {}, "x", job.get("array", ""))
+    return Request(JobRequest("#!/bin/bash\n", (job,), "x"), {})
 
 
 def record(state="FAILED", states=(), **kept):
@@ -42,7 +41,7 @@ def record(state="FAILED", states=(), **kept):
 
 
 def job_of(asked):
-    return asked.body["job"]
+    return asked.job.components[0]
 
 
 @pytest.mark.parametrize("again", [Again(), CHOOSING, GROWING])
@@ -113,12 +112,13 @@ def test_growth_goes_on_from_what_the_last_try_asked_for():
 
 def test_the_jobs_own_variables_tell_of_what_has_grown():
     asked = ask_again(
-        request(memory_per_tres="gres/gpu:100", environment=["SLURM_MEM_PER_GPU=100", "A=100"]),
+        request(memory_per_tres="gres/gpu:100", environment={"A": "100"}),
         record("OUT_OF_MEMORY"),
         GROWING,
     )
 
-    assert job_of(asked)["environment"] == ["SLURM_MEM_PER_GPU=200", "A=100"]
+    variables = asked.job.body()["job"]["environment"]
+    assert {"SLURM_MEM_PER_GPU=200", "A=100"} <= set(variables)
 
 
 def test_an_array_of_which_some_ran_out_of_memory_grows():
@@ -136,7 +136,7 @@ def test_an_array_of_which_some_ran_out_of_memory_grows():
     [
         (request(), "the job is none"),
         (
-            Request({"script": "echo $SLURM_ARRAY_TASK_COUNT", "job": {}}, {}, "x", "0-3"),
+            Request(JobRequest("echo $SLURM_ARRAY_TASK_COUNT", ({"array": "0-3"},), "x"), {}),
             "names SLURM_ARRAY_TASK_COUNT",
         ),
     ],

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_clusterra.api import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.submit.protocol import Request
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.task.dependencies import without_forgotten
 from tests.support.servers import ClusterraServer
 
@@ -94,11 +94,11 @@ def test_every_component_of_a_heterogeneous_job_is_relieved_of_it(forgetful, for
         {"dependency": written},
     ]
     with ClusterraHook().client() as client:
-        request = without_forgotten(
-            client, forgetful.cluster_id, Request({"jobs": jobs}, identity=None)
+        left = without_forgotten(
+            client, forgetful.cluster_id, JobRequest("#!/bin/bash", tuple(jobs), "x")
         )
 
-    assert request.body["jobs"] == [{"tasks": 1}, {"dependency": "singleton"}, {}]
+    assert [*left.components] == [{"tasks": 1}, {"dependency": "singleton"}, {}]
 
 
 def test_a_job_that_nobody_knows_is_told(waiting_for):
