@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_clusterra.api.access import Access, read_origin
-from airflow_provider_clusterra.api.async_client import AsyncClient
-from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,

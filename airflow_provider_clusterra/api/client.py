@@ -1,40 +1,78 @@
-"""The API over HTTP, waiting in a thread. Every decision is in calls and retry.
+"""The API over HTTP: :class:`Client` waits in a thread, :class:`AsyncClient` in an event loop.
 
-Its twin in ``async_client`` has the same names and signatures, but for the upload, which only workers
-do, and the output's stream, which only event loops follow.
+Every decision is in calls and retry. Only workers upload, and only event loops follow an output.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO, Self, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, BinaryIO, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.access import Access, api_settings, bare_settings
+from airflow_provider_clusterra.api.access import Access, api_settings, bare_settings, patient
 from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
-from airflow_provider_clusterra.api.calls import DOWNLOAD_ROUTE, OUTPUT_KEPT, Call
+from airflow_provider_clusterra.api.calls import Call
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import (
-    ApiRoute,
-    Cluster,
-    LightState,
-    Node,
-    Output,
-    Submitted,
-    User,
-)
+from airflow_provider_clusterra.api.readers import is_plain_output, is_stream, read_piece
 from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.api.templates import Template
-from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant, pieces, put_refusal
+from airflow_provider_clusterra.api.sse import Decoder
+from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refusal
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Client:
+class _Endpoint(Generic[P, T]):
+    """A call as a method: it takes what the call takes, and each client sends it in its way."""
+
+    def __init__(self, call: Callable[P, Call[T]]) -> None:
+        self._call = call
+
+    @overload
+    def __get__(self, client: None, owner: Any) -> Callable[P, Call[T]]: ...
+    @overload
+    def __get__(self, client: Client, owner: Any) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Any, owner: Any) -> Any:
+        if client is None:
+            return self._call
+
+        @functools.wraps(self._call)
+        def send(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.send(self._call(*args, **kwargs))
+
+        return send
+
+
+class _Endpoints:
+    """What both clients offer; the functions of ``calls`` say what each takes and returns."""
+
+    get_user = _Endpoint(calls.get_user)
+    list_clusters = _Endpoint(calls.list_clusters)
+    submit_job = _Endpoint(calls.submit_job)
+    get_job = _Endpoint(calls.get_job)
+    list_jobs = _Endpoint(calls.list_jobs)
+    list_states = _Endpoint(calls.list_states)
+    list_accounting = _Endpoint(calls.list_accounting)
+    cancel_job = _Endpoint(calls.cancel_job)
+    read_output = _Endpoint(calls.read_output)
+    presign_upload = _Endpoint(calls.presign_upload)
+    presign_download = _Endpoint(calls.presign_download)
+    list_nodes = _Endpoint(calls.list_nodes)
+    get_stats = _Endpoint(calls.get_stats)
+    read_metrics = _Endpoint(calls.read_metrics)
+    list_templates = _Endpoint(calls.list_templates)
+    get_template = _Endpoint(calls.get_template)
+    list_routes = _Endpoint(calls.list_routes)
+
+
+class Client(_Endpoints):
     """The API for a thread. Use it as a context manager, or :meth:`close` it."""
 
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
@@ -44,84 +82,24 @@ class Client:
         self._storage: httpx.Client | None = None
         """For uploads, which share its connection; the first one builds it."""
 
-    def get_user(self) -> User:
-        """See :func:`airflow_provider_clusterra.api.calls.get_user`."""
-        return self._send(calls.get_user())
+    def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
+        """What a call of ``calls`` returns; every other method but the upload is this.
 
-    def list_clusters(self) -> list[Cluster]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_clusters`."""
-        return self._send(calls.list_clusters())
-
-    def submit_job(self, cluster_id: str, body: Mapping[str, Any]) -> Submitted:
-        """See :func:`airflow_provider_clusterra.api.calls.submit_job`."""
-        return self._send(calls.submit_job(cluster_id, body))
-
-    def get_job(self, cluster_id: str, job_id: int) -> Job:
-        """See :func:`airflow_provider_clusterra.api.calls.get_job`."""
-        return self._send(calls.get_job(cluster_id, job_id))
-
-    def list_jobs(self, cluster_id: str) -> list[Job]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_jobs`."""
-        return self._send(calls.list_jobs(cluster_id))
-
-    def cancel_job(self, cluster_id: str, job_id: int) -> bool:
-        """See :func:`airflow_provider_clusterra.api.calls.cancel_job`."""
-        return self._send(calls.cancel_job(cluster_id, job_id))
-
-    def read_output(self, cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Output:
-        """See :func:`airflow_provider_clusterra.api.calls.read_output`."""
-        return self._send(calls.read_output(cluster_id, job_id, keep))
-
-    def presign_upload(self, cluster_id: str, filename: str, location: str) -> UploadGrant:
-        """See :func:`airflow_provider_clusterra.api.calls.presign_upload`."""
-        return self._send(calls.presign_upload(cluster_id, filename, location))
-
-    def presign_download(
-        self, cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE
-    ) -> DownloadGrant:
-        """See :func:`airflow_provider_clusterra.api.calls.presign_download`."""
-        return self._send(calls.presign_download(cluster_id, key, route))
-
-    def list_states(self, cluster_id: str, job_ids: Sequence[int] = ()) -> list[LightState]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_states`."""
-        return self._send(calls.list_states(cluster_id, job_ids))
-
-    def list_accounting(
-        self,
-        cluster_id: str,
-        *,
-        job_name: str | None = None,
-        since: float = 0.0,
-        job_ids: Sequence[int] = (),
-    ) -> list[Job]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_accounting`."""
-        return self._send(
-            calls.list_accounting(cluster_id, job_name=job_name, since=since, job_ids=job_ids)
-        )
-
-    def list_nodes(self, cluster_id: str) -> list[Node]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_nodes`."""
-        return self._send(calls.list_nodes(cluster_id))
-
-    def get_stats(self, cluster_id: str) -> dict[str, Any]:
-        """See :func:`airflow_provider_clusterra.api.calls.get_stats`."""
-        return self._send(calls.get_stats(cluster_id))
-
-    def read_metrics(self, cluster_id: str) -> str:
-        """See :func:`airflow_provider_clusterra.api.calls.read_metrics`."""
-        return self._send(calls.read_metrics(cluster_id))
-
-    def list_templates(self) -> list[Template]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_templates`."""
-        return self._send(calls.list_templates())
-
-    def get_template(self, template_id: str) -> Template:
-        """See :func:`airflow_provider_clusterra.api.calls.get_template`."""
-        return self._send(calls.get_template(template_id))
-
-    def list_routes(self) -> list[ApiRoute]:
-        """See :func:`airflow_provider_clusterra.api.calls.list_routes`."""
-        return self._send(calls.list_routes())
+        :param call: e.g. ``calls.get_job("clusde74", 12)``.
+        :param retry: how patient this one request is; otherwise as the client is.
+        :raises ClusterraError: as the call says.
+        """
+        patience = retry or self._retry
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return call.read(self._exchange(call))
+            except ClusterraError as error:
+                delay = patience.delay(error, attempt, repeatable=call.repeatable)
+                if delay is None:
+                    raise
+            time.sleep(delay)
 
     def upload_file(
         self,
@@ -171,18 +149,6 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, call: Call[T]) -> T:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return call.read(self._exchange(call))
-            except ClusterraError as error:
-                delay = self._retry.delay(error, attempt, repeatable=call.repeatable)
-                if delay is None:
-                    raise
-            time.sleep(delay)
-
     def _exchange(self, call: Call[Any]) -> Answer:
         try:
             with self._http.stream(
@@ -209,3 +175,116 @@ class Client:
         error = put_refusal(grant, response.status_code, response.content)
         if error is not None:
             raise error
+
+
+class AsyncClient(_Endpoints):
+    """The API for an event loop. Use it as a context manager, or :meth:`aclose` it.
+
+    Building one takes milliseconds that an event loop may not have: build it in a thread.
+    """
+
+    def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
+        self.access = access
+        self._retry = retry or Retry()
+        self._http = httpx.AsyncClient(**api_settings(access))
+
+    async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
+        """What a call of ``calls`` returns; every other method but the streams is this.
+
+        :param call: e.g. ``calls.get_job("clusde74", 12)``.
+        :param retry: how patient this one request is; otherwise as the client is.
+        :raises ClusterraError: as the call says.
+        """
+        patience = retry or self._retry
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return call.read(await self.exchange(call))
+            except ClusterraError as error:
+                delay = patience.delay(error, attempt, repeatable=call.repeatable)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+
+    async def stream_output(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
+        """See :func:`airflow_provider_clusterra.api.calls.stream_output`.
+
+        Asked once: whoever reads it decides what a break means.
+        """
+        call = calls.stream_output(cluster_id, job_id)
+        try:
+            async with self._http.stream(
+                call.method, call.path, headers=self.access.headers(), timeout=patient(self.access)
+            ) as response:
+                if not is_stream(response.status_code, response.headers):
+                    call.read(await _whole(call, response))
+                decoder = Decoder()
+                async for piece in response.aiter_bytes():
+                    for event in decoder.feed(piece):
+                        yield read_piece(call.request, event)
+                for event in decoder.close():
+                    yield read_piece(call.request, event)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
+    async def read_output_pieces(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
+        """The whole output as it is now, piece by piece: for what is too long to be held.
+
+        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param job_id: Slurm's number for the job, > 0.
+        :raises NotFoundError: there is no output (yet).
+        :source: as :func:`airflow_provider_clusterra.api.calls.read_output`. Asked once.
+        """
+        call = calls.read_output(cluster_id, job_id)
+        try:
+            async with self._http.stream(
+                call.method, call.path, headers=self.access.headers()
+            ) as response:
+                if not is_plain_output(response.status_code, response.headers):
+                    yield call.read(await _whole(call, response)).data
+                    return
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
+    async def exchange(self, call: Call[Any]) -> Answer:
+        """One call's answer, whatever it says: sent once, and not read.
+
+        :param call: whose ``read`` tells what the answer means.
+        :raises TransportError: there was none.
+        """
+        try:
+            async with self._http.stream(
+                call.method, call.path, json=call.json, headers=self.access.headers()
+            ) as response:
+                return await _whole(call, response)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise transport_error(call.request, exc) from exc
+
+    async def aclose(self) -> None:
+        """Close the connections: all of them, even where this is cancelled in the middle."""
+        closing = asyncio.get_running_loop().create_task(self._http.aclose())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait({closing})
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+async def _whole(call: Call[Any], response: httpx.Response) -> Answer:
+    body = Body(call.keep)
+    async for piece in response.aiter_bytes():
+        body.add(piece)
+    if body.is_long:
+        return await asyncio.to_thread(
+            body.answer, call.request, response.status_code, response.headers
+        )
+    return body.answer(call.request, response.status_code, response.headers)

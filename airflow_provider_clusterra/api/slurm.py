@@ -208,6 +208,11 @@ class JobState(msgspec.Struct, frozen=True):
         return bool(self.flags & {"COMPLETING", "STAGE_OUT"})
 
     @property
+    def finished(self) -> bool:
+        """Whether the job has ended and nothing of it is left: no process, no file to stage out."""
+        return self.ended and not self.completing
+
+    @property
     def succeeded(self) -> bool:
         """Whether the job ended, and ended well."""
         return self.ended and self.base == "COMPLETED"

@@ -18,8 +18,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_clusterra import CONNECTION_FORM
 from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT, Access, read_origin
-from airflow_provider_clusterra.api.async_client import AsyncClient
-from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA

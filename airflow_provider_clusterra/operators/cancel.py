@@ -9,8 +9,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
 
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.async_client import AsyncClient
-from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
@@ -86,7 +85,7 @@ class ClusterraCancelJobOperator(BaseOperator):
         for job_id, (was_alive, job) in seen.items():
             state = job.state if job else "not known to the cluster (any more)"
             self.log.info("Job %s %s %s.", job_id, "was cancelled:" if was_alive else "is", state)
-            if job is not None and not (job.state.ended and not job.state.completing):
+            if job is not None and not job.state.finished:
                 left.append(job_id)
         if not seen:
             self.log.info("There is no job to cancel.")

@@ -310,7 +310,7 @@ class SubmitOperator(BaseOperator):
         if held.ended is not None:
             event: JobEvent | None = JobEvent("ended", held.job_id, trigger.cluster_id, held.ended)
         else:
-            event = first_look(client.access, trigger.cluster_id, trigger.job_id)
+            event = first_look(client, trigger.cluster_id, trigger.job_id)
         if event is None and self.deferrable:
             self._kill.check()
             timeout = deferral_of(trigger.deadline)

@@ -127,7 +127,7 @@ class KillSwitch:
                 client.cancel_job(self._cluster_id, job_id)
                 while time.monotonic() < end - ONE_REQUEST:
                     state = client.get_job(self._cluster_id, job_id).state
-                    if state.ended and not state.completing:
+                    if state.finished:
                         return f"{what} is {state}"
                     time.sleep(0.2)
         except NotFoundError:

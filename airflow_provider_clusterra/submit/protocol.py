@@ -237,7 +237,7 @@ class Found(msgspec.Struct, frozen=True):
     @property
     def alive(self) -> bool:
         """Whether anything of it may run, now or later."""
-        return not self.job.state.ended or self.job.state.completing
+        return not self.job.state.finished
 
 
 def find_jobs(listed: Sequence[Job], ours: Tag) -> list[Found]:
@@ -260,7 +260,7 @@ def find_run(listed: Sequence[Job], run: str) -> list[int]:
     """The ids of a run's jobs of which anything may run, now or later."""
     tags = ((job, read_tag(job.name)) for job in listed)
     ours = [job for job, tag in tags if tag is not None and tag.run == run]
-    alive = [job for job in ours if not job.state.ended or job.state.completing]
+    alive = [job for job in ours if not job.state.finished]
     return sorted({whole_id(job) for job in alive})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     ApiError,
@@ -135,8 +136,8 @@ class Search:
         """
         self.told = False
         try:
-            jobs = self._client.list_jobs(self._cluster_id)
-            user = "" if self._name else self._client.get_user().email
+            jobs = self._client.send(calls.list_jobs(self._cluster_id), retry=ONCE)
+            user = "" if self._name else self._client.send(calls.get_user(), retry=ONCE).email
         except ClusterraError as error:
             log.debug("The job cannot be looked for now: %s", error)
             return None
@@ -320,7 +321,7 @@ class Submission:
         self._kill.aim(job_id)
         job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
         self._kill.check()
-        if job is not None and not (job.state.ended and not job.state.completing):
+        if job is not None and not job.state.finished:
             raise SubmitLostError(
                 f"Job {job_id} of an earlier try was cancelled and is still {job.state}; nothing is "
                 "submitted beside it."
@@ -362,8 +363,8 @@ class Submission:
         )
         self._announce(job.job_id)
         self._remember(job.job_id, job.name, str(found.tag))
-        ended = job if job.state.succeeded and not job.state.completing and not job.tasks else None
-        return Held(job.job_id, job.name, time.time(), self._kept.array, ended)
+        done = job.state.succeeded and job.state.finished and not job.tasks
+        return Held(job.job_id, job.name, time.time(), self._kept.array, job if done else None)
 
     def _submit(self, request: Request) -> Held:
         name = request.name if self._terms.tagged else ""
@@ -372,28 +373,28 @@ class Submission:
         self._kill.aim(None, name)
         begin = time.time()
         attempt = 0
-        with Client(self._client.access, retry=ONCE) as once:
-            search = Search(once, self._cluster_id, name, begin)
-            while True:
-                attempt += 1
-                self._remember(None, name, str(self._tag))
-                self._kill.check()
-                try:
-                    submitted = once.submit_job(self._cluster_id, request.job.body())
-                except ClusterraError as error:
-                    failure = error
-                else:
-                    return self._take(submitted, name)
-                found = self._look_for(search, name, failure)
-                if found is not None:
-                    return self._take(Submitted(found), name)
-                asked = PAUSES.delay(failure, 1, repeatable=True) or 0.0
-                pause = max(asked, PAUSES.pause(attempt))
-                if time.time() + pause > begin + self._terms.timeout:
-                    self._store.put_back(self._before)
-                    raise failure
-                log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
-                self._kill.pause(pause)
+        search = Search(self._client, self._cluster_id, name, begin)
+        while True:
+            attempt += 1
+            self._remember(None, name, str(self._tag))
+            self._kill.check()
+            try:
+                post = calls.submit_job(self._cluster_id, request.job.body())
+                submitted = self._client.send(post, retry=ONCE)
+            except ClusterraError as error:
+                failure = error
+            else:
+                return self._take(submitted, name)
+            found = self._look_for(search, name, failure)
+            if found is not None:
+                return self._take(Submitted(found), name)
+            asked = PAUSES.delay(failure, 1, repeatable=True) or 0.0
+            pause = max(asked, PAUSES.pause(attempt))
+            if time.time() + pause > begin + self._terms.timeout:
+                self._store.put_back(self._before)
+                raise failure
+            log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
+            self._kill.pause(pause)
 
     def _look_for(self, search: Search, name: str, failure: ClusterraError) -> int | None:
         """The job of a submit that failed; None where it may be sent again."""

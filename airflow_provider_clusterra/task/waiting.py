@@ -9,9 +9,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.async_client import AsyncClient
-from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError
 from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
@@ -54,15 +54,14 @@ def deferral_of(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.time()) + TRIGGER_MARGIN
 
 
-def first_look(access: Access, cluster_id: str, job_id: int) -> JobEvent | None:
+def first_look(client: Client, cluster_id: str, job_id: int) -> JobEvent | None:
     """One look before deferring: a job that has ended already needs no triggerer."""
     try:
-        with Client(access, retry=ONCE) as client:
-            job = client.get_job(cluster_id, job_id)
+        job = client.send(calls.get_job(cluster_id, job_id), retry=ONCE)
     except ClusterraError as error:
         log.debug("The first look at job %s: %s", job_id, error)
         return None
-    if job.state.ended and not job.state.completing and not job.tasks:
+    if job.state.finished and not job.tasks:
         return JobEvent("ended", job.job_id, cluster_id, job)
     return None
 

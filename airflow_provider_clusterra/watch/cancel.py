@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 
@@ -30,7 +30,7 @@ async def cancel_and_confirm(
             job = await client.get_job(cluster_id, job_id)
         except NotFoundError:
             return None
-        if time.monotonic() >= end or (job.state.ended and not job.state.completing):
+        if time.monotonic() >= end or job.state.finished:
             return job
         await asyncio.sleep(LOOK_EVERY)
 
@@ -46,7 +46,7 @@ async def cancel_if_alive(
         job = await client.get_job(cluster_id, job_id)
     except NotFoundError:
         return False, None
-    if job.state.ended and not job.state.completing:
+    if job.state.finished:
         return False, job
     return True, await cancel_and_confirm(client, cluster_id, job_id)
 

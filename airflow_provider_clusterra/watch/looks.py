@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
     AuthenticationError,

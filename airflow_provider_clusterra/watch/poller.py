@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import AuthenticationError, ClusterraError, RequestError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry

@@ -22,7 +22,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from weakref import WeakKeyDictionary
 
 from airflow_provider_clusterra.api.answers import Body
-from airflow_provider_clusterra.api.async_client import AsyncClient
+from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry

@@ -19,7 +19,9 @@ from airflow_provider_clusterra.api import (
     RequestError,
     ServerError,
     TransportError,
+    calls,
 )
+from airflow_provider_clusterra.api.retry import ONCE
 from tests.api.conftest import QUICK
 from tests.support.wire import Wire, headers_of, http
 
@@ -40,7 +42,7 @@ def ended(client, cluster_id, job_id):
     end = time.monotonic() + 30
     while time.monotonic() < end:
         job = client.get_job(cluster_id, job_id)
-        if job.state.ended and not job.state.completing:
+        if job.state.finished:
             return job
         time.sleep(0.02)
     raise AssertionError(f"job {job_id} does not end")
@@ -311,6 +313,15 @@ def test_a_file_that_changes_while_it_is_read_is_no_upload(size):
         with pytest.raises(InputError, match="changed while it was uploaded"):
             upload(wire.url, b"content", size=size)
         assert storage.requests == []
+
+
+def test_patience_belongs_to_the_request(connect):
+    with Wire(http(503), USER) as wire:
+        with pytest.raises(ServerError):
+            connect(wire.url).send(calls.get_user(), retry=ONCE)
+
+        assert len(wire.requests) == 1
+        assert connect(wire.url, retry=ONCE).send(calls.get_user(), retry=QUICK).email
 
 
 def test_the_twins_have_the_same_names_and_signatures():

@@ -78,3 +78,17 @@ def test_an_unknown_word_is_kept_and_says_that_it_is_unknown():
     assert read_state(["RUNNING", "DREAMING"]) == JobState("RUNNING", frozenset({"DREAMING"}))
     assert not read_state(["RUNNING", "DREAMING"]).known
     assert read_state(["RUNNING", "CONFIGURING"]).known
+
+
+@pytest.mark.parametrize(
+    ("words", "finished"),
+    [
+        ("COMPLETED", True),
+        ("COMPLETED COMPLETING", False),
+        ("FAILED STAGE_OUT", False),
+        ("RUNNING", False),
+        ("NODE_FAIL REQUEUED", False),
+    ],
+)
+def test_a_job_has_finished_once_nothing_of_it_is_left(words, finished):
+    assert read_state(words).finished is finished
