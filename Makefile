@@ -26,7 +26,8 @@ unexport PYTHONDONTWRITEBYTECODE
 OLDER := 3.1 3.2 3.4
 OLDER_TESTS := tests/triggers tests/operators tests/task tests/submit tests/sensors tests/decorators tests/links tests/hooks \
   tests/test_package.py
-OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema
+OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema asyncpg \
+  psycopg2-binary
 
 # most tests wait more than they work
 FAST := $(BIN)/python -m pytest -m "not e2e" --numprocesses 4 --dist worksteal

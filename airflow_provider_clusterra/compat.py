@@ -15,6 +15,7 @@ except ImportError:
     )
 
 __all__ = [
+    "A_KILL_IS_A_USERS",
     "FORMS_ARE_METADATA",
     "MIN_DEFERRAL",
     "TRIGGERS_ARE_TOLD_OF_KILLS",
@@ -31,6 +32,9 @@ of the hook, which are deprecated since."""
 TRIGGERS_ARE_TOLD_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3 calls a trigger's ``on_kill`` when a user ends its task. Before that, the trigger is
 only cancelled, as it is when its triggerer stops."""
+
+A_KILL_IS_A_USERS = _AIRFLOW >= (3, 4)
+"""Airflow 3.3 calls ``on_kill`` for a trigger that another triggerer has taken over, too."""
 
 MIN_DEFERRAL = 0.0 if _AIRFLOW >= (3, 4) else 7.0
 """Seconds. Before Airflow 3.4, the scheduler may fail a task that is resumed sooner: it still hears

@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 import httpx
 import msgspec
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.sdk.log import mask_secret
+from asgiref.sync import sync_to_async
 
 from airflow_provider_clusterra import CONNECTION_FORM
 from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT, Access, read_origin
@@ -248,7 +249,12 @@ class ClusterraHook(BaseHook):
         :raises InputError: the connection cannot be right; the words name the field.
         :source: the Airflow connection ``clusterra_conn_id``.
         """
-        return self._settings(await get_async_connection(self.clusterra_conn_id)).access
+        try:
+            connection = await get_async_connection(self.clusterra_conn_id)
+        except AirflowNotFoundException:
+            # `airflow dags test` and its like reach Airflow's database by the sync way only
+            connection = await sync_to_async(self.get_connection)(self.clusterra_conn_id)
+        return self._settings(connection).access
 
     def client(self) -> Client:
         """A client; the caller closes it.

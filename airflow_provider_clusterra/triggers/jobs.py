@@ -25,7 +25,11 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.compat import MIN_DEFERRAL, TRIGGERS_ARE_TOLD_OF_KILLS
+from airflow_provider_clusterra.compat import (
+    A_KILL_IS_A_USERS,
+    MIN_DEFERRAL,
+    TRIGGERS_ARE_TOLD_OF_KILLS,
+)
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
@@ -276,7 +280,7 @@ class ClusterraJobTrigger(BaseTrigger):
         return event
 
     async def _cancel_unwanted(self) -> None:
-        if await is_wanted(self.task_instance, self.job_id):
+        if not A_KILL_IS_A_USERS and await is_wanted(self.task_instance, self.job_id):
             self.log.info("Job %s is left alone: its task still waits for it.", self.job_id)
             return
         hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.postgres import Postgres, why_not
 from tests.e2e.stack import AirflowStack
 from tests.support.proxy import Proxy
 from tests.support.servers import ClusterraServer
@@ -14,6 +15,7 @@ HERE = Path(__file__).parent
 EXAMPLES = sorted(HERE.parents[1].glob("example_dags/*.py"))
 DAG_FILES = [*HERE.glob("dags/*.py"), *EXAMPLES, *HERE.parents[1].glob("example_dags/*.sh")]
 DAGS = (
+    "alone",
     "deferred",
     "waiting",
     "killed",
@@ -45,12 +47,22 @@ def counted(clusterra):
 
 
 @pytest.fixture(scope="session")
-def airflow(clusterra, counted, tmp_path_factory):
+def database():
+    """Airflow's settings for a PostgreSQL; its own SQLite where the machine has none."""
+    if why_not():
+        yield {}
+        return
+    with Postgres() as postgres:
+        yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url}
+
+
+@pytest.fixture(scope="session")
+def airflow(clusterra, counted, database, tmp_path_factory):
     """A real Airflow with connections to the server, one of them with a wrong session."""
     dags = tmp_path_factory.mktemp("dags")
     for path in DAG_FILES:
         shutil.copy(path, dags)
-    with AirflowStack(tmp_path_factory.mktemp("airflow"), dags) as stack:
+    with AirflowStack(tmp_path_factory.mktemp("airflow"), dags, database) as stack:
         extra = json.dumps({"cluster_id": clusterra.cluster_id})
         for conn_id, host, password in (
             ("clusterra_default", clusterra.url, clusterra.token),

@@ -13,6 +13,8 @@ import httpx
 T = TypeVar("T")
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 LOOK_EVERY = 0.2
+BUSY = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses after a 5xx: on a busy machine SQLite is "locked", and the change rolled back."""
 
 
 class Rest:
@@ -23,7 +25,6 @@ class Rest:
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=30)
-        self._signed_in = False
         # Airflow writes its audit log in its event loop, and waits there for SQLite's one writer:
         # where that is another change's request, neither goes on
         self._one_change = threading.Lock()
@@ -197,12 +198,15 @@ class Rest:
     def _http_request(
         self, method: str, path: str, *, expect: tuple[int, ...] = (), **options: Any
     ) -> httpx.Response:
-        if not self._signed_in:
+        if "Authorization" not in self._http.headers:
             token = self._http.get("/auth/token").json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
-            self._signed_in = True
-        with nullcontext() if method == "GET" else self._one_change:
-            answer = self._http.request(method, path, **options)
+        for pause in (*BUSY, 0.0):
+            with nullcontext() if method == "GET" else self._one_change:
+                answer = self._http.request(method, path, **options)
+            if answer.status_code < 500:
+                break
+            time.sleep(pause)
         if answer.status_code not in expect and answer.is_error:
             raise RuntimeError(f"{answer.status_code} {method} {path}: {answer.text[:500]}")
         return answer

@@ -57,7 +57,7 @@ class AirflowStack:
         :raises StackError: it does not become so.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        self.command("db", "migrate", log="migrate")
+        self.command("airflow", "db", "migrate", log="migrate")
         for name, words in COMPONENTS.items():
             self.launch(name, words)
         self._until_healthy()
@@ -69,7 +69,7 @@ class AirflowStack:
             self._processes[name].wait()
         with self.log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [_airflow(), *words],
+                [_program("airflow"), *words],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -78,13 +78,13 @@ class AirflowStack:
             )
 
     def command(self, *words: str, log: str = "command") -> str:
-        """Run an ``airflow`` command to its end.
+        """Run a program of this environment to its end, as Airflow's user.
 
         :returns: what it printed.
         :raises StackError: it failed.
         """
         done = subprocess.run(
-            [_airflow(), *words],
+            [_program(words[0]), *words[1:]],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -93,12 +93,16 @@ class AirflowStack:
         )
         self.log(log).write_text(done.stdout + done.stderr)
         if done.returncode:
-            raise StackError(f"airflow {' '.join(words)} failed; see {self.log(log)}")
+            raise StackError(f"{' '.join(words)} failed; see {self.log(log)}")
         return done.stdout
 
     def log(self, name: str) -> Path:
         """Where a component's own log is."""
         return self.home / f"{name}.log"
+
+    def said(self, name: str) -> str:
+        """What a component has said itself so far."""
+        return self.log(name).read_text()
 
     def pid(self, name: str) -> int:
         """A component's process."""
@@ -142,7 +146,7 @@ class AirflowStack:
         while time.monotonic() < end:
             for name, process in self._processes.items():
                 if process.poll() is not None:
-                    raise StackError(f"airflow {name} has ended; see {self.log(name)}")
+                    raise StackError(f"{name} has ended; see {self.log(name)}")
             try:
                 health = self.rest.health()
             except httpx.HTTPError:
@@ -194,8 +198,8 @@ class AirflowStack:
         }
 
 
-def _airflow() -> str:
-    return str(Path(sys.executable).with_name("airflow"))
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
 
 
 def free_port() -> int:

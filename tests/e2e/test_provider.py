@@ -9,7 +9,9 @@ pytestmark = pytest.mark.e2e
 
 def test_airflow_lists_the_provider_and_what_it_brings(airflow):
     shown = json.loads(
-        airflow.command("providers", "get", "airflow-provider-clusterra", "--full", "-o", "json")
+        airflow.command(
+            "airflow", "providers", "get", "airflow-provider-clusterra", "--full", "-o", "json"
+        )
     )
     words = json.dumps(shown)
 
@@ -23,7 +25,7 @@ def test_airflow_lists_the_provider_and_what_it_brings(airflow):
         "airflow_provider_clusterra.links.jobs.ClusterraJobLink",
     ):
         assert word in words
-    hooks = json.loads(airflow.command("providers", "hooks", "-o", "json"))
+    hooks = json.loads(airflow.command("airflow", "providers", "hooks", "-o", "json"))
     assert [row for row in hooks if row["connection_type"] == "clusterra"]
 
 

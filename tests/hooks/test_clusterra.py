@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import redact
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
 
 from airflow_provider_clusterra.api import InputError, NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
@@ -26,6 +26,20 @@ def test_a_hooks_client_is_signed_in(connected):
 async def test_so_is_its_client_for_an_event_loop(connected):
     async with await ClusterraHook().async_client() as client:
         assert (await client.get_user()).email == "you@local.clusterra"
+
+
+async def test_a_connection_that_only_the_sync_way_knows_is_found(connected, mocker):
+    """So it is in ``airflow dags test``; tests/e2e runs the commands themselves."""
+    mocker.patch.object(
+        BaseHook, "aget_connection", side_effect=AirflowNotFoundException("isn't defined")
+    )
+    async with await ClusterraHook().async_client() as client:
+        assert (await client.get_user()).email == "you@local.clusterra"
+
+
+async def test_a_connection_that_nobody_knows_is_an_error_in_an_event_loop_too():
+    with pytest.raises(AirflowNotFoundException, match="nowhere"):
+        await ClusterraHook("nowhere").async_client()
 
 
 def test_an_error_in_the_connection_names_it(connection):

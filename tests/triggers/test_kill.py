@@ -11,6 +11,13 @@ from tests.support.proxy import Proxy, says
 
 RUN = "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states"
 XCOM = "airflow.sdk.execution_time.xcom.XCom.get_one"
+JOBS = "airflow_provider_clusterra.triggers.jobs"
+
+
+@pytest.fixture
+def fenced(mocker):
+    """Before Airflow 3.4: a kill may be another triggerer's doing."""
+    mocker.patch(f"{JOBS}.A_KILL_IS_A_USERS", new=False)
 
 
 @pytest.fixture
@@ -76,7 +83,7 @@ async def test_a_task_that_was_cleared_and_waits_for_its_next_job_cancels_this_o
 
 
 async def test_a_trigger_that_another_triggerer_has_taken_over_leaves_the_job_alone(
-    client, trigger, mocker
+    client, trigger, mocker, fenced
 ):
     mocker.patch(RUN, return_value={"r": {"t": "deferred"}})
     mocker.patch(XCOM, return_value=trigger.job_id)
@@ -85,7 +92,7 @@ async def test_a_trigger_that_another_triggerer_has_taken_over_leaves_the_job_al
     assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
 
 
-async def test_a_mapped_task_is_told_by_its_index(client, trigger, mocker):
+async def test_a_mapped_task_is_told_by_its_index(client, trigger, mocker, fenced):
     trigger.task_instance.map_index = 3
     mocker.patch(RUN, return_value={"r": {"t_2": "failed", "t_3": "deferred"}})
     xcom = mocker.patch(XCOM, return_value=trigger.job_id)
@@ -95,11 +102,20 @@ async def test_a_mapped_task_is_told_by_its_index(client, trigger, mocker):
     assert xcom.call_args.kwargs["map_index"] == 3
 
 
-async def test_a_job_lives_where_airflow_does_not_tell(client, trigger, mocker):
+async def test_a_job_lives_where_airflow_does_not_tell(client, trigger, mocker, fenced):
     mocker.patch(RUN, side_effect=RuntimeError("no answer"))
     await trigger.on_kill()
 
     assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+
+
+async def test_from_airflow_3_4_on_every_kill_is_a_users(client, trigger, mocker):
+    mocker.patch(f"{JOBS}.A_KILL_IS_A_USERS", new=True)
+    asked = mocker.patch(RUN)
+    await trigger.on_kill()
+
+    asked.assert_not_called()
+    assert await state(client, trigger) == "CANCELLED"
 
 
 async def test_a_kill_that_is_itself_cancelled_goes_on(client, trigger, mocker):
@@ -130,9 +146,9 @@ async def test_a_kill_that_is_none_of_its_business_does_nothing(client, trigger,
     ids=["the task was ended", "the triggerer stops", "Airflow does not tell"],
 )
 async def test_before_airflow_3_3_a_trigger_that_is_cancelled_finds_out_why(
-    client, trigger, mocker, states, ends
+    client, trigger, mocker, fenced, states, ends
 ):
-    mocker.patch("airflow_provider_clusterra.triggers.jobs.TRIGGERS_ARE_TOLD_OF_KILLS", new=False)
+    mocker.patch(f"{JOBS}.TRIGGERS_ARE_TOLD_OF_KILLS", new=False)
     failure = RuntimeError("no answer") if states is None else None
     mocker.patch(RUN, return_value={"r": states}, side_effect=failure)
     mocker.patch(XCOM, return_value=trigger.job_id)
@@ -148,7 +164,7 @@ async def test_before_airflow_3_3_a_trigger_that_is_cancelled_finds_out_why(
 async def test_from_airflow_3_3_on_a_trigger_that_is_cancelled_waits_to_be_told(
     client, trigger, mocker
 ):
-    mocker.patch("airflow_provider_clusterra.triggers.jobs.TRIGGERS_ARE_TOLD_OF_KILLS", new=True)
+    mocker.patch(f"{JOBS}.TRIGGERS_ARE_TOLD_OF_KILLS", new=True)
     asked = mocker.patch(RUN)
     running = asyncio.create_task(anext(trigger.run()))
     await asyncio.sleep(0.1)
