@@ -108,7 +108,10 @@ QUOTED = re.findall(
 
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_troubleshooting_quotes_what_the_code_says(quoted):
-    assert any(quoted in text for text in TEXTS)
+    # one reader serves many arguments
+    forms = (quoted, re.sub(r"^\w+ is …", "… is …", quoted))
+
+    assert any(form in text for form in forms for text in TEXTS)
 
 
 def test_every_example_is_spoken_of():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
 
@@ -14,13 +14,12 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.submit.protocol import deployment_of, find_run, hash_run
+from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.watch.cancel import cancel_if_alive
 
 AT_ONCE = 8
 """Jobs that are cancelled at the same time."""
-NOTHING = ("", "None", "[]")
-"""What a template makes of an XCom that nobody pushed."""
 
 
 class ClusterraCancelJobOperator(BaseOperator):
@@ -36,6 +35,8 @@ class ClusterraCancelJobOperator(BaseOperator):
     :param cluster_id: the cluster; otherwise the connection's.
     """
 
+    READERS: ClassVar[dict[str, given.Reader]] = {"job_id": given.job_ids}
+    """How each argument that may be templated is read."""
     template_fields: Sequence[str] = ("job_id", "clusterra_conn_id", "cluster_id")
     ui_color = "#f6dbdb"
 
@@ -54,6 +55,7 @@ class ClusterraCancelJobOperator(BaseOperator):
         self.tag_of_run = tag_of_run
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
+        given.check_plain(self, self.READERS)
 
     def execute(self, context: Context) -> list[int]:
         """Cancel, and wait until nothing of the jobs runs any more.
@@ -69,7 +71,7 @@ class ClusterraCancelJobOperator(BaseOperator):
                 if self.tag_of_run:
                     job_ids = self._jobs_of_the_run(context, hook, client, cluster_id)
                 else:
-                    job_ids = read_job_ids(self.job_id)
+                    job_ids = given.job_ids("job_id", self.job_id)
                 access = client.access
             return self._report(asyncio.run(_cancel_all(access, cluster_id, job_ids)))
 
@@ -101,23 +103,6 @@ def check_which(job_id: Any, *, tag_of_run: bool) -> None:
     """
     if tag_of_run == (job_id is not None):
         raise InputError("Give either job_id, or tag_of_run=True for all jobs of this run.")
-
-
-def read_job_ids(given: Any) -> list[int]:
-    """Job ids, as an author or a template gives them.
-
-    :raises InputError: it is something else.
-    """
-    if given is None or str(given).strip() in NOTHING:
-        return []
-    if isinstance(given, str):
-        given = [each for each in given.strip().strip("[]").split(",") if each.strip()]
-    many = given if isinstance(given, list | tuple) else [given]
-    texts = [str(each).strip() for each in many if each is not None]
-    wrong = [text for text in texts if not text.isdigit() or int(text) < 1]
-    if wrong:
-        raise InputError(f"job_id holds {wrong[0]!r}; it is Slurm's number for a job.")
-    return [int(text) for text in texts]
 
 
 async def _cancel_all(

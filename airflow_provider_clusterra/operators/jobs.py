@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf, context_to_airflow_vars
@@ -42,6 +43,7 @@ from airflow_provider_clusterra.submit.protocol import (
 )
 from airflow_provider_clusterra.submit.retries import Again, read_growth
 from airflow_provider_clusterra.submit.submission import RecordStore, Submission
+from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.dependencies import DEPENDENCY_PROBLEM, without_forgotten
 from airflow_provider_clusterra.task.inputs import (
     Source,
@@ -74,7 +76,8 @@ class SubmitOperator(BaseOperator):
 
     :param wait_for_completion: whether to wait; otherwise the task ends once the job is submitted.
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
-    :param poll_interval: seconds between two looks at an old job; young ones are looked at sooner.
+    :param poll_interval: seconds or a timedelta between two looks at an old job; young ones are looked
+        at sooner.
     :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
     :param pending_timeout: seconds or a timedelta for which the job may be pending at a time; then it
         is cancelled and the task fails.
@@ -89,16 +92,26 @@ class SubmitOperator(BaseOperator):
     :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
     :param on_unknown: what to do at a retry where nothing can tell what became of the job of an
         earlier try: ``"fail"``, or ``"submit"`` a new one.
-    :param submit_timeout: seconds for which a submit that surely did not arrive is sent again.
-    :param submit_confirmation_timeout: seconds for which the job is looked for where the submit's
-        answer was lost.
+    :param submit_timeout: seconds or a timedelta for which a submit that surely did not arrive is sent
+        again.
+    :param submit_confirmation_timeout: seconds or a timedelta for which the job is looked for if the
+        submit's answer was lost.
     :param tag_job_name: whether the job's name ends in a tag that says whose it is. Without it no
         job of an earlier try is found again.
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
     """
 
-    template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id")
+    READERS: ClassVar[dict[str, given.Reader]] = {
+        "poll_interval": given.seconds,
+        "timeout": given.optional(given.seconds),
+        "pending_timeout": given.optional(given.seconds),
+        "max_restarts": given.optional(given.count),
+        "submit_timeout": given.seconds,
+        "submit_confirmation_timeout": given.seconds,
+    }
+    """How each argument that may be templated is read."""
+    template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id", *READERS)
     operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#dbe9f6"
     array_success: ArraySuccess = "all"
@@ -110,7 +123,7 @@ class SubmitOperator(BaseOperator):
         *,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
-        poll_interval: float = 30.0,
+        poll_interval: float | timedelta = 30.0,
         timeout: float | timedelta | None = None,
         pending_timeout: float | timedelta | None = None,
         max_restarts: int | None = None,
@@ -119,8 +132,8 @@ class SubmitOperator(BaseOperator):
         return_output: str | None = None,
         cancel_on_kill: bool = True,
         on_unknown: str = "fail",
-        submit_timeout: float = 600.0,
-        submit_confirmation_timeout: float = 60.0,
+        submit_timeout: float | timedelta = 600.0,
+        submit_confirmation_timeout: float | timedelta = 60.0,
         tag_job_name: bool = True,
         clusterra_conn_id: str = ClusterraHook.default_conn_name,
         cluster_id: str | None = None,
@@ -134,7 +147,7 @@ class SubmitOperator(BaseOperator):
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
+        self.poll_interval: Any = poll_interval
         self.timeout = timeout
         self.pending_timeout = pending_timeout
         self.max_restarts = max_restarts
@@ -143,8 +156,8 @@ class SubmitOperator(BaseOperator):
         self.return_output = return_output
         self.cancel_on_kill = cancel_on_kill
         self.on_unknown = on_unknown
-        self.submit_timeout = submit_timeout
-        self.submit_confirmation_timeout = submit_confirmation_timeout
+        self.submit_timeout: Any = submit_timeout
+        self.submit_confirmation_timeout: Any = submit_confirmation_timeout
         self.tag_job_name = tag_job_name
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
@@ -197,6 +210,8 @@ class SubmitOperator(BaseOperator):
         :raises AirflowFailException: what no retry can heal.
         :raises JobError: the job ended badly.
         """
+        with airflow_errors(self.clusterra_conn_id):
+            given.read_all(self, self.READERS)
         deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
         hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
         store = RecordStore(context)
@@ -409,8 +424,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     ``#SBATCH`` lines of the script count, as they would for ``sbatch``; an argument wins over
     ``job``, and both win over a line.
 
-    :param script: the batch script's text, beginning with a shebang; or the name of a file that ends
-        in ``.sh``, ``.sbatch`` or ``.slurm``, beside the DAG or in its ``template_searchpath``.
+    :param script: the batch script's text, beginning with a shebang; or the name or path of a file that
+        ends in ``.sh``, ``.sbatch`` or ``.slurm``, beside the DAG or in its ``template_searchpath``.
     :param render_script: whether Jinja in the script is rendered. ``${#array[@]}`` is the shell's.
     :param name: the job's name; otherwise ``<dag_id>.<task_id>``.
     :param partition: Slurm's partition; otherwise the cluster's default.
@@ -430,7 +445,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     :param dependency: what must happen before, e.g. ``"afterok:12:13"``.
     :param requeue: whether Slurm may run the job again by itself after its node has failed.
     :param signal: a signal before the time limit, e.g. ``"B:USR1@120"``.
-    :param environment: variables of the job; nothing of the worker's own environment goes there.
+    :param environment: variables of the job, as a dict or a list of ``"NAME=value"``; nothing of the worker's own environment goes there.
         Airflow shows them as rendered fields: give secrets by name.
     :param login_environment: whether HOME, USER and the user's own PATH are there.
     :param working_directory: a folder on the cluster; otherwise ``/mnt/efs``.
@@ -453,6 +468,14 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     IDENTITY = ("script", *JOB_ARGUMENTS, "environment", "login_environment", "job", "uploads")
     """What the author asks for: with another value it is another job."""
+    READERS: ClassVar[dict[str, given.Reader]] = {
+        **SubmitOperator.READERS,
+        **dict.fromkeys(("script", *JOB_ARGUMENTS), given.text),
+        **dict.fromkeys(("nodes", "tasks", "cpus_per_task", "gpus"), given.whole),
+        **dict.fromkeys(("memory", "memory_per_cpu"), given.whole),
+        "environment": given.optional(given.environment),
+        **dict.fromkeys(("job", "uploads"), given.optional(given.mapping)),
+    }
     template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
     template_fields_renderers = {  # noqa: RUF012 - Airflow's form
         "script": "bash",
@@ -463,7 +486,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
         *,
-        script: str,
+        script: str | os.PathLike[str],
         render_script: bool = True,
         name: str | None = None,
         partition: str | None = None,
@@ -501,7 +524,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self.again = Again(
             retry_failed_indices, read_growth(grow_on_retry, max_memory, max_time_limit)
         )
-        self.script = script
+        self.script = given.text("script", script)
         self.render_script = render_script
         self.name = name
         self.partition = partition
@@ -528,6 +551,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self.uploads = uploads
         self._inputs: dict[str, SourceFile] = {}
         self._download_route = ""
+        given.check_plain(self, self.READERS)
 
     def _do_render_template_fields(
         self,
@@ -623,6 +647,11 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     IDENTITY = ("template_id", "template_params", "uploads")
     """What the author asks for: with another value it is another job."""
+    READERS: ClassVar[dict[str, given.Reader]] = {
+        **SubmitOperator.READERS,
+        "template_id": given.text,
+        **dict.fromkeys(("template_params", "uploads"), given.optional(given.mapping)),
+    }
     template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
     template_fields_renderers = {"template_params": "json"}  # noqa: RUF012 - Airflow's form
 
@@ -639,6 +668,7 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         self.template_params = template_params
         self.uploads = uploads
         self._inputs: dict[str, SourceFile] = {}
+        given.check_plain(self, self.READERS)
 
     def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:  # noqa: ARG002 - templates are any cluster's
         """See :meth:`SubmitOperator.build_request`."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -24,13 +24,13 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
     ClusterraError,
-    InputError,
     NotFoundError,
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
+from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import check_return_output, failed_jobs_pushed, finish
 from airflow_provider_clusterra.task.waiting import (
@@ -58,7 +58,8 @@ from airflow_provider_clusterra.watch.verdict import (
 class ClusterraJobSensor(BaseSensorOperator):
     """Wait until a job has ended, and return what became of it. It never cancels the job.
 
-    :param job_id: Slurm's number for the job, e.g. ``"{{ ti.xcom_pull('submit', key='job_id') }}"``.
+    :param job_id: Slurm's number for the job, or the result of the task that submitted it, e.g.
+        ``"{{ ti.xcom_pull('submit', key='job_id') }}"``.
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
     :param pending_timeout: seconds or a timedelta for which the job may be pending at a time.
     :param max_restarts: how often Slurm may start the job again.
@@ -74,14 +75,20 @@ class ClusterraJobSensor(BaseSensorOperator):
     same when deferrable: a failed job and a timeout skip the task with ``soft_fail``.
     """
 
-    template_fields: Sequence[str] = ("job_id", "clusterra_conn_id", "cluster_id")
+    READERS: ClassVar[dict[str, given.Reader]] = {
+        "job_id": given.job_id,
+        "pending_timeout": given.optional(given.seconds),
+        "max_restarts": given.optional(given.count),
+    }
+    """How each argument that may be templated is read."""
+    template_fields: Sequence[str] = (*READERS, "clusterra_conn_id", "cluster_id")
     operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#e6f1f2"
 
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
         *,
-        job_id: int | str,
+        job_id: int | str | Mapping[str, Any],
         deferrable: bool | None = None,
         pending_timeout: float | timedelta | None = None,
         max_restarts: int | None = None,
@@ -97,7 +104,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         check_on_stuck(on_stuck)
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self.job_id = job_id
+        self.job_id: Any = job_id
         self.deferrable = deferrable
         self.pending_timeout = pending_timeout
         self.max_restarts = max_restarts
@@ -110,6 +117,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         self._since = time.time()
         self._tail: Tail | None = None
         self._shown = False
+        given.check_plain(self, self.READERS)
 
     def execute(self, context: Context) -> Any:
         """Wait, as ``mode`` or ``deferrable`` say.
@@ -118,6 +126,8 @@ class ClusterraJobSensor(BaseSensorOperator):
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
         """
+        with airflow_errors(self.clusterra_conn_id):
+            given.read_all(self, self.READERS)
         if self.mode == "reschedule":
             # each look is another process's: there is no look before it to remember
             self._since = _first_poke(context)
@@ -135,7 +145,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
         self.defer(
             trigger=ClusterraJobTrigger(
-                job_id=self._number(),
+                job_id=self.job_id,
                 cluster_id=cluster_id,
                 clusterra_conn_id=self.clusterra_conn_id,
                 since=self._since,
@@ -195,11 +205,11 @@ class ClusterraJobSensor(BaseSensorOperator):
 
     def _show(self, context: Context, hook: ClusterraHook, cluster_id: str) -> None:
         if not self._shown:
-            show_job(context, hook.settings(), cluster_id, self._number())
+            show_job(context, hook.settings(), cluster_id, self.job_id)
             self._shown = True
 
     def _look(self, hook: ClusterraHook, client: Client, cluster_id: str) -> JobEvent | None:
-        job_id = self._number()
+        job_id = self.job_id
         try:
             job: Job | None = client.get_job(cluster_id, job_id)
         except NotFoundError as error:
@@ -241,15 +251,6 @@ class ClusterraJobSensor(BaseSensorOperator):
             write = partial(self.log.info, "%s")
             self._tail = self._tail or Tail(cluster_id, job.job_id, write=write, note=write)
             read_output(client.access, self._tail, to_the_end=ended)
-
-    def _number(self) -> int:
-        text = str(self.job_id).strip()
-        if not text.isdigit() or int(text) < 1:
-            raise InputError(
-                f"job_id is {self.job_id!r}; it is Slurm's number for a job. Does the task that "
-                "it is taken from push one?"
-            )
-        return int(text)
 
     @contextmanager
     def _ending(self, context: Context) -> Iterator[None]:

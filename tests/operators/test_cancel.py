@@ -1,12 +1,14 @@
 """Tests of airflow_provider_clusterra.operators.cancel."""
 
+from collections.abc import Sequence
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.api import JobSpec
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator, read_job_ids
+from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
 from airflow_provider_clusterra.submit.protocol import tag_of, tagged_name
 from tests.support.wire import Wire, http
 
@@ -89,14 +91,32 @@ def test_a_dag_that_does_not_say_which_jobs_breaks_at_once(fields):
         cancel(**fields)
 
 
-@pytest.mark.parametrize(
-    ("given", "ids"), [(7, [7]), (" 7 ", [7]), ("[7, 8]", [7, 8]), (["7", None, 8], [7, 8])]
-)
-def test_job_ids_are_read_as_templates_give_them(given, ids):
-    assert read_job_ids(given) == ids
+class OfAMappedTask(Sequence):
+    """What ``mapped.output["job_id"]`` is at run time: read when it is needed, and shown otherwise."""
+
+    def __init__(self, *pushed):
+        self._pushed = pushed
+
+    def __len__(self):
+        return len(self._pushed)
+
+    def __getitem__(self, index):
+        return self._pushed[index]
+
+
+@pytest.mark.parametrize("pushed", [(), (999_998, None, "999999")])
+def test_the_jobs_of_a_mapped_task_are_cancelled(connected, run, pushed):
+    assert run(cancel(job_id=OfAMappedTask(*pushed))) == []
 
 
 @pytest.mark.parametrize("given", ["seven", "0", [7, "x"], -1])
-def test_what_is_no_job_id_is_said(given):
+def test_what_is_no_job_id_breaks_the_dag(given):
     with pytest.raises(InputError, match="it is Slurm's number for a job"):
-        read_job_ids(given)
+        cancel(job_id=given)
+
+
+def test_what_renders_to_no_job_id_fails_the_task_for_good(connected, run):
+    operator = cancel(job_id="{{ 'seven' }}")
+    operator.render_template_fields({})
+    with pytest.raises(AirflowFailException, match="job_id is 'seven'"):
+        run(operator)

@@ -1,0 +1,202 @@
+"""An author's arguments in all their forms, as values: read as soon as they are known, and before they
+cost anything.
+
+A plain argument is read when the DAG is; a template, an XComArg or a mapped argument when the task
+runs. Airflow's rendering makes text of most values, so each reader takes its value's text, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_clusterra.api.errors import InputError
+
+Reader = Callable[[str, Any], Any]
+"""Takes an argument's name and what was given, and returns its value or raises InputError."""
+NOTHING = ("", "None")
+"""The text that a template makes of what nobody has pushed."""
+TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+"""A timedelta as text, which is what a template makes of it."""
+
+
+class ArgumentError(InputError, AirflowFailException):
+    """An argument that cannot be right: of a mapped task it is seen in the worker, and not retried."""
+
+
+def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
+    """Read what is known when the DAG is read.
+
+    :raises ArgumentError: it cannot be right; the words name the argument.
+    """
+    for name, read in readers.items():
+        if not is_plain(given := getattr(task, name)):
+            continue
+        try:
+            _check_text(name, read(name, given))
+        except InputError as error:
+            raise ArgumentError(str(error)) from None
+
+
+def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
+    """Replace what was given by its value, once everything is rendered.
+
+    :raises InputError: it cannot be right; the words name the argument.
+    """
+    for name, read in readers.items():
+        value = read(name, getattr(task, name))
+        _check_text(name, value)
+        setattr(task, name, value)
+
+
+def is_plain(given: Any) -> bool:
+    """Whether a value is known already: it holds no template, XComArg or mapped argument."""
+    if isinstance(given, str):
+        return not any(mark in given for mark in ("{{", "{%"))
+    if isinstance(given, Mapping):
+        return all(map(is_plain, given.values()))
+    if isinstance(given, list | tuple | set):
+        return all(map(is_plain, given))
+    return not hasattr(given, "iter_references")
+
+
+def seconds(name: str, given: Any) -> float:
+    """A time of ours: seconds, or a timedelta."""
+    with suppress(TypeError, ValueError, OverflowError):
+        found = _seconds_of(given)
+        if math.isfinite(found) and found > 0 and not isinstance(given, bool):
+            return found
+    raise InputError(
+        f"{name} is {given!r:.200}; it takes seconds above 0, e.g. 3600, or a timedelta."
+    )
+
+
+def _seconds_of(given: Any) -> float:
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    if isinstance(given, str) and (match := TIMEDELTA.fullmatch(given.strip())):
+        days, hours, minutes, rest = (float(part or 0) for part in match.groups())
+        return days * 86400 + hours * 3600 + minutes * 60 + rest
+    return float(given)
+
+
+def count(name: str, given: Any) -> int:
+    """A whole number, 0 or more."""
+    with suppress(TypeError, ValueError, OverflowError):
+        found = float(given)
+        if found.is_integer() and found >= 0 and not isinstance(given, bool):
+            return int(found)
+    raise InputError(f"{name} is {given!r:.200}; it takes a whole number, 0 or more.")
+
+
+def optional(read: Reader) -> Reader:
+    """A reader of an argument that may be None."""
+
+    def read_it(name: str, given: Any) -> Any:
+        return None if given is None or given in NOTHING else read(name, given)
+
+    return read_it
+
+
+def job_id(name: str, given: Any) -> int:
+    """Slurm's number for a job; of a submit's whole result, its job's."""
+    value = from_text(given)
+    if isinstance(value, Mapping):
+        value = value.get("job_id")
+    with suppress(InputError):
+        if number := count(name, value):
+            return number
+    raise InputError(
+        f"{name} is {given!r:.200}; it is Slurm's number for a job. Does the task that it is taken "
+        "from push one?"
+    )
+
+
+def job_ids(name: str, given: Any) -> list[int]:
+    """Job ids: one, several, those of a mapped task, or none."""
+    value = from_text(given)
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        value = [value]
+    return [job_id(name, each) for each in value if each is not None and each not in NOTHING]
+
+
+def mapping(name: str, given: Any) -> dict[str, Any]:
+    """Values by their names."""
+    value = from_text(given)
+    if isinstance(value, Mapping):
+        return {str(key): each for key, each in value.items()}
+    raise InputError(f"{name} is {given!r:.200}; it takes a dict.")
+
+
+def environment(name: str, given: Any) -> dict[str, str]:
+    """Variables: a dict, or a list of ``NAME=value`` as Slurm's own API takes it."""
+    value = from_text(given)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        pairs = [str(each).partition("=") for each in value]
+        if all(equals for _, equals, _ in pairs):
+            value = {variable: text for variable, _, text in pairs}
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"{name} is {given!r:.200}; it takes a dict, e.g. {{'STEPS': '1000'}}, or a list of "
+            "'NAME=value'."
+        )
+    empty = [variable for variable, each in value.items() if each is None]
+    if empty:
+        raise InputError(f"{name}: {empty[0]} is None. Leave it out, or give it an empty text.")
+    return {str(variable): str(each) for variable, each in value.items()}
+
+
+def whole(name: str, given: Any) -> Any:
+    """A number of things that may come as a float; Slurm's other forms, e.g. ``"2-4"``, stay."""
+    if isinstance(given, float) or (
+        isinstance(given, str) and re.fullmatch(r"\d+\.\d+", given.strip())
+    ):
+        return count(name, given)
+    return given
+
+
+def text(name: str, given: Any) -> Any:  # noqa: ARG001 - a reader
+    """Text, or the path of a file; what is neither stays."""
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+
+def from_text(given: Any) -> Any:
+    """What a template has made text of: a dict or a list in JSON or as Python writes it."""
+    if not isinstance(given, str) or given.strip()[:1] not in ("{", "["):
+        return given
+    with suppress(msgspec.DecodeError, RecursionError):
+        return msgspec.json.decode(given)
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(given.strip())
+    return given
+
+
+def _check_text(name: str, value: Any) -> None:
+    """Refuse text that cannot be sent, or that Slurm would cut."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for each in value:
+            _check_text(name, each)
+    if not isinstance(value, str):
+        return
+    if "\0" in value and name != "script":
+        raise InputError(f"{name} holds a NUL byte, at which Slurm would cut it. Remove it.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(
+            f"{name} holds {value[exc.start]!r} at character {exc.start}, which is half of a "
+            "character and cannot be sent: it comes from bytes that are not UTF-8."
+        ) from exc
