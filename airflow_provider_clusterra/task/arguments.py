@@ -1,5 +1,4 @@
-"""An author's arguments in all their forms, as values: read as soon as they are known, and before they
-cost anything.
+"""An author's arguments in all their forms, as values, before they cost anything.
 
 A plain argument is read when the DAG is; a template, an XComArg or a mapped argument when the task
 runs. Airflow's rendering makes text of most values, so each reader takes its value's text, too.

@@ -1,5 +1,4 @@
-"""``uploads=``: files that are found before a submit, uploaded right before its POST, and put where
-the job finds them: as variables of a script, or as values of a template."""
+"""``uploads=``: found before a submit, uploaded right before its POST, put where the job finds them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A job's bad end: in words (what Slurm says, what was asked, its output, what to change), and as an
-error class of its own.
+"""A job's bad end as a report, and as an error class of its own.
 
 AirflowException
 └── JobError                   the job ended badly
