@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -89,6 +89,8 @@ class SubmitOperator(BaseOperator):
     :param follow_output: whether the job's output goes into the task's log as it is written.
     :param return_output: what of the job's output goes into the result: ``"last_line"``,
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
+    :param skip_on_exit_code: an exit code, or several, with which a failed job skips the task instead of
+        failing it; an array, if each of its tasks that failed has one.
     :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
     :param on_unknown: what to do at a retry where nothing can tell what became of the job of an
         earlier try: ``"fail"``, or ``"submit"`` a new one.
@@ -109,6 +111,7 @@ class SubmitOperator(BaseOperator):
         "max_restarts": given.optional(given.count),
         "submit_timeout": given.seconds,
         "submit_confirmation_timeout": given.seconds,
+        "skip_on_exit_code": given.exit_codes,
     }
     """How each argument that may be templated is read."""
     template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id", *READERS)
@@ -130,6 +133,7 @@ class SubmitOperator(BaseOperator):
         on_stuck: str = "fail",
         follow_output: bool = True,
         return_output: str | None = None,
+        skip_on_exit_code: int | Collection[int] | None = None,
         cancel_on_kill: bool = True,
         on_unknown: str = "fail",
         submit_timeout: float | timedelta = 600.0,
@@ -154,6 +158,7 @@ class SubmitOperator(BaseOperator):
         self.on_stuck = on_stuck
         self.follow_output = follow_output
         self.return_output = return_output
+        self.skip_on_exit_code: Any = skip_on_exit_code
         self.cancel_on_kill = cancel_on_kill
         self.on_unknown = on_unknown
         self.submit_timeout: Any = submit_timeout
@@ -341,7 +346,8 @@ class SubmitOperator(BaseOperator):
     def _end(self, context: Context, client: Client, event: JobEvent) -> Any:
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event)
-        result = end_try(context, client, event, self.return_output, self.array_success)
+        codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
+        result = end_try(context, client, event, self.return_output, self.array_success, codes)
         return self.read_result(context, client, event.cluster_id, result)
 
     def _replace(self, context: Context, client: Client, event: JobEvent) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -68,6 +68,8 @@ class ClusterraJobSensor(BaseSensorOperator):
         the sensor is deferrable, otherwise once, at the end.
     :param return_output: what of the job's output goes into the result: ``"last_line"``,
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
+    :param skip_on_exit_code: an exit code, or several, with which a failed job skips the task instead of
+        failing it; an array, if each of its tasks that failed has one.
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
 
@@ -79,6 +81,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         "job_id": given.job_id,
         "pending_timeout": given.optional(given.seconds),
         "max_restarts": given.optional(given.count),
+        "skip_on_exit_code": given.exit_codes,
     }
     """How each argument that may be templated is read."""
     template_fields: Sequence[str] = (*READERS, "clusterra_conn_id", "cluster_id")
@@ -95,6 +98,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         on_stuck: str = "fail",
         follow_output: bool = True,
         return_output: str | None = None,
+        skip_on_exit_code: int | Collection[int] | None = None,
         clusterra_conn_id: str = ClusterraHook.default_conn_name,
         cluster_id: str | None = None,
         **kwargs: Any,
@@ -111,6 +115,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         self.on_stuck = on_stuck
         self.follow_output = follow_output
         self.return_output = return_output
+        self.skip_on_exit_code: Any = skip_on_exit_code
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
         self._progress = Progress()
@@ -141,7 +146,7 @@ class ClusterraJobSensor(BaseSensorOperator):
                 self._show(context, hook, cluster_id)
                 event = self._look(hook, client, cluster_id)
                 if event is not None:
-                    return finish(event, client, self.return_output)
+                    return self._finish(event, client)
         deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
         self.defer(
             trigger=ClusterraJobTrigger(
@@ -175,9 +180,7 @@ class ClusterraJobSensor(BaseSensorOperator):
                 event = self._look(hook, client, cluster_id)
                 if event is None:
                     return False
-                return PokeReturnValue(
-                    is_done=True, xcom_value=finish(event, client, self.return_output)
-                )
+                return PokeReturnValue(is_done=True, xcom_value=self._finish(event, client))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -194,7 +197,11 @@ class ClusterraJobSensor(BaseSensorOperator):
             if told.outcome == "timed_out":
                 raise self._timed_out(told.words)
             with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
-                return finish(told, client, self.return_output)
+                return self._finish(told, client)
+
+    def _finish(self, event: JobEvent, client: Client) -> dict[str, Any]:
+        codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
+        return finish(event, client, self.return_output, skip_on=codes)
 
     def _timed_out(self, words: str) -> BaseException:
         """As in the other modes: which limit was the shorter decides whether a retry follows."""

@@ -97,6 +97,21 @@ def count(name: str, given: Any) -> int:
     raise InputError(f"{name} is {given!r:.200}; it takes a whole number, 0 or more.")
 
 
+def exit_codes(name: str, given: Any) -> frozenset[int]:
+    """Exit codes: one, several, or None."""
+    value = from_text(given)
+    if value is None or value in NOTHING:
+        return frozenset()
+    codes = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+    with suppress(InputError):
+        found = frozenset(count(name, code) for code in codes)
+        if all(0 < code < 256 for code in found):
+            return found
+    raise InputError(
+        f"{name} is {given!r}; it takes exit codes from 1 to 255, e.g. 99 or [99, 100]."
+    )
+
+
 def optional(read: Reader) -> Reader:
     """A reader of an argument that may be None."""
 
@@ -142,18 +157,23 @@ def environment(name: str, given: Any) -> dict[str, str]:
     """Variables: a dict, or a list of ``NAME=value`` as Slurm's own API takes it."""
     value = from_text(given)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        pairs = [str(each).partition("=") for each in value]
-        if all(equals for _, equals, _ in pairs):
-            value = {variable: text for variable, _, text in pairs}
+        value = _pairs(value)
     if not isinstance(value, Mapping):
         raise InputError(
             f"{name} is {given!r:.200}; it takes a dict, e.g. {{'STEPS': '1000'}}, or a list of "
             "'NAME=value'."
         )
-    empty = [variable for variable, each in value.items() if each is None]
-    if empty:
-        raise InputError(f"{name}: {empty[0]} is None. Leave it out, or give it an empty text.")
+    for variable, each in value.items():
+        if each is None:
+            raise InputError(f"{name}: {variable} is None. Leave it out, or give it an empty text.")
     return {str(variable): str(each) for variable, each in value.items()}
+
+
+def _pairs(texts: Sequence[Any]) -> dict[str, str] | None:
+    pairs = [str(each).partition("=") for each in texts]
+    if not all(equals for _, equals, _ in pairs):
+        return None
+    return {variable: value for variable, _, value in pairs}
 
 
 def whole(name: str, given: Any) -> Any:

@@ -26,7 +26,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import (
@@ -213,6 +217,14 @@ def _advise_exit(exit_status: ExitStatus) -> str:
 
 class JobError(AirflowException):
     """A job ended badly. Its subclasses say how, so that a retry policy can tell them apart."""
+
+    def __init__(self, message: str = "", job: Job | None = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class JobSkippedError(AirflowSkipException):
+    """The job exited with a code of ``skip_on_exit_code``: its task is skipped."""
 
     def __init__(self, message: str = "", job: Job | None = None) -> None:
         super().__init__(message)

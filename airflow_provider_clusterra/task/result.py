@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -29,6 +29,7 @@ from airflow_provider_clusterra.task.report import (
     JobLostError,
     JobOverdueError,
     JobResultError,
+    JobSkippedError,
     JobStuckError,
     advise,
     asked,
@@ -183,13 +184,10 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
 
 @contextmanager
 def failed_jobs_pushed(context: Context) -> Iterator[None]:
-    """Push what became of a job that fails its task as XCom ``job``: the task returns nothing.
-
-    :raises JobError: the same again.
-    """
+    """Push what became of a job that fails or skips its task as XCom ``job``: it returns nothing."""
     try:
         yield
-    except JobError as error:
+    except (JobError, JobSkippedError) as error:
         if error.job is not None:
             context["ti"].xcom_push(key="job", value=job_result(error.job))
         raise
@@ -201,49 +199,86 @@ def finish(
     return_output: str | None,
     *,
     array_success: ArraySuccess = "all",
+    skip_on: Collection[int] = (),
     earlier: Iterable[Job] = (),
     more: str = "",
 ) -> dict[str, Any]:
     """The value that the task returns, or the error that it fails with.
 
-    :raises JobError: the job ended badly; the subclass says how.
-    :raises JobOverdueError: it took too long, or waited for too long, or began too often.
-    :raises JobStuckError: it would never have started.
-    :raises JobLostError: the cluster no longer knows it.
-    :raises JobResultError: it succeeded, and its output cannot be returned.
     :raises AirflowFailException: no retry can help.
+    :raises JobSkippedError: the job exited with a code that skips the task.
+    :raises JobError: the job did not end well, or its output cannot be returned; the subclass says how.
     """
-    if event.outcome == "refused":
-        raise AirflowFailException(event.words)
-    if event.outcome in ("timed_out", "overdue"):
-        raise JobOverdueError(_overdue(event, client), event.job)
-    if event.outcome == "stuck":
-        grown = f" This retry asked for more than the last try: {more}." if more else ""
-        advice = advise(event.job) if event.job else ""
-        raise JobStuckError(f"{event.words}{grown} {advice}".rstrip(), event.job)
-    event = with_tasks(event, client, ids=return_output is not None)
-    if event.outcome == "lost" or event.job is None:
-        job = with_earlier(event.job, earlier) if event.job else None
-        raise JobLostError(event.words or f"Job {event.job_id} is lost.", job)
-    job = with_earlier(event.job, earlier)
-    if not array_succeeded(job, array_success):
-        output, unread = _tail(event, client)
-        raise kind_of(job, output)(report(job, output, unread), job)
-    if not job.state.succeeded:
-        log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
-    return job_result(job, _returned(event.cluster_id, job, client, return_output))
+    if event.outcome != "ended" or event.job is None:
+        raise UNFINISHED.get(event.outcome, _lost)(event, client, earlier, more)
+    own = with_tasks(event, event.job, client, ids=return_output is not None)
+    job = with_earlier(own, earlier)
+    if array_succeeded(job, array_success):
+        if not job.state.succeeded:
+            log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
+        return job_result(job, _returned(event.cluster_id, job, client, return_output))
+    if _exited_only_with(job, skip_on):
+        raise JobSkippedError(f"{describe(job)} skip_on_exit_code makes this a skipped task.", job)
+    output, unread = _tail(replace(event, job=job), client)
+    raise kind_of(job, output)(report(job, output, unread), job)
 
 
-def with_tasks(event: JobEvent, client: Client, *, ids: bool = False) -> JobEvent:
-    """The event with an array's tasks, where there were too many to be told.
+def _refused(event: JobEvent, *_: Any) -> Exception:
+    return AirflowFailException(event.words)
 
-    :raises ClusterraError: no answer.
-    """
+
+def _overdue(event: JobEvent, client: Client, *_: Any) -> Exception:
     job = event.job
-    if job is None or not job.array_job_id or event.outcome != "ended":
-        return event
-    if job.tasks and not (ids and any(not task.job_id for task in job.tasks)):
-        return event
+    if job is None:
+        words = event.words
+    elif job.started_at is None or job.state.base == "PENDING":
+        words = f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
+    else:
+        parts = (event.words, asked(job), show_output(*_tail(event, client)))
+        words = "\n".join(filter(None, parts))
+    return JobOverdueError(words, job)
+
+
+def _stuck(event: JobEvent, _: Client, __: Iterable[Job], more: str) -> Exception:
+    grown = f" This retry asked for more than the last try: {more}." if more else ""
+    advice = advise(event.job) if event.job else ""
+    return JobStuckError(f"{event.words}{grown} {advice}".rstrip(), event.job)
+
+
+def _lost(event: JobEvent, _: Client, earlier: Iterable[Job], __: str) -> Exception:
+    job = with_earlier(event.job, earlier) if event.job else None
+    return JobLostError(event.words or f"Job {event.job_id} is lost.", job)
+
+
+UNFINISHED: dict[str, Callable[[JobEvent, Client, Iterable[Job], str], Exception]] = {
+    "refused": _refused,
+    "timed_out": _overdue,
+    "overdue": _overdue,
+    "stuck": _stuck,
+}
+"""What a task fails with if its job was not seen to end."""
+
+
+def _exited_only_with(job: Job, codes: Collection[int]) -> bool:
+    """Whether the job, or each of an array's tasks that did not succeed, exited with such a code."""
+    parts = [task for task in array_tasks(job) if not task.state.succeeded] or [job]
+    return all(part.state.base == "FAILED" and part.exit.code in codes for part in parts)
+
+
+def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:
+    """An array with its tasks, if they were too many for the event, or their ids are needed."""
+    known = job.tasks and all(task.job_id or not ids for task in job.tasks)
+    if known or not job.array_job_id:
+        return job
+    ends = collect_ends({}, _tasks_shown(event, client))
+    if not job.tasks:
+        return with_ends(job, ends)
+    tasks = [ends.get(task.array_task_id or 0, task) for task in job.tasks]
+    return replace(job, tasks=tuple(tasks))
+
+
+def _tasks_shown(event: JobEvent, client: Client) -> list[Job]:
+    """Of an array: its tasks as accounting has them, and as Slurm still shows them."""
     shown: list[Job] = []
     try:
         shown += client.list_accounting(event.cluster_id, job_ids=[event.job_id])
@@ -251,13 +286,7 @@ def with_tasks(event: JobEvent, client: Client, *, ids: bool = False) -> JobEven
         log.debug("Accounting does not tell of job %s: %s", event.job_id, error)
     with suppress(NotFoundError):
         shown += client.get_job(event.cluster_id, event.job_id).tasks
-    ends = collect_ends({}, [task for task in shown if task.array_job_id == event.job_id])
-    if not ends:
-        return event
-    if not job.tasks:
-        return replace(event, job=with_ends(job, ends))
-    tasks = [ends.get(task.array_task_id or 0, task) for task in job.tasks]
-    return replace(event, job=replace(job, tasks=tuple(tasks)))
+    return [task for task in shown if task.array_job_id == event.job_id]
 
 
 def _returned(cluster_id: str, job: Job, client: Client, return_output: str | None) -> Any:
@@ -270,16 +299,6 @@ def _returned(cluster_id: str, job: Job, client: Client, return_output: str | No
         return returned_output(client, cluster_id, job, return_output)
     except InputError as error:
         raise JobResultError(f"Job {job.job_id} ended well, but: {error}", job) from error
-
-
-def _overdue(event: JobEvent, client: Client) -> str:
-    job = event.job
-    if job is None:
-        return event.words
-    if job.started_at is None or job.state.base == "PENDING":
-        return f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
-    parts = (event.words, asked(job), show_output(*_tail(event, client)))
-    return "\n".join(part for part in parts if part)
 
 
 def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
@@ -309,6 +328,7 @@ def end_try(
     event: JobEvent,
     return_output: str | None,
     array_success: ArraySuccess,
+    skip_on: Collection[int] = (),
 ) -> dict[str, Any]:
     """The value of a try that submitted its job.
 
@@ -324,9 +344,13 @@ def end_try(
                 client,
                 return_output,
                 array_success=array_success,
+                skip_on=skip_on,
                 earlier=earlier_tasks(kept),
                 more=kept.more,
             )
+    except JobSkippedError:
+        store.drop()
+        raise
     except JobError as error:
         if not isinstance(error, JobLostError):
             store.save_failure(failure_of(error.job), kept_after(kept, error.job))

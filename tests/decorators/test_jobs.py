@@ -5,7 +5,11 @@ import threading
 from datetime import timedelta
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
 from airflow.sdk import DAG, task
 
 from airflow_provider_clusterra.api.errors import InputError
@@ -180,3 +184,15 @@ def test_braces_in_a_functions_source_are_not_jinjas(connected):
     operator.render_template_fields({"ds": "2026-01-01"})
 
     assert run(operator) == "{{ ds }} {# not Jinja #}"
+
+
+def test_an_exit_code_may_skip_the_task(connected):
+    def leave():
+        import sys  # noqa: PLC0415 - travels
+
+        sys.exit(99)
+
+    with DAG("dag", schedule=None):
+        operator = clusterra_task(leave, skip_on_exit_code=99, **NOW)().operator
+    with pytest.raises(AirflowSkipException, match="exit code 99"):
+        run(operator)

@@ -9,7 +9,12 @@ import time
 from datetime import timedelta
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
@@ -332,3 +337,29 @@ def test_what_the_wait_is_to_do_is_in_the_trigger(connected, run, ti):
 def test_a_word_for_stuck_jobs_that_is_none_breaks_the_dag_and_not_the_task():
     with pytest.raises(InputError, match="'fail' or 'warn'"):
         submit(on_stuck="ignore")
+
+
+@pytest.mark.parametrize("codes", [99, [98, 99], "{{ [99] }}"], ids=repr)
+@pytest.mark.parametrize("deferred", [True, False])
+def test_an_exit_code_may_skip_the_task(connected, run, ti, store, codes, deferred):
+    operator = submit("exit 99", skip_on_exit_code=codes)
+    operator.render_template_fields({})
+    if not deferred:
+        with pytest.raises(AirflowSkipException, match="exit code 99"):
+            run(operator)
+    else:
+        operator.wait_for_completion = False
+        job_id = run(operator)["job_id"]
+        while not (job := job_now(connected, job_id)).state.ended:
+            pass
+        event = JobEvent("ended", job_id, connected.cluster_id, job).to_payload()
+        with pytest.raises(AirflowSkipException, match="exit code 99"):
+            operator.execute_complete({"ti": ti, "task_state_store": store}, event)
+
+    assert ti.pushed["job"]["exit_code"] == 99
+    assert store == {}
+
+
+def test_another_exit_code_fails_the_task(connected, run):
+    with pytest.raises(JobError, match="exit code 98"):
+        run(submit("exit 98", skip_on_exit_code=99))

@@ -246,3 +246,16 @@ def test_a_deferral_that_airflow_ends_leaves_the_job_alone(submitted, connected)
     with ClusterraHook().client() as client:
         assert not client.get_job(connected.cluster_id, job_id).state.ended
         client.cancel_job(connected.cluster_id, job_id)
+
+
+@pytest.mark.parametrize("fields", [{}, {"mode": "reschedule"}, {"deferrable": True}], ids=repr)
+def test_an_exit_code_may_skip_the_task(submitted, connected, fields):
+    job_id = submitted("exit 99")
+    with ClusterraHook().client() as client:
+        while not (job := client.get_job(connected.cluster_id, job_id)).state.ended:
+            pass
+    with pytest.raises(AirflowSkipException, match="exit code 99"):
+        run(wait_for(job_id, skip_on_exit_code=[99], **fields))
+    event = JobEvent("ended", job_id, connected.cluster_id, job).to_payload()
+    with pytest.raises(AirflowSkipException, match="exit code 99"):
+        wait_for(job_id, skip_on_exit_code=99).execute_complete({"ti": TaskInstance()}, event)

@@ -3,12 +3,17 @@
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, Client
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.slurm import ExitStatus, JobState
 from airflow_provider_clusterra.task import report as failures
+from airflow_provider_clusterra.task.arguments import exit_codes
 from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish, job_result
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.support.recorded import NEWEST, sample
@@ -166,3 +171,71 @@ def test_a_job_that_ended_well_and_has_no_result_fails_for_good_and_says_both():
 
     assert isinstance(caught.value, AirflowFailException)
     assert caught.value.job == job
+
+
+def exited(*codes, state="FAILED"):
+    """A job, or an array's tasks, that exited with this."""
+    parts = [
+        Job(
+            20 + index,
+            JobState(state if code else "COMPLETED"),
+            exit=ExitStatus(code),
+            array_job_id=9 if len(codes) > 1 else None,
+            array_task_id=index if len(codes) > 1 else None,
+        )
+        for index, code in enumerate(codes)
+    ]
+    return one_job(parts, 9) if len(codes) > 1 else parts[0]
+
+
+@pytest.mark.parametrize(
+    ("job", "skip_on", "skipped"),
+    [
+        (exited(99), {99}, True),
+        (exited(99), {98, 99}, True),
+        (exited(99), {98}, False),
+        (exited(99), (), False),
+        (exited(99, state="TIMEOUT"), {99}, False),
+        (replace(exited(99), exit=ExitStatus(signal=99)), {99}, False),
+        (exited(0, 99, 99), {99}, True),
+        (exited(0, 99, 1), {99}, False),
+        (exited(99, 98), {98, 99}, True),
+    ],
+    ids=str,
+)
+def test_a_failed_job_skips_its_task_if_its_exit_code_says_so(job, skip_on, skipped, ti):
+    event = JobEvent("ended", 9, "c1", job)
+    with (
+        Wire(http(200, b"")) as wire,
+        Client(Access(wire.url, "s"), retry=ONCE) as client,
+        pytest.raises((AirflowSkipException, failures.JobError)) as caught,
+        failed_jobs_pushed({"ti": ti}),
+    ):
+        finish(event, client, None, skip_on=skip_on)
+
+    assert isinstance(caught.value, AirflowSkipException) is skipped
+    assert ti.pushed["job"]["state"] == job.state.base
+
+
+@pytest.mark.parametrize(
+    ("given", "codes"),
+    [
+        (99, {99}),
+        ([99, "100"], {99, 100}),
+        ("99", {99}),
+        ("[99, 100]", {99, 100}),
+        ((99,), {99}),
+        (None, set()),
+        ("None", set()),
+        (frozenset({99}), {99}),
+    ],
+    ids=repr,
+)
+def test_exit_codes_are_one_or_several(given, codes):
+    assert exit_codes("skip_on_exit_code", given) == codes
+
+
+@pytest.mark.parametrize("given", [0, 256, -1, "x", [99, "x"], True, {"a": 1}, 1.5], ids=repr)
+def test_what_is_no_exit_code_is_refused(given):
+    with pytest.raises(InputError, match=r"skip_on_exit_code is .*exit codes from 1 to 255"):
+        exit_codes("skip_on_exit_code", given)
