@@ -23,7 +23,7 @@ from clusterra_server.app import Api
 from clusterra_server.backend import LOG, TokenError
 from clusterra_server.ledger import LedgerError
 from clusterra_server.options import DEFAULT_HOST, TOKEN_VARIABLE, is_loopback, read_options
-from clusterra_server.process_tree import Guard, ProcessTree
+from clusterra_server.process_tree import ProcessTree
 from clusterra_server.processes import Processes
 from clusterra_server.scheduler import Limits, Scheduler
 from clusterra_server.sign_in import (
@@ -263,10 +263,9 @@ def _on_signals(end: Callable[[], object]) -> None:
 
 
 async def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
-    tree = ProcessTree()
     if (starting := asyncio.current_task()) is not None:
         _on_signals(starting.cancel)
-    async with Guard(tree), AsyncExitStack() as stack:
+    async with ProcessTree() as tree, AsyncExitStack() as stack:
         storage: Storage
         if options.s3:
             storage, variables = given_bucket(options.s3), dict[str, str]()

@@ -30,6 +30,8 @@ from clusterra_server.storage import EXPIRES_IN, Storage, StorageError, check_ke
 
 LIMIT = 32 * 1024 * 1024
 """Bytes: a script may have 4 MiB, of which JSON makes six times as many where it is all escapes."""
+LONGEST = 200
+"""Characters of an id in a path."""
 CLUSTER = "/v1/clusters/{cluster_id}"
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -173,6 +175,11 @@ class Api:
 
     def _of_this_cluster(self, handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
+            words = [*request.path_params.values(), *request.query_params.values()]
+            if any("\0" in each for each in words):
+                return refuse(400, "an id holds no NUL")
+            if any(len(each) > LONGEST for each in request.path_params.values()):
+                return refuse(400, f"an id has at most {LONGEST} characters")
             asked = request.path_params.get("cluster_id", self._cluster_id)
             if asked != self._cluster_id:
                 return refuse(404, f"cluster {asked!r} not found")

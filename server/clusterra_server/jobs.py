@@ -33,6 +33,8 @@ class Job:
     array_job_id: int = 0
     array_task_id: int = -1
     """-1: not a task of an array."""
+    details: str = ""
+    """What else there is to say of the reason."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -56,6 +58,11 @@ class Job:
     def start(self, now: float) -> None:
         """It has its CPUs."""
         self.state, self.reason, self.started, self.ran = "RUNNING", "None", now, True
+
+    def wait_on(self, reason: str) -> None:
+        """It does not start after all."""
+        self.state, self.reason, self.started, self.ran = "PENDING", reason, 0.0, False
+        self.job_id = self.key[0]
 
     def end(
         self, state: str, reason: str, now: float, *, exit_code: int = 0, signal: int = 0
@@ -113,8 +120,12 @@ def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:
     start: list[Job] = []
     waits: list[tuple[Job, str]] = []
     blocked = False
+    # the tasks of an array share their request
+    reasons: dict[int, str] = {}
     for job in (each for each in jobs if each.pending):
-        reason = waits_for(job, state_of, cpus, now)
+        if id(job.request) not in reasons:
+            reasons[id(job.request)] = waits_for(job.request, state_of, cpus, now)
+        reason = reasons[id(job.request)]
         if not reason and 0 < job.request.at_once <= under_way[job.array_job_id]:
             reason = "JobArrayTaskLimit"
         if not reason and (blocked or job.request.cpus > free):
@@ -130,12 +141,11 @@ def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:
     return Plan(tuple(start), tuple(waits), min(begins, default=None))
 
 
-def waits_for(job: Job, state_of: StateOf, cpus: int, now: float) -> str:
-    """Why a job cannot start whatever is free; empty where it can.
+def waits_for(request: Request, state_of: StateOf, cpus: int, now: float) -> str:
+    """Why a job cannot start whatever is free; empty if it can.
 
     :source: Slurm's job reason codes.
     """
-    request = job.request
     if request.hold:
         return "JobHeldUser"
     if request.begin_time > now:
@@ -154,7 +164,7 @@ def job_environment(job: Job) -> dict[str, str]:
     :source: recorded ``env`` of a job submitted to slurmrestd: what ``sbatch`` alone would set
         (``SLURM_SUBMIT_DIR``, ``SLURM_CPUS_PER_TASK`` …) is not there.
     """
-    given = dict(each.partition("=")[::2] for each in job.request.environment if "=" in each)
+    given = dict(each.partition("=")[::2] for each in job.request.environment if each.find("=") > 0)
     slurm = {
         "SLURM_JOB_ID": str(job.job_id),
         "SLURM_JOBID": str(job.job_id),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from clusterra_server.backend import LOG
 from clusterra_server.jobs import Job
 from clusterra_server.requests import Request
 
@@ -18,6 +22,14 @@ create table if not exists jobs (
     submit integer, task integer, job text not null, primary key (submit, task)
 );
 """
+
+
+KINDS = {
+    field.name: {"int": int, "str": str, "float": int | float, "bool": bool}[str(field.type)]
+    for field in fields(Job)
+    if field.name != "request"
+}
+"""A job's values but for its request, which the tasks of an array share."""
 
 
 class LedgerError(Exception):
@@ -32,6 +44,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._database = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
             version = self._open()
@@ -44,28 +57,44 @@ class Ledger:
             raise LedgerError(f"{path} was written by another version; choose another --dir")
 
     def add(self, jobs: list[Job]) -> None:
-        """Remember a submit: one job, or an array's tasks."""
-        self._database.execute("begin")
-        self._database.execute(
-            "insert into requests values (?, ?)",
-            (jobs[0].key[0], json.dumps(asdict(jobs[0].request))),
-        )
-        self._write(jobs)
-        self._database.execute("commit")
+        """Remember a submit: one job, or an array's tasks.
 
-    def keep(self, job: Job) -> None:
-        """Remember a job as it is now."""
-        self._write([job])
+        :raises LedgerError: it is not remembered.
+        """
+        with self._transaction():
+            self._database.execute(
+                "insert into requests values (?, ?)",
+                (jobs[0].key[0], _text(asdict(jobs[0].request))),
+            )
+            self._write(jobs)
+
+    def keep(self, jobs: Iterable[Job]) -> None:
+        """Remember jobs as they are now.
+
+        :raises LedgerError: they are remembered as they were.
+        """
+        with self._transaction():
+            self._write(jobs)
 
     def read(self) -> list[list[Job]]:
-        """All submits in their order: one job each, or an array's tasks."""
-        found: dict[int, list[Job]] = {}
-        rows = self._database.execute("select submit, request from requests order by submit")
-        requests = {submit: _request(text) for submit, text in rows}
-        rows = self._database.execute("select submit, job from jobs order by submit, task")
-        for submit, text in rows:
-            found.setdefault(submit, []).append(Job(request=requests[submit], **json.loads(text)))
+        """All submits in their order: one job each, or an array's tasks; but for damaged rows."""
+        requests, found = dict[int, Request](), dict[int, list[Job]]()
+        for submit, text in self._rows("select submit, request from requests order by submit"):
+            with self._forgiving(submit):
+                requests[submit] = msgspec.json.decode(text, type=Request)
+        for submit, text in self._rows("select submit, job from jobs order by submit, task"):
+            with self._forgiving(submit):
+                values = msgspec.json.decode(text)
+                if not all(isinstance(values[name], kind) for name, kind in KINDS.items()):
+                    raise TypeError(text)
+                job = Job(request=requests[submit], **values)
+                found.setdefault(submit, []).append(job)
         return list(found.values())
+
+    def last_id(self) -> int:
+        """The largest id of a submit, damaged ones included."""
+        rows = self._rows("select coalesce(max(submit), 0) from requests")
+        return max((int(submit) for (submit,) in rows), default=0)
 
     def close(self) -> None:
         """Let another server have the file."""
@@ -80,16 +109,38 @@ class Ledger:
             self._database.executescript(f"{TABLES} pragma user_version = {FORMAT};")
         return int(version)
 
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """What can be read of a table whose file may be damaged, too."""
+        try:
+            yield from self._database.execute(query)
+        except sqlite3.DatabaseError as exc:
+            LOG.error("the jobs in %s cannot all be read: %s", self._path, exc)
+
+    @contextmanager
+    def _forgiving(self, submit: object) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, KeyError) as exc:
+            LOG.error("what %s holds of job %s is damaged: %r", self._path, submit, exc)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("begin")
+            yield
+            self._database.execute("commit")
+        except sqlite3.Error as exc:
+            raise LedgerError(f"{self._path} cannot be written: {exc}") from exc
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("rollback")
+
     def _write(self, jobs: Iterable[Job]) -> None:
-        names = [field.name for field in fields(Job) if field.name != "request"]
         self._database.executemany(
             "insert or replace into jobs values (?, ?, ?)",
-            [(*job.key, json.dumps({name: getattr(job, name) for name in names})) for job in jobs],
+            [(*job.key, _text({name: getattr(job, name) for name in KINDS})) for job in jobs],
         )
 
 
-def _request(text: str) -> Request:
-    values = json.loads(text)
-    for name in ("environment", "indices"):
-        values[name] = tuple(values[name])
-    return Request(**values)
+def _text(values: dict[str, Any]) -> str:
+    return msgspec.json.encode(values).decode()

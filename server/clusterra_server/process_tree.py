@@ -1,123 +1,172 @@
-"""The processes of jobs: found by a variable, which a new session or a fork does not shake off."""
+"""The programs that the server starts, each with all that comes of it, through the spawner."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
+import json
 import os
 import signal
+import socket
 import sys
-import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-MARKER = "CLUSTERRA_LOCAL"
-PROC = Path("/proc")
-STATE, SESSION, VSIZE, ENV_END = 0, 3, 20, 48
-"""Fields of ``/proc/PID/stat``, behind the name: proc(5)'s 3rd, 6th, 23rd and 51st."""
-EXEC_WITHIN = 0.5
-"""Seconds for which a process that becomes another program is waited for."""
+from clusterra_server import spawner
+from clusterra_server.backend import LOG
+
+LOST = -signal.SIGKILL
+"""How a program ends whose spawner was killed."""
+
+
+class LaunchError(OSError):
+    """A program that cannot be started; ``filename`` is the call that failed, as slurmd names it."""
+
+
+class Program:
+    """A program that was started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._gone = asyncio.Event()
+        self.is_lost = False
+        """Whether the spawner was killed, and this with it."""
+
+    @property
+    def returncode(self) -> int | None:
+        """As :mod:`subprocess` has it: None while it runs, negative for a signal."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        """Wait until it has ended; returns its return code."""
+        return await asyncio.shield(self._ended)
+
+    async def wait_for_all(self) -> None:
+        """Wait until nothing of all that it started is left, which ends with it."""
+        await self._gone.wait()
+
+    def end(self, returncode: int) -> None:
+        """It has ended."""
+        if not self._ended.done():
+            self._ended.set_result(returncode)
+
+    def clear(self) -> None:
+        """Nothing of it is left."""
+        self._gone.set()
 
 
 class ProcessTree:
-    """All processes that one server has started, and what they have started.
+    """All programs of one server; an asynchronous context manager that leaves none of them behind."""
 
-    A branch of it is a name such as ``"job.12"``; ``"job"`` holds all jobs, ``""`` everything. A
-    process that leaves both its environment and its session (``env -i setsid``) is not found.
-    """
-
-    def __init__(self, name: str = "") -> None:
-        self.name = name or uuid.uuid4().hex
-
-    def variable(self, branch: str) -> dict[str, str]:
-        """What a process's environment holds so that it and its children are found."""
-        return {MARKER: f"{self.name}.{branch}."}
-
-    def signal(self, number: signal.Signals, branch: str, session: int = 0) -> int:
-        """Send a signal to every process of a branch, and of a session.
-
-        :returns: how many there were.
-        """
-        pids = list(self._find(branch, session))
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-        return len(pids)
-
-    def _find(self, branch: str, session: int) -> Iterator[int]:
-        wanted = f"{MARKER}={self.name}.{f'{branch}.' if branch else ''}".encode()
-        for folder in (each for each in PROC.iterdir() if each.name.isdigit()):
-            with contextlib.suppress(OSError):
-                facts = _facts(folder)
-                if facts[STATE] == b"Z":
-                    continue
-                same_session = session != 0 and session == int(facts[SESSION])
-                if same_session or wanted in _environment(folder):
-                    yield int(folder.name)
-
-
-def _environment(folder: Path) -> bytes:
-    """A process's environment, also of one that becomes another program in this very moment."""
-    path = folder / "environ"
-    end = time.monotonic() + EXEC_WITHIN
-    found = path.read_bytes()
-    while not found and time.monotonic() < end:
-        settled = not _is_in_exec(folder)
-        # what was read above may have been the old program's memory as it went away
-        found = path.read_bytes()
-        if settled:
-            break
-        time.sleep(0.001)
-    return found
-
-
-def _is_in_exec(folder: Path) -> bool:
-    """Whether a process has its new memory, and no environment in it yet: the kernel shows none."""
-    facts = _facts(folder)
-    return facts[VSIZE] != b"0" and facts[ENV_END] == b"0"
-
-
-def _facts(folder: Path) -> list[bytes]:
-    """What the kernel says of a process, behind its name, which may hold anything."""
-    return (folder / "stat").read_bytes().rpartition(b")")[2].split()
-
-
-def end_orphans(name: str) -> None:
-    """End what a server has left behind that could not do so itself.
-
-    :param name: the server's tree's.
-    """
-    tree = ProcessTree(name)
-    while tree.signal(signal.SIGKILL, ""):
-        time.sleep(0.01)
-
-
-class Guard:
-    """The guard of one server's tree; an asynchronous context manager."""
-
-    def __init__(self, tree: ProcessTree) -> None:
-        self._tree = tree
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self) -> None:
+        self._programs: dict[int, Program] = {}
+        self._starts: dict[int, asyncio.Future[Program]] = {}
+        self._asked = 0
+        # what a job writes is for whom its user's own mask lets it be
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._ending = False
+        self._restart = asyncio.Lock()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reads: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start it, in a session of its own: a Ctrl-C is not for it."""
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", __name__, self._tree.name),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        """Start the spawner."""
+        await self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let it end."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            await self._process.wait()
+        """As :meth:`stop`."""
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End everything, and wait until it has ended."""
+        self._ending = True
+        if self._writer and self._reads:
+            self._writer.write_eof()
+            await self._reads
+
+    async def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: Path
+    ) -> Program:
+        """Start a program, whose output is added to a file.
+
+        :raises LaunchError: it does not start.
+        """
+        async with self._restart:
+            if self._writer is None:
+                await self._open()
+        self._asked += 1
+        number = self._asked
+        said = self._starts[number] = asyncio.get_running_loop().create_future()
+        where = {"cwd": str(cwd), "output": str(output), "umask": self._umask}
+        self._say({"start": number, "argv": list(argv), "env": dict(env), **where})
+        return await asyncio.shield(said)
+
+    def signal(self, number: signal.Signals, program: Program) -> None:
+        """Send a signal to a program and to all that comes of it."""
+        if program.returncode is None:
+            self._say({"signal": number, "pid": program.pid})
+
+    def _say(self, words: Mapping[str, Any]) -> None:
+        if self._writer is not None:
+            self._writer.write(json.dumps(words).encode() + b"\n")
+
+    async def _open(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                # with nothing but the standard library it is there at once
+                *(sys.executable, "-I", "-S", spawner.__file__, str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                # a Ctrl-C is not for it
+                start_new_session=True,
+            )
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._reads = asyncio.get_running_loop().create_task(self._read(reader, process))
+
+    async def _read(
+        self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process
+    ) -> None:
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                self._hear(json.loads(line))
+        await process.wait()
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+        if not self._ending:
+            LOG.error("the process that all jobs are below was killed; they are lost")
+        while spawner.kill_programs([each.pid for each in self._programs.values()]):  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.01)
+        for said in self._starts.values():
+            said.set_exception(_error(errno.ECHILD, "fork()"))
+        for program in self._programs.values():
+            program.is_lost = True
+            program.end(LOST)
+            program.clear()
+        self._starts.clear()
+        self._programs.clear()
+
+    def _hear(self, said: Mapping[str, Any]) -> None:
+        """Take what the spawner says, in the order in which it happened."""
+        if "start" in said:
+            waits = self._starts.pop(said["start"])
+            if "pid" in said:
+                self._programs[said["start"]] = program = Program(said["pid"])
+                waits.set_result(program)
+            else:
+                waits.set_exception(_error(said["errno"], said["where"]))
+        elif "ended" in said:
+            self._programs[said["ended"]].end(said["returncode"])
+        else:
+            self._programs.pop(said["gone"]).clear()
 
 
-if __name__ == "__main__":
-    sys.stdin.buffer.read()
-    end_orphans(sys.argv[1])
+def _error(number: int, where: str) -> LaunchError:
+    return LaunchError(number, os.strerror(number), where)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import copy
+import asyncio
 import json
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from signal import Signals
 from typing import Any, NamedTuple
+
+import msgspec
 
 from clusterra_server.backend import Answer, Query, bad_job_id, envelope, job_metrics, problem
 from clusterra_server.jobs import NODE, Job
@@ -30,6 +33,10 @@ from clusterra_server.scheduler import Scheduler
 
 TEMPLATE: dict[str, Any] = json.loads(files(__package__).joinpath("job_record.json").read_text())
 """A pending job's record as slurmrestd 26.05 gave it, with nothing in it: every field is there."""
+TURN = 0.005
+"""Seconds for which a long answer may be made before something else has its turn."""
+SETTLED = 50_000
+"""Records that are kept at most."""
 WORDS = {2017: "Invalid job id specified", 2021: "Job/step already completing or completed"}
 
 
@@ -43,47 +50,52 @@ def bad_time(text: str) -> Answer:
     return Answer(envelope(errors=[error]), 422)
 
 
-def job_records(jobs: Iterable[Job], state_of: StateOf) -> list[dict[str, Any]]:
-    """The records of jobs: an array's pending tasks are one, as Slurm shows them.
+class Row(NamedTuple):
+    """What one record shows: a job, or the waiting tasks of an array."""
 
-    :param state_of: the states of jobs that these may wait for.
-    """
-    records = []
+    job: Job
+    waiting: tuple[int, ...] = ()
+    """The indices of these."""
+
+
+def rows_of(jobs: Iterable[Job]) -> list[Row]:
+    """The records of jobs: an array's pending tasks are one, as Slurm shows them."""
+    rows = []
     waiting: dict[int, list[Job]] = {}
     for job in jobs:
         if job.array_job_id and job.pending:
             waiting.setdefault(job.array_job_id, []).append(job)
         else:
-            records.append(job_record(job, state_of))
-    for array_job_id, tasks in waiting.items():
-        record = job_record(tasks[0], state_of)
-        indices = [task.array_task_id for task in tasks]
-        record["job_id"] = array_job_id
-        record["array_task_id"] = _number(0, is_set=False)
-        record["array_task_string"] = write_array(indices, tasks[0].request.at_once)
-        records.insert(0, record)
-    return records
+            rows.append(Row(job))
+    arrays = [
+        Row(tasks[0], tuple(each.array_task_id for each in tasks)) for tasks in waiting.values()
+    ]
+    return arrays[::-1] + rows
 
 
-def job_record(job: Job, state_of: StateOf) -> dict[str, Any]:
-    """One job's whole record.
+def record_part(row: Row, state_of: StateOf) -> bytes:
+    """What a row's record holds besides :data:`SAME`.
 
     :param state_of: the states of jobs that it may wait for.
     :source: ``jobs[]`` of ``GET /slurm/v0.0.44/job/{job_id}``.
     """
+    return msgspec.json.encode(_fields(row, state_of))[1:]
+
+
+def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
+    job, index = row.job, row.job.array_task_id
     request = job.request
     limit = request.time_limit_minutes
     running = job.state == "RUNNING"
     ends = job.started + 60 * (limit or 365 * 24 * 60) if running else job.ended
     output = f"job_{job.job_id}.out"
-    record = copy.deepcopy(TEMPLATE)
-    record |= {
-        "job_id": job.job_id,
+    return {
+        "job_id": job.array_job_id if row.waiting else job.job_id,
         "name": request.name,
         "partition": request.partition,
         "cluster": "local",
         "user_name": "local",
-        "job_state": [job.state, "COMPLETING"] if job.completing else [job.state],
+        "job_state": states_of(job),
         "state_reason": job.reason,
         "exit_code": exit_record(job),
         "submit_time": _number(job.submitted),
@@ -110,27 +122,32 @@ def job_record(job: Job, state_of: StateOf) -> dict[str, Any]:
         "tres_req_str": f"cpu={request.cpus},node=1",
         "tres_alloc_str": f"cpu={request.cpus},node=1" if job.ran else "",
         "array_job_id": _number(job.array_job_id),
-        "array_task_id": _number(max(job.array_task_id, 0), is_set=job.array_task_id >= 0),
+        "array_task_id": _number(max(index, 0), is_set=index >= 0)
+        if not row.waiting
+        else _number(0, is_set=False),
+        "array_task_string": write_array(row.waiting, request.at_once),
         "array_max_tasks": _number(request.at_once),
+        "state_description": job.details,
     }
-    return record
 
 
-def state_records(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ids and states only, of jobs' whole records.
+def state_record(row: Row) -> bytes:
+    """A row's id and state only.
 
     :source: ``jobs[]`` of ``GET /slurm/v0.0.44/jobs/state/``.
     """
-    rows = []
-    for record in records:
-        job_id, index = str(record["job_id"]), record["array_task_id"]
-        if index["set"]:
-            # under its own id, not the array's: as a real server was seen to answer
-            job_id = f"{job_id}_{index['number']}"
-        if record["array_task_string"]:
-            job_id = f"{job_id}_[{record['array_task_string']}]"
-        rows.append({"job_id": job_id, "state": record["job_state"]})
-    return rows
+    job, job_id = row.job, str(row.job.job_id)
+    if row.waiting:
+        job_id = f"{job.array_job_id}_[{write_array(row.waiting, job.request.at_once)}]"
+    elif job.array_task_id >= 0:
+        # under its own id, not the array's: as a real server was seen to answer
+        job_id = f"{job_id}_{job.array_task_id}"
+    return msgspec.json.encode({"job_id": job_id, "state": states_of(job)})
+
+
+def states_of(job: Job) -> list[str]:
+    """A job's state and flags."""
+    return [job.state, "COMPLETING"] if job.completing else [job.state]
 
 
 def exit_record(job: Job) -> dict[str, Any]:
@@ -185,6 +202,18 @@ def accounting_record(job: Job) -> dict[str, Any]:
     }
 
 
+async def listed(records: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """An answer with many jobs, in pieces between which others have their turn."""
+    pieces, end = [b'{"jobs":['], time.monotonic() + TURN
+    for number, record in enumerate(records):
+        pieces += [b",", record] if number else [record]
+        if time.monotonic() > end:
+            yield b"".join(pieces)
+            await asyncio.sleep(0)
+            pieces, end = [], time.monotonic() + TURN
+    yield b"".join([*pieces, b"],", msgspec.json.encode(envelope())[1:]])
+
+
 def _number(value: float, *, is_set: bool = True, infinite: bool = False) -> dict[str, Any]:
     return {"set": is_set, "infinite": infinite, "number": int(value)}
 
@@ -203,11 +232,19 @@ def read_job_id(text: str) -> JobId | None:
     return JobId(int(found[1]), int(found[2]) if found[2] else None) if found else None
 
 
+EMPTY = {"script": "#!/bin/sh", "job": {"environment": ["A=1"], "current_working_directory": "/"}}
+CHANGING = _fields(Row(Job(0, read_request(EMPTY, 0), 0.0)), lambda _: None)
+SAME = msgspec.json.encode({k: v for k, v in TEMPLATE.items() if k not in CHANGING})[:-1] + b","
+"""The part of a record that all have in common."""
+
+
 class Processes:
     """Answers in slurmrestd v0.0.44's shape for what a :class:`Scheduler` does."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+        self._settled: dict[tuple[int, int], bytes] = {}
+        """The records of jobs that have ended, which change no more."""
         self._memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
     async def find_output(self, job_id: str) -> Path:
@@ -238,26 +275,23 @@ class Processes:
 
     async def list_jobs(self) -> Answer:
         """All jobs that are remembered."""
-        return Answer(envelope(jobs=self._records(self._scheduler.list_jobs())))
+        return self._show(self._scheduler.list_jobs())
 
     async def list_states(self, job_ids: Sequence[str]) -> Answer:
         """Ids and states of these jobs, or of all."""
-        jobs = self._scheduler.list_jobs()
-        if job_ids:
-            asked = [read_job_id(each) for each in job_ids]
-            wanted = {job.key for each in asked if each for job in self._find(each)}
-            jobs = [job for job in jobs if job.key in wanted]
-        return Answer(envelope(jobs=state_records(self._records(jobs))))
+        if not job_ids:
+            return Answer(listed(map(state_record, rows_of(self._scheduler.list_jobs()))))
+        asked = filter(None, map(read_job_id, job_ids))
+        found = {job.key: job for each in asked for job in self._find(each)}
+        return Answer(listed(map(state_record, rows_of(found.values()))))
 
     async def get_job(self, job_id: str) -> Answer:
         """One job, or all tasks of an array: all of them for one task's id, too, as Slurm does."""
         asked = read_job_id(job_id)
         if asked is None:
             return bad_job_id()
-        found = self._find(asked)
-        if found:
-            everything = self._scheduler.get_job(asked.number)
-            return Answer(envelope(jobs=self._records(everything)))
+        if self._find(asked):
+            return self._show(self._scheduler.get_job(asked.number))
         words = f"Unable to query JobId={job_id}"
         error = problem(2017, WORDS[2017], words, "_handle_job_get")
         return Answer(envelope(jobs=[], errors=[error]), 404)
@@ -295,15 +329,20 @@ class Processes:
             if not re.fullmatch("[0-9]{1,20}", each):
                 return bad_time(each)
         start, end = map(int, times)
-        found = [
-            accounting_record(job)
-            for job in self._scheduler.all_jobs()
-            if (not names or job.request.name in names)
-            and (not ids or {str(job.job_id), str(job.array_job_id)} & ids)
-            and job.submitted < end
-            and job.remembered_since(start)
-        ]
-        return Answer(envelope(jobs=found))
+        jobs = self._scheduler.all_jobs()
+        if ids:
+            asked_ids = [int(each) for each in ids if re.fullmatch("[0-9]{1,10}", each)]
+            found = (job for each in asked_ids for job in self._scheduler.find_jobs(each))
+            jobs = list({job.key: job for job in found}.values())
+        return Answer(
+            listed(
+                msgspec.json.encode(accounting_record(job))
+                for job in jobs
+                if (not names or job.request.name in names)
+                and job.submitted < end
+                and job.remembered_since(start)
+            )
+        )
 
     async def list_nodes(self) -> Answer:
         """This machine."""
@@ -343,5 +382,15 @@ class Processes:
         jobs = self._scheduler.get_job(asked.number)
         return [job for job in jobs if asked.task in (None, job.array_task_id)]
 
-    def _records(self, jobs: list[Job]) -> list[dict[str, Any]]:
-        return job_records(jobs, self._scheduler.state_of)
+    def _show(self, jobs: list[Job]) -> Answer:
+        return Answer(listed(map(self._record, rows_of(jobs))))
+
+    def _record(self, row: Row) -> bytes:
+        job, state_of = row.job, self._scheduler.state_of
+        if job.active or job.completing:
+            return SAME + record_part(row, state_of)
+        if job.key not in self._settled:
+            if len(self._settled) > SETTLED:
+                self._settled.clear()
+            self._settled[job.key] = record_part(row, state_of)
+        return SAME + self._settled[job.key]

@@ -37,6 +37,7 @@ FIELDS = frozenset(
         "comment",
         "requeue",
         "script",
+        "argv",
     ]
 )
 """The job's fields that the processes backend knows; each other one is a warning."""
@@ -155,6 +156,8 @@ class Request:
     """An array's; empty where it is none."""
     at_once: int
     """How many tasks of the array may run at once; 0 is no limit."""
+    arguments: tuple[str, ...] = ()
+    """The script's own."""
 
     def larger_than(self, cpus: int) -> bool:
         """Whether it can never run here: one machine, with this many CPUs."""
@@ -226,6 +229,8 @@ def _read_job(script: str, environment: list[Any], job: Mapping[str, Any]) -> Re
         requeue=job.get("requeue", True) is not False,
         indices=indices,
         at_once=at_once,
+        # slurmstepd puts the script's path in the place of the first
+        arguments=tuple(_texts(job, "argv")[1:]),
     )
 
 
@@ -263,6 +268,13 @@ def _text(job: Mapping[str, Any], field: str) -> str:
     if not isinstance(value, str):
         raise _wrong_type(field, "string", value)
     return _cut(value)
+
+
+def _texts(job: Mapping[str, Any], field: str) -> list[str]:
+    value = job.get(field) or []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise _wrong_type(field, "array of strings", value)
+    return [_cut(each) for each in value]
 
 
 def _cut(text: str) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterra_server.backend import LOG, ReplyError
 from clusterra_server.jobs import Job, end_of_process, job_environment, plan, together
-from clusterra_server.ledger import Ledger
-from clusterra_server.process_tree import ProcessTree
+from clusterra_server.ledger import Ledger, LedgerError
+from clusterra_server.process_tree import ProcessTree, Program
 from clusterra_server.requests import Request
 
 EFS = "/mnt/efs"
@@ -34,6 +35,8 @@ class Limits:
     """How long a job may ignore SIGTERM, as Slurm's KillWait."""
     minute: float = 60.0
     """How long a minute of a job's time limit is."""
+    record_again: float = 5.0
+    """After how long it is tried again to record what could not be."""
 
 
 class Scheduler:
@@ -58,8 +61,13 @@ class Scheduler:
         self._ledger = Ledger(folder / "jobs.sqlite")
         self._submits: dict[int, list[Job]] = {}
         self._own_ids: dict[int, Job] = {}
+        self._shown: dict[tuple[int, int], Job] = {}
+        """What is not purged, in the order of its submit."""
         self._open: dict[tuple[int, int], Job] = {}
         """What waits to start or holds CPUs, in the order of its submit."""
+        self._unkept: dict[tuple[int, int], Job] = {}
+        """What the ledger could not be told."""
+        self._programs: dict[tuple[int, int], Program] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -80,6 +88,7 @@ class Scheduler:
         """Take a job, or an array, and start what can start.
 
         :returns: the job, or the array's tasks.
+        :raises ReplyError: it could not be recorded, so it was not submitted.
         """
         now = time.time()
         job_id = self._new_id()
@@ -89,9 +98,13 @@ class Scheduler:
                 Job(job_id, request, now, array_job_id=job_id, array_task_id=index)
                 for index in request.indices
             ]
+        try:
+            self._ledger.add(jobs)
+        except LedgerError as exc:
+            raise ReplyError(503, f"the job was not submitted: {exc}") from exc
         self._submits[job_id] = jobs
+        self._shown |= {job.key: job for job in jobs}
         self._open |= {job.key: job for job in jobs}
-        self._ledger.add(jobs)
         self.schedule()
         return jobs
 
@@ -101,18 +114,24 @@ class Scheduler:
 
     def list_jobs(self) -> list[Job]:
         """All jobs that are not purged yet."""
-        return self._remembered(self.all_jobs())
+        shown = self._remembered(self._shown.values())
+        if len(shown) < len(self._shown):
+            self._shown = {job.key: job for job in shown}
+        return shown
+
+    def find_jobs(self, job_id: int) -> list[Job]:
+        """A job, or all tasks of an array, that there was at any time; empty if there was none."""
+        own = self._own_ids.get(job_id)
+        return self._submits.get(job_id) or ([own] if own else [])
 
     def get_job(self, job_id: int) -> list[Job]:
-        """A job, or all tasks of an array that are known; empty where there is none."""
-        own = self._own_ids.get(job_id)
-        return self._remembered(self._submits.get(job_id) or ([own] if own else []))
+        """A job, or all tasks of an array that are not purged yet."""
+        return self._remembered(self.find_jobs(job_id))
 
     def state_of(self, job_id: str) -> str | None:
         """The state of a job that there was at any time, for a dependency."""
         number, _, index = job_id.partition("_")
-        own = self._own_ids.get(int(number))
-        jobs = self._submits.get(int(number)) or ([own] if own else [])
+        jobs = self.find_jobs(int(number))
         if index:
             jobs = [job for job in jobs if job.array_task_id == int(index)]
         if len(jobs) == 1:
@@ -121,42 +140,47 @@ class Scheduler:
 
     def cancel_jobs(self, jobs: Iterable[Job]) -> None:
         """Cancel those that are active: at once, or by SIGTERM and, after KillWait, SIGKILL."""
+        jobs = list(jobs)
+        waiting = [job for job in jobs if job.pending]
+        for job in waiting:
+            job.end("CANCELLED", job.reason, time.time())
+        self._close(waiting)
         for job in jobs:
-            if job.pending:
-                job.end("CANCELLED", job.reason, time.time())
-                self._close(job)
-            elif job.active:
-                self._terminate(job, "CANCELLED", "None")
+            self._terminate(job, "CANCELLED", "None")
         self.schedule()
 
     def schedule(self) -> None:
         """Start all jobs for which there is room."""
         if self._stopping:
             return
+        if self._wake:
+            self._wake.cancel()
+            self._wake = None
         now = time.time()
         todo = plan(self._open.values(), self.state_of, self.cpus, now)
         for job, reason in todo.waits:
             job.reason = reason
-        for job in todo.start:
-            self._start(job, now)
-        if self._wake:
-            self._wake.cancel()
-        self._wake = None
-        if todo.wake:
-            self._wake = asyncio.get_running_loop().call_later(todo.wake - now, self.schedule)
+        if not all(self._start(job, now) for job in todo.start) or not self._keep([]):
+            self._wake_in(self._limits.record_again)
+        elif todo.wake:
+            self._wake_in(todo.wake - now)
 
     async def stop(self) -> None:
         """End every process of every job, and wait until they are gone."""
         self._stopping = True
         if self._wake:
             self._wake.cancel()
-        while self._tree.signal(signal.SIGKILL, "job") or self._running:  # noqa: ASYNC110 - as below
-            await asyncio.sleep(0.01)
+        for program in self._programs.values():
+            self._tree.signal(signal.SIGKILL, program)
+        while self._running:
+            await asyncio.wait(self._running)
         self._ledger.close()
 
     def _remember(self) -> None:
         """Go on from where a server in this folder ended."""
         now = time.time()
+        self._last_id = self._ledger.last_id()
+        changed = []
         for jobs in self._ledger.read():
             self._submits[jobs[0].key[0]] = jobs
             for job in jobs:
@@ -169,9 +193,11 @@ class Scheduler:
                     job.completing = False
                     if job.active:
                         job.lose(now)
-                    self._ledger.keep(job)
+                    changed.append(job)
+        self._shown = {job.key: job for job in self.all_jobs()}
+        self._keep(changed)
 
-    def _remembered(self, jobs: list[Job]) -> list[Job]:
+    def _remembered(self, jobs: Iterable[Job]) -> list[Job]:
         oldest = time.time() - self._limits.min_job_age
         return [job for job in jobs if job.remembered_since(oldest)]
 
@@ -179,89 +205,109 @@ class Scheduler:
         self._last_id += 1
         return self._last_id
 
-    def _start(self, job: Job, now: float) -> None:
+    def _wake_in(self, seconds: float) -> None:
+        self._wake = asyncio.get_running_loop().call_later(seconds, self.schedule)
+
+    def _keep(self, jobs: Iterable[Job]) -> bool:
+        """Tell the ledger, of what it could not be told before, too; whether it could be told."""
+        waiting = self._unkept | {job.key: job for job in jobs}
+        if not waiting:
+            return True
+        try:
+            self._ledger.keep(waiting.values())
+        except LedgerError as exc:
+            if not self._unkept:
+                LOG.error("%s; it is tried again every %g s", exc, self._limits.record_again)
+            self._unkept = waiting
+            return False
+        self._unkept = {}
+        return True
+
+    def _start(self, job: Job, now: float) -> bool:
+        """Start a job, once the ledger knows: one that it does not would run again."""
         if job.array_job_id:
             waiting = sum(each.pending for each in self._submits[job.array_job_id])
             # the last task to start keeps the array's own id, as in Slurm
             job.job_id = self._new_id() if waiting > 1 else job.array_job_id
-            self._own_ids[job.job_id] = job
         job.start(now)
-        self._ledger.keep(job)
+        if not self._keep([job]):
+            job.wait_on("SystemFailure")
+            return False
+        if job.array_job_id:
+            self._own_ids[job.job_id] = job
         task = asyncio.get_running_loop().create_task(self._run(job), name=f"job-{job.job_id}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return True
 
     async def _run(self, job: Job) -> None:
         script = self._spool / f"job_{job.job_id}.sh"
         scratch = self._scratch / f"job-{job.job_id}"
         try:
-            process = await self._launch(job, script, scratch)
-            if process is not None:
-                await self._watch(job, process)
+            program = await self._launch(job, script, scratch)
+            if program is not None:
+                self._programs[job.key] = program
+                await self._watch(job, program)
         finally:
-            script.unlink(missing_ok=True)
+            self._programs.pop(job.key, None)
+            if job.active:
+                _fail(job, "it could not be watched")
+            with suppress(OSError):
+                script.unlink(missing_ok=True)
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-            self._close(job)
+            job.completing = False
+            self._close([job])
             self.schedule()
 
-    async def _launch(
-        self, job: Job, script: Path, scratch: Path
-    ) -> asyncio.subprocess.Process | None:
-        """Start a job's script; None where the job is over before it began."""
-        folder = self._place(job.request.working_directory)
+    async def _launch(self, job: Job, script: Path, scratch: Path) -> Program | None:
+        """Start a job's script; None if the job is over before it began."""
         if not job.active:
             return None
-        if not (folder.is_dir() and os.access(folder, os.X_OK)):
-            job.end("FAILED", "RaisedSignal", time.time(), signal=CANNOT_START)
-            return None
-        scratch.mkdir(exist_ok=True)
-        script.write_text(job.request.script)
-        script.chmod(0o700)
-        home = {"HOME": str(self.outputs), "TMPDIR": str(scratch)}
-        ours = self._variables | self._tree.variable(f"job.{job.job_id}")
-        with (self.outputs / f"job_{job.job_id}.out").open("wb") as output:
-            try:
-                return await asyncio.create_subprocess_exec(
-                    script,
-                    cwd=folder,
-                    env=home | job_environment(job) | ours,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-            except OSError as exc:
-                # what Slurm's own step daemon says and does: its exit code is the errno
-                output.write(f"slurmstepd: error: execve(): {exc.strerror}\n".encode())
-                number = exc.errno or errno.ENOEXEC
-                job.end("FAILED", "NonZeroExitCode", time.time(), exit_code=number)
-                return None
+        output = self.outputs / f"job_{job.job_id}.out"
+        try:
+            folder = self._place(job.request.working_directory)
+            scratch.mkdir(exist_ok=True)
+            script.write_text(job.request.script)
+            script.chmod(0o700)
+            output.write_bytes(b"")
+            home = {"HOME": str(self.outputs), "TMPDIR": str(scratch)}
+            env = home | job_environment(job) | self._variables
+            return await self._tree.start(
+                [str(script), *job.request.arguments], env=env, cwd=folder, output=output
+            )
+        except OSError as exc:
+            # a script's own fault has the errno as its exit code
+            number = exc.errno if exc.filename == "execve()" else 0
+            _fail(job, f"{exc.filename}: {exc.strerror}", exit_code=number or 0)
+        except ValueError as exc:
+            _fail(job, str(exc))
+        with suppress(OSError):
+            # what Slurm's own step daemon says
+            output.write_text(f"slurmstepd: error: {job.details}\n")
+        return None
 
-    async def _watch(self, job: Job, process: asyncio.subprocess.Process) -> None:
+    async def _watch(self, job: Job, program: Program) -> None:
         minutes = job.request.time_limit_minutes
         timer = None
         if minutes is not None:
             timer = asyncio.get_running_loop().call_later(
                 minutes * self._limits.minute, self._terminate, job, "TIMEOUT", "TimeLimit"
             )
-        if not job.active:
-            # cancelled between the fork and here
-            self._signal(signal.SIGTERM, job)
-        returncode = await process.wait()
+        if self._stopping or not job.active:
+            # it is to end since between the fork and here
+            self._tree.signal(signal.SIGKILL if self._stopping else signal.SIGTERM, program)
+        returncode = await program.wait()
         if timer is not None:
             timer.cancel()
         job.completing = True
         state, reason, exit_code, number = end_of_process(returncode)
         if not job.active:
             job.exit_code, job.signal = exit_code, number
-        elif self._stopping:
+        elif self._stopping or program.is_lost:
             job.lose(time.time())
         else:
             job.end(state, reason, time.time(), exit_code=exit_code, signal=number)
-        # what the script left behind ends with it, as a cgroup would see to
-        branch = f"job.{job.job_id}"
-        while self._tree.signal(signal.SIGKILL, branch, process.pid):  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(0.01)
+        await program.wait_for_all()
 
     def _terminate(self, job: Job, state: str, reason: str) -> None:
         """Ask a running job to end, and see to it after KillWait."""
@@ -269,27 +315,40 @@ class Scheduler:
             return
         job.end(state, reason, time.time())
         job.completing = True
-        self._ledger.keep(job)
-        self._signal(signal.SIGCONT, job)
-        self._signal(signal.SIGTERM, job)
-        asyncio.get_running_loop().call_later(self._limits.kill_wait, self._kill, job)
-
-    def _kill(self, job: Job) -> None:
-        if job.completing:
-            self._signal(signal.SIGKILL, job)
+        self._keep([job])
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            self._signal(number, job)
+        asyncio.get_running_loop().call_later(
+            self._limits.kill_wait, self._signal, signal.SIGKILL, job
+        )
 
     def _signal(self, number: signal.Signals, job: Job) -> None:
-        self._tree.signal(number, f"job.{job.job_id}")
+        if program := self._programs.get(job.key):
+            self._tree.signal(number, program)
 
-    def _close(self, job: Job) -> None:
-        """Its CPUs are free again."""
-        job.completing = False
-        self._open.pop(job.key, None)
-        self._ledger.keep(job)
+    def _close(self, jobs: list[Job]) -> None:
+        """Their CPUs are free again."""
+        for job in jobs:
+            self._open.pop(job.key, None)
+        self._keep(jobs)
+        if jobs:
+            more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+            job = jobs[0]
+            LOG.info("job %s (%s)%s ended: %s", job.job_id, job.request.name, more, job.state)
 
     def _place(self, folder: str) -> Path:
         """A folder of the cluster, on this machine."""
         path = Path(folder)
-        if not path.exists() and (folder == EFS or folder.startswith(f"{EFS}/")):
+        if not os.path.exists(path) and (folder == EFS or folder.startswith(f"{EFS}/")):  # noqa: PTH110 - raises nothing
             return self.outputs / path.relative_to(EFS)
         return path
+
+
+def _fail(job: Job, words: str, *, exit_code: int = 0) -> None:
+    """A job that could not be started, in Slurm's numbers; execve()'s exit code is the errno."""
+    if job.active:
+        reason = "NonZeroExitCode" if exit_code else "RaisedSignal"
+        number = 0 if exit_code else CANNOT_START
+        job.end("FAILED", reason, time.time(), exit_code=exit_code, signal=number)
+    job.details = words
+    LOG.warning("job %s could not be started: %s", job.job_id, words)

