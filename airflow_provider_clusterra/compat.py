@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from airflow import __version__ as airflow_version
 from airflow.triggers.base import BaseTrigger
 
@@ -16,11 +19,13 @@ except ImportError:
 
 __all__ = [
     "A_KILL_IS_A_USERS",
+    "CLEARS_FORGET",
     "FORMS_ARE_METADATA",
     "MIN_DEFERRAL",
     "TRIGGERS_ARE_TOLD_OF_KILLS",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "iteration_of",
 ]
 
 _AIRFLOW = tuple(int(part) for part in airflow_version.split(".")[:2])
@@ -39,3 +44,16 @@ A_KILL_IS_A_USERS = _AIRFLOW >= (3, 4)
 MIN_DEFERRAL = 0.0 if _AIRFLOW >= (3, 4) else 7.0
 """Seconds. Before Airflow 3.4, the scheduler may fail a task that is resumed sooner: it still hears
 of the worker's end (apache/airflow#66374). The option ``[clusterra] min_deferral`` changes it."""
+
+CLEARS_FORGET = _AIRFLOW >= (3, 4)
+"""A clear discards the task's state, unless its user asks to keep it: then the task is to go on with
+its job. Before Airflow 3.4, the state always survives a clear."""
+
+
+def iteration_of(context: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which iteration of a loop (Airflow 3.4) a task runs in; empty outside of loops.
+
+    All iterations share the other names of a task, and the fields exist outside of loops as well.
+    """
+    ti = context["ti"]
+    return (str(ti.region_id), str(ti.region_index)) if context.get("loop") else ()

@@ -146,6 +146,8 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
     number: int | None = None
     """Slurm's error number."""
+    in_own_words: bool = True
+    """Whether it has a form of Slurm's or the API's; ``message`` alone is a gateway's."""
 
     def __str__(self) -> str:
         return f"{self.text} (Slurm error {self.number})" if self.number else self.text
@@ -185,6 +187,7 @@ def refusal(answer: Answer) -> ApiError | None:
         number=number,
         request_id=_request_id(answer),
         retry_after=read_retry_after(answer.headers.get("retry-after")),
+        in_own_words=any(problem.in_own_words for problem in problems),
     )
 
 
@@ -202,7 +205,7 @@ def read_problems(answer: Answer) -> list[Problem]:
         for word in (body.error, body.message, body.detail):
             text = word.get("message") if isinstance(word, dict) else word
             if text:
-                return [Problem(str(text))]
+                return [Problem(str(text), in_own_words=word is not body.message)]
     return problems
 
 

@@ -41,7 +41,8 @@ class ApiError(ClusterraError):
 
     ``status`` is the HTTP status, ``detail`` the API's own words, ``number`` Slurm's error number
     or None, ``request_id`` the API's name for the request or None, ``retry_after`` the seconds
-    that the API asks to wait or None.
+    that the API asks to wait or None, ``in_own_words`` whether Slurm's or the API's own JSON says it,
+    and not a gateway.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ApiError(ClusterraError):
         number: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        in_own_words: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -60,6 +62,7 @@ class ApiError(ClusterraError):
         self.number = number
         self.request_id = request_id
         self.retry_after = retry_after
+        self.in_own_words = in_own_words
 
 
 class RequestError(ApiError):

@@ -36,6 +36,8 @@ class User(msgspec.Struct, frozen=True):
 
     email: str
     name: str = ""
+    slurm_user: str = ""
+    """As Slurm knows the user, if the API says so."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -78,7 +80,8 @@ def read_user(answer: Answer) -> User:
     inner = body.get("user")
     user = inner if isinstance(inner, dict) else body
     email = user.get("email") or user.get("user_email") or user.get("id") or "unknown user"
-    return User(email=str(email), name=str(user.get("name") or ""))
+    slurm_user = user.get("user_name") or user.get("slurm_user") or ""
+    return User(str(email), str(user.get("name") or ""), str(slurm_user))
 
 
 def read_clusters(answer: Answer) -> list[Cluster]:

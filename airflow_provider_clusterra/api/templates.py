@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.answers import Answer
 from airflow_provider_clusterra.api.errors import InputError
@@ -247,6 +248,28 @@ class CheckedParams(msgspec.Struct, frozen=True):
             "params": dict(self.params),
         }
         return {"run_name": run_name, "steps": [step]}
+
+
+class TemplateRequest(msgspec.Struct, frozen=True):
+    """A template's values: a value until its POST renders it."""
+
+    checked: CheckedParams
+    name: str = ""
+    """The job's name, if the template takes one; otherwise ``""``."""
+    array: str = ""
+
+    def renamed(self, name: str) -> TemplateRequest:
+        """The job under another name."""
+        return replace(self.with_params({JOB_NAME: name}), name=name)
+
+    def with_params(self, params: Mapping[str, Any]) -> TemplateRequest:
+        """The template with other values."""
+        checked = replace(self.checked, params={**self.checked.params, **params})
+        return replace(self, checked=checked)
+
+    def body(self) -> dict[str, Any]:
+        """The submit's JSON body."""
+        return self.checked.body()
 
 
 def read_templates(answer: Answer) -> list[Template]:

@@ -20,8 +20,9 @@ from airflow_provider_clusterra.decorators.program import (
     read_value,
     write_program,
 )
+from airflow_provider_clusterra.hooks.clusterra import Connected
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.submit.protocol import Request
+from airflow_provider_clusterra.submit.submission import Request
 
 OUTPUT_READ = 1024 * 1024
 """Bytes at the end of the output in which the value is looked for."""
@@ -75,7 +76,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         )
         self.python = python
 
-    def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:
+    def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.build_request`."""
         check_interpreter(self.python)
         taken = {
@@ -86,7 +87,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         self.script = write_program(
             self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}
         )
-        return super().build_request(context, client, cluster_id)
+        return super().build_request(context, connected)
 
     def read_result(
         self, context: Context, client: Client, cluster_id: str, result: dict[str, Any]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 import msgspec
+from airflow.configuration import AIRFLOW_HOME
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 from airflow.sdk.log import mask_secret
 from asgiref.sync import sync_to_async
 
@@ -67,6 +69,16 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """A name for this Airflow, where others submit as the same user."""
     timezone: tzinfo = UTC
     """The cluster's, for times in words."""
+
+    @property
+    def deployment(self) -> str:
+        """What tells this Airflow from others on the same cluster.
+
+        Airflow's own address does not if it is this machine's: then its home does.
+        """
+        url = str(conf.get("api", "base_url", fallback=""))
+        is_local = httpx.URL(url).host in ("", "localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104
+        return self.instance or (f"{url} {AIRFLOW_HOME}" if is_local else url)
 
     def job_url(self, cluster_id: str, job_id: int) -> str:
         """The page that shows a job to a person."""
@@ -199,6 +211,14 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+class Connected(msgspec.Struct, frozen=True):
+    """A connection that was read once: what it says, a client for it, and the cluster to work with."""
+
+    settings: ConnectionSettings
+    client: Client
+    cluster_id: str
+
+
 class ClusterraHook(BaseHook):
     """Reads a connection of type ``clusterra`` when it is asked to, and not before.
 
@@ -273,6 +293,21 @@ class ClusterraHook(BaseHook):
         """
         access = await self.async_access()
         return await asyncio.to_thread(AsyncClient, access, retry=retry)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connected]:
+        """The connection, read once, with a client, and the cluster to work with.
+
+        :raises InputError: the connection cannot be right, or names no cluster of the account.
+        :source: the Airflow connection ``clusterra_conn_id``.
+        """
+        settings = self.settings()
+        with Client(settings.access) as client:
+            cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
+            try:
+                yield Connected(settings, client, cluster_id)
+            except NotFoundError as error:
+                raise self.explain(client, cluster_id, error) from error
 
     def get_conn(self) -> Client:
         """As :meth:`client`: the name that Airflow's hooks share.

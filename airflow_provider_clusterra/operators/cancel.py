@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
 
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import AsyncClient, Client
+from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.submit.protocol import deployment_of, find_run, hash_run
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
+from airflow_provider_clusterra.submit.protocol import find_run, hash_run, keep_own, whole_id
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.watch.cancel import cancel_if_alive
@@ -66,21 +66,13 @@ class ClusterraCancelJobOperator(BaseOperator):
         """
         with airflow_errors(self.clusterra_conn_id):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-            with hook.client() as client:
-                cluster_id = hook.find_cluster(client)
+            with hook.connect() as connected:
                 if self.tag_of_run:
-                    job_ids = self._jobs_of_the_run(context, hook, client, cluster_id)
+                    job_ids = jobs_of_the_run(context, connected)
                 else:
                     job_ids = given.job_ids("job_id", self.job_id)
-                access = client.access
+                access, cluster_id = connected.client.access, connected.cluster_id
             return self._report(asyncio.run(_cancel_all(access, cluster_id, job_ids)))
-
-    def _jobs_of_the_run(
-        self, context: Context, hook: ClusterraHook, client: Client, cluster_id: str
-    ) -> list[int]:
-        ti = context["ti"]
-        run = hash_run(deployment_of(hook.settings().instance), cluster_id, ti.dag_id, ti.run_id)
-        return find_run(client.list_jobs(cluster_id), run)
 
     def _report(self, seen: dict[int, tuple[bool, Job | None]]) -> list[int]:
         left = []
@@ -94,6 +86,15 @@ class ClusterraCancelJobOperator(BaseOperator):
         if left:
             raise AirflowException(f"Cancelled, and still there: jobs {', '.join(map(str, left))}.")
         return [job_id for job_id, (was_alive, _) in seen.items() if was_alive]
+
+
+def jobs_of_the_run(context: Context, connected: Connected) -> list[int]:
+    """The ids of this DAG run's jobs of which anything may run, now or later."""
+    ti, client, cluster_id = context["ti"], connected.client, connected.cluster_id
+    run = hash_run(connected.settings.deployment, cluster_id, ti.dag_id, ti.run_id)
+    listed = client.list_jobs(cluster_id)
+    own = keep_own(find_run(listed, run), listed, client.get_user)
+    return sorted({whole_id(job) for job in own})
 
 
 def check_which(job_id: Any, *, tag_of_run: bool) -> None:

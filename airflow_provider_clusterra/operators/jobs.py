@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, ClassVar
 
 import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf, context_to_airflow_vars
-from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ApiError, InputError, NotFoundError
+from airflow_provider_clusterra.api.slurm import read_number
 from airflow_provider_clusterra.api.specs import hidden_outputs
 from airflow_provider_clusterra.api.templates import (
     JOB_NAME,
     CheckedParams,
     Template,
+    TemplateRequest,
     check_params,
     nearest,
 )
-from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
-from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.compat import (
+    CLEARS_FORGET,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    iteration_of,
+)
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
 from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
-    Held,
-    Request,
     Tag,
-    TemplateRequest,
-    Terms,
-    check_on_unknown,
     failure_of,
+    hash_body,
+    hash_run,
+    hash_task,
     is_replaced,
-    tag_of,
 )
-from airflow_provider_clusterra.submit.retries import Again, read_growth
-from airflow_provider_clusterra.submit.submission import RecordStore, Submission
+from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
+from airflow_provider_clusterra.submit.submission import (
+    KEY,
+    ON_UNKNOWN,
+    RecordStore,
+    Request,
+    Submission,
+    SubmitOptions,
+    TaskJob,
+)
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.dependencies import DEPENDENCY_PROBLEM, without_forgotten
 from airflow_provider_clusterra.task.inputs import (
@@ -69,6 +81,8 @@ from airflow_provider_clusterra.task.waiting import (
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success
+
+log = logging.getLogger(__name__)
 
 
 class SubmitOperator(BaseOperator):
@@ -118,8 +132,10 @@ class SubmitOperator(BaseOperator):
     operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#dbe9f6"
     array_success: ArraySuccess = "all"
-    again = Again()
+    retry_options = RetryOptions()
     """What a retry asks for instead of the same; an operator whose job it fits sets both."""
+    IDENTITY: Sequence[str] = ()
+    """The arguments that say what the author asks for: with another value it is another job."""
 
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
@@ -146,7 +162,8 @@ class SubmitOperator(BaseOperator):
         super().__init__(**kwargs)
         check_return_output(return_output)
         check_on_stuck(on_stuck)
-        check_on_unknown(on_unknown)
+        if on_unknown not in ON_UNKNOWN:
+            raise InputError(f"on_unknown is {on_unknown!r}; it can be 'fail' or 'submit'.")
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.wait_for_completion = wait_for_completion
@@ -169,26 +186,20 @@ class SubmitOperator(BaseOperator):
         self._kill = KillSwitch()
 
     @abstractmethod
-    def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:
+    def build_request(self, context: Context, connected: Connected) -> Request:
         """What is submitted, checked as far as that can be done before.
 
         :param context: the task's.
-        :param client: signed in.
-        :param cluster_id: the cluster, e.g. ``"clusde74"``.
+        :param connected: signed in.
         :raises InputError: it cannot work.
         """
 
-    def upload_inputs(self, client: Client, cluster_id: str, request: Request) -> Request:  # noqa: ARG002 - a child's
-        """Make the request ready once it is sure that it is submitted.
-
-        :param client: signed in.
-        :param cluster_id: the cluster, e.g. ``"clusde74"``.
-        :param request: of :meth:`build_request`.
-        """
+    def _upload_inputs(self, connected: Connected, request: Request) -> Request:  # noqa: ARG002 - a child's
+        """Make the request ready once it is sure that it is submitted."""
         return request
 
-    def amend(self, client: Client, cluster_id: str, request: Request, error: ApiError) -> Request:  # noqa: ARG002 - a child's
-        """See :meth:`~airflow_provider_clusterra.submit.submission.Submission.hold`, ``amend``."""
+    def _amend(self, connected: Connected, request: Request, error: ApiError) -> Request:  # noqa: ARG002 - a child's
+        """Change a request that was refused, or raise the refusal."""
         raise error
 
     def read_result(
@@ -218,30 +229,23 @@ class SubmitOperator(BaseOperator):
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
         deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
-        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-        store = RecordStore(context)
+        store = open_store(context)
         with (
             airflow_errors(self.clusterra_conn_id),
-            store.told_of_kills(wanted=not self.cancel_on_kill),
-            hook.client() as client,
+            store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
+            ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected,
         ):
-            settings = hook.settings()
-            cluster_id = hook.find_cluster(client)
-            self._kill.arm(client.access, cluster_id)
-            try:
-                request = self.build_request(context, client, cluster_id)
-                tag = tag_of(context["ti"], settings.instance, cluster_id, request.identity)
-                prepare = partial(self.upload_inputs, client, cluster_id)
-                submission = self._submission(context, client, cluster_id, tag)
-                held = submission.hold(request, prepare, partial(self.amend, client, cluster_id))
-            except NotFoundError as error:
-                raise hook.explain(client, cluster_id, error) from error
-            show_job(context, settings, cluster_id, held.job_id)
+            client, cluster_id = connected.client, connected.cluster_id
+            self._kill.set_access(client.access, cluster_id)
+            request = self.build_request(context, connected)
+            job = self._submission(context, connected, store).obtain_job(
+                request, partial(self._upload_inputs, connected), partial(self._amend, connected)
+            )
             if not self.wait_for_completion:
                 self._kill.check()
                 store.drop()
-                return {"job_id": held.job_id, "name": held.name or request.name}
-            return self._wait(context, client, self._trigger(cluster_id, held, deadline), held)
+                return {"job_id": job.job_id, "name": job.name or request.name}
+            return self._wait(context, client, self._trigger(cluster_id, job, deadline), job, store)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -251,13 +255,14 @@ class SubmitOperator(BaseOperator):
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         """
+        store = open_store(context)
         with (
             airflow_errors(self.clusterra_conn_id),
-            RecordStore(context).told_of_kills(wanted=not self.cancel_on_kill),
+            store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
         ):
             told = read_event(event)
             with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
-                return self._end(context, client, told)
+                return self._end(context, client, told, store)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -278,41 +283,55 @@ class SubmitOperator(BaseOperator):
             job_id = ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
             with airflow_errors(self.clusterra_conn_id):
                 abandon(ClusterraHook(self.clusterra_conn_id, self.cluster_id), job_id)
-            RecordStore(context).save_failure(Failure("CANCELLED"))
+            open_store(context).save_failure(Failure("CANCELLED"))
             raise
 
     def on_kill(self) -> None:
         """Cancel the job: Airflow calls this when the running task is to end."""
-        self._kill.pull(cancel=self.cancel_on_kill)
+        self._kill.kill(cancel=self.cancel_on_kill)
 
-    def _submission(
-        self, context: Context, client: Client, cluster_id: str, tag: Tag
-    ) -> Submission:
+    def _submission(self, context: Context, connected: Connected, store: RecordStore) -> Submission:
+        client, cluster_id = connected.client, connected.cluster_id
+        arguments = {name: hash_body(value) for name, value in self._identity().items()}
+
+        def announce(job_id: int) -> None:
+            context["ti"].xcom_push(key="job_id", value=job_id)
+            show_job(context, connected.settings, cluster_id, job_id)
+
         return Submission(
             client,
             cluster_id,
-            tag,
-            terms=Terms(
+            tag_of(context, connected, arguments),
+            options=SubmitOptions(
                 self.tag_job_name,
                 self.on_unknown,
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
                 self.array_success,
+                self.retry_options,
+                CLEARS_FORGET,
             ),
-            store=RecordStore(context),
+            store=store,
             kill=self._kill,
-            again=self.again,
-            announce=lambda job_id: context["ti"].xcom_push(key="job_id", value=job_id),
+            announce=announce,
+            arguments=arguments,
         )
 
-    def _trigger(self, cluster_id: str, held: Held, deadline: float | None) -> ClusterraJobTrigger:
+    def _identity(self) -> dict[str, Any]:
+        """What the author asks for, whatever is uploaded, grown or chosen for one try."""
+        values = {name: getattr(self, name) for name in self.IDENTITY}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _trigger(
+        self, cluster_id: str, job: TaskJob, deadline: float | None
+    ) -> ClusterraJobTrigger:
         return ClusterraJobTrigger(
-            job_id=held.job_id,
+            job_id=job.job_id,
             cluster_id=cluster_id,
             clusterra_conn_id=self.clusterra_conn_id,
-            job_name=held.name,
+            job_name=job.name,
             since=time.time(),
-            array=held.array,
+            array=job.array,
             poll_interval=self.poll_interval,
             deadline=deadline,
             pending_timeout=seconds(self.pending_timeout),
@@ -321,14 +340,19 @@ class SubmitOperator(BaseOperator):
             follow_output=self.follow_output,
             owns_job=True,
             cancel_on_kill=self.cancel_on_kill,
-            adopted_at=held.adopted_at,
+            adopted_at=job.adopted_at,
         )
 
     def _wait(
-        self, context: Context, client: Client, trigger: ClusterraJobTrigger, held: Held
+        self,
+        context: Context,
+        client: Client,
+        trigger: ClusterraJobTrigger,
+        job: TaskJob,
+        store: RecordStore,
     ) -> Any:
-        if held.ended is not None:
-            event: JobEvent | None = JobEvent("ended", held.job_id, trigger.cluster_id, held.ended)
+        if job.ended is not None:
+            event: JobEvent | None = JobEvent("ended", job.job_id, trigger.cluster_id, job.ended)
         else:
             event = first_look(client, trigger.cluster_id, trigger.job_id)
         if event is None and self.deferrable:
@@ -341,18 +365,22 @@ class SubmitOperator(BaseOperator):
             # it had ended before anybody could follow it
             write_output(client.access, event, self.log)
         self._kill.check()
-        return self._end(context, client, event)
+        return self._end(context, client, event, store)
 
-    def _end(self, context: Context, client: Client, event: JobEvent) -> Any:
+    def _end(self, context: Context, client: Client, event: JobEvent, store: RecordStore) -> Any:
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
-            return self._replace(context, client, event)
+            return self._replace(context, client, event, store)
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        result = end_try(context, client, event, self.return_output, self.array_success, codes)
+        result = end_try(
+            context, client, event, self.return_output, self.array_success, store, codes
+        )
         return self.read_result(context, client, event.cluster_id, result)
 
-    def _replace(self, context: Context, client: Client, event: JobEvent) -> Any:
+    def _replace(
+        self, context: Context, client: Client, event: JobEvent, store: RecordStore
+    ) -> Any:
         """The end of the try that submitted it had been to cancel it: that was not about this one."""
-        RecordStore(context).save_failure(failure_of(event.job))
+        store.save_failure(failure_of(event.job))
         self.log.warning(
             "Job %s, which this try had adopted, had been cancelled before; it is replaced.",
             event.job_id,
@@ -361,6 +389,38 @@ class SubmitOperator(BaseOperator):
             # Airflow begins the trigger's log anew at a second deferral
             write_output(client.access, event, self.log)
         return self.execute(context)
+
+
+def open_store(context: Context) -> RecordStore:
+    """What Airflow remembers of the task; in a loop, of this iteration."""
+    key = ":".join([KEY, *iteration_of(context)])
+    return RecordStore(context.get("task_state_store"), key)
+
+
+def tag_of(context: Context, connected: Connected, arguments: Mapping[str, str]) -> Tag:
+    """The tag of one try of a task."""
+    ti = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return Tag(
+        hash_run(connected.settings.deployment, connected.cluster_id, ti.dag_id, ti.run_id),
+        hash_task(ti.task_id, map_index, *iteration_of(context)),
+        hash_body(arguments),
+        ti.max_tries,
+        ti.try_number,
+    )
+
+
+def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
+    """Say so if the session ends before the job's time limit: nobody could wait for it then."""
+    end = connected.client.access.session_end()
+    limit = read_number(request.components[0].get("time_limit"))
+    if end is not None and end < datetime.now(UTC) + timedelta(minutes=limit or 0):
+        log.warning(
+            "The session ends %s UTC, and the job may run for %s min. Renew the connection before "
+            "then: the wait for the job needs it.",
+            f"{end:%Y-%m-%d %H:%M}",
+            limit or "more",
+        )
 
 
 TO_BE_UPLOADED = "uploads="
@@ -527,7 +587,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         super().__init__(**kwargs)
         check_array_success(array_success)
         self.array_success = array_success
-        self.again = Again(
+        self.retry_options = RetryOptions(
             retry_failed_indices, read_growth(grow_on_retry, max_memory, max_time_limit)
         )
         self.script = given.text("script", script)
@@ -587,36 +647,36 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             self.log.warning(words)
         return tidy.text
 
-    def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:  # noqa: ARG002 - a script's is any cluster's
+    def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
-        asked = self._asked(context)
-        hidden = (words for fields in asked.components for words in hidden_outputs(fields))
-        for words in (*asked.conflicts, *hidden):
+        request = self._read_job(context, connected.settings.timezone)
+        hidden = [words for fields in request.components for words in hidden_outputs(fields)]
+        for words in (*request.conflicts, *hidden):
             self.log.warning(words)
-        self._inputs = find_inputs(self.uploads, context)
-        if self._inputs:
+        warn_if_session_ends(connected, request)
+        if self.uploads:
+            self._inputs = find_inputs(self.uploads, context)
             check_variables([*self._inputs], self.environment or {})
-            self._download_route = download_route(client)
-        identity = {name: getattr(self, name) for name in self.IDENTITY}
-        given = {name: value for name, value in identity.items() if value is not None}
-        return Request(asked, given)
+            self._download_route = download_route(connected.client)
+        return request
 
-    def upload_inputs(self, client: Client, cluster_id: str, request: Request) -> Request:
-        """See :meth:`SubmitOperator.upload_inputs`."""
-        if not self._inputs or not isinstance(request.job, JobRequest):
+    def _upload_inputs(self, connected: Connected, request: Request) -> Request:
+        """See :meth:`SubmitOperator._upload_inputs`."""
+        if not self._inputs or not isinstance(request, JobRequest):
             return request
+        client, cluster_id = connected.client, connected.cluster_id
         found = upload_variables(client, cluster_id, self._inputs, self._download_route)
-        return replace(request, job=request.job.with_environment(found))
+        return request.with_environment(found)
 
-    def amend(self, client: Client, cluster_id: str, request: Request, error: ApiError) -> Request:
-        """See :meth:`SubmitOperator.amend`: a dependency on a job that Slurm has forgotten."""
-        if error.number == DEPENDENCY_PROBLEM and isinstance(request.job, JobRequest):
-            amended = without_forgotten(client, cluster_id, request.job)
+    def _amend(self, connected: Connected, request: Request, error: ApiError) -> Request:
+        """See :meth:`SubmitOperator._amend`: a dependency on a job that Slurm has forgotten."""
+        if error.number == DEPENDENCY_PROBLEM and isinstance(request, JobRequest):
+            amended = without_forgotten(connected.client, connected.cluster_id, request)
             if amended is not None:
-                return replace(request, job=amended)
-        return super().amend(client, cluster_id, request, error)
+                return amended
+        raise error
 
-    def _asked(self, context: Context) -> JobRequest:
+    def _read_job(self, context: Context, zone: tzinfo) -> JobRequest:
         tidy = tidy_script(self.script)
         for words in tidy.warnings:
             self.log.warning(words)
@@ -624,7 +684,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         variables = context_to_airflow_vars(context, in_env_var_format=True)
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
-        zone = ClusterraHook(self.clusterra_conn_id).settings().timezone
         return read_arguments(
             tidy.text,
             {name: getattr(self, name) for name in JOB_ARGUMENTS},
@@ -676,20 +735,18 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         self._inputs: dict[str, SourceFile] = {}
         given.check_plain(self, self.READERS)
 
-    def build_request(self, context: Context, client: Client, cluster_id: str) -> Request:  # noqa: ARG002 - templates are any cluster's
+    def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
         self._inputs = find_inputs(self.uploads, context)
-        template, parent = find_template(client, self.template_id)
-        values = self.template_params or {}
-        checked = check_template(template, values, [*self._inputs], parent)
+        template, parent = find_template(connected.client, self.template_id)
+        checked = check_template(template, self.template_params or {}, [*self._inputs], parent)
         ti = context["ti"]
         name = job_name_of(parent or template, checked, f"{ti.dag_id}.{ti.task_id}")
-        identity = {each: getattr(self, each) for each in self.IDENTITY}
-        return Request(TemplateRequest(checked, name), identity)
+        return TemplateRequest(checked, name)
 
-    def upload_inputs(self, client: Client, cluster_id: str, request: Request) -> Request:
-        """See :meth:`SubmitOperator.upload_inputs`."""
-        if not isinstance(request.job, TemplateRequest):
+    def _upload_inputs(self, connected: Connected, request: Request) -> Request:
+        """See :meth:`SubmitOperator._upload_inputs`."""
+        if not self._inputs or not isinstance(request, TemplateRequest):
             return request
-        keys = upload_keys(client, cluster_id, self._inputs)
-        return replace(request, job=request.job.with_params(keys))
+        keys = upload_keys(connected.client, connected.cluster_id, self._inputs)
+        return request.with_params(keys)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowException
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.submit.protocol import find_named
+from airflow_provider_clusterra.submit.protocol import (
+    TaskKilledError,
+    find_named,
+    keep_own,
+    whole_id,
+)
 
 T = TypeVar("T")
 WITHIN = 4.0
@@ -23,38 +27,36 @@ ONE_REQUEST = 2.0
 STEP = 0.2
 
 
-class TaskKilledError(AirflowException):
-    """The task is being killed; the words say what became of its job."""
-
-
 class KillSwitch:
     """What ``on_kill`` sets and the main code looks at.
 
     Airflow calls ``on_kill`` inside a signal handler and lets the main code run on for up to 5 s.
     Any call of Airflow there, a log line included, may wait for a lock that the main code holds.
-    So :meth:`pull` makes none: it uses what :meth:`arm` was given, and :meth:`check` tells.
+    So :meth:`kill` makes none: it uses what :meth:`set_access` was given, and :meth:`check` raises.
     """
 
     def __init__(self) -> None:
-        self.pulled = False
+        self.killed = False
         self._cancels = True
         self._access: Access | None = None
         self._cluster_id = ""
         self._job_id: int | None = None
         self._name = ""
+        self._known: Collection[int] = ()
         self._done = "no job had been submitted"
         self._stop_waiting: Callable[[], object] | None = None
 
-    def arm(self, access: Access, cluster_id: str) -> None:
+    def set_access(self, access: Access, cluster_id: str) -> None:
         """Say how to reach the API."""
         self._access = replace(access, timeout=ONE_REQUEST)
         self._cluster_id = cluster_id
 
-    def aim(self, job_id: int | None, name: str = "") -> None:
-        """Say which job to cancel."""
+    def set_target(self, job_id: int | None, name: str = "", known: Collection[int] = ()) -> None:
+        """Say which job to cancel; of a name, none that was there before the submit."""
         self._job_id = job_id
         self._name = name
-        if self.pulled and job_id is not None:
+        self._known = known
+        if self.killed and job_id is not None:
             # its id came after the kill
             self._act()
 
@@ -63,13 +65,13 @@ class KillSwitch:
 
         :raises TaskKilledError: it is, with what became of the job.
         """
-        if self.pulled:
+        if self.killed:
             raise TaskKilledError(f"The task was killed: {self._done}.")
 
-    def pull(self, *, cancel: bool = True) -> None:
-        """Set the flag, and cancel the job where there is one; :data:`WITHIN` in all."""
+    def kill(self, *, cancel: bool = True) -> None:
+        """Set the flag, and cancel the job if there is one; :data:`WITHIN` in all."""
         self._cancels = cancel
-        self.pulled = True
+        self.killed = True
         self._act()
         if self._stop_waiting is not None:
             self._stop_waiting()
@@ -80,15 +82,15 @@ class KillSwitch:
         :raises TaskKilledError: the task is being killed.
         """
         end = time.monotonic() + seconds
-        while not self.pulled and (left := end - time.monotonic()) > 0:
+        while not self.killed and (left := end - time.monotonic()) > 0:
             # a signal's handler does not end a sleep
             time.sleep(min(left, STEP))
         self.check()
 
     def run(self, wait: Coroutine[Any, Any, T]) -> T:
-        """Run a wait to its end in this thread, or until the switch is pulled.
+        """Run a wait to its end in this thread, or until the task is killed.
 
-        :raises TaskKilledError: it was pulled.
+        :raises TaskKilledError: it was.
         """
         try:
             return asyncio.run(self._run(wait))
@@ -100,7 +102,7 @@ class KillSwitch:
         task = asyncio.ensure_future(wait)
         loop = asyncio.get_running_loop()
         self._stop_waiting = lambda: loop.call_soon_threadsafe(task.cancel)
-        if self.pulled:
+        if self.killed:
             # before there was anything to stop
             task.cancel()
         try:
@@ -109,29 +111,39 @@ class KillSwitch:
             self._stop_waiting = None
 
     def _act(self) -> None:
-        known = self._job_id is not None or self._name
-        if self._cancels and known and self._access is not None:
+        if self._job_id is None and not self._name:
+            return
+        if not self._cancels:
+            self._done = f"{self._target} goes on, as cancel_on_kill=False asks"
+        elif self._access is not None:
             self._done = self._cancel(self._access)
+
+    @property
+    def _target(self) -> str:
+        return (
+            f"job {self._job_id}" if self._job_id else f"a job named {self._name}, if it is there,"
+        )
 
     def _cancel(self, access: Access) -> str:
         end = time.monotonic() + WITHIN
-        job_id = self._job_id
-        what = f"job {job_id}" if job_id else f"a job named {self._name}"
         try:
             with Client(access, retry=ONCE) as client:
+                job_id = self._job_id or self._find(client)
                 if job_id is None:
-                    job_id = find_named(client.list_jobs(self._cluster_id), self._name)
-                    if job_id is None:
-                        return f"{what} is not there (yet)"
-                    what = f"job {job_id}"
+                    return f"a job named {self._name} is not there (yet)"
                 client.cancel_job(self._cluster_id, job_id)
                 while time.monotonic() < end - ONE_REQUEST:
                     state = client.get_job(self._cluster_id, job_id).state
                     if state.finished:
-                        return f"{what} is {state}"
-                    time.sleep(0.2)
+                        return f"job {job_id} is {state}"
+                    time.sleep(STEP)
         except NotFoundError:
-            return f"the cluster does not know {what} (any more)"
+            return f"the cluster does not know {self._target} (any more)"
         except ClusterraError as error:
-            return f"{what} could not be cancelled and may be running: {error}"
-        return f"{what} is being cancelled"
+            return f"{self._target} could not be cancelled and may be running: {error}"
+        return f"job {job_id} is being cancelled"
+
+    def _find(self, client: Client) -> int | None:
+        listed = client.list_jobs(self._cluster_id)
+        named = keep_own(find_named(listed, self._name, self._known), listed, client.get_user)
+        return whole_id(named[0]) if named else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,11 +20,7 @@ from airflow_provider_clusterra.sbatch.options import (
     read_memory_mb,
     read_time_limit_minutes,
 )
-from airflow_provider_clusterra.submit.protocol import (
-    Kept,
-    Record,
-    Request,
-)
+from airflow_provider_clusterra.submit.protocol import Failure, Record, RetryState
 from airflow_provider_clusterra.watch.arrays import (
     check_indices_alone,
     left_of,
@@ -52,16 +47,6 @@ class Growth(msgspec.Struct, frozen=True):
     max_memory_mb: int | None = None
     """Per node, CPU or GPU, as the job asks for it."""
     max_time_limit_minutes: int | None = None
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """What a failed job had, as Slurm says it: for what nobody asked for, and Slurm gave."""
-
-    states: Collection[str] = ()
-    """How it ended; an array's tasks in several ways."""
-    memory_mb: int | None = None
-    memory_per_cpu: bool = False
-    time_limit_minutes: int | None = None
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -105,27 +90,30 @@ def asked_of(job: Mapping[str, Any]) -> dict[str, Any]:
     return {name: job[name] for name in (*MEMORY_FIELDS, "time_limit") if name in job}
 
 
-def grow(asked: Mapping[str, Any], seen: Seen, growth: Growth) -> list[Step]:
-    """Of what the next try asks for more; empty where nothing of it helps.
+def grow(asked: Mapping[str, Any], failure: Failure, growth: Growth) -> list[Step]:
+    """Of what the next try asks for more; empty if nothing of it helps.
+
+    For what nobody asked for, the failure says what Slurm gave.
 
     :raises InputError: it would have to be more than the author allows.
     """
+    states = failure.states or (failure.state,)
     steps = []
-    if growth.memory is not None and "OUT_OF_MEMORY" in seen.states:
-        steps.append(_more_memory(asked, seen, growth.memory, growth.max_memory_mb))
-    if growth.time_limit is not None and "TIMEOUT" in seen.states:
-        steps.append(_more_time(asked, seen, growth.time_limit, growth.max_time_limit_minutes))
+    if growth.memory is not None and "OUT_OF_MEMORY" in states:
+        steps.append(_more_memory(asked, failure, growth.memory, growth.max_memory_mb))
+    if growth.time_limit is not None and "TIMEOUT" in states:
+        steps.append(_more_time(asked, failure, growth.time_limit, growth.max_time_limit_minutes))
     return [step for step in steps if step is not None]
 
 
 def _more_memory(
-    asked: Mapping[str, Any], seen: Seen, factor: float, most: int | None
+    asked: Mapping[str, Any], failure: Failure, factor: float, most: int | None
 ) -> Step | None:
-    by_slurm = "memory_per_cpu" if seen.memory_per_cpu else "memory_per_node"
+    by_slurm = "memory_per_cpu" if failure.memory_per_cpu else "memory_per_node"
     field = next((name for name in MEMORY_FIELDS if name in asked), by_slurm)
     value = asked.get(field)
     per_tres = PER_TRES.fullmatch(value) if isinstance(value, str) else None
-    before = int(per_tres[2]) if per_tres else read_number(value) or seen.memory_mb
+    before = int(per_tres[2]) if per_tres else read_number(value) or failure.memory_mb
     if not before:
         return None
     more = _larger(before, factor, most)
@@ -143,9 +131,9 @@ def _more_memory(
 
 
 def _more_time(
-    asked: Mapping[str, Any], seen: Seen, factor: float, most: int | None
+    asked: Mapping[str, Any], failure: Failure, factor: float, most: int | None
 ) -> Step | None:
-    before = read_number(asked.get("time_limit")) or seen.time_limit_minutes
+    before = read_number(asked.get("time_limit")) or failure.time_limit_minutes
     if not before:
         return None
     more = _larger(before, factor, most)
@@ -164,17 +152,15 @@ def _larger(before: int, factor: float, most: int | None) -> int | None:
     return more if more > before else None
 
 
-log = logging.getLogger(__name__)
-
 LONGEST = 20_000
-"""Characters of one part of what is kept: Airflow keeps 64 KB of a task."""
+"""Characters of one part of the retry state: Airflow keeps 64 KB of a task."""
 NEEDS = (
     "retry_failed_indices and grow_on_retry need Airflow 3.3, which remembers of a task how its last "
     "try ended; here a retry asks for the same once more."
 )
 
 
-class Again(msgspec.Struct, frozen=True):
+class RetryOptions(msgspec.Struct, frozen=True):
     """What an author wants of a retry."""
 
     failed_indices: bool = False
@@ -186,83 +172,68 @@ class Again(msgspec.Struct, frozen=True):
         """Whether a retry is to be anything else than the same once more."""
         return self.failed_indices or self.growth != Growth()
 
-    def check(self, request: Request) -> None:
+    def check(self, job: JobRequest) -> None:
         """Refuse what cannot be retried so.
 
         :raises InputError: its script counts on the whole array, or there is none.
         """
         if not self.failed_indices:
             return
-        if not request.array:
+        if not job.array:
             raise InputError("retry_failed_indices is for an array, and the job is none.")
-        check_indices_alone(request.job.script if isinstance(request.job, JobRequest) else "")
+        check_indices_alone(job.script)
 
 
-def ask_again(request: Request, record: Record | None, again: Again) -> Request:
-    """The request of this try.
+def job_of_try(
+    job: JobRequest, previous: Record | None, options: RetryOptions
+) -> tuple[JobRequest, RetryState]:
+    """The job of this try, and what the next one needs to know of it.
 
     :raises InputError: growth has come to its end.
     """
-    kept = record.kept if record else Kept()
-    job = request.job
-    if not isinstance(job, JobRequest):
-        return replace(request, kept=replace(kept, array="", asked={}, more=""))
-    left = left_of(job.array, read_indices(kept.succeeded)) if again.failed_indices else frozenset()
-    if left and kept.succeeded:
+    state = previous.retry_state if previous else RetryState()
+    failure = (previous.failure if previous else None) or Failure()
+    succeeded = read_indices(state.succeeded) if options.failed_indices else frozenset()
+    left = left_of(job.array, succeeded)
+    if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
-    plain = len(job.components) == 1
+    is_plain = len(job.components) == 1
     steps: list[Step] = []
-    if plain and again.growth != Growth():
-        job = job.with_fields(kept.asked)
-        steps = grow(asked_of(job.components[0]), _seen(record), again.growth)
+    if is_plain and options.growth != Growth():
+        job = job.with_fields(state.asked)
+        steps = grow(asked_of(job.components[0]), failure, options.growth)
         job = job.with_fields({step.field: step.value for step in steps})
-    kept = replace(
-        kept,
-        array=job.array,
-        asked=asked_of(job.components[0]) if plain else {},
-        more=" and ".join(step.words for step in steps),
-    )
-    return replace(request, job=job, kept=kept)
+    asked = asked_of(job.components[0]) if is_plain else {}
+    more = " and ".join(step.words for step in steps)
+    return job, replace(state, array=job.array, asked=asked, more=more)
 
 
-def kept_after(kept: Kept, job: Job | None) -> Kept:
-    """What is kept after a job's bad end."""
-    if job is None or not kept.array:
-        return kept
+def state_after(state: RetryState, job: Job | None) -> RetryState:
+    """What is known after a job's bad end."""
+    if job is None or not state.array:
+        return state
     good = succeeded_indices(job)
     succeeded = write_indices(good)
     ids = pack_ids(task for task in job.tasks if task.array_task_id in good)
     if len(succeeded) > LONGEST:
-        return kept
+        return state
     size = sum(len(each) + len(indices) for each, indices in ids.items())
-    return replace(kept, succeeded=succeeded, task_ids=ids if size <= LONGEST else {})
+    return replace(state, succeeded=succeeded, task_ids=ids if size <= LONGEST else {})
 
 
-def earlier_tasks(kept: Kept) -> list[Job]:
+def earlier_tasks(state: RetryState) -> list[Job]:
     """The tasks that succeeded in earlier tries."""
-    ids = unpack_ids(kept.task_ids)
+    ids = unpack_ids(state.task_ids)
     good = JobState("COMPLETED")
     return [
         Job(ids.get(index, 0), good, exit=ExitStatus(0), array_task_id=index)
-        for index in sorted(read_indices(kept.succeeded))
+        for index in sorted(read_indices(state.succeeded))
     ]
 
 
-def refused(error: ClusterraError, kept: Kept) -> ClusterraError:
-    """A refusal with both figures, where it was of a request that had grown."""
-    if not kept.more or not isinstance(error, RequestError):
+def refused(error: ClusterraError, state: RetryState) -> ClusterraError:
+    """A refusal with both figures, if the request had grown."""
+    if not state.more or not isinstance(error, RequestError):
         return error
-    words = f"{error} This retry asked for more than the last try: {kept.more}."
+    words = f"{error} This retry asked for more than the last try: {state.more}."
     return RequestError(words, status=error.status, detail=error.detail, number=error.number)
-
-
-def _seen(record: Record | None) -> Seen:
-    failure = record.failure if record else None
-    if failure is None:
-        return Seen()
-    return Seen(
-        failure.states or (failure.state,),
-        failure.memory_mb,
-        failure.memory_per_cpu,
-        failure.time_limit_minutes,
-    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, Context
+import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
@@ -21,51 +21,71 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Submitted
-from airflow_provider_clusterra.api.retry import ONCE, Retry
+from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.api.slurm import JobState
-from airflow_provider_clusterra.submit.kill import KillSwitch, TaskKilledError
+from airflow_provider_clusterra.api.templates import TemplateRequest
+from airflow_provider_clusterra.sbatch.job import JobRequest
+from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
+    PAUSES,
     Action,
+    AnswerLostError,
     Decision,
     Failure,
-    Fate,
-    Found,
-    Held,
-    Kept,
+    Finding,
+    QueueFullError,
     Record,
-    Request,
+    RetryState,
+    SubmitError,
+    SubmitOutcome,
+    SubmitRefusedError,
     Tag,
-    Terms,
+    TaggedJob,
+    TaskKilledError,
     decide,
     decide_gone,
     failure_of,
-    fate_of,
-    find_candidates,
     find_jobs,
     find_named,
-    is_same_submit,
+    find_new,
+    is_same_life,
+    keep_own,
+    outcome_of,
+    pause_before_resend,
     read_record,
     read_tag,
     tagged_name,
+    whole_id,
 )
-from airflow_provider_clusterra.submit.retries import NEEDS, Again, ask_again, kept_after, refused
-from airflow_provider_clusterra.task.report import SubmitLostError
-from airflow_provider_clusterra.watch.arrays import array_succeeded
+from airflow_provider_clusterra.submit.retries import (
+    NEEDS,
+    RetryOptions,
+    earlier_tasks,
+    job_of_try,
+    refused,
+    state_after,
+)
+from airflow_provider_clusterra.watch.arrays import ArraySuccess, array_succeeded, with_earlier
 from airflow_provider_clusterra.watch.cancel import cancel_now
 
 log = logging.getLogger(__name__)
 
+Request = JobRequest | TemplateRequest
 KEY = "clusterra_submit"
 
 
 class RecordStore:
-    """The task's one record in Airflow's task state store, which survives retries and clears.
+    """The task's one record in Airflow's task state store, which survives retries.
 
-    Airflow has it from 3.3 on. Before, nothing is remembered, and the tag alone tells.
+    Airflow has it from 3.3 on. Before, nothing is remembered, and the tag alone says whose a job is.
+    It is read once: nobody else writes while the task runs.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
+    def __init__(self, store: Any, key: str = KEY) -> None:
+        self._store = store
+        self._key = key
+        self._record: Record | None = None
+        self._is_read = False
 
     @property
     def lasts(self) -> bool:
@@ -74,12 +94,16 @@ class RecordStore:
 
     def load(self) -> Record | None:
         """The record of the last submit that did not end well, or None."""
-        return None if self._store is None else read_record(self._store.get(KEY))
+        if self._store is not None and not self._is_read:
+            self._record = read_record(self._store.get(self._key))
+            self._is_read = True
+        return self._record
 
     def save(self, record: Record) -> None:
         """Remember the record instead of the one before."""
         if self._store is not None:
-            self._store.set(KEY, record.to_json())
+            self._store.set(self._key, record.to_json())
+            self._record, self._is_read = record, True
 
     def put_back(self, record: Record | None) -> None:
         """Remember what was remembered before a submit that was none."""
@@ -88,22 +112,22 @@ class RecordStore:
         else:
             self.save(record)
 
-    def save_failure(self, failure: Failure, kept: Kept | None = None) -> None:
-        """Remember how the job ended, where Airflow can: the end itself is the task's to tell."""
+    def save_failure(self, failure: Failure, state: RetryState | None = None) -> None:
+        """Remember how the job ended, if Airflow can: the end itself is the task's to report."""
         try:
             record = self.load()
             if record is not None:
-                self.save(replace(record, failure=failure, kept=kept or record.kept))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is told
+                self.save(replace(record, failure=failure, retry_state=state or record.retry_state))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is reported
             log.warning("Airflow could not remember how the job ended: %s", error)
 
     @contextmanager
-    def told_of_kills(self, *, wanted: bool) -> Iterator[None]:
-        """Remember of a try that is killed that nobody wants its job any more."""
+    def mark_unwanted_if_killed(self, *, cancel: bool) -> Iterator[None]:
+        """Remember of a try that is killed that nobody wants its job, if a kill cancels it."""
         try:
             yield
         except TaskKilledError:
-            record = None if wanted else self.load()
+            record = self.load() if cancel else None
             if record is not None:
                 # as far as the time lasts that Airflow gives
                 self.save(replace(record, unwanted=True))
@@ -112,124 +136,48 @@ class RecordStore:
     def drop(self) -> None:
         """Forget the record: a task that is cleared after its success runs a new job."""
         if self._store is not None:
-            self._store.delete(KEY)
+            self._store.delete(self._key)
+            self._record, self._is_read = None, True
 
 
-PAUSES = Retry(first=1.0, cap=30.0)
+ON_UNKNOWN = ("fail", "submit")
 
 
-class Search:
-    """Looks for one job."""
+class SubmitOptions(msgspec.Struct, frozen=True):
+    """How a user wants a submit to go. Times are in seconds."""
 
-    def __init__(self, client: Client, cluster_id: str, name: str, since: float) -> None:
-        self._client = client
-        self._cluster_id = cluster_id
-        self._name = name
-        self._since = since
-        self.told = False
-        """Whether the last look told anything."""
-
-    def look(self) -> int | None:
-        """The job's id; None where it is not shown, or where nothing tells now.
-
-        :raises AirflowFailException: it has no name of ours, and may be one of several.
-        """
-        self.told = False
-        try:
-            jobs = self._client.send(calls.list_jobs(self._cluster_id), retry=ONCE)
-            user = "" if self._name else self._client.send(calls.get_user(), retry=ONCE).email
-        except ClusterraError as error:
-            log.debug("The job cannot be looked for now: %s", error)
-            return None
-        self.told = True
-        if self._name:
-            return find_named(jobs, self._name)
-        candidates = find_candidates(jobs, self._since, user)
-        if candidates:
-            numbers = ", ".join(str(job.job_id) for job in candidates[:20])
-            raise AirflowFailException(
-                "The submit's answer was lost, and the job carries no name of ours. It may be one "
-                f"of these: {numbers}. Look, cancel it or wait for it with a sensor, and then "
-                "clear this task."
-            )
-        return None
-
-    def look_for_a_while(self, patience: float, kill: KillSwitch) -> int | None:
-        """As :meth:`look`, with growing pauses until it is there.
-
-        :raises TaskKilledError: the task is being killed.
-        """
-        end = time.monotonic() + patience
-        attempt = 0
-        while True:
-            attempt += 1
-            kill.check()
-            job_id = self.look()
-            pause = PAUSES.pause(attempt)
-            if job_id is not None or time.monotonic() + pause > end:
-                return job_id
-            kill.pause(pause)
+    tagged: bool = True
+    """Whether the job's name says whose it is; without it nothing is adopted."""
+    on_unknown: str = "fail"
+    timeout: float = 600.0
+    """For which a submit that did not arrive is sent again."""
+    confirmation_timeout: float = 60.0
+    """For which the job of a lost answer is looked for."""
+    array_success: ArraySuccess = "all"
+    """When an array of an earlier try has succeeded."""
+    retries: RetryOptions = RetryOptions()
+    reconnects: bool = False
+    """Whether Airflow forgets a task's state at a clear, unless the user asks to keep it."""
 
 
-class EarlierJobs:
-    """The jobs of a task's earlier tries, as far as Slurm shows them."""
+class TaskJob(msgspec.Struct, frozen=True):
+    """The job that this task has now."""
 
-    def __init__(self, client: Client, cluster_id: str, ours: Tag, record: Record | None) -> None:
-        self._client = client
-        self._cluster_id = cluster_id
-        self._ours = ours
-        self._record = record
-
-    def find(self, patience: float, kill: KillSwitch) -> list[Found]:
-        """All of them; a task's first try has none, and does not look.
-
-        A submit of which nothing was heard may still be under way: its job is waited for.
-
-        :raises TaskKilledError: the task is being killed.
-        """
-        if self._record is None and self._ours.try_number <= 1:
-            return []
-        age = 0.0 if self._record is None else max(0.0, time.time() - self._record.sent_at)
-        end = time.monotonic() + patience - age
-        attempt = 0
-        while True:
-            attempt += 1
-            found = self._look()
-            pause = PAUSES.pause(attempt)
-            if not self._is_awaited(found) or time.monotonic() + pause > end:
-                return found
-            if attempt == 1:
-                log.info("The last try was sending its submit when it died; looking for its job.")
-            kill.pause(pause)
-
-    def _look(self) -> list[Found]:
-        found = find_jobs(self._client.list_jobs(self._cluster_id), self._ours)
-        record = self._record
-        tag = read_tag(record.tag) if record else None
-        if record is None or record.job_id is None or tag is None:
-            return found
-        if tag.is_same_task(self._ours) and record.job_id not in {x.job.job_id for x in found}:
-            try:
-                job = self._client.get_job(self._cluster_id, record.job_id)
-            except NotFoundError:
-                log.debug("Job %s is not shown by Slurm any more.", record.job_id)
-                return found
-            if record.name in ("", job.name):
-                # the list may be older than the job, and does not show a name that is not ours
-                found.append(Found(job, tag))
-        return found
-
-    def _is_awaited(self, found: list[Found]) -> bool:
-        record = self._record
-        if record is None or record.job_id is not None or not record.name:
-            return False
-        return all(str(each.tag) != record.tag for each in found)
+    job_id: int
+    name: str
+    """As Slurm has it; ``""`` if it carries none of ours."""
+    adopted_at: float | None = None
+    """Seconds since 1970; None if this try submitted it."""
+    array: str = ""
+    """The indices that were submitted; ``""`` if it is no array."""
+    ended: Job | None = None
+    """Set if an adopted job had succeeded already."""
 
 
 EARLIER_TRIES = 5
-"""How many earlier tries' names accounting is asked for where nothing is remembered."""
+"""How many earlier tries' names accounting is asked for if nothing is remembered."""
 LOOKS_BACK = 30 * 86400.0
-"""Seconds before the last submit, or before now where nothing is remembered, from which on accounting
+"""Seconds before the last submit, or before now if nothing is remembered, from which on accounting
 is asked for a name: a retry comes after its delay, and after a weekend's outage."""
 NOT_ANSWERED = (401, 429)
 """Statuses that do not say whether the API offers accounting."""
@@ -244,97 +192,158 @@ class Submission:
         cluster_id: str,
         tag: Tag,
         *,
-        terms: Terms,
+        options: SubmitOptions,
         store: RecordStore,
         kill: KillSwitch,
-        again: Again,
         announce: Callable[[int], None],
+        arguments: Mapping[str, str],
     ) -> None:
         self._client = client
         self._cluster_id = cluster_id
         self._tag = tag
-        self._terms = terms
+        self._words = str(tag)
+        self._options = options
         self._store = store
         self._kill = kill
-        self._again = again
         self._announce = announce
-        self._earlier = EarlierTries(store, tag)
-        self._kept = Kept()
+        self._arguments = dict(arguments)
+        self._state = RetryState()
         self._before: Record | None = None
+        """The record of the try before."""
+        self._known: frozenset[int] = frozenset()
+        """This task's jobs that were there before the submit."""
 
-    def hold(
+    def obtain_job(
         self,
         request: Request,
         prepare: Callable[[Request], Request],
         amend: Callable[[Request, ApiError], Request],
-    ) -> Held:
+    ) -> TaskJob:
         """The task's job: one that an earlier try submitted, or a new one.
 
+        ``prepare`` makes the request ready once it is sure that it is submitted; ``amend`` changes one
+        that was refused, or raises the refusal.
+
         :raises InputError: a retry cannot be what the user wants of it.
-        :raises AirflowFailException: nothing can tell what became of an earlier submit; or the job
-            was not taken as it was asked.
-        :raises SubmitLostError: the answer was lost, and no job is to be found.
-        :raises TaskKilledError: the task is being killed.
+        :raises SubmitError: its subclasses say why.
         :raises ClusterraError: the API refused, or did not answer.
         """
-        self._again.check(request)
-        decision = self._decide(request) if self._terms.tagged else Decision(Action.SUBMIT)
+        if isinstance(request, JobRequest):
+            self._options.retries.check(request)
+        self._before = self._store.load()
+        decision = self._decide(request) if self._options.tagged else Decision(Action.SUBMIT)
         if decision.action is Action.FAIL:
-            raise AirflowFailException(decision.words)
+            raise SubmitRefusedError(decision.words)
         if decision.action is Action.ADOPT:
             return self._adopt(decision.found[0], decision.words, request)
         for ended in decision.found:
-            if array_succeeded(ended.job, self._terms.array_success):
+            if array_succeeded(ended.job, self._options.array_success):
                 return self._adopt(ended, "enough of it has succeeded", request)
-            self._earlier.note_end(ended.job)
+            self._note_end(ended.job)
         if decision.words:
             log.warning(decision.words)
         self._kill.check()
-        prepared = prepare(self._earlier.ask_again(request, self._again))
-        tagged = prepared.tagged(self._tag) if self._terms.tagged else prepared
+        return self._submit_amended(self._tagged(prepare(self._adapt(request))), amend)
+
+    def _submit_amended(
+        self, request: Request, amend: Callable[[Request, ApiError], Request]
+    ) -> TaskJob:
         try:
-            return self._submit(tagged)
+            return self._submit(request)
         except ApiError as error:
             refusal = error
-        return self._submit(amend(tagged, refusal))
+        return self._submit(amend(request, refusal))
 
     def _decide(self, request: Request) -> Decision:
-        record = self._store.load()
+        record, tag = self._before, self._tag
+        if record is None and tag.try_number <= 1:
+            return Decision(Action.SUBMIT)
         if record is not None:
             # until it is decided, a kill is of that job
-            self._kill.aim(None, record.name)
-        earlier = EarlierJobs(self._client, self._cluster_id, self._tag, record)
-        found = earlier.find(self._terms.confirmation_timeout, self._kill)
-        decision = decide(self._tag, record, found)
+            self._kill.set_target(None, record.name)
+        found = self._find_earlier(record)
+        reconnects = self._options.reconnects
+        decision = decide(tag, record, found, reconnects=reconnects)
         while decision.action is Action.CANCEL:
             gone = {id(each): self._cancelled(each, decision.words) for each in decision.found}
             found = [gone.get(id(each), each) for each in found]
-            decision = decide(self._tag, record, found)
+            decision = decide(tag, record, found, reconnects=reconnects)
+        self._known = frozenset(each.job.job_id for each in found)
         if decision.action is Action.ASK:
             log.info("An earlier try's job is not shown by Slurm; asking accounting.")
             told = self._ask_accounting(record, request)
-            decision = decide_gone(record, told, self._terms.on_unknown)
+            decision = decide_gone(record, told, self._options.on_unknown)
         return decision
 
-    def _cancelled(self, found: Found, why: str) -> Found:
+    def _find_earlier(self, record: Record | None) -> list[TaggedJob]:
+        """The jobs of this task's earlier tries, as far as Slurm shows them.
+
+        A submit of which nothing was heard may still be under way: its job is waited for.
+        """
+        awaited = record.tag if record and record.job_id is None and record.name else ""
+        age = 0.0 if record is None else max(0.0, time.time() - record.sent_at)
+        end = time.monotonic() + self._options.confirmation_timeout - age
+        attempt = 0
+        while True:
+            attempt += 1
+            found = self._look_for_earlier(record)
+            pause = PAUSES.pause(attempt)
+            is_there = not awaited or any(str(each.tag) == awaited for each in found)
+            if is_there or time.monotonic() + pause > end:
+                return found
+            if attempt == 1:
+                log.info("The last try was sending its submit when it died; looking for its job.")
+            self._kill.pause(pause)
+
+    def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
+        listed = self._client.list_jobs(self._cluster_id)
+        found = find_jobs(listed, self._tag)
+        tag = read_tag(record.tag) if record else None
+        shown = {each.job.job_id for each in found}
+        if record and record.job_id and record.job_id not in shown and tag is not None:
+            job = self._get_recorded(record, record.job_id) if tag.is_same_task(self._tag) else None
+            found += [TaggedJob(job, tag)] if job is not None else []
+        jobs = [each.job for each in found]
+        own = {job.job_id for job in keep_own(jobs, listed, self._client.get_user, record)}
+        return [each for each in found if each.job.job_id in own]
+
+    def _get_recorded(self, record: Record, job_id: int) -> Job | None:
+        # the list may be older than the job, and does not show a name that is not ours
+        try:
+            job = self._client.get_job(self._cluster_id, job_id)
+        except NotFoundError:
+            log.debug("Job %s is not shown by Slurm any more.", job_id)
+            return None
+        return job if record.name in ("", job.name) else None
+
+    def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id
-        self._kill.aim(job_id)
-        job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
-        self._kill.check()
+        if why == Finding.CHANGED and self._before is not None:
+            before, now = self._before.arguments, self._arguments
+            changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+            why += f" ({', '.join(changed)})" if before and changed else ""
+        job = self._cancel(job_id)
         if job is not None and not job.state.finished:
-            raise SubmitLostError(
+            raise SubmitError(
                 f"Job {job_id} of an earlier try was cancelled and is still {job.state}; nothing is "
                 "submitted beside it."
             )
         log.info("Cancelled job %s %s.", job_id, why)
-        return Found(job or replace(found.job, state=JobState("CANCELLED")), found.tag)
+        return TaggedJob(job or replace(found.job, state=JobState("CANCELLED")), found.tag)
+
+    def _cancel(self, job_id: int) -> Job | None:
+        self._kill.set_target(job_id)
+        job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
+        self._kill.check()
+        return job
 
     def _ask_accounting(self, record: Record | None, request: Request) -> list[Job] | None:
+        """What accounting knows of earlier submits, or None if it cannot be asked."""
+        told: list[Job] = []
         try:
             if record is not None and not record.name:
                 ids = [record.job_id] if record.job_id else []
                 return self._client.list_accounting(self._cluster_id, job_ids=ids) if ids else None
-            told: list[Job] = []
             since = (record.sent_at if record else time.time()) - LOOKS_BACK
             for name in [record.name] if record else self._earlier_names(request):
                 told = told or self._client.list_accounting(
@@ -343,9 +352,9 @@ class Submission:
         except RequestError as error:
             if error.status in NOT_ANSWERED:
                 raise
-            log.debug("Accounting does not tell: %s", error)
+            log.debug("Accounting cannot be asked: %s", error)
             return None
-        return told
+        return keep_own(told, told, self._client.get_user, record)
 
     def _earlier_names(self, request: Request) -> list[str]:
         """What this task's earlier tries would have called the same job, the last try first."""
@@ -353,139 +362,185 @@ class Submission:
         tries = range(last, max(0, last - EARLIER_TRIES), -1) if request.name else ()
         return [tagged_name(request.name, replace(self._tag, try_number=each)) for each in tries]
 
-    def _adopt(self, found: Found, why: str, request: Request) -> Held:
+    def _load_previous(self) -> Record | None:
+        """The record of the last try that submitted, if the task was not cleared since."""
+        record = self._store.load()
+        return record if record and is_same_life(record, self._tag) else None
+
+    def _note_end(self, job: Job) -> None:
+        """Remember how the last one's job ended, if that try could not."""
+        last = self._load_previous()
+        if last is not None and last.failure is None and last.job_id == job.job_id:
+            whole = with_earlier(job, earlier_tasks(last.retry_state))
+            self._store.save_failure(failure_of(job), state_after(last.retry_state, whole))
+            self._before = self._store.load()
+
+    def _adapt(self, request: Request) -> Request:
+        """What this try asks for."""
+        retries = self._options.retries
+        if not isinstance(request, JobRequest) or not retries.wanted:
+            self._state = RetryState(array=request.array)
+            return request
+        if not self._store.lasts:
+            log.warning(NEEDS)
+        adapted, self._state = job_of_try(request, self._load_previous(), retries)
+        if adapted.array != request.array:
+            log.info("Only the indices that have not succeeded run again: %s.", adapted.array)
+        if self._state.more:
+            log.info("This try asks for more than the last: %s.", self._state.more)
+        return adapted
+
+    def _tagged(self, request: Request) -> Request:
+        if not self._options.tagged or not request.name:
+            return request
+        return request.renamed(tagged_name(request.name, self._tag))
+
+    def _adopt(self, found: TaggedJob, why: str, request: Request) -> TaskJob:
         job = found.job
-        last = self._earlier.last()
-        self._kept = last.kept if last else Kept(array=request.array)
-        self._kill.aim(job.job_id)
+        last = self._load_previous()
+        self._state = last.retry_state if last else RetryState(array=request.array)
+        self._kill.set_target(job.job_id)
         log.info(
             "Adopted job %s, which try %s submitted: %s.", job.job_id, found.tag.try_number, why
         )
         self._announce(job.job_id)
         self._remember(job.job_id, job.name, str(found.tag))
         done = job.state.succeeded and job.state.finished and not job.tasks
-        return Held(job.job_id, job.name, time.time(), self._kept.array, job if done else None)
+        array = self._state.array
+        return TaskJob(job.job_id, job.name, time.time(), array, job if done else None)
 
-    def _submit(self, request: Request) -> Held:
-        name = request.name if self._terms.tagged else ""
-        self._before = self._store.load()
-        self._kept = request.kept
-        self._kill.aim(None, name)
+    def _submit(self, request: Request) -> TaskJob:
+        name = request.name if self._options.tagged else ""
+        post = calls.submit_job(self._cluster_id, request.body())
+        self._kill.set_target(None, name, self._known)
         begin = time.time()
         attempt = 0
-        search = Search(self._client, self._cluster_id, name, begin)
         while True:
             attempt += 1
-            self._remember(None, name, str(self._tag))
+            self._remember(None, name, self._words)
             self._kill.check()
             try:
-                post = calls.submit_job(self._cluster_id, request.job.body())
                 submitted = self._client.send(post, retry=ONCE)
             except ClusterraError as error:
                 failure = error
             else:
                 return self._take(submitted, name)
-            found = self._look_for(search, name, failure)
+            found = self._recover(failure, name, begin, attempt)
             if found is not None:
                 return self._take(Submitted(found), name)
-            asked = PAUSES.delay(failure, 1, repeatable=True) or 0.0
-            pause = max(asked, PAUSES.pause(attempt))
-            if time.time() + pause > begin + self._terms.timeout:
+
+    def _recover(
+        self, failure: ClusterraError, name: str, begin: float, attempt: int
+    ) -> int | None:
+        """The job of a submit that failed; None if it may be sent again."""
+        outcome = outcome_of(failure)
+        if outcome is SubmitOutcome.LOST:
+            return self._find_lost(failure, name, begin)
+        if outcome is SubmitOutcome.NOT_ARRIVED:
+            return self._look_before_resend(failure, name, begin, attempt)
+        self._store.put_back(self._before)
+        if outcome is SubmitOutcome.QUEUE_FULL:
+            raise QueueFullError(str(failure)) from failure
+        raise refused(failure, self._state)
+
+    def _look_before_resend(
+        self, failure: ClusterraError, name: str, begin: float, attempt: int
+    ) -> int | None:
+        while True:
+            pause = pause_before_resend(failure, attempt)
+            if time.time() + pause > begin + self._options.timeout:
                 self._store.put_back(self._before)
                 raise failure
             log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
             self._kill.pause(pause)
+            found = self._look(name, begin) if name else []
+            if found is not None:
+                return whole_id(found[0]) if found else None
+            attempt += 1
 
-    def _look_for(self, search: Search, name: str, failure: ClusterraError) -> int | None:
-        """The job of a submit that failed; None where it may be sent again."""
-        fate = fate_of(failure)
-        if fate is Fate.REFUSED:
-            self._store.put_back(self._before)
-            raise refused(failure, self._kept)
-        if fate is Fate.NOT_ARRIVED:
-            return search.look() if name else None
+    def _find_lost(self, failure: ClusterraError, name: str, begin: float) -> int:
         log.warning("It is not sure that the job was submitted; looking for it. (%s)", failure)
-        found = search.look_for_a_while(self._terms.confirmation_timeout, self._kill)
-        if found is not None:
-            return found
+        end = time.monotonic() + self._options.confirmation_timeout
+        attempt = 0
+        while True:
+            attempt += 1
+            self._kill.check()
+            found = self._look(name, begin)
+            pause = PAUSES.pause(attempt)
+            if found or time.monotonic() + pause > end:
+                break
+            self._kill.pause(pause)
+        if found and name:
+            return whole_id(found[0])
+        if found:
+            numbers = ", ".join(str(job.job_id) for job in found[:20])
+            raise SubmitRefusedError(
+                "The submit's answer was lost, and the job carries no name of ours. It may be one "
+                f"of these: {numbers}. Look, cancel it or wait for it with a sensor, and then "
+                "clear this task."
+            ) from failure
         what = f"no job named {name!r} is there" if name else "no new job is there"
-        if not search.told:
+        if found is None:
             what = "the cluster does not tell whether its job is there"
         elif not name:
             self._store.put_back(self._before)
-        raise SubmitLostError(
+        raise AnswerLostError(
             f"The submit's answer was lost ({failure}), and {what} after "
-            f"{self._terms.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
+            f"{self._options.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
             "try has looked for it."
         ) from failure
 
-    def _take(self, submitted: Submitted, name: str) -> Held:
+    def _look(self, name: str, begin: float) -> list[Job] | None:
+        """The records that may be of the submit; None if the cluster does not answer now."""
+        try:
+            listed = self._client.send(calls.list_jobs(self._cluster_id), retry=ONCE)
+            new = find_new(listed, begin)
+            found = find_named(new, name, self._known) if name else new
+            return keep_own(found, listed, self._client.get_user, self._before)
+        except ClusterraError as error:
+            log.debug("The job cannot be looked for now: %s", error)
+            return None
+
+    def _take(self, submitted: Submitted, name: str) -> TaskJob:
         """A job that exists now, whatever else its answer said."""
         job_id = submitted.job_id
-        self._kill.aim(job_id)
+        self._kill.set_target(job_id)
         log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
         self._kill.check()
-        self._remember(job_id, name, str(self._tag), unwanted=bool(submitted.problems))
+        self._remember(job_id, name, self._words, unwanted=bool(submitted.problems))
         self._announce(job_id)
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)
         if submitted.problems:
             self._refuse(submitted)
-        return Held(job_id, name, array=self._kept.array)
+        return TaskJob(job_id, name, array=self._state.array)
 
     def _refuse(self, submitted: Submitted) -> None:
         """A job that was not taken as it was asked must not run."""
-        job_id = submitted.job_id
         words = "; ".join(str(problem) for problem in submitted.problems)
-        job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
-        self._kill.check()
+        job = self._cancel(submitted.job_id)
         self._store.save_failure(Failure("CANCELLED"))
         state = job.state if job else "gone"
-        raise AirflowFailException(
-            f"Slurm took job {job_id} but not as it was asked, so it was cancelled and is {state}: "
-            f"{words}"
+        raise SubmitRefusedError(
+            f"Slurm took job {submitted.job_id} but not as it was asked, so it was cancelled and is "
+            f"{state}: {words}"
         )
 
     def _remember(self, job_id: int | None, name: str, tag: str, *, unwanted: bool = False) -> None:
-        tries = self._tag.max_tries
-        record = Record(tag, tries, name, job_id, time.time(), unwanted, kept=self._kept)
-        if job_id is None:
-            self._store.save(record)
-            return
+        record = Record(
+            tag,
+            self._tag.max_tries,
+            name,
+            job_id,
+            time.time(),
+            unwanted,
+            retry_state=self._state,
+            arguments=self._arguments,
+        )
         try:
             self._store.save(record)
-        except Exception as error:  # noqa: BLE001 - the job is there, and its tag says whose it is
+        except Exception as error:
+            if job_id is None:
+                raise
+            # the job is there, and its tag says whose it is
             log.warning("Airflow could not remember job %s: %s", job_id, error)
-
-
-class EarlierTries:
-    """What is remembered of the tries before this one, as far as they asked for the same."""
-
-    def __init__(self, store: RecordStore, tag: Tag) -> None:
-        self._store = store
-        self._tag = tag
-
-    def last(self) -> Record | None:
-        """The record of the last one that submitted, or None."""
-        record = self._store.load()
-        return record if record and is_same_submit(record, self._tag) else None
-
-    def note_end(self, job: Job) -> None:
-        """Remember how the last one's job ended, where that try could not tell."""
-        last = self.last()
-        if last is not None and last.failure is None and last.job_id == job.job_id:
-            self._store.save_failure(failure_of(job), kept_after(last.kept, job))
-
-    def ask_again(self, request: Request, again: Again) -> Request:
-        """As :func:`ask_again`, and say so.
-
-        :raises InputError: growth has come to its end.
-        """
-        if again.wanted and not self._store.lasts:
-            log.warning(NEEDS)
-        asked = ask_again(request, self.last(), again)
-        if asked.array != request.array:
-            log.info("Only the indices that have not succeeded run again: %s.", asked.array)
-        if asked.kept.more:
-            log.info("This try asks for more than the last: %s.", asked.kept.more)
-        return asked

@@ -42,6 +42,11 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.slurm import ExitStatus
+from airflow_provider_clusterra.submit.protocol import (
+    AnswerLostError,
+    SubmitRefusedError,
+    TaskKilledError,
+)
 from airflow_provider_clusterra.watch.arrays import write_indices
 from airflow_provider_clusterra.watch.reasons import reason_of
 
@@ -340,13 +345,18 @@ def airflow_errors(clusterra_conn_id: str) -> Iterator[None]:
     """Turn the api's errors into Airflow's: those that no retry can heal fail the task at once.
 
     :raises AirflowFailException: bad input, a session that is not accepted, a request refused.
+    :raises SubmitLostError: the answer to a submit was lost.
     :raises AirflowException: anything else; Airflow's retries apply.
     """
     try:
         yield
+    except (InputError, SubmitRefusedError) as error:
+        raise AirflowFailException(str(error)) from error
+    except AnswerLostError as error:
+        raise SubmitLostError(str(error)) from error
+    except TaskKilledError as error:
+        raise AirflowException(str(error)) from error
     except ClusterraError as error:
-        if isinstance(error, InputError):
-            raise AirflowFailException(str(error)) from error
         words = f"{error}{advise_refusal(error)} (connection {clusterra_conn_id})"
         if isinstance(error, RequestError) and not isinstance(error, RateLimitedError):
             raise AirflowFailException(words) from error

@@ -21,8 +21,8 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Output
-from airflow_provider_clusterra.submit.protocol import Kept, failure_of
-from airflow_provider_clusterra.submit.retries import earlier_tasks, kept_after
+from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
+from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
 from airflow_provider_clusterra.submit.submission import RecordStore
 from airflow_provider_clusterra.task.report import (
     JobError,
@@ -328,15 +328,15 @@ def end_try(
     event: JobEvent,
     return_output: str | None,
     array_success: ArraySuccess,
+    store: RecordStore,
     skip_on: Collection[int] = (),
 ) -> dict[str, Any]:
     """The value of a try that submitted its job.
 
     :raises JobError: the job ended badly; the next try knows how, but for a job that is lost.
     """
-    store = RecordStore(context)
     record = store.load()
-    kept = record.kept if record else Kept()
+    state = record.retry_state if record else RetryState()
     try:
         with failed_jobs_pushed(context):
             result = finish(
@@ -345,15 +345,15 @@ def end_try(
                 return_output,
                 array_success=array_success,
                 skip_on=skip_on,
-                earlier=earlier_tasks(kept),
-                more=kept.more,
+                earlier=earlier_tasks(state),
+                more=state.more,
             )
     except JobSkippedError:
         store.drop()
         raise
     except JobError as error:
         if not isinstance(error, JobLostError):
-            store.save_failure(failure_of(error.job), kept_after(kept, error.job))
+            store.save_failure(failure_of(error.job), state_after(state, error.job))
         raise
     store.drop()
     return result

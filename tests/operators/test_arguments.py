@@ -26,8 +26,8 @@ def request_of(connected, ti):
     """What an operator would submit."""
 
     def build(operator, **context):
-        with ClusterraHook().client() as client:
-            return operator.build_request({"ti": ti, **context}, client, connected.cluster_id)
+        with ClusterraHook().connect() as signed_in:
+            return operator.build_request({"ti": ti, **context}, signed_in)
 
     return build
 
@@ -122,16 +122,16 @@ def test_airflows_own_variables_go_into_the_job(connected, run, ti):
 
 
 def test_a_login_environment_is_asked_for(request_of):
-    variables = request_of(submit(login_environment=True)).job.body()["job"]["environment"]
+    variables = request_of(submit(login_environment=True)).body()["job"]["environment"]
 
     assert "SLURM_GET_USER_ENV=1" in variables
-    assert "SLURM_GET_USER_ENV=1" not in request_of(submit()).job.body()["job"]["environment"]
+    assert "SLURM_GET_USER_ENV=1" not in request_of(submit()).body()["job"]["environment"]
 
 
 def test_each_conflict_is_told_once(request_of, capsys):
     request = request_of(submit(f"{BASH}#SBATCH -p gpu -t 60\ntrue", partition="cpu", time_limit=5))
 
-    assert request.job.body()["job"]["partition"] == "cpu"
+    assert request.body()["job"]["partition"] == "cpu"
     told = capsys.readouterr().out
     assert told.count("partition='cpu' wins over partition 'gpu' of the script's #SBATCH") == 1
     assert told.count("time_limit=5 wins over time_limit 60 of the script's #SBATCH lines.") == 1
@@ -139,7 +139,9 @@ def test_each_conflict_is_told_once(request_of, capsys):
 
 def test_what_the_author_asks_for_is_the_same_at_every_try(request_of, ti):
     def identity(**fields):
-        return request_of(submit(**fields)).identity
+        operator = submit(**fields)
+        request_of(operator)
+        return operator._identity()
 
     begins = f"{BASH}#SBATCH --begin=now+1hour\ntrue"
     first = identity(script=begins)
@@ -160,7 +162,7 @@ def test_a_time_of_day_is_one_of_the_connections_zone(local, connection, request
     seconds = []
     for zone in ("UTC", "Asia/Tokyo"):
         connection(local.url, local.token, local.cluster_id, timezone=zone)
-        seconds.append(request_of(submit(begins)).job.body()["job"]["begin_time"]["number"])
+        seconds.append(request_of(submit(begins)).body()["job"]["begin_time"]["number"])
 
     assert seconds[0] - seconds[1] == 9 * 3600
 

@@ -9,7 +9,8 @@ from airflow_provider_clusterra.api import JobSpec
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
-from airflow_provider_clusterra.submit.protocol import tag_of, tagged_name
+from airflow_provider_clusterra.operators.jobs import tag_of
+from airflow_provider_clusterra.submit.protocol import tagged_name
 from tests.support.wire import Wire, http
 
 
@@ -75,7 +76,8 @@ def test_where_no_job_was_submitted_there_is_nothing_to_cancel(connected, run, p
 def test_all_jobs_of_a_run_are_cancelled_and_no_others(submitted, connected, run, ti):
     def named(run_id):
         ti.run_id = run_id
-        return tagged_name("job", tag_of(ti, None, connected.cluster_id, {}))
+        with ClusterraHook().connect() as signed_in:
+            return tagged_name("job", tag_of({"ti": ti}, signed_in, {}))
 
     other = submitted(name=named("another"))
     mine = [submitted(name=named("mine")) for _ in range(2)]

@@ -6,14 +6,15 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.slurm import no_val
-from airflow_provider_clusterra.submit.retries import Growth, Seen, asked_of, grow, read_growth
+from airflow_provider_clusterra.submit.protocol import Failure
+from airflow_provider_clusterra.submit.retries import Growth, asked_of, grow, read_growth
 
 BOTH = Growth(memory=2.0, time_limit=1.5)
-OOM = Seen(["OUT_OF_MEMORY"])
+OOM = Failure("OUT_OF_MEMORY")
 
 
-def grown(asked, seen, growth=BOTH):
-    return {step.field: step.value for step in grow(asked, seen, growth)}
+def grown(asked, failure, growth=BOTH):
+    return {step.field: step.value for step in grow(asked, failure, growth)}
 
 
 @pytest.mark.parametrize(
@@ -48,44 +49,44 @@ def test_memory_grows_in_the_form_in_which_it_was_asked_for(asked, more, words):
     ("per_cpu", "field"), [(True, "memory_per_cpu"), (False, "memory_per_node")]
 )
 def test_memory_that_nobody_asked_for_grows_from_what_slurm_gave(per_cpu, field):
-    seen = Seen(["OUT_OF_MEMORY"], memory_mb=100, memory_per_cpu=per_cpu)
+    failure = Failure("OUT_OF_MEMORY", memory_mb=100, memory_per_cpu=per_cpu)
 
-    assert grown({}, seen) == {field: no_val(200)}
+    assert grown({}, failure) == {field: no_val(200)}
 
 
 def test_the_time_limit_grows_to_whole_minutes():
-    assert grown({"time_limit": no_val(5)}, Seen(["TIMEOUT"])) == {"time_limit": no_val(8)}
-    assert grown({}, Seen(["TIMEOUT"], time_limit_minutes=60)) == {"time_limit": no_val(90)}
+    assert grown({"time_limit": no_val(5)}, Failure("TIMEOUT")) == {"time_limit": no_val(8)}
+    assert grown({}, Failure("TIMEOUT", time_limit_minutes=60)) == {"time_limit": no_val(90)}
 
 
 def test_an_array_whose_tasks_ended_in_both_ways_grows_in_both():
     asked = {"memory_per_node": no_val(10), "time_limit": no_val(10)}
-    seen = Seen(["FAILED", "OUT_OF_MEMORY", "TIMEOUT"])
+    failure = Failure("FAILED", ("FAILED", "OUT_OF_MEMORY", "TIMEOUT"))
 
-    assert grown(asked, seen) == {"memory_per_node": no_val(20), "time_limit": no_val(15)}
+    assert grown(asked, failure) == {"memory_per_node": no_val(20), "time_limit": no_val(15)}
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen", "growth"),
+    ("asked", "failure", "growth"),
     [
-        ({"memory_per_node": no_val(10)}, Seen(["FAILED"]), BOTH),
-        ({"memory_per_node": no_val(10)}, Seen(["TIMEOUT"]), Growth(memory=2.0)),
+        ({"memory_per_node": no_val(10)}, Failure("FAILED"), BOTH),
+        ({"memory_per_node": no_val(10)}, Failure("TIMEOUT"), Growth(memory=2.0)),
         ({"time_limit": no_val(10)}, OOM, Growth(time_limit=2.0)),
-        ({"time_limit": {"set": True, "infinite": True, "number": 0}}, Seen(["TIMEOUT"]), BOTH),
+        ({"time_limit": {"set": True, "infinite": True, "number": 0}}, Failure("TIMEOUT"), BOTH),
         # all that a node has
         ({"memory_per_node": no_val(0)}, OOM, BOTH),
         ({}, OOM, BOTH),
     ],
 )
-def test_nothing_grows_where_more_would_not_help_or_nobody_knows_of_what(asked, seen, growth):
-    assert grow(asked, seen, growth) == []
+def test_nothing_grows_where_more_would_not_help_or_nobody_knows_of_what(asked, failure, growth):
+    assert grow(asked, failure, growth) == []
 
 
 def test_growth_ends_at_its_bound():
     asked = {"memory_per_node": no_val(1000), "time_limit": no_val(100)}
     bound = Growth(2.0, 2.0, max_memory_mb=1500, max_time_limit_minutes=120)
 
-    assert grown(asked, Seen(["OUT_OF_MEMORY", "TIMEOUT"]), bound) == {
+    assert grown(asked, Failure("FAILED", ("OUT_OF_MEMORY", "TIMEOUT")), bound) == {
         "memory_per_node": no_val(1500),
         "time_limit": no_val(120),
     }
@@ -101,7 +102,7 @@ def test_growth_ends_at_its_bound():
 def test_what_is_at_its_bound_already_is_not_submitted_again(state, words):
     asked = {"memory_per_node": no_val(1500), "time_limit": no_val(120)}
     with pytest.raises(InputError, match=words):
-        grow(asked, Seen([state]), Growth(2.0, 2.0, 1500, 120))
+        grow(asked, Failure(state), Growth(2.0, 2.0, 1500, 120))
 
 
 def test_what_an_author_writes_is_read():

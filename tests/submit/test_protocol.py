@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import (
     AuthenticationError,
     InputError,
+    NotFoundError,
     ProtocolError,
     RateLimitedError,
     RequestError,
@@ -15,22 +16,26 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.readers import User
 from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.submit.protocol import (
     Action,
     Failure,
-    Fate,
-    Found,
     Record,
+    SubmitOutcome,
     Tag,
+    TaggedJob,
     decide,
     decide_gone,
-    fate_of,
-    find_candidates,
     find_jobs,
     find_named,
+    find_new,
     is_replaced,
+    keep_own,
+    outcome_of,
+    pause_before_resend,
     tagged_name,
+    whole_id,
 )
 
 OURS = Tag("0123abcd", "89ef4567", "00ff", max_tries=2, try_number=2)
@@ -45,7 +50,7 @@ def job(*state, tag=BEFORE, job_id=7, **fields):
 
 
 def found(*state, tag=BEFORE, **fields):
-    return Found(job(*state, tag=tag, **fields), tag)
+    return TaggedJob(job(*state, tag=tag, **fields), tag)
 
 
 def record(tag=BEFORE, job_id=7, **fields):
@@ -271,46 +276,109 @@ def test_an_arrays_records_are_one_job():
     (whole,) = find_jobs(listed, OURS)
 
     assert whole.job.job_id == 7
-    assert whole.alive
-    assert find_named(listed, listed[0].name) == 7
-    assert find_named(listed, "another") is None
+    assert [whole_id(each) for each in find_named(listed, listed[0].name)] == [7, 7]
+    assert find_named(listed, "another") == []
 
 
 @pytest.mark.parametrize(
-    ("error", "fate"),
+    ("error", "outcome"),
     [
-        (TransportError("refused", may_have_arrived=False), Fate.NOT_ARRIVED),
-        (TransportError("reset"), Fate.LOST),
-        (ProtocolError("half an answer"), Fate.LOST),
-        (RateLimitedError("slow down", status=429), Fate.NOT_ARRIVED),
-        (ServerError("unavailable", status=503), Fate.NOT_ARRIVED),
-        (ServerError("no slurmctld", status=502, number=1800), Fate.NOT_ARRIVED),
-        (ServerError("a key was changed", status=511, number=1007), Fate.NOT_ARRIVED),
-        (ServerError("slurmctld's answer was lost", status=502, number=1802), Fate.LOST),
-        (ServerError("bad gateway", status=502), Fate.LOST),
-        (ServerError("gateway timeout", status=504), Fate.LOST),
-        (ServerError("oops", status=500), Fate.LOST),
-        (RequestError("took too long", status=408), Fate.LOST),
-        (RequestError("bad partition", status=500, number=2000), Fate.REFUSED),
-        (RequestError("bad request", status=400), Fate.REFUSED),
-        (AuthenticationError("who", status=401), Fate.REFUSED),
-        (InputError("no shebang"), Fate.REFUSED),
+        (TransportError("refused", may_have_arrived=False), SubmitOutcome.NOT_ARRIVED),
+        (TransportError("reset"), SubmitOutcome.LOST),
+        (ProtocolError("half an answer"), SubmitOutcome.LOST),
+        (RateLimitedError("slow down", status=429), SubmitOutcome.NOT_ARRIVED),
+        (ServerError("unavailable", status=503, in_own_words=True), SubmitOutcome.NOT_ARRIVED),
+        (ServerError("a gateway's 503", status=503), SubmitOutcome.LOST),
+        (ServerError("a gateway's 511", status=511), SubmitOutcome.LOST),
+        (ServerError("no slurmctld", status=502, number=1800), SubmitOutcome.NOT_ARRIVED),
+        (ServerError("a key was changed", status=511, number=1007), SubmitOutcome.NOT_ARRIVED),
+        (ServerError("slurmctld's answer was lost", status=502, number=1802), SubmitOutcome.LOST),
+        (ServerError("bad gateway", status=502), SubmitOutcome.LOST),
+        (ServerError("gateway timeout", status=504), SubmitOutcome.LOST),
+        (ServerError("oops", status=500), SubmitOutcome.LOST),
+        (RequestError("took too long", status=408), SubmitOutcome.LOST),
+        (RequestError("too early", status=425), SubmitOutcome.LOST),
+        (RequestError("bad partition", status=500, number=2000), SubmitOutcome.REFUSED),
+        (RequestError("bad request", status=400), SubmitOutcome.REFUSED),
+        (AuthenticationError("who", status=401), SubmitOutcome.REFUSED),
+        (InputError("no shebang"), SubmitOutcome.REFUSED),
     ],
     ids=str,
 )
-def test_a_submits_error_says_what_became_of_it(error, fate):
-    assert fate_of(error) is fate
+def test_a_submits_error_says_what_became_of_it(error, outcome):
+    assert outcome_of(error) is outcome
 
 
 def test_a_job_without_our_name_may_be_any_that_is_new():
-    old = Job(1, read_state(["RUNNING"]), submitted_at=NOON.replace(hour=11), user="ada")
-    new = Job(2, read_state(["RUNNING"]), submitted_at=NOON, user="ada")
-    theirs = Job(3, read_state(["RUNNING"]), submitted_at=NOON, user="bob")
-    since = NOON.timestamp()
+    old = Job(1, read_state(["RUNNING"]), submitted_at=NOON.replace(hour=11))
+    new = Job(2, read_state(["RUNNING"]), submitted_at=NOON)
 
-    assert find_candidates([old, new, theirs], since, "ada@example.org") == [new]
-    assert find_candidates([old, theirs], since, "ada@example.org") == []
-    assert find_candidates([old, new, theirs], since, "u1@example.org") == [new, theirs]
+    assert find_new([old, new], NOON.timestamp()) == [new]
+
+
+ADA, BOB = job("RUNNING", user="ada"), job("RUNNING", user="bob", job_id=8)
+NAMELESS = job("RUNNING", job_id=9)
+
+
+@pytest.mark.parametrize(
+    ("user", "shown", "own"),
+    [
+        (User("ada@example.org"), [ADA, BOB, NAMELESS], [ADA, NAMELESS]),
+        (User("a.b@example.org", slurm_user="ada"), [BOB], []),
+        (User("a.b@example.org", slurm_user="ada"), [ADA, BOB], [ADA]),
+        (User("a.b@example.org"), [ADA, BOB], [ADA, BOB]),
+    ],
+    ids=["by address", "by Slurm's name", "by Slurm's name, both", "nothing to go by"],
+)
+def test_jobs_of_other_slurm_users_are_not_ours(user, shown, own):
+    assert keep_own(shown, shown, lambda: user) == own
+
+
+def test_a_job_whose_id_is_remembered_says_who_we_are():
+    assert keep_own([ADA, BOB], [ADA, BOB], lambda: User("x"), record(job_id=8)) == [BOB]
+
+
+def test_nobody_is_asked_who_we_are_if_no_user_is_shown():
+    assert keep_own([NAMELESS], [ADA, NAMELESS], lambda: pytest.fail("asked")) == [NAMELESS]
+
+
+def test_an_api_that_does_not_say_who_we_are_tells_nobody_apart():
+    def get_user():
+        raise NotFoundError("no such route", status=404)
+
+    assert keep_own([ADA, BOB], [ADA, BOB], get_user) == [ADA, BOB]
+
+
+def test_a_job_that_was_there_before_the_submit_is_not_of_it():
+    assert find_named([ADA, BOB], ADA.name, known={7}) == [BOB]
+
+
+def test_a_list_may_be_older_than_a_submit_that_was_answered_with_503():
+    answer = ServerError("unavailable", status=503, in_own_words=True)
+
+    assert pause_before_resend(answer, 1) >= 5
+    assert pause_before_resend(RateLimitedError("slow", status=429, retry_after=7.0), 1) == 7
+    assert pause_before_resend(TransportError("refused", may_have_arrived=False), 1) <= 1
+
+
+KEPT = record(CLEARED)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "shown", "action"),
+    [
+        (KEPT, found("RUNNING", tag=CLEARED), Action.ADOPT),
+        (KEPT, found("PENDING", tag=CLEARED), Action.ADOPT),
+        (KEPT, found("COMPLETED", tag=CLEARED), Action.SUBMIT),
+        (KEPT, found("FAILED", tag=CLEARED), Action.SUBMIT),
+        (KEPT, found("RUNNING", tag=replace(CLEARED, body="1111")), Action.CANCEL),
+        (replace(KEPT, unwanted=True), found("RUNNING", tag=CLEARED), Action.CANCEL),
+        (None, found("RUNNING", tag=CLEARED), Action.CANCEL),
+        (replace(KEPT, max_tries=2), found("COMPLETED", tag=CLEARED), Action.ADOPT),
+    ],
+)
+def test_a_clear_that_keeps_the_tasks_state_reconnects_to_a_living_job(remembered, shown, action):
+    assert decide(OURS, remembered, [shown], reconnects=True).action is action
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.submit.record and .request."""
+"""Tests of what airflow_provider_clusterra.submit.protocol remembers, and of what carries a tag."""
 
 import json
 
@@ -6,18 +6,18 @@ import pytest
 
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.slurm import read_state
-from airflow_provider_clusterra.api.templates import CheckedParams
+from airflow_provider_clusterra.api.templates import CheckedParams, TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
-    Kept,
     Record,
-    Request,
+    RetryState,
     Tag,
-    TemplateRequest,
     failure_of,
     read_record,
+    tagged_name,
 )
+from airflow_provider_clusterra.submit.submission import RecordStore
 
 TAG = Tag("0123abcd", "89ef4567", "00ff", 0, 1)
 
@@ -57,21 +57,46 @@ def test_a_failure_holds_what_the_next_try_needs():
     ids=["raw", "heterogeneous", "template"],
 )
 def test_the_tag_goes_where_the_body_has_its_name(job, names):
-    tagged = Request(job, {}).tagged(TAG)
+    tagged = job.renamed(tagged_name(job.name, TAG))
 
-    assert set(names(tagged.job.body())) == {f"train{TAG}"} == {tagged.name}
-
-
-def test_a_body_without_a_place_for_a_name_stays_as_it_is():
-    request = Request(TemplateRequest(CheckedParams("t", {}, {})), {})
-
-    assert request.tagged(TAG) == request
+    assert set(names(tagged.body())) == {f"train{TAG}"} == {tagged.name}
 
 
 def test_a_record_is_json_and_comes_back_the_same():
-    kept = Kept("0-3", "0,2", {"100": "0,2"}, {"time_limit": {"set": True, "number": 5}}, "more")
-    record = Record(str(TAG), 0, failure=Failure("FAILED", ("FAILED", "TIMEOUT")), kept=kept)
+    state = RetryState(
+        "0-3", "0,2", {"100": "0,2"}, {"time_limit": {"set": True, "number": 5}}, "more"
+    )
+    failure = Failure("FAILED", ("FAILED", "TIMEOUT"))
+    record = Record(str(TAG), 0, failure=failure, retry_state=state, arguments={"script": "00ff"})
     plain = record.to_json()
 
     assert json.loads(json.dumps(plain)) == plain
     assert read_record(plain) == record
+
+
+class Store(dict):
+    """Airflow's, which counts."""
+
+    reads = 0
+
+    def get(self, key, default=None):
+        self.reads += 1
+        return super().get(key, default)
+
+    def set(self, key, value):
+        self[key] = value
+
+    def delete(self, key):
+        self.pop(key, None)
+
+
+def test_the_record_is_read_once_and_known_after_it_was_written():
+    airflows = Store()
+    store = RecordStore(airflows)
+    assert (store.load(), store.load(), airflows.reads) == (None, None, 1)
+    store.save(Record(str(TAG), 0, "train", 7))
+    store.save_failure(Failure("FAILED"))
+
+    assert (store.load().failure, airflows.reads) == (Failure("FAILED"), 1)
+    assert RecordStore(airflows).load() == store.load()
+    assert RecordStore(airflows, "another iteration's").load() is None

@@ -10,14 +10,14 @@ from airflow_provider_clusterra.api.slurm import no_val
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
-from airflow_provider_clusterra.submit.protocol import Failure, Kept, Record, Request
+from airflow_provider_clusterra.submit.protocol import Failure, Record, RetryState
 from airflow_provider_clusterra.submit.retries import (
     LONGEST,
-    Again,
     Growth,
-    ask_again,
+    RetryOptions,
     earlier_tasks,
-    kept_after,
+    job_of_try,
+    state_after,
 )
 from airflow_provider_clusterra.task.report import (
     JobExitedError,
@@ -28,52 +28,54 @@ from tests.support.servers import ClusterraServer
 from tests.support.wire import Wire, http
 from tests.watch.test_array_success import array
 
-GROWING = Again(growth=Growth(memory=2.0, time_limit=1.5))
-CHOOSING = Again(failed_indices=True)
+GROWING = RetryOptions(growth=Growth(memory=2.0, time_limit=1.5))
+CHOOSING = RetryOptions(failed_indices=True)
 
 
 def request(**job):
-    return Request(JobRequest("#!/bin/bash\n", (job,), "x"), {})
+    return JobRequest("#!/bin/bash\n", (job,), "x")
 
 
-def record(state="FAILED", states=(), **kept):
-    return Record("tag", 1, job_id=7, failure=Failure(state, states), kept=Kept(**kept))
+def record(ended="FAILED", states=(), **state):
+    return Record(
+        "tag", 1, job_id=7, failure=Failure(ended, states), retry_state=RetryState(**state)
+    )
 
 
 def job_of(asked):
-    return asked.job.components[0]
+    return asked.components[0]
 
 
-@pytest.mark.parametrize("again", [Again(), CHOOSING, GROWING])
-def test_the_first_try_asks_for_what_the_author_asks_for(again):
-    asked = ask_again(request(array="0-9%2", time_limit=no_val(5)), None, again)
+@pytest.mark.parametrize("options", [RetryOptions(), CHOOSING, GROWING])
+def test_the_first_try_asks_for_what_the_author_asks_for(options):
+    asked, state = job_of_try(request(array="0-9%2", time_limit=no_val(5)), None, options)
 
     assert job_of(asked) == job_of(request(array="0-9%2", time_limit=no_val(5)))
-    assert asked.kept == Kept(array="0-9%2", asked={"time_limit": no_val(5)})
+    assert state == RetryState(array="0-9%2", asked={"time_limit": no_val(5)})
 
 
 def test_a_retry_submits_only_the_indices_that_are_left_as_many_at_once():
-    asked = ask_again(request(array="0-9%2"), record(succeeded="0-2,5,9"), CHOOSING)
+    asked, state = job_of_try(request(array="0-9%2"), record(succeeded="0-2,5,9"), CHOOSING)
 
-    assert job_of(asked)["array"] == asked.array == asked.kept.array == "3-4,6-8%2"
-    assert asked.kept.succeeded == "0-2,5,9"
+    assert job_of(asked)["array"] == asked.array == state.array == "3-4,6-8%2"
+    assert state.succeeded == "0-2,5,9"
 
 
 @pytest.mark.parametrize(
-    ("again", "succeeded"), [(Again(), "0-2"), (CHOOSING, ""), (CHOOSING, "0-9")]
+    ("options", "succeeded"), [(RetryOptions(), "0-2"), (CHOOSING, ""), (CHOOSING, "0-9")]
 )
-def test_a_retry_submits_the_whole_array_where_that_is_right(again, succeeded):
-    asked = ask_again(request(array="0-9"), record(succeeded=succeeded), again)
+def test_a_retry_submits_the_whole_array_where_that_is_right(options, succeeded):
+    asked, _state = job_of_try(request(array="0-9"), record(succeeded=succeeded), options)
 
     assert job_of(asked)["array"] == "0-9"
 
 
 def test_what_an_array_brought_is_kept_over_all_tries():
     first = array({0: "COMPLETED", 1: "FAILED", 2: "FAILED"})
-    kept = kept_after(Kept(array="0-2"), first)
-    assert (kept.succeeded, kept.task_ids) == ("0", {"100": "0"})
+    state = state_after(RetryState(array="0-2"), first)
+    assert (state.succeeded, state.task_ids) == ("0", {"100": "0"})
 
-    tasks = {task.array_task_id: task for task in earlier_tasks(kept)}
+    tasks = {task.array_task_id: task for task in earlier_tasks(state)}
     assert {index: task.job_id for index, task in tasks.items()} == {0: 100}
     assert tasks[0].state.succeeded
 
@@ -81,51 +83,51 @@ def test_what_an_array_brought_is_kept_over_all_tries():
 def test_what_is_too_much_to_be_kept_is_left_out():
     many = array({index * 2: "COMPLETED" for index in range(LONGEST)})
 
-    assert kept_after(Kept(array="0-99999"), many) == Kept(array="0-99999")
+    assert state_after(RetryState(array="0-99999"), many) == RetryState(array="0-99999")
 
 
 def test_growth_goes_on_from_what_the_last_try_asked_for():
-    first = ask_again(
+    first, first_state = job_of_try(
         request(memory_per_node=no_val(100), time_limit=no_val(10)),
         record("OUT_OF_MEMORY", asked={"memory_per_node": no_val(100), "time_limit": no_val(10)}),
         GROWING,
     )
     assert job_of(first)["memory_per_node"] == no_val(200)
-    assert first.kept.more == "200 MB of memory a node instead of 100 MB"
+    assert first_state.more == "200 MB of memory a node instead of 100 MB"
 
-    second = ask_again(
+    second, second_state = job_of_try(
         request(memory_per_node=no_val(100), time_limit=no_val(10)),
-        Record("tag", 1, failure=Failure("TIMEOUT"), kept=first.kept),
+        Record("tag", 1, failure=Failure("TIMEOUT"), retry_state=first_state),
         GROWING,
     )
     assert job_of(second)["memory_per_node"] == no_val(200)
     assert job_of(second)["time_limit"] == no_val(15)
-    assert second.kept.more == "a time limit of 15 min instead of 10 min"
+    assert second_state.more == "a time limit of 15 min instead of 10 min"
 
-    third = ask_again(
+    third, third_state = job_of_try(
         request(memory_per_node=no_val(100), time_limit=no_val(10)),
-        Record("tag", 1, failure=Failure("NODE_FAIL"), kept=second.kept),
+        Record("tag", 1, failure=Failure("NODE_FAIL"), retry_state=second_state),
         GROWING,
     )
-    assert (job_of(third), third.kept.more) == (job_of(second), "")
+    assert (job_of(third), third_state.more) == (job_of(second), "")
 
 
 def test_the_jobs_own_variables_tell_of_what_has_grown():
-    asked = ask_again(
+    asked, _state = job_of_try(
         request(memory_per_tres="gres/gpu:100", environment={"A": "100"}),
         record("OUT_OF_MEMORY"),
         GROWING,
     )
 
-    variables = asked.job.body()["job"]["environment"]
+    variables = asked.body()["job"]["environment"]
     assert {"SLURM_MEM_PER_GPU=200", "A=100"} <= set(variables)
 
 
 def test_an_array_of_which_some_ran_out_of_memory_grows():
-    asked = ask_again(
+    asked, _state = job_of_try(
         request(memory_per_cpu=no_val(10), array="0-3"),
         record("FAILED", ("FAILED", "OUT_OF_MEMORY"), succeeded="0"),
-        Again(True, Growth(memory=2.0)),
+        RetryOptions(True, Growth(memory=2.0)),
     )
 
     assert (job_of(asked)["memory_per_cpu"], job_of(asked)["array"]) == (no_val(20), "1-3")
@@ -136,7 +138,7 @@ def test_an_array_of_which_some_ran_out_of_memory_grows():
     [
         (request(), "the job is none"),
         (
-            Request(JobRequest("echo $SLURM_ARRAY_TASK_COUNT", ({"array": "0-3"},), "x"), {}),
+            JobRequest("echo $SLURM_ARRAY_TASK_COUNT", ({"array": "0-3"},), "x"),
             "names SLURM_ARRAY_TASK_COUNT",
         ),
     ],
@@ -145,7 +147,7 @@ def test_what_cannot_run_some_of_its_indices_is_refused_before_it_runs(asked, wo
     with pytest.raises(InputError, match=words):
         CHOOSING.check(asked)
 
-    Again().check(asked)
+    RetryOptions().check(asked)
 
 
 def job(**fields):

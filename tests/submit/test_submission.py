@@ -7,8 +7,9 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.submit.kill import KillSwitch, TaskKilledError
-from airflow_provider_clusterra.submit.submission import KEY, EarlierJobs
+from airflow_provider_clusterra.submit.kill import KillSwitch
+from airflow_provider_clusterra.submit.protocol import TaskKilledError
+from airflow_provider_clusterra.submit.submission import KEY, Submission
 from airflow_provider_clusterra.task.report import JobError, SubmitLostError
 from airflow_provider_clusterra.triggers.events import JobEvent
 from tests.support.airflow_side import TaskStateStore
@@ -215,7 +216,14 @@ NO_JOBS = http(200, {"jobs": []})
 
 
 @pytest.mark.parametrize(
-    "answer", [None, http(504, b""), http(200, b"{"), http(500, b"")], ids=repr
+    "answer",
+    [
+        None,
+        http(200, b"{"),
+        *(http(status, b"upstream") for status in (500, 502, 503, 504, 511, 520)),
+        http(503, {"message": "Service Unavailable"}),
+    ],
+    ids=repr,
 )
 def test_a_lost_answer_is_looked_for_and_never_sent_again(connection, run, store, answer):
     with Wire(answer, NO_JOBS) as wire:
@@ -229,7 +237,9 @@ def test_a_lost_answer_is_looked_for_and_never_sent_again(connection, run, store
     assert store[KEY]["job_id"] is None
 
 
-@pytest.mark.parametrize("answer", [http(429, b""), http(503, b"")], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [http(429, b""), http(503, {"errors": [{"error": "busy"}]})], ids=["429", "503"]
+)
 def test_a_submit_that_was_not_taken_is_looked_for_once_and_sent_again(connection, run, answer):
     with Wire(answer, NO_JOBS, http(200, {"job_id": 7})) as wire:
         connection(wire.url)
@@ -338,16 +348,16 @@ def test_a_task_that_is_killed_as_it_looks_cancels_the_earlier_job(connected, ti
     old = task.crash(submit("sleep 64"))
     task.retry()
     operator = submit("sleep 64")
-    looked = EarlierJobs._look
+    looked = Submission._look_for_earlier
     killed = []
 
-    def look(self):
+    def look(self, record):
         killed.append(operator.on_kill())
-        return looked(self)
+        return looked(self, record)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EarlierJobs, "_look", look)
-        with pytest.raises(TaskKilledError, match=f"job {old} is CANCELLED"):
+        patch.setattr(Submission, "_look_for_earlier", look)
+        with pytest.raises(AirflowException, match=f"job {old} is CANCELLED"):
             task.execute(operator)
 
     assert killed
@@ -362,12 +372,12 @@ def test_a_task_that_is_killed_as_it_submits_does_not_succeed_without_waiting(
         "airflow_provider_clusterra.operators.jobs.show_job",
         side_effect=lambda *_: operator.on_kill(),
     )
-    with pytest.raises(TaskKilledError, match=r"job \d+ is CANCELLED"):
+    with pytest.raises(AirflowException, match=r"job \d+ is CANCELLED"):
         run(operator)
 
 
 def test_a_wait_that_begins_after_the_kill_does_not_begin():
     switch = KillSwitch()
-    switch.pull()
+    switch.kill()
     with pytest.raises(TaskKilledError, match="no job had been submitted"):
         switch.run(asyncio.Event().wait())
