@@ -18,7 +18,7 @@ from pathlib import Path
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.watch.concurrency import stop
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, LIMIT, Tail
 from bench.figures import Figure, at_most, show
 from bench.lag import percentile, read_lag, written_lag
@@ -93,7 +93,7 @@ async def followed(server: ClusterraServer, logs: list[Log]) -> AsyncIterator[As
             yield client
         finally:
             for task in tasks:
-                await stop(task)
+                await cancel_and_wait(task)
         await asyncio.gather(*(tail.finish(client) for tail in tails))
 
 

@@ -228,6 +228,7 @@ def _together(parts: list[Job], job_id: int) -> Job:
     telling = min(tasks, key=lambda job: (_urgency(job.state), _index(job)))
     completing = telling.state.ended and any(job.state.completing for job in tasks)
     flags = telling.state.flags | ({"COMPLETING"} if completing else set())
+    submitted = [job.submitted_at for job in tasks if job.submitted_at]
     started = [job.started_at for job in tasks if job.started_at]
     ended = [job.ended_at for job in tasks if job.ended_at]
     return replace(
@@ -239,6 +240,8 @@ def _together(parts: list[Job], job_id: int) -> Job:
         array_task_string=next(
             (job.array_task_string for job in tasks if job.array_task_string), ""
         ),
+        # a requeue gives one part a later time
+        submitted_at=min(submitted, default=None),
         started_at=min(started, default=None),
         ended_at=max(ended, default=None) if telling.state.ended else telling.ended_at,
         nodes=",".join(sorted({job.nodes for job in tasks if job.nodes})),

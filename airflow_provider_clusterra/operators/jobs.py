@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -69,18 +70,12 @@ from airflow_provider_clusterra.task.inputs import (
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import check_return_output, end_try
 from airflow_provider_clusterra.task.script import render_script, tidy_script
-from airflow_provider_clusterra.task.waiting import (
-    abandon,
-    check_on_stuck,
-    deadline_of,
-    deferral_of,
-    first_look,
-    seconds,
-    write_output,
-)
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success
+from airflow_provider_clusterra.watch.cancel import cancel_now
+from airflow_provider_clusterra.watch.tail import write_output
+from airflow_provider_clusterra.watch.wait import check_on_stuck, deadline_of, deferral_of
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +223,7 @@ class SubmitOperator(BaseOperator):
         """
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
-        deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
+        deadline = deadline_of(timeout=self.timeout, execution_timeout=self.execution_timeout)
         store = open_store(context)
         with (
             airflow_errors(self.clusterra_conn_id),
@@ -282,7 +277,7 @@ class SubmitOperator(BaseOperator):
             ti = context["ti"]
             job_id = ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
             with airflow_errors(self.clusterra_conn_id):
-                abandon(ClusterraHook(self.clusterra_conn_id, self.cluster_id), job_id)
+                self._abandon(job_id)
             open_store(context).save_failure(Failure("CANCELLED"))
             raise
 
@@ -322,9 +317,23 @@ class SubmitOperator(BaseOperator):
         values = {name: getattr(self, name) for name in self.IDENTITY}
         return {name: value for name, value in values.items() if value is not None}
 
+    def _abandon(self, job_id: Any) -> None:
+        """Cancel a job that nobody waits for any more, and see that it is gone."""
+        if job_id is None:
+            self.log.warning("There is no XCom job_id, so no job is cancelled.")
+            return
+        number = given.job_id("XCom job_id", job_id)
+        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+        with hook.client() as client:
+            access, cluster_id = client.access, hook.find_cluster(client)
+        job = asyncio.run(cancel_now(access, cluster_id, number))
+        state = job.state if job else "no longer known to the cluster"
+        self.log.warning("Job %s was cancelled: it is %s.", number, state)
+
     def _trigger(
-        self, cluster_id: str, job: TaskJob, deadline: float | None
+        self, cluster_id: str, job: TaskJob, deadline: tuple[float | None, str]
     ) -> ClusterraJobTrigger:
+        end, limit = deadline
         return ClusterraJobTrigger(
             job_id=job.job_id,
             cluster_id=cluster_id,
@@ -333,8 +342,9 @@ class SubmitOperator(BaseOperator):
             since=time.time(),
             array=job.array,
             poll_interval=self.poll_interval,
-            deadline=deadline,
-            pending_timeout=seconds(self.pending_timeout),
+            deadline=end,
+            limit=limit,
+            pending_timeout=self.pending_timeout,
             max_restarts=self.max_restarts,
             on_stuck=self.on_stuck,
             follow_output=self.follow_output,
@@ -351,19 +361,16 @@ class SubmitOperator(BaseOperator):
         job: TaskJob,
         store: RecordStore,
     ) -> Any:
-        if job.ended is not None:
-            event: JobEvent | None = JobEvent("ended", job.job_id, trigger.cluster_id, job.ended)
-        else:
-            event = first_look(client, trigger.cluster_id, trigger.job_id)
+        event = trigger.first_look(client, job.ended)
         if event is None and self.deferrable:
             self._kill.check()
-            timeout = deferral_of(trigger.deadline)
+            timeout = deferral_of(trigger.spec.deadline)
             self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         if event is None:
             event = self._kill.run(trigger.wait())
         elif self.follow_output:
             # it had ended before anybody could follow it
-            write_output(client.access, event, self.log)
+            write_output(client.access, event.cluster_id, event.job, self.log)
         self._kill.check()
         return self._end(context, client, event, store)
 
@@ -387,7 +394,7 @@ class SubmitOperator(BaseOperator):
         )
         if self.follow_output and self.deferrable:
             # Airflow begins the trigger's log anew at a second deferral
-            write_output(client.access, event, self.log)
+            write_output(client.access, event.cluster_id, event.job, self.log)
         return self.execute(context)
 
 

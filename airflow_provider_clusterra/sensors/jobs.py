@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -21,38 +21,24 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import (
-    HICCUPS,
-    ClusterraError,
-    NotFoundError,
-    RequestError,
-)
-from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import check_return_output, failed_jobs_pushed, finish
-from airflow_provider_clusterra.task.waiting import (
+from airflow_provider_clusterra.triggers.events import JobEvent, read_event
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.verdict import Progress
+from airflow_provider_clusterra.watch.wait import (
     check_on_stuck,
     deadline_of,
     deferral_of,
-    read_output,
     seconds,
 )
-from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch.tail import Tail, has_output
-from airflow_provider_clusterra.watch.verdict import (
-    MISSES,
-    Outcome,
-    Progress,
-    Sighting,
-    Verdict,
-    Watch,
-    judge,
-    judge_accounting,
-)
+
+REFUSED_SINCE = "clusterra_refused_since"
+"""In the task state store: since when the session is not accepted, in seconds since 1970."""
 
 
 class ClusterraJobSensor(BaseSensorOperator):
@@ -118,10 +104,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         self.skip_on_exit_code: Any = skip_on_exit_code
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
-        self._progress = Progress()
-        self._since = time.time()
-        self._tail: Tail | None = None
-        self._shown = False
+        self._trigger: ClusterraJobTrigger | None = None
         given.check_plain(self, self.READERS)
 
     def execute(self, context: Context) -> Any:
@@ -133,36 +116,16 @@ class ClusterraJobSensor(BaseSensorOperator):
         """
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
-        if self.mode == "reschedule":
-            # each look is another process's: there is no look before it to remember
-            self._since = _first_poke(context)
-            self._progress = Progress(misses=MISSES, stuck_since=self._since)
         if not self.deferrable:
             return super().execute(context)
-        with self._ending(context):
-            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-            with hook.client() as client:
-                cluster_id = hook.find_cluster(client)
-                self._show(context, hook, cluster_id)
-                event = self._look(hook, client, cluster_id)
-                if event is not None:
-                    return self._finish(event, client)
-        deadline = deadline_of(time.time(), self.timeout, self.execution_timeout)
+        done = self.poke(context)
+        if isinstance(done, PokeReturnValue):
+            return done.xcom_value
+        trigger = self._trigger_of(context)
         self.defer(
-            trigger=ClusterraJobTrigger(
-                job_id=self.job_id,
-                cluster_id=cluster_id,
-                clusterra_conn_id=self.clusterra_conn_id,
-                since=self._since,
-                poll_interval=self.poke_interval,
-                deadline=deadline,
-                pending_timeout=seconds(self.pending_timeout),
-                max_restarts=self.max_restarts,
-                on_stuck=self.on_stuck,
-                follow_output=self.follow_output,
-            ),
+            trigger=trigger,
             method_name="execute_complete",
-            timeout=deferral_of(deadline),
+            timeout=deferral_of(trigger.spec.deadline),
         )
         return None
 
@@ -173,14 +136,73 @@ class ClusterraJobSensor(BaseSensorOperator):
         :raises JobError: the job ended badly.
         """
         with self._ending(context):
-            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            trigger = self._trigger_of(context)
+            event = asyncio.run(trigger.look(catch_up=self.mode == "poke" and not self.deferrable))
+            self._remember_refusals(context, trigger)
+            if event is None and trigger.the_wait.progress.misses == 0:
+                return False
+            cluster_id = trigger.spec.cluster_id
+            hook = ClusterraHook(self.clusterra_conn_id, cluster_id)
             with hook.client() as client:
-                cluster_id = hook.find_cluster(client)
-                self._show(context, hook, cluster_id)
-                event = self._look(hook, client, cluster_id)
-                if event is None:
-                    return False
-                return PokeReturnValue(is_done=True, xcom_value=self._finish(event, client))
+                if event is not None:
+                    return PokeReturnValue(is_done=True, xcom_value=self._finish(event, client))
+                missing = NotFoundError(f"There is no job {self.job_id}.", status=404)
+                if (why := hook.explain(client, cluster_id, missing)) is not missing:
+                    raise why
+                return False
+
+    def _trigger_of(self, context: Context) -> ClusterraJobTrigger:
+        """The wait, made at the first look: patience counts from then on."""
+        if self._trigger is not None:
+            return self._trigger
+        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+        with hook.client() as client:
+            cluster_id = hook.find_cluster(client)
+            show_job(context, hook.settings(), cluster_id, self.job_id)
+        since = time.time()
+        deadline, limit = deadline_of(
+            timeout=self.timeout, execution_timeout=self.execution_timeout
+        )
+        if self._is_rescheduled:
+            first: datetime | None = context["ti"].get_first_reschedule_date(context)
+            since = first.timestamp() if first else since
+        self._trigger = ClusterraJobTrigger(
+            job_id=self.job_id,
+            cluster_id=cluster_id,
+            clusterra_conn_id=self.clusterra_conn_id,
+            since=since,
+            poll_interval=self.poke_interval,
+            deadline=deadline,
+            limit=limit,
+            pending_timeout=seconds(self.pending_timeout),
+            max_restarts=self.max_restarts,
+            on_stuck=self.on_stuck,
+            follow_output=self.follow_output,
+        )
+        if self._is_rescheduled:
+            # each look is another process's: there is no look before it to remember
+            wait = self._trigger.the_wait
+            wait.progress = Progress(misses=self._trigger.patience.misses, stuck_since=since)
+            store: Any = context.get("task_state_store")
+            refused = None if store is None else store.get(REFUSED_SINCE)
+            if refused is not None:
+                wait.renewal.refused_since = time.monotonic() - (time.time() - float(refused))
+        return self._trigger
+
+    def _remember_refusals(self, context: Context, trigger: ClusterraJobTrigger) -> None:
+        """Since when the session is not accepted, for the next look's process (from Airflow 3.3)."""
+        store: Any = context.get("task_state_store")
+        since = trigger.the_wait.renewal.refused_since
+        if store is None or not self._is_rescheduled:
+            return
+        if since is None:
+            store.delete(REFUSED_SINCE)
+        else:
+            store.set(REFUSED_SINCE, time.time() - (time.monotonic() - since))
+
+    @property
+    def _is_rescheduled(self) -> bool:
+        return self.mode == "reschedule" and not self.deferrable
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -210,55 +232,6 @@ class ClusterraJobSensor(BaseSensorOperator):
             return AirflowTaskTimeout(words)
         return AirflowSensorTimeout(words)
 
-    def _show(self, context: Context, hook: ClusterraHook, cluster_id: str) -> None:
-        if not self._shown:
-            show_job(context, hook.settings(), cluster_id, self.job_id)
-            self._shown = True
-
-    def _look(self, hook: ClusterraHook, client: Client, cluster_id: str) -> JobEvent | None:
-        job_id = self.job_id
-        try:
-            job: Job | None = client.get_job(cluster_id, job_id)
-        except NotFoundError as error:
-            why = hook.explain(client, cluster_id, error)
-            if why is not error:
-                raise why from error
-            job = None
-        except HICCUPS as error:
-            self.log.warning("The API does not answer well; looking again: %s", error)
-            return None
-        self.log.info("Job %s is %s", job_id, job.state if job else "not known to the cluster")
-        watch = Watch(
-            job_id,
-            since=self._since,
-            pending_timeout=seconds(self.pending_timeout),
-            max_restarts=self.max_restarts,
-            fail_stuck=self.on_stuck == "fail",
-        )
-        now = time.time()
-        self._progress, verdict = judge(watch, self._progress, Sighting(now, job))
-        if verdict.outcome is Outcome.MISSING:
-            told = _ask_accounting(client, cluster_id, job_id)
-            self._progress, verdict = judge_accounting(watch, self._progress, now, told)
-        if verdict.words:
-            self.log.warning(verdict.words)
-        self._write_output(client, cluster_id, verdict)
-        if verdict.outcome is Outcome.WAIT:
-            return None
-        return JobEvent(str(verdict.outcome), job_id, cluster_id, verdict.job, verdict.words)
-
-    def _write_output(self, client: Client, cluster_id: str, verdict: Verdict) -> None:
-        """What is new of it; in reschedule mode all of it, at the end."""
-        job = self._progress.last
-        ended = verdict.outcome is Outcome.ENDED
-        if not self.follow_output or job is None or not has_output(job):
-            return
-        looks_again = self.mode == "poke" and not self.deferrable
-        if ended or (looks_again and verdict.outcome is Outcome.WAIT):
-            write = partial(self.log.info, "%s")
-            self._tail = self._tail or Tail(cluster_id, job.job_id, write=write, note=write)
-            read_output(client.access, self._tail, to_the_end=ended)
-
     @contextmanager
     def _ending(self, context: Context) -> Iterator[None]:
         with (
@@ -279,19 +252,3 @@ class ClusterraJobSensor(BaseSensorOperator):
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(f"Skipped instead of failed: {exc}") from exc
             raise
-
-
-def _ask_accounting(
-    client: Client, cluster_id: str, job_id: int
-) -> list[Job] | ClusterraError | None:
-    try:
-        return client.list_accounting(cluster_id, job_ids=[job_id])
-    except RequestError:
-        return None
-    except ClusterraError as error:
-        return error
-
-
-def _first_poke(context: Context) -> float:
-    first: datetime | None = context["ti"].get_first_reschedule_date(context)
-    return first.timestamp() if first else time.time()

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Coroutine
-from functools import partial
-from inspect import Parameter, signature
+from functools import cached_property, partial
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
-from msgspec.structs import replace
+from msgspec.structs import asdict
 
+from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
+from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     AuthenticationError,
     ClusterraError,
     InputError,
-    NotFoundError,
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.compat import (
     A_KILL_IS_A_USERS,
     MIN_DEFERRAL,
@@ -32,11 +33,16 @@ from airflow_provider_clusterra.compat import (
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
-from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
-from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.tail import Tail, has_output
-from airflow_provider_clusterra.watch.verdict import Outcome, Watch
+from airflow_provider_clusterra.watch.verdict import (
+    PATIENT,
+    Outcome,
+    Progress,
+    Sighting,
+    Verdict,
+    WaitSpec,
+    judge,
+)
 from airflow_provider_clusterra.watch.wait import Wait
 
 log = logging.getLogger(__name__)
@@ -92,11 +98,18 @@ def _look(task_instance: Any, job_id: int) -> bool:
         run_id=ti.run_id,
         map_index=ti.map_index,
     )
-    return bool(pushed == job_id)
+    return str(pushed).strip() == str(job_id)
 
 
-THROUGH_A_STUMBLE = Retry(tries=8)
-"""About half a minute for each request: Airflow's own timeout ends the deferral two minutes later."""
+def min_deferral() -> float:
+    """Seconds for which an event is held: ``[clusterra] min_deferral``, as ``7``, ``7.5`` or ``7s``."""
+    text = str(conf.get("clusterra", "min_deferral", fallback=MIN_DEFERRAL)).strip()
+    form = re.fullmatch(r"(\d+(?:\.\d*)?)\s*s?", text)
+    if form is None:
+        log.warning("[clusterra] min_deferral is %r; it is a number of seconds, e.g. 7.", text)
+    return float(form[1]) if form else MIN_DEFERRAL
+
+
 LATE = 15.0
 """Seconds after the deferral. A trigger that begins later has probably begun before, elsewhere."""
 
@@ -111,8 +124,9 @@ class ClusterraJobTrigger(BaseTrigger):
     :param since: seconds since 1970 from which on it is waited for; otherwise now.
     :param array: the indices that were submitted, e.g. ``"0-99%10"``; ``""`` where it is no array,
         or nobody knows.
-    :param poll_interval: seconds between two looks once the job is old.
+    :param poll_interval: seconds between two looks at the most.
     :param deadline: seconds since 1970 at which patience ends, or None.
+    :param limit: which limit the deadline is, in words, e.g. ``"timeout=3600 s"``.
     :param pending_timeout: seconds for which the job may be pending at a time, or None.
     :param max_restarts: how often Slurm may start the job again, or None.
     :param on_stuck: ``"fail"`` or ``"warn"``: what a job means that will never start.
@@ -123,63 +137,42 @@ class ClusterraJobTrigger(BaseTrigger):
     :param adopted_at: when the task took the job over from an earlier try, in seconds since 1970.
     """
 
-    def __init__(  # noqa: PLR0913 - a trigger's arguments are what Airflow stores of it
-        self,
-        *,
-        job_id: int,
-        cluster_id: str,
-        clusterra_conn_id: str,
-        job_name: str = "",
-        since: float | None = None,
-        array: str = "",
-        poll_interval: float = 30.0,
-        deadline: float | None = None,
-        pending_timeout: float | None = None,
-        max_restarts: int | None = None,
-        on_stuck: str = "fail",
-        follow_output: bool = False,
-        owns_job: bool = False,
-        cancel_on_kill: bool = False,
-        adopted_at: float | None = None,
-    ) -> None:
+    patience = PATIENT
+
+    def __init__(self, **fields: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.job_id = job_id
-        self.cluster_id = cluster_id
-        self.clusterra_conn_id = clusterra_conn_id
-        self.job_name = job_name
-        self.since = since or time.time()
-        self.array = array
-        self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.pending_timeout = pending_timeout
-        self.max_restarts = max_restarts
-        self.on_stuck = on_stuck
-        self.follow_output = follow_output
-        self.owns_job = owns_job
-        self.cancel_on_kill = cancel_on_kill
-        self.adopted_at = adopted_at
+        self.spec = WaitSpec(**fields)
+        self._hook = ClusterraHook(self.spec.clusterra_conn_id, self.spec.cluster_id)
         self._told = False
+
+    @cached_property
+    def the_wait(self) -> Wait:
+        """The wait itself, which remembers what was seen between a sensor's pokes."""
+        return Wait(
+            self.spec,
+            partial(_read_connection, self._hook),
+            self.log,
+            may_be_renewed=not self._hook.is_in_the_environment,
+            patience=self.patience,
+        )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as Airflow stores it: plain values, no secret."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {name: getattr(self, name) for name in STORED}
+        return path, asdict(self.spec)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: a :class:`JobEvent` as its payload."""
-        begun = time.time()
-        if begun - self.since > LATE:
-            again = " Its output begins again here." if self.follow_output else ""
-            self.log.info(
-                "The wait for job %s goes on here, %.0f s after it began.%s",
-                self.job_id,
-                begun - self.since,
-                again,
-            )
+        begun, spec = time.monotonic(), self.spec
+        late = time.time() - spec.since
+        if late > LATE:
+            again = " Its output begins again here." if spec.follow_output else ""
+            words = "The wait for job %s goes on here, %.0f s after it began.%s"
+            self.log.info(words, spec.job_id, late, again)
+        end = begun + min_deferral()
         try:
             event = await self.wait()
-            held = conf.getfloat("clusterra", "min_deferral", fallback=MIN_DEFERRAL)
-            await asyncio.sleep(max(0.0, begun + held - time.time()))
+            await asyncio.sleep(max(0.0, end - time.monotonic()))
         except asyncio.CancelledError:
             if not TRIGGERS_ARE_TOLD_OF_KILLS:
                 await self.on_kill()
@@ -190,128 +183,84 @@ class ClusterraJobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has ended while it was deferred."""
-        if self.cancel_on_kill and not self._told:
-            await finish_in_spite_of_cancels(
-                self._cancel_unwanted(), f"clusterra-kill-{self.job_id}"
-            )
+        if self.spec.cancel_on_kill and not self._told:
+            name = f"clusterra-kill-{self.spec.job_id}"
+            await finish_in_spite_of_cancels(self._cancel_unwanted(), name)
 
     async def wait(self) -> JobEvent:
         """The end of the wait. A worker that does not defer runs this, too."""
-        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-        poller = poller_of(
-            self.clusterra_conn_id,
-            self.cluster_id,
-            partial(_read_connection, hook),
-            may_be_renewed=not hook.is_in_the_environment,
-        )
-        tail = self._tail() if self.follow_output else None
-        wait = Wait(
-            poller,
-            self._watch(),
-            poll_interval=self.poll_interval,
-            on_change=self._log_change,
-            on_warning=self.log.warning,
-            tail=tail,
-        )
+        wait = self.the_wait
         try:
-            verdict = await wait.run(self.deadline)
+            verdict = await wait.run()
         except WaitTimeoutError as error:
-            return await self._give_up(hook, tail, self._event("timed_out", error.job, str(error)))
-        except AuthenticationError as error:
-            return self._event("refused", None, f"{error} {self._renewal(hook, error)}")
+            verdict = Verdict(Outcome.TIMED_OUT, error.job, str(error))
         except ClusterraError as error:
-            return self._event("refused", None, f"{error} {self._left}")
-        event = self._event(verdict.outcome, verdict.job, verdict.words)
-        if verdict.outcome in (Outcome.STUCK, Outcome.OVERDUE):
-            return await self._give_up(hook, tail, event)
-        return event
+            verdict = Verdict(Outcome.REFUSED, None, f"{error}{self._renewal(error)}")
+        if verdict.outcome not in (Outcome.ENDED, Outcome.LOST):
+            verdict = await wait.give_up(verdict)
+        return self._event(verdict)
 
-    def _watch(self) -> Watch:
-        return Watch(
-            self.job_id,
-            self.job_name,
-            since=self.since,
-            array=read_indices(self.array),
-            pending_timeout=self.pending_timeout,
-            max_restarts=self.max_restarts,
-            fail_stuck=self.on_stuck == "fail",
-        )
+    async def look(self, *, catch_up: bool = False) -> JobEvent | None:
+        """One look, as a sensor pokes: the end, or None while the job goes on.
 
-    def _tail(self) -> Tail:
-        # what looks like a place for a value must stay as it is
-        write = partial(self.log.info, "%s")
-        return Tail(self.cluster_id, self.job_id, write=write, note=write)
+        :param catch_up: whether what is new of the output is written.
+        :raises ClusterraError: what no waiting can heal.
+        """
+        verdict = await self.the_wait.look(catch_up=catch_up)
+        return None if verdict.outcome is Outcome.WAIT else self._event(verdict)
 
-    @property
-    def _left(self) -> str:
-        return f"Job {self.job_id} is left as it is."
+    def first_look(self, client: Client, seen: Job | None = None) -> JobEvent | None:
+        """One look before a deferral: a job that has ended already needs no triggerer.
 
-    def _renewal(self, hook: ClusterraHook, error: AuthenticationError) -> str:
-        if error.status != 401:
-            return self._left
-        if hook.is_in_the_environment:
-            return (
-                f"Connection {self.clusterra_conn_id} comes from an environment variable, which "
-                "cannot change in a running process: restart Airflow with the new one. "
-                f"{self._left}"
-            )
-        return f"Renew connection {self.clusterra_conn_id}. {self._left}"
-
-    async def _give_up(self, hook: ClusterraHook, tail: Tail | None, event: JobEvent) -> JobEvent:
-        """Patience has ended; the job may have, too, while nobody looked."""
-        job: Job | None
-        words = event.words
+        :param client: the task's.
+        :param seen: the job, if it was just seen.
+        """
+        spec = self.spec
         try:
-            async with await hook.async_client(THROUGH_A_STUMBLE) as client:
-                job = await client.get_job(self.cluster_id, self.job_id)
-                if not job.state.ended and self.owns_job:
-                    job = await cancel_and_confirm(client, self.cluster_id, self.job_id) or job
-                    event = replace(
-                        event, job=job, words=f"{words} It was cancelled and is {job.state}."
-                    )
-                elif job.state.ended:
-                    event = self._event("ended", job)
-                if tail is not None and has_output(job):
-                    await tail.finish(client)
-        except NotFoundError:
-            return replace(event, outcome="lost", words=f"{words} The cluster no longer knows it.")
-        except ClusterraError as failure:
-            return replace(event, words=f"{words} It could not be cancelled: {failure}")
-        return event
+            job = seen or client.send(calls.get_job(spec.cluster_id, spec.job_id), retry=ONCE)
+        except ClusterraError as error:
+            self.log.debug("The first look at job %s: %s", spec.job_id, error)
+            return None
+        _, verdict = judge(spec, Progress(), Sighting(time.time(), job))
+        return self._event(verdict) if verdict.outcome is Outcome.ENDED else None
+
+    def _renewal(self, error: ClusterraError) -> str:
+        """What to do about a session that is not accepted."""
+        if not isinstance(error, AuthenticationError) or error.status != 401:
+            return ""
+        conn_id = self.spec.clusterra_conn_id
+        if self._hook.is_in_the_environment:
+            return (
+                f" Connection {conn_id} comes from an environment variable, which cannot change in "
+                "a running process: restart Airflow with the new one."
+            )
+        return f" Renew connection {conn_id}."
 
     async def _cancel_unwanted(self) -> None:
-        if not A_KILL_IS_A_USERS and await is_wanted(self.task_instance, self.job_id):
-            self.log.info("Job %s is left alone: its task still waits for it.", self.job_id)
+        job_id = self.spec.job_id
+        if not A_KILL_IS_A_USERS and await is_wanted(self.task_instance, job_id):
+            self.log.info("Job %s is left alone: its task still waits for it.", job_id)
             return
-        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
         try:
-            async with await hook.async_client(THROUGH_AN_OUTAGE) as client:
-                job = await cancel_and_confirm(client, self.cluster_id, self.job_id)
+            async with await self._hook.async_client(THROUGH_AN_OUTAGE) as client:
+                job = await cancel_and_confirm(client, self.spec.cluster_id, job_id)
         except ClusterraError as error:
             self.log.error(  # noqa: TRY400 - the words say it all
-                "The task was ended, and job %s could not be cancelled: %s", self.job_id, error
+                "The task was ended, and job %s could not be cancelled: %s", job_id, error
             )
             return
         state = job.state if job else "no longer known to the cluster"
-        self.log.info("The task was ended, so job %s was cancelled: it is %s.", self.job_id, state)
+        self.log.info("The task was ended, so job %s was cancelled: it is %s.", job_id, state)
 
-    def _event(self, outcome: str, job: Job | None, words: str = "") -> JobEvent:
+    def _event(self, verdict: Verdict) -> JobEvent:
         return JobEvent(
-            str(outcome), self.job_id, self.cluster_id, job, words, adopted_at=self.adopted_at
+            str(verdict.outcome),
+            self.spec.job_id,
+            self.spec.cluster_id,
+            verdict.job,
+            verdict.words,
+            adopted_at=self.spec.adopted_at,
         )
-
-    def _log_change(self, job: Job) -> None:
-        if job.tasks:
-            counts = ", ".join(f"{count} {state}" for state, count in counts_of(job).items())
-            self.log.info("Job %s has %s", job.job_id, counts)
-            return
-        reason = f" ({job.reason})" if job.reason else ""
-        place = f" on {job.nodes}" if job.nodes else ""
-        self.log.info("Job %s is %s%s%s", job.job_id, job.state, reason, place)
-        if not job.state.known:
-            self.log.warning(
-                "This version of the provider does not know the state %s; waiting on.", job.state
-            )
 
 
 async def _read_connection(hook: ClusterraHook) -> Access:
@@ -321,11 +270,3 @@ async def _read_connection(hook: ClusterraHook) -> Access:
         raise InputError(
             f"The connection {hook.clusterra_conn_id} cannot be read: {error}"
         ) from error
-
-
-STORED = tuple(
-    name
-    for name, parameter in signature(ClusterraJobTrigger.__init__).parameters.items()
-    if parameter.kind is Parameter.KEYWORD_ONLY
-)
-"""The arguments, which are all that a trigger is."""

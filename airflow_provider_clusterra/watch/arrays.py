@@ -5,29 +5,59 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import chain
 
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.errors import InputError, ProtocolError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 
 Ends = Mapping[int, Job]
 """Array index to the task as it ended."""
-PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
-MOST = 4_000_000
-"""Slurm's own bound of an index (MAX_ARRAY_SIZE)."""
+PART = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?")
+MASK = re.compile(r"0[xX]([0-9a-fA-F]+)")
+MOST = 100_000
+"""Indices of one array that can be waited for; a Slurm allows 1001 unless it is set up otherwise."""
 
 
+@lru_cache(maxsize=16)
 def read_indices(text: str) -> frozenset[int]:
-    """The indices of Slurm's form, as far as it tells them."""
-    found: set[int] = set()
-    for part in text.partition("%")[0].strip("[]").split(","):
-        told = PART.fullmatch(part.strip())
-        if told:
-            first = int(told[1])
-            last = min(int(told[2] or first), first + MOST)
-            found.update(range(first, last + 1, int(told[3] or 1) or 1))
-    return frozenset(found)
+    """The indices of Slurm's forms, as far as it tells them: ``"0-9:3,12%2"``, or as accounting
+    writes those that never began, a mask (``"0x3C"``).
+
+    :raises ProtocolError: there are more than :data:`MOST`.
+    """
+    body = text.partition("%")[0].strip().strip("[]")
+    mask = MASK.fullmatch(body)
+    if mask:
+        return _read_mask(mask[1])
+    ranges = [_read_part(part.strip()) for part in body.split(",", MOST)]
+    if sum(map(len, ranges)) > MOST:
+        raise _too_many(body)
+    return frozenset(chain(*ranges))
+
+
+def _read_part(text: str) -> range:
+    told = PART.fullmatch(text)
+    if not told:
+        return range(0)
+    first = int(told[1])
+    return range(first, int(told[2] or first) + 1, int(told[3] or 1) or 1)
+
+
+def _read_mask(digits: str) -> frozenset[int]:
+    if len(digits) * 4 > MOST:
+        raise _too_many(f"0x{digits}")
+    bits = f"{int(digits, 16):b}"[::-1]
+    return frozenset(index for index, bit in enumerate(bits) if bit == "1")
+
+
+def _too_many(text: str) -> ProtocolError:
+    return ProtocolError(
+        f"The array's indices {text[:40]!r} are more than {MOST}, which is as many as can be waited "
+        "for."
+    )
 
 
 def write_indices(indices: Iterable[int]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
 
-async def stop(task: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task, and wait until it has cleaned up.
 
     A cancel of whoever waits here is not mistaken for the task's own, as it would be by one who
@@ -22,7 +22,7 @@ AT_A_STRETCH = 200
 """Things that are gone through before others have their turn: less than a millisecond's."""
 
 
-async def in_turns(things: Iterable[T], stretch: int = AT_A_STRETCH) -> AsyncIterator[T]:
+async def yielding(things: Iterable[T], stretch: int = AT_A_STRETCH) -> AsyncIterator[T]:
     """The things, with a pause for others now and then."""
     for number, thing in enumerate(things, 1):
         yield thing

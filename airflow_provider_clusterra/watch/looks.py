@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import AsyncClient
@@ -23,7 +24,7 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import LightState
 from airflow_provider_clusterra.api.slurm import JobState
-from airflow_provider_clusterra.watch.concurrency import in_turns
+from airflow_provider_clusterra.watch.concurrency import yielding
 from airflow_provider_clusterra.watch.reading import read_job_answer, read_jobs_answer
 
 URL_ROOM = 6000
@@ -117,18 +118,26 @@ T = TypeVar("T")
 
 AT_ONCE = 8
 """Requests under way at the same time."""
+SLURM_NUMBERS = 2000
+"""The first of Slurm's own error numbers that speak of a job."""
 WHOLE_EVERY = 10
 """A pending job's reason is not among the states, so every tenth look at it is a whole one."""
 
 
-class Known(msgspec.Struct, eq=False):
-    """A job that is looked at again and again."""
+class PolledJob(msgspec.Struct, frozen=True):
+    """What is remembered of a job that is looked at again and again. Times are monotonic."""
 
     job_id: int
     last: Job | None = None
     """As it was last seen whole; None before, and after a miss."""
     light_looks: int = 0
     """How many looks in a row told its state only."""
+    due: float = 0.0
+    pause: float = 0.0
+    asked: float = float("-inf")
+    """When somebody asked for a look: a wait that joined, or an output that ended."""
+    hurried: float = float("-inf")
+    refused_since: float | None = None
 
     @property
     def singly(self) -> bool:
@@ -136,19 +145,68 @@ class Known(msgspec.Struct, eq=False):
         job = self.last
         return job is not None and bool(job.tasks or job.array_job_id or job.het_job_id)
 
+    @property
+    def wants_whole_look(self) -> bool:
+        """Whether its state alone does not do: a pending job's reason is not told with it."""
+        if self.last is None or self.singly:
+            return True
+        return self.last.state.base == "PENDING" and self.light_looks >= WHOLE_EVERY
 
-class Found(msgspec.Struct):
-    """What a round brought."""
+    def joined(self, now: float) -> PolledJob:
+        """One more waits for it, who has seen nothing yet."""
+        return replace(self, last=None, due=now, asked=now)
+
+    def hurry(self, now: float, every: float) -> PolledJob:
+        """Something says that it may have ended; not believed more often than ``every`` seconds."""
+        at = max(now, self.hurried + every)
+        return replace(self, last=None, due=min(self.due, at), asked=at, hurried=at)
+
+    def seen(self, job: Job | None, begun: float, now: float, pause: float) -> PolledJob:
+        """It was looked at whole, or is not shown."""
+        known = replace(self, last=job, light_looks=0, refused_since=None)
+        return known.planned(begun, now, pause)
+
+    def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
+        """Its state is as it was."""
+        known = replace(self, light_looks=self.light_looks + 1, refused_since=None)
+        return known.planned(begun, now, pause)
+
+    def refused(self, begun: float, now: float, pause: float) -> PolledJob:
+        """The answer was no, and not Slurm's."""
+        since = now if self.refused_since is None else self.refused_since
+        return replace(self, refused_since=since).planned(begun, now, pause)
+
+    def planned(self, begun: float, now: float, pause: float) -> PolledJob:
+        """When to look again; what was asked for since the look began is not forgotten."""
+        due = now + pause
+        return replace(self, pause=pause, due=min(due, self.asked) if self.asked > begun else due)
+
+
+class RoundResult(msgspec.Struct):
+    """What a round brought: facts, of which the poller makes something."""
 
     jobs: dict[int, Job | None] = msgspec.field(default_factory=dict)
-    """Jobs that were seen whole; None where the cluster says that it does not know one."""
+    """Jobs that were seen whole; None if the cluster says that it does not know one."""
     unchanged: set[int] = msgspec.field(default_factory=set)
     refused: dict[int, ClusterraError] = msgspec.field(default_factory=dict)
-    """What no waiting can heal, of one job."""
+    """What was said about one job only, and is no answer."""
     hiccup: ClusterraError | None = None
-    unauthorized: AuthenticationError | None = None
+    """What concerns all, and ended the round."""
     took: float = 0.0
     """Seconds that the dearest request took."""
+
+
+def is_final(error: ClusterraError) -> bool:
+    """Whether an error is Slurm's own numbered no, which no waiting changes. All else is said by
+    something between Slurm and us."""
+    return isinstance(error, RequestError) and (error.number or 0) >= SLURM_NUMBERS
+
+
+def concerns_all(error: ClusterraError) -> bool:
+    """Whether an error says nothing of the job that was asked for: no answer, or no session."""
+    if isinstance(error, AuthenticationError) and error.status == 401:
+        return True
+    return isinstance(error, HICCUPS)
 
 
 class Looker:
@@ -160,127 +218,132 @@ class Looker:
         self._costs = Costs()
         self._way: tuple[Way, Way] | None = None
 
-    async def look(self, due: Collection[Known], all_known: Collection[Known]) -> Found:
-        """Look at the jobs that are due, and at all others where that costs nothing."""
-        found = Found()
-        to_see: list[Known] = []
-        to_check: list[Known] = []
-        async for each in in_turns(due):
-            (to_see if each.singly or _wants_a_whole_look(each) else to_check).append(each)
-        way = self._costs.way_to_look(len(to_check), time.time())
+    async def look(self, due: Collection[PolledJob], known: Collection[PolledJob]) -> RoundResult:
+        """Look at the jobs that are due, and at all others if that costs nothing."""
+        result = RoundResult()
+        whole: list[PolledJob] = []
+        light: list[PolledJob] = []
+        async for each in yielding(due):
+            (whole if each.wants_whole_look else light).append(each)
+        way = self._costs.way_to_look(len(light), time.monotonic())
         if way is Way.STATES:
-            changed = await self._check_states(to_check, all_known, found)
-            if changed is None:
-                return found
-            to_see += changed
+            whole += await self._check_states(light, known, result)
         else:
-            to_see += to_check
-        await self._see(to_see, found)
-        self._tell_way(way, len(to_check), len(to_see))
-        return found
+            whole += light
+        if result.hiccup is None:
+            await self._see(whole, result)
+        self._log_way(way, len(light), len(whole))
+        return result
 
     async def _check_states(
-        self, due: list[Known], all_known: Collection[Known], found: Found
-    ) -> list[Known] | None:
-        """Those of the jobs whose state is another, or not told; None after a hiccup."""
+        self, due: list[PolledJob], known: Collection[PolledJob], result: RoundResult
+    ) -> list[PolledJob]:
+        """Those of the jobs whose state is another, or not told."""
         plain = {
-            each.job_id: each async for each in in_turns(all_known) if each.last and not each.singly
+            each.job_id: each async for each in yielding(known) if each.last and not each.singly
         }
         asked = {each.job_id for each in due}
         if len(plain) > len(asked) and fits_a_url(plain):
             asked = set(plain)
-        whole = not fits_a_url(asked)
-        call = calls.list_states(self._cluster_id, [] if whole else sorted(asked))
-        told = await self._batch(Way.STATES, found, due[0], lambda: self._states(call))
-        if told is None:
+        call = calls.list_states(self._cluster_id, sorted(asked) if fits_a_url(asked) else [])
+        states = await self._batch(Way.STATES, result, due[0], lambda: self._states(call))
+        if states is None:
             # another way in the next round, or the same in better weather
-            return None if found.hiccup or found.unauthorized else due
+            return due
         changed = []
-        async for job_id, known in in_turns(plain.items()):
-            state = told.get(job_id)
-            if known.last is not None and state == known.last.state:
-                known.light_looks += 1
-                found.unchanged.add(job_id)
+        async for job_id, job in yielding(plain.items()):
+            state = states.get(job_id)
+            if job.last is not None and state == job.last.state:
+                result.unchanged.add(job_id)
             elif state is not None or job_id in asked:
-                changed.append(known)
+                changed.append(job)
         return changed
 
     async def _states(self, call: calls.Call[list[LightState]]) -> dict[int, JobState]:
         rows = call.read(await self._client.exchange(call))
         return {int(row.job_id): row.state for row in rows if row.job_id.isdigit()}
 
-    async def _see(self, wanted: list[Known], found: Found) -> None:
+    async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
         plain = [each for each in wanted if not each.singly]
-        if self._costs.way_to_see(len(plain), time.time()) is Way.LIST:
-            listed = await self._batch(Way.LIST, found, plain[0], self._list)
-            if found.hiccup or found.unauthorized:
+        if self._costs.way_to_see(len(plain), time.monotonic()) is Way.LIST:
+            listed = await self._batch(Way.LIST, result, plain[0], self._list)
+            if result.hiccup is not None:
                 return
-            for each in plain:
-                job = (listed or {}).get(each.job_id)
-                # an array's records are many, and a job that is not listed may be known all the same
-                if job is not None and not (job.array_job_id or job.het_job_id):
-                    found.jobs[each.job_id] = job
+            found = {each.job_id: (listed or {}).get(each.job_id) for each in plain}
+            # an array's records are many, and a job that is not listed may be known all the same
+            result.jobs |= {
+                job_id: job
+                for job_id, job in found.items()
+                if job is not None and not (job.array_job_id or job.het_job_id)
+            }
         places = asyncio.Semaphore(AT_ONCE)
-        left = [each.job_id for each in wanted if each.job_id not in found.jobs]
-        await asyncio.gather(*(self._see_one(job_id, places, found) for job_id in left))
+        left = [each.job_id for each in wanted if each.job_id not in result.jobs]
+        await asyncio.gather(*(self._see_one(job_id, places, result) for job_id in left))
 
     async def _list(self) -> dict[int, Job]:
         call = calls.list_jobs(self._cluster_id)
         jobs = await read_jobs_answer(call, await self._client.exchange(call))
         return {job.job_id: job for job in jobs}
 
-    async def _see_one(self, job_id: int, places: asyncio.Semaphore, found: Found) -> None:
+    async def _see_one(self, job_id: int, places: asyncio.Semaphore, result: RoundResult) -> None:
         async with places:
-            if found.hiccup or found.unauthorized:
+            if result.hiccup is not None:
                 return
             call = calls.get_job(self._cluster_id, job_id)
-            begin = time.perf_counter()
+            begin = time.monotonic()
             try:
                 answer = await self._client.exchange(call)
-                found.jobs[job_id] = await read_job_answer(call, answer, job_id)
+                result.jobs[job_id] = await read_job_answer(call, answer, job_id)
             except NotFoundError:
-                found.jobs[job_id] = None
-            except HICCUPS as error:
-                found.hiccup = error
+                result.jobs[job_id] = None
             except ClusterraError as error:
-                if isinstance(error, AuthenticationError) and error.status == 401:
-                    found.unauthorized = error
+                if concerns_all(error):
+                    result.hiccup = error
                 else:
-                    found.refused[job_id] = error
-            took = time.perf_counter() - begin
-            found.took = max(found.took, took)
-            self._costs.note(Way.SINGLE, took, time.time())
+                    result.refused[job_id] = error
+            self._note(Way.SINGLE, begin, result)
 
     async def _batch(
-        self, way: Way, found: Found, one: Known, ask: Callable[[], Awaitable[dict[int, T]]]
-    ) -> dict[int, T] | None:
-        """What one request for many jobs tells; None where it does not."""
-        begin = time.perf_counter()
+        self, way: Way, result: RoundResult, one: PolledJob, ask: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """What one request for many jobs tells; None if it does not."""
+        begin = time.monotonic()
         try:
             told = await ask()
-        except HICCUPS as error:
-            # the weather, or this way alone: a look at one job tells
-            await self._see_one(one.job_id, asyncio.Semaphore(1), found)
-            if not found.hiccup and not found.unauthorized:
-                self._costs.note_failure(way, time.time())
-                found.hiccup = error
-        except RequestError as error:
-            if isinstance(error, AuthenticationError) and error.status == 401:
-                found.unauthorized = error
-            else:
-                log.debug("Jobs are not asked for %s: %s", way, error)
-                self._costs.rest(way, time.time())
-        else:
-            found.took = max(found.took, time.perf_counter() - begin)
-            self._costs.note(way, time.perf_counter() - begin, time.time())
-            return told
-        return None
+        except ClusterraError as error:
+            await self._blame(way, error, one, result)
+            return None
+        self._note(way, begin, result)
+        return told
 
-    def _tell_way(self, way: Way, checked: int, seen: int) -> None:
-        ways = (way, self._costs.way_to_see(seen, time.time()))
+    async def _blame(
+        self, way: Way, error: ClusterraError, one: PolledJob, result: RoundResult
+    ) -> None:
+        """The weather, or this way alone? A look at one job tells."""
+        if isinstance(error, AuthenticationError) and error.status == 401:
+            result.hiccup = error
+            return
+        await self._see_one(one.job_id, asyncio.Semaphore(1), result)
+        if result.hiccup is not None:
+            return
+        if concerns_all(error) or one.job_id in result.refused:
+            result.hiccup = error
+        if concerns_all(error):
+            self._costs.note_failure(way, time.monotonic())
+        elif result.hiccup is None:
+            log.debug("Jobs are not asked for %s: %s", way, error)
+            self._costs.rest(way, time.monotonic())
+
+    def _note(self, way: Way, begin: float, result: RoundResult) -> None:
+        now = time.monotonic()
+        result.took = max(result.took, now - begin)
+        self._costs.note(way, now - begin, now)
+
+    def _log_way(self, way: Way, checked: int, seen: int) -> None:
+        now = time.monotonic()
+        ways = (way, self._costs.way_to_see(seen, now))
         if ways != self._way:
             self._way = ways
-            costs = {each.value: self._costs.of(each, time.time()) for each in Way}
             log.debug(
                 "Cluster %s: %d jobs checked %s, %d seen %s; seconds a request: %s",
                 self._cluster_id,
@@ -288,12 +351,5 @@ class Looker:
                 way,
                 seen,
                 ways[1],
-                costs,
+                {each.value: self._costs.of(each, now) for each in Way},
             )
-
-
-def _wants_a_whole_look(known: Known) -> bool:
-    job = known.last
-    if job is None:
-        return True
-    return job.state.base == "PENDING" and known.light_looks >= WHOLE_EVERY

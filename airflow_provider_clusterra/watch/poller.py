@@ -1,8 +1,8 @@
 """One poller per event loop, connection and cluster, however many jobs wait.
 
-It asks, and hands each waiter what was seen; what that means is the waiter's to judge. It is a task
-of its own, so that a waiter that is cancelled takes nobody down with it, and in a context of its
-own, so that its log lines belong to no waiter.
+It asks, and hands each subscriber what was seen; what that means is the wait's to judge. It is a
+task of its own, so that a wait that is cancelled takes nobody down with it, and in a context of its
+own, so that its log lines belong to no wait.
 """
 
 from __future__ import annotations
@@ -20,62 +20,74 @@ import msgspec
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import AsyncClient
-from airflow_provider_clusterra.api.errors import AuthenticationError, ClusterraError, RequestError
+from airflow_provider_clusterra.api.errors import AuthenticationError, ClusterraError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.retry import ONCE, Retry
-from airflow_provider_clusterra.watch.concurrency import in_turns, stop
-from airflow_provider_clusterra.watch.looks import Found, Known, Looker
-from airflow_provider_clusterra.watch.verdict import Sighting
+from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait, yielding
+from airflow_provider_clusterra.watch.looks import (
+    Looker,
+    PolledJob,
+    RoundResult,
+    concerns_all,
+    is_final,
+)
+from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
+
+log = logging.getLogger(__name__)
 
 SHORTEST = 1.0
 """Seconds: no job is looked at more often."""
 AGE_SHARE = 0.125
 """A young job is looked at again after this share of its age."""
-AFTER_A_MISS = 5.0
-"""Seconds at most until a job that was not shown is looked for again."""
-DEAR = 10.0
-"""A look is followed by a pause of at least so many times what it took, up to the interval."""
+LONGEST = 5.0
+"""Seconds between two looks, whatever a job's age: one look serves all, so an end is seen after
+half of it."""
+SHARE = 0.02
+"""Of the server's time that looks may take: a dear one is followed by a long pause."""
+ALONE = 3.0
+"""Seconds at least for each job that only a request of its own can tell of: 20 a minute in all."""
 
 
-def next_look(
-    age: float, poll_interval: float, *, took: float = 0.0, missed: bool = False
+def pause_before_look(
+    age: float, poll_interval: float, *, took: float = 0.0, missed: bool = False, alone: int = 0
 ) -> float:
-    """Seconds until the next look at a job, with jitter."""
-    pause = min(poll_interval, max(SHORTEST, age * AGE_SHARE))
-    if missed:
-        pause = min(pause, AFTER_A_MISS)
-    return max(pause, min(poll_interval, took * DEAR)) * random.uniform(0.9, 1.1)
+    """Seconds until the next look at a job, with jitter; never longer than ``poll_interval``.
 
+    ``took`` is what a request took, ``alone`` how many jobs need one each time.
+    """
+    pause = max(SHORTEST, min(LONGEST, age * AGE_SHARE))
+    if not missed:
+        pause = max(pause, took / SHARE * max(1, alone), ALONE * (alone - 1))
+    return min(poll_interval, pause) * random.uniform(0.9, 1.1)
 
-log = logging.getLogger(__name__)
 
 Credentials = Callable[[], Awaitable[Access]]
-GRACE = 15 * 60.0
-"""Seconds for which a session that is no longer accepted may be renewed before the waits fail, and
-a connection that cannot be read may become readable."""
-PAUSES = Retry(first=1.0, cap=30.0)
 
 
-class Session:
+class CredentialRenewal:
     """What a connection holds, while jobs are waited for.
 
     A wait begins with a job that this connection has submitted or seen. So a session that is not
-    accepted has ended, even where this process has never seen it accepted: its triggerer may have
+    accepted has ended, even if this process has never seen it accepted: its triggerer may have
     started since.
     """
 
-    def __init__(self, credentials: Credentials, *, may_be_renewed: bool) -> None:
+    def __init__(
+        self, credentials: Credentials, *, may_be_renewed: bool = True, patience: Patience = PATIENT
+    ) -> None:
         self._credentials = credentials
         self._may_be_renewed = may_be_renewed
-        self._refused_since: float | None = None
+        self._patience = patience
+        self.refused_since: float | None = None
+        """Monotonic."""
 
     async def begin(self) -> Access:
         """Read the connection; what is wrong with Airflow's database has its time to heal.
 
         :raises ClusterraError: there is no such connection, or it cannot be right, or cannot be
-            read for as long as :data:`GRACE`.
+            read for as long as patience lasts.
         """
-        end = time.monotonic() + GRACE
+        end = time.monotonic() + self._patience.refused
         failures = 0
         while True:
             try:
@@ -88,89 +100,68 @@ class Session:
                 failures += 1
                 level = logging.WARNING if failures == 1 else logging.DEBUG
                 log.log(level, "The connection cannot be read; trying again: %s", exc)
-            await asyncio.sleep(PAUSES.pause(failures))
+            await asyncio.sleep(self._patience.backoff.pause(failures))
 
     def accept(self) -> None:
         """The session was accepted."""
-        self._refused_since = None
+        self.refused_since = None
 
-    async def renew(self, held: Access, error: AuthenticationError) -> Access:
-        """What to go on with after a 401; a user may have renewed the session.
+    async def renew(self, held: Access, error: ClusterraError) -> Access:
+        """What to go on with after a refusal; a user may have renewed the session.
 
-        :raises AuthenticationError: it cannot change, or has not changed for as long as
-            :data:`GRACE`.
+        :raises ClusterraError: the refusal, if it cannot change or has lasted for too long.
         """
-        if not self._may_be_renewed:
+        signed_out = isinstance(error, AuthenticationError) and error.status == 401
+        if signed_out and not self._may_be_renewed:
             raise error
-        try:
-            access = await self._credentials()
-        except Exception:
-            log.exception("The connection cannot be read; going on with what it held before.")
-            access = held
+        access = await self._read(held) if signed_out else held
         if access != held:
             log.warning("The session was not accepted any more; going on with the renewed one.")
             return access
-        now = time.time()
-        if self._refused_since is None:
-            self._refused_since = now
-            log.warning("Renew the connection's session; the jobs go on meanwhile. %s", error)
-        if now - self._refused_since >= GRACE:
+        now = time.monotonic()
+        if self.refused_since is None:
+            self.refused_since = now
+            what = "Renew the connection's session; the jobs go on" if signed_out else "Waiting on"
+            log.warning("%s meanwhile. %s", what, error)
+        if now - self.refused_since >= self._patience.refused:
             raise error
         return held
 
+    async def _read(self, held: Access) -> Access:
+        try:
+            return await self._credentials()
+        except Exception:
+            log.exception("The connection cannot be read; going on with what it held before.")
+            return held
+
 
 WOKEN_TOGETHER = 25
-"""Jobs whose waiters are told before others have their turn: each judges, and writes into its log."""
-BACKOFF = Retry(first=1.0, cap=30.0)
+"""Jobs whose subscribers are told before others have their turn: each judges, and writes its log."""
 TOGETHER = 0.25
 """A round takes those along that are due within this share of their pause."""
-HURRY_EVERY = 5.0
-"""Seconds between two looks at one job that somebody asked for."""
+
+Seen = Job | Exception | None
 
 
-class Waiter(msgspec.Struct, eq=False):
+class Subscriber(msgspec.Struct, eq=False):
     """One wait for one job."""
 
     poll_interval: float
     born: float
-    seen: asyncio.Queue[Sighting | Exception] = msgspec.field(default_factory=asyncio.Queue)
+    """Monotonic."""
+    news: asyncio.Queue[Seen] = msgspec.field(default_factory=asyncio.Queue)
 
-    async def next(self, until: float | None = None) -> Sighting | None:
-        """The next look that brought anything new.
+    async def next(self, within: float | None = None) -> Job | None:
+        """The next look that brought anything new; None if the job is not shown.
 
+        :raises TimeoutError: there was none in time.
         :raises ClusterraError: what no waiting can heal.
         """
-        left = None if until is None else max(0.0, until - time.time())
-        try:
-            async with asyncio.timeout(left):
-                seen = await self.seen.get()
-        except TimeoutError:
-            return None
+        async with asyncio.timeout(within):
+            seen = await self.news.get()
         if isinstance(seen, Exception):
             raise seen
         return seen
-
-
-class Watched(Known, eq=False):
-    """One job, and those who wait for it."""
-
-    due: float = 0.0
-    pause: float = 0.0
-    hurried: float = 0.0
-    waiters: set[Waiter] = msgspec.field(default_factory=set)
-
-    def tell(self, seen: Sighting | Exception) -> None:
-        """Hand it to all who wait."""
-        for waiter in self.waiters:
-            waiter.seen.put_nowait(seen)
-
-    def plan(self, now: float, *, took: float, missed: bool) -> None:
-        """Say when to look again."""
-        self.pause = min(
-            next_look(now - waiter.born, waiter.poll_interval, took=took, missed=missed)
-            for waiter in self.waiters
-        )
-        self.due = now + self.pause
 
 
 class Poller:
@@ -179,15 +170,16 @@ class Poller:
     def __init__(
         self,
         cluster_id: str,
-        credentials: Credentials,
+        renewal: CredentialRenewal,
         on_idle: Callable[[Poller], None],
-        *,
-        may_be_renewed: bool,
+        patience: Patience,
     ) -> None:
         self._cluster_id = cluster_id
-        self._session = Session(credentials, may_be_renewed=may_be_renewed)
+        self._renewal = renewal
         self._on_idle = on_idle
-        self._jobs: dict[int, Watched] = {}
+        self._patience = patience
+        self._jobs: dict[int, PolledJob] = {}
+        self._subscribers: dict[int, set[Subscriber]] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
@@ -196,52 +188,35 @@ class Poller:
         """Shared by all who wait; there from the first sighting on, until the last wait ends."""
 
     @asynccontextmanager
-    async def sightings(
-        self, job_id: int, poll_interval: float, since: float
-    ) -> AsyncIterator[Waiter]:
+    async def subscribed(
+        self, job_id: int, poll_interval: float, age: float = 0.0
+    ) -> AsyncIterator[Subscriber]:
         """What is seen of one job, until the block is left.
 
         The last to leave waits for the poll to end, so that a loop that ends then closes no
         connection in the middle.
         """
-        now = time.time()
-        waiter = Waiter(poll_interval, born=since)
-        watched = self._jobs.setdefault(job_id, Watched(job_id))
-        watched.waiters.add(waiter)
-        # a whole look, and soon: the others have seen it already, this one has not
-        watched.last, watched.due = None, now
+        now = time.monotonic()
+        subscriber = Subscriber(poll_interval, born=now - max(0.0, age))
+        self._subscribers.setdefault(job_id, set()).add(subscriber)
+        self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now)
         self._start()
         try:
-            yield waiter
+            yield subscriber
         finally:
-            watched.waiters.discard(waiter)
-            if not watched.waiters:
-                del self._jobs[job_id]
+            self._subscribers[job_id].discard(subscriber)
+            if not self._subscribers[job_id]:
+                del self._jobs[job_id], self._subscribers[job_id]
             if not self._jobs and self._task is not None:
                 self._on_idle(self)
-                await stop(self._task)
+                await cancel_and_wait(self._task)
 
     def hurry(self, job_id: int) -> None:
         """Look at a job soon: something says that it may have ended."""
-        now = time.time()
-        watched = self._jobs.get(job_id)
-        if watched is not None and now - watched.hurried >= HURRY_EVERY:
-            watched.due = watched.hurried = now
-            watched.last = None
+        job = self._jobs.get(job_id)
+        if job is not None:
+            self._jobs[job_id] = job.hurry(time.monotonic(), self._patience.hurry_every)
             self._woken.set()
-
-    async def list_accounting(self, job_id: int) -> list[Job] | None:
-        """What accounting knows of a job that is waited for.
-
-        :raises ClusterraError: no answer, or none that can be read.
-        """
-        if self.client is None:
-            return None
-        try:
-            return await self.client.list_accounting(self._cluster_id, job_ids=[job_id])
-        except RequestError as error:
-            log.debug("Accounting does not tell of job %s: %s", job_id, error)
-            return None
 
     def _start(self) -> None:
         if self._task is None or self._task.done():
@@ -254,7 +229,7 @@ class Poller:
 
     async def _run(self) -> None:
         try:
-            access = await self._session.begin()
+            access = await self._renewal.begin()
             async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
                 self.client = client
                 looker = Looker(client, self._cluster_id)
@@ -263,74 +238,104 @@ class Poller:
                     await self._round(client, looker)
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear it
             self._on_idle(self)
-            for watched in self._jobs.values():
-                watched.tell(exc)
+            for job_id in self._jobs:
+                self._tell(job_id, exc)
 
     async def _pause(self) -> None:
         self._woken.clear()
-        due = min((watched.due for watched in self._jobs.values()), default=0.0)
-        due = max(due, self._not_before)
+        due = min((job.due for job in self._jobs.values()), default=0.0)
+        left = max(due, self._not_before) - time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, due - time.time())):
+            async with asyncio.timeout(max(0.0, left)):
                 await self._woken.wait()
         except TimeoutError:
             return
 
     async def _round(self, client: AsyncClient, looker: Looker) -> None:
-        now = time.time()
+        begun = time.monotonic()
         jobs = list(self._jobs.values())
-        if now < self._not_before or not any(watched.due <= now for watched in jobs):
+        if begun < self._not_before or not any(job.due <= begun for job in jobs):
             return
-        due = [each async for each in in_turns(jobs) if each.due <= now + each.pause * TOGETHER]
-        found = await looker.look(due, jobs)
-        await self._tell(found)
-        if found.unauthorized is not None:
-            await self._renew(client, found.unauthorized)
-        elif found.hiccup is not None:
-            self._back_off(found.hiccup)
-        else:
+        due = [job async for job in yielding(jobs) if job.due <= begun + job.pause * TOGETHER]
+        result = await looker.look(due, jobs)
+        await self._take(result, begun)
+        if result.hiccup is None:
             self._failures = 0
-            self._session.accept()
+            self._renewal.accept()
+        else:
+            await self._stumble(client, result.hiccup)
 
-    async def _tell(self, found: Found) -> None:
-        now = time.time()
-        async for watched in in_turns(list(self._jobs.values()), WOKEN_TOGETHER):
-            job_id = watched.job_id
-            if not watched.waiters:
+    async def _take(self, result: RoundResult, begun: float) -> None:
+        """Tell each subscriber what is new, and plan the next looks."""
+        alone = sum(job.singly for job in self._jobs.values())
+        async for job_id in yielding([*self._jobs], WOKEN_TOGETHER):
+            job = self._jobs.get(job_id)
+            if job is None:
                 continue
-            if job_id in found.jobs:
-                job = found.jobs[job_id]
-                if job is None or job != watched.last or watched.singly:
-                    watched.tell(Sighting(now, job))
-                watched.last, watched.light_looks = job, 0
-                watched.plan(now, took=found.took, missed=job is None)
-            elif job_id in found.unchanged:
-                watched.plan(now, took=found.took, missed=False)
-            elif job_id in found.refused:
-                watched.tell(found.refused[job_id])
-                watched.plan(now, took=found.took, missed=False)
+            now = time.monotonic()
+            pause = self._pause_of(job, now, result, alone)
+            if job_id in result.jobs:
+                seen = result.jobs[job_id]
+                if seen is None or job.singly or seen != job.last:
+                    self._tell(job_id, seen)
+                self._jobs[job_id] = job.seen(seen, begun, now, pause)
+            elif job_id in result.unchanged:
+                self._jobs[job_id] = job.unchanged(begun, now, pause)
+            elif job_id in result.refused:
+                self._jobs[job_id] = job.refused(begun, now, pause)
+                self._refuse(self._jobs[job_id], now, result.refused[job_id])
 
-    def _back_off(self, error: ClusterraError) -> None:
+    def _pause_of(self, job: PolledJob, now: float, result: RoundResult, alone: int) -> float:
+        missed = job.job_id in result.refused or result.jobs.get(job.job_id, job) is None
+        return min(
+            pause_before_look(
+                now - each.born,
+                each.poll_interval,
+                took=result.took,
+                missed=missed,
+                alone=alone if job.singly else 0,
+            )
+            for each in self._subscribers[job.job_id]
+        )
+
+    def _refuse(self, job: PolledJob, now: float, error: ClusterraError) -> None:
+        """Slurm's own no ends the waits for a job at once; anything else has its time to heal."""
+        since = now if job.refused_since is None else job.refused_since
+        if is_final(error) or now - since >= self._patience.refused:
+            self._tell(job.job_id, error)
+        elif since == now:
+            log.warning("Job %s cannot be looked at; waiting on. %s", job.job_id, error)
+
+    def _tell(self, job_id: int, seen: Seen) -> None:
+        for subscriber in self._subscribers[job_id]:
+            subscriber.news.put_nowait(seen)
+
+    async def _stumble(self, client: AsyncClient, error: ClusterraError) -> None:
+        """No look told anything: again later, with a session that was renewed meanwhile."""
+        backoff = self._patience.backoff
         self._failures += 1
-        wait = BACKOFF.delay(error, 1, repeatable=True) or 0.0
-        pause = max(wait, BACKOFF.pause(self._failures))
+        if not concerns_all(error) or isinstance(error, AuthenticationError):
+            access = await self._renewal.renew(client.access, error)
+            if access != client.access:
+                client.access = access
+                return
+        wait = backoff.delay(error, 1, repeatable=True) or 0.0
+        pause = max(wait, backoff.pause(self._failures))
         level = logging.WARNING if self._failures in (1, 10, 100) else logging.DEBUG
         log.log(level, "The API does not answer well; looking again in %.0f s: %s", pause, error)
-        self._not_before = time.time() + pause
-
-    async def _renew(self, client: AsyncClient, error: AuthenticationError) -> None:
-        access = await self._session.renew(client.access, error)
-        if access == client.access:
-            self._failures += 1
-            self._not_before = time.time() + BACKOFF.pause(self._failures)
-        client.access = access
+        self._not_before = time.monotonic() + pause
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Poller]] = WeakKeyDictionary()
 
 
 def poller_of(
-    key: Hashable, cluster_id: str, credentials: Credentials, *, may_be_renewed: bool = True
+    key: Hashable,
+    cluster_id: str,
+    credentials: Credentials,
+    *,
+    may_be_renewed: bool = True,
+    patience: Patience = PATIENT,
 ) -> Poller:
     """The running event loop's one poller of this connection and cluster."""
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
@@ -341,5 +346,6 @@ def poller_of(
             del pollers[place]
 
     if place not in pollers:
-        pollers[place] = Poller(cluster_id, credentials, forget, may_be_renewed=may_be_renewed)
+        renewal = CredentialRenewal(credentials, may_be_renewed=may_be_renewed, patience=patience)
+        pollers[place] = Poller(cluster_id, renewal, forget, patience)
     return pollers[place]

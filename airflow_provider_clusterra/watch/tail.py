@@ -19,14 +19,17 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
+from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Body
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.watch.concurrency import stop
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 
 RECORD = 64 * 1024
 """Characters of one record at most."""
@@ -308,4 +311,18 @@ async def _pieces(
     try:
         yield pieces
     finally:
-        await stop(task)
+        await cancel_and_wait(task)
+
+
+def write_output(access: Access, cluster_id: str, job: Job | None, log: Any) -> None:
+    """Write all of an ended job's output into a task's log, if it has any."""
+    if job is None or not has_output(job):
+        return
+    write = partial(log.info, "%s")
+    tail = Tail(cluster_id, job.job_id, write, write)
+
+    async def read() -> None:
+        async with AsyncClient(access) as client:
+            await tail.finish(client)
+
+    asyncio.run(read())

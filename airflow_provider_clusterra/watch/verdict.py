@@ -1,38 +1,67 @@
 """What a series of sightings of a job means: wait, ended, lost, stuck, or too long.
 
 Success is not decided here but by :meth:`~airflow_provider_clusterra.api.jobs.Job.raise_for_state`.
-What accounting says of a job that is no longer shown is judged in ``accounting.py``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.errors import ClusterraError
-from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.errors import (
+    AuthenticationError,
+    ClusterraError,
+    NotFoundError,
+    RateLimitedError,
+    RequestError,
+)
+from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
     collect_ends,
     indices_of,
     is_array,
+    read_indices,
     with_ends,
     write_indices,
 )
 from airflow_provider_clusterra.watch.reasons import reason_of
 
-GRACE = 120.0
-"""Seconds after the wait's begin in which a job that is not shown is only late: the API's answers
-come from a cache, and a submit takes its time to be seen."""
-MISSES = 3
-"""How often in a row a job must be missing before anybody believes it."""
-COMPLETING_PATIENCE = 60.0
-"""Seconds that a job which has ended may go on cleaning up before its end counts all the same."""
-STUCK_PATIENCE = 60.0
-"""Seconds for which a reason that never goes away must have been shown."""
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long a wait doubts before it believes; in seconds, but for ``misses``."""
+
+    grace: float = 120.0
+    """After the wait's begin, a job that is not shown is only late: the API's answers come from a
+    cache, and a submit takes its time to be seen."""
+    misses: int = 3
+    """How often in a row a job must be missing before anybody believes it."""
+    min_job_age: float = 300.0
+    """For so long Slurm remembers a job after its end (MinJobAge): one that was alive a moment ago
+    cannot have been forgotten, whatever an answer says."""
+    completing: float = 60.0
+    """A job that has ended may go on cleaning up before its end counts all the same."""
+    stuck: float = 60.0
+    """A reason that never goes away must have been shown for so long."""
+    accounting: float = 600.0
+    """Accounting may say that a job still runs, or not answer, before the job is lost: slurmdbd
+    hears of an end from slurmctld, which may be down."""
+    ask_every: float = 15.0
+    """Between two questions to accounting."""
+    refused: float = 15 * 60.0
+    """A session that is no longer accepted may be renewed, a connection that cannot be read become
+    readable, and a gateway that refuses everything be mended."""
+    hurry_every: float = 5.0
+    """Between two looks at one job that somebody asked for."""
+    backoff: Retry = Retry(first=1.0, cap=30.0)
+
+
+PATIENT = Patience()
 
 
 class Outcome(StrEnum):
@@ -47,24 +76,44 @@ class Outcome(StrEnum):
     """It will not start unless somebody acts."""
     OVERDUE = "overdue"
     """It has been pending for longer, or was started again more often, than the user allows."""
+    TIMED_OUT = "timed_out"
+    """The deadline has passed."""
+    REFUSED = "refused"
+    """No waiting can heal it: a session that is not renewed, Slurm's own no."""
 
 
-class Watch(msgspec.Struct, frozen=True):
-    """What is waited for."""
+class WaitSpec(msgspec.Struct, frozen=True):
+    """What is waited for, and for how long: plain values, as a trigger is stored."""
 
     job_id: int
-    name: str = ""
-    """The name that it was submitted under; ``""`` where that is not known."""
-    since: float = 0.0
+    cluster_id: str = ""
+    clusterra_conn_id: str = ""
+    job_name: str = ""
+    """The name that it was submitted under; ``""`` if that is not known."""
+    since: float = msgspec.field(default_factory=time.time)
     """When the wait began, in seconds since 1970."""
-    array: frozenset[int] = frozenset()
-    """The indices that were asked for; empty where it is no array, or nobody knows."""
+    array: str = ""
+    """The indices that were asked for, e.g. ``"0-99%10"``; ``""`` if it is no array, or nobody
+    knows."""
+    poll_interval: float = 30.0
+    """The longest pause between two looks, in seconds."""
+    deadline: float | None = None
+    """Seconds since 1970."""
+    limit: str = ""
+    """Which limit the deadline is, in the author's words, e.g. ``"timeout=3600 s"``."""
     pending_timeout: float | None = None
     """Seconds for which it may be pending at a time."""
     max_restarts: int | None = None
     """How often Slurm may start it again."""
-    fail_stuck: bool = True
-    """Whether a job that will not start ends the wait; otherwise it is only told."""
+    on_stuck: str = "fail"
+    """Whether a job that will not start ends the wait, or is only logged (``"warn"``)."""
+    follow_output: bool = False
+    """Whether its output goes into the log meanwhile."""
+    owns_job: bool = False
+    """Whether it is the task's own, and is cancelled when the wait is given up."""
+    cancel_on_kill: bool = False
+    adopted_at: float | None = None
+    """When the task took it over from an earlier try, in seconds since 1970."""
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -82,6 +131,8 @@ class Progress(msgspec.Struct, frozen=True):
     last: Job | None = None
     misses: int = 0
     missing_since: float | None = None
+    asked_since: float | None = None
+    """When accounting was first asked about it."""
     completing_since: float | None = None
     pending_since: float | None = None
     stuck_since: float | None = None
@@ -97,7 +148,7 @@ class Verdict(msgspec.Struct, frozen=True):
     job: Job | None = None
     """The job as last seen."""
     words: str = ""
-    """Why, where the job itself does not say it; with WAIT, what is worth a warning."""
+    """Why, if the job itself does not say it; with WAIT, what is worth a warning."""
     until: float | None = None
     """With WAIT: when the same sighting would mean something else, in seconds since 1970."""
 
@@ -105,44 +156,36 @@ class Verdict(msgspec.Struct, frozen=True):
 WAIT = Verdict(Outcome.WAIT)
 
 
-def judge(watch: Watch, progress: Progress, sighting: Sighting) -> tuple[Progress, Verdict]:
-    """What one more look means.
-
-    :source: Slurm's states and flags (states.py); the purge after MinJobAge (404, 2017).
-    """
+def judge(
+    spec: WaitSpec, progress: Progress, sighting: Sighting, patience: Patience = PATIENT
+) -> tuple[Progress, Verdict]:
+    """What one more look means."""
     job, at = sighting.job, sighting.at
     if job is None or _is_older(job, progress.last):
-        return _judge_missing(watch, progress, at)
-    if watch.name and job.name and job.name != watch.name:
+        return _judge_missing(spec, progress, at, patience)
+    if not _is_ours(spec, job):
         words = (
-            f"Job {watch.job_id} is now another job, named {job.name!r} instead of {watch.name!r}: "
-            "the cluster has begun to count anew. What became of ours cannot be told."
+            f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
+            f"{spec.job_name!r}: the cluster has begun to count anew. What became of ours cannot be "
+            "told."
         )
         return progress, Verdict(Outcome.LOST, progress.last, words)
     seen = _remember(progress, job)
     if not job.state.ended:
-        return _judge_going(watch, replace(seen, completing_since=None), job, at)
+        seen = replace(seen, completing_since=None, asked_since=None)
+        return _judge_going(spec, seen, job, at, patience)
     if is_array(job):
-        if expected_of(watch, seen) - seen.ends.keys():
+        if _expected(spec, seen) - seen.ends.keys():
             # its last tasks are shown, and others not any more
             missing = replace(seen, misses=progress.misses, missing_since=progress.missing_since)
-            return _judge_missing(watch, missing, at)
+            return _judge_missing(spec, missing, at, patience)
         job = with_ends(job, seen.ends)
-    return _judge_end(seen, job, at)
+    return _judge_end(spec, seen, Sighting(at, job), patience)
 
 
-def expected_of(watch: Watch, progress: Progress) -> frozenset[int]:
-    """An array's indices: those asked for, or else all that were ever shown."""
-    return watch.array or progress.indices
-
-
-def _remember(progress: Progress, job: Job) -> Progress:
-    seen = replace(progress, last=job, misses=0, missing_since=None)
-    if not is_array(job):
-        return seen
-    shown = frozenset[int]().union(*(indices_of(task) for task in job.tasks))
-    ends = collect_ends(progress.ends, job.tasks)
-    return replace(seen, indices=progress.indices | shown, ends=ends)
+def _is_ours(spec: WaitSpec, job: Job) -> bool:
+    """The same id with another name is another job: a reinstalled controller counts anew."""
+    return not spec.job_name or not job.name or job.name == spec.job_name
 
 
 def _is_older(job: Job, last: Job | None) -> bool:
@@ -155,36 +198,72 @@ def _is_older(job: Job, last: Job | None) -> bool:
     return job.submitted_at < last.submitted_at
 
 
-def _judge_end(seen: Progress, job: Job, at: float) -> tuple[Progress, Verdict]:
+def _expected(spec: WaitSpec, progress: Progress) -> frozenset[int]:
+    """An array's indices: those asked for, or else all that were ever shown."""
+    return read_indices(spec.array) or progress.indices
+
+
+def _remember(progress: Progress, job: Job) -> Progress:
+    seen = replace(progress, last=job, misses=0, missing_since=None)
+    if not is_array(job):
+        return seen
+    shown = frozenset[int]().union(*(indices_of(task) for task in job.tasks))
+    ends = collect_ends(progress.ends, job.tasks)
+    return replace(seen, indices=progress.indices | shown, ends=ends)
+
+
+def _judge_end(
+    spec: WaitSpec, seen: Progress, sighting: Sighting, patience: Patience
+) -> tuple[Progress, Verdict]:
+    job, at = sighting.job, sighting.at
     since = at if seen.completing_since is None else seen.completing_since
-    if not job.state.completing or at - since >= COMPLETING_PATIENCE:
-        return seen, Verdict(Outcome.ENDED, job)
-    patience = Verdict(Outcome.WAIT, until=since + COMPLETING_PATIENCE)
-    return replace(seen, completing_since=since), patience
+    if job is not None and job.state.completing and at - since < patience.completing:
+        verdict = Verdict(Outcome.WAIT, until=since + patience.completing)
+        return replace(seen, completing_since=since), verdict
+    if seen.indices and not spec.array:
+        # nobody knows which indices there were: some may have been forgotten before the first look
+        return seen, Verdict(Outcome.MISSING, job)
+    return seen, Verdict(Outcome.ENDED, job)
 
 
-def _judge_going(watch: Watch, seen: Progress, job: Job, at: float) -> tuple[Progress, Verdict]:
-    if watch.max_restarts is not None and job.restarts > watch.max_restarts:
+def _judge_going(
+    spec: WaitSpec, seen: Progress, job: Job, at: float, patience: Patience
+) -> tuple[Progress, Verdict]:
+    if spec.max_restarts is not None and job.restarts > spec.max_restarts:
         words = (
-            f"Slurm has started job {watch.job_id} again {job.restarts} times, and max_restarts is "
-            f"{watch.max_restarts}."
+            f"Slurm has started job {spec.job_id} again {job.restarts} times, and max_restarts is "
+            f"{spec.max_restarts}."
         )
         return seen, Verdict(Outcome.OVERDUE, job, words)
     if job.state.base != "PENDING":
         return replace(seen, pending_since=None, stuck_since=None), WAIT
-    pending_since = seen.pending_since
-    if pending_since is None:
+    since = seen.pending_since
+    if since is None:
         # what it waited before a requeue counts no more
-        pending_since = at if job.restarts else watch.since or at
-    seen = replace(seen, pending_since=pending_since)
-    verdict = _judge_pending(watch, pending_since, Sighting(at, job))
+        since = at if job.restarts else spec.since or at
+    seen = replace(seen, pending_since=since)
+    verdict = _judge_pending(spec, since, job, at)
     if verdict.outcome is not Outcome.WAIT:
         return seen, verdict
-    return _judge_stuck(watch, seen, Sighting(at, job), verdict)
+    return _judge_stuck(spec, seen, Sighting(at, job), verdict, patience)
+
+
+def _judge_pending(spec: WaitSpec, since: float, job: Job, at: float) -> Verdict:
+    if spec.pending_timeout is None:
+        return WAIT
+    end = since + spec.pending_timeout
+    if at < end:
+        return Verdict(Outcome.WAIT, until=end)
+    reason = f" ({job.reason})" if job.reason else ""
+    words = (
+        f"Job {spec.job_id} has been pending{reason} for {at - since:.0f} s, and "
+        f"pending_timeout is {spec.pending_timeout:.0f} s."
+    )
+    return Verdict(Outcome.OVERDUE, job, words)
 
 
 def _judge_stuck(
-    watch: Watch, seen: Progress, sighting: Sighting, otherwise: Verdict
+    spec: WaitSpec, seen: Progress, sighting: Sighting, otherwise: Verdict, patience: Patience
 ) -> tuple[Progress, Verdict]:
     job, at = sighting.job, sighting.at
     why = reason_of(job.reason).stuck if job else ""
@@ -192,74 +271,77 @@ def _judge_stuck(
         return replace(seen, stuck_since=None), otherwise
     since = at if seen.stuck_since is None else seen.stuck_since
     seen = replace(seen, stuck_since=since)
-    if at - since < STUCK_PATIENCE:
-        until = since + STUCK_PATIENCE
+    if at - since < patience.stuck:
+        until = since + patience.stuck
         return seen, replace(otherwise, until=min(until, otherwise.until or until))
-    words = f"Job {watch.job_id} will not start: {why} ({job.reason})."
-    if watch.fail_stuck:
+    words = f"Job {spec.job_id} will not start: {why} ({job.reason})."
+    if spec.on_stuck == "fail":
         return seen, Verdict(Outcome.STUCK, job, words)
     return seen, replace(otherwise, words=words)
 
 
-def _judge_pending(watch: Watch, since: float, sighting: Sighting) -> Verdict:
-    if watch.pending_timeout is None:
-        return WAIT
-    end = since + watch.pending_timeout
-    if sighting.at < end:
-        return Verdict(Outcome.WAIT, until=end)
-    reason = f" ({sighting.job.reason})" if sighting.job and sighting.job.reason else ""
-    words = (
-        f"Job {watch.job_id} has been pending{reason} for {sighting.at - since:.0f} s, and "
-        f"pending_timeout is {watch.pending_timeout:.0f} s."
-    )
-    return Verdict(Outcome.OVERDUE, sighting.job, words)
-
-
-def _judge_missing(watch: Watch, progress: Progress, at: float) -> tuple[Progress, Verdict]:
+def _judge_missing(
+    spec: WaitSpec, progress: Progress, at: float, patience: Patience
+) -> tuple[Progress, Verdict]:
     missed = replace(
         progress,
         misses=progress.misses + 1,
         missing_since=at if progress.missing_since is None else progress.missing_since,
     )
     last = progress.last
-    unknown = expected_of(watch, progress) - progress.ends.keys()
-    if last is not None and last.state.ended and not unknown:
+    known = not _expected(spec, progress) - progress.ends.keys()
+    if last is not None and last.state.ended and known:
         ended = with_ends(last, progress.ends) if is_array(last) else last
-        return missed, Verdict(Outcome.ENDED, ended)
-    if missed.misses < MISSES or (last is None and at - watch.since < GRACE):
+        unsure = progress.indices and not spec.array
+        return missed, Verdict(Outcome.MISSING if unsure else Outcome.ENDED, ended)
+    if missed.misses < patience.misses or (last is None and at - spec.since < patience.grace):
         return missed, WAIT
     return missed, Verdict(Outcome.MISSING, last)
 
 
-PATIENCE = 600.0
-"""Seconds for which accounting may say that a job still runs, or not answer, before it is lost:
-slurmdbd hears of an end from slurmctld, which may be down."""
-ASK_EVERY = 15.0
+class Silence(StrEnum):
+    """What it means that accounting does not answer a question."""
+
+    ABSENT = "there is no accounting to ask"
+    REFUSED = "accounting refuses to answer"
+    """Not for good: a session that is renewed, a gateway that comes back."""
+    LATE = "accounting does not answer"
+
+
+def silence_of(error: ClusterraError) -> Silence:
+    """Why accounting does not tell. Only the API's own no says that there is none."""
+    if not isinstance(error, RequestError) or isinstance(error, RateLimitedError):
+        return Silence.LATE
+    if isinstance(error, AuthenticationError) and error.status == 401:
+        return Silence.LATE
+    return Silence.ABSENT if isinstance(error, NotFoundError) else Silence.REFUSED
 
 
 def judge_accounting(
-    watch: Watch, progress: Progress, at: float, told: Sequence[Job] | ClusterraError | None
+    spec: WaitSpec,
+    progress: Progress,
+    at: float,
+    told: Sequence[Job] | ClusterraError,
+    patience: Patience = PATIENT,
 ) -> tuple[Progress, Verdict]:
-    """What accounting's answer means for a job that is missing.
+    """What accounting's answer, or its silence, means for a job that is missing.
 
-    :source: ``GET …/accounting/jobs``. RUNNING there is never an end, and never the opposite.
+    RUNNING there is never an end, and never the opposite.
     """
-    if told is None:
-        return progress, _lost(watch, progress, "and there is no accounting to ask")
+    since = progress.asked_since or progress.missing_since or at
+    progress = replace(progress, asked_since=since)
     if isinstance(told, ClusterraError):
-        return progress, _patient(watch, progress, at, f"and accounting does not answer ({told})")
-    ours = [job for job in told if not (watch.name and job.name and job.name != watch.name)]
-    expected = expected_of(watch, progress)
-    if expected or any(job.array_task_id is not None for job in ours):
-        return _judge_array(watch, progress, at, ours)
-    found = newest([job for job in ours if job.job_id == watch.job_id])
+        return progress, _judge_silence(spec, progress, at, told, patience)
+    ours = [job for job in told if _is_ours(spec, job)]
+    if _expected(spec, progress) or any(indices_of(job) for job in ours):
+        return _judge_array(spec, progress, at, ours, patience)
+    found = _as_one(ours, spec.job_id)
     if found is None:
-        return progress, _lost(watch, progress, "and accounting has no record of it")
+        return progress, _lost(spec, progress, at, "and accounting has no record of it", patience)
     if found.state.ended:
         return progress, Verdict(Outcome.ENDED, found)
-    return progress, _patient(
-        watch, progress, at, f"and accounting still says that it is {found.state}"
-    )
+    why = f"and accounting still says that it is {found.state}"
+    return progress, _ask_again(spec, progress, at, why, patience)
 
 
 def newest(jobs: Sequence[Job]) -> Job | None:
@@ -267,43 +349,76 @@ def newest(jobs: Sequence[Job]) -> Job | None:
     return max(jobs, key=_order, default=None)
 
 
-def _order(job: Job) -> tuple[float, float]:
-    return tuple(  # type: ignore[return-value]
-        time.timestamp() if time else 0.0 for time in (job.submitted_at, job.started_at)
-    )
+def _as_one(jobs: Sequence[Job], job_id: int) -> Job | None:
+    """What accounting's records say of one job; a het job's components are its tasks."""
+    last = {(job.job_id, job.het_job_offset): job for job in sorted(jobs, key=_order)}
+    return one_job([*last.values()], job_id)
+
+
+def _order(job: Job) -> tuple[bool, float, float]:
+    """A record of an index's own is later than the one that stands for all that never began."""
+    times = (job.submitted_at, job.started_at)
+    submitted, started = (time.timestamp() if time else 0.0 for time in times)
+    return job.array_task_id is not None, submitted, started
 
 
 def _judge_array(
-    watch: Watch, progress: Progress, at: float, ours: list[Job]
+    spec: WaitSpec, progress: Progress, at: float, ours: list[Job], patience: Patience
 ) -> tuple[Progress, Verdict]:
-    tasks = sorted((job for job in ours if job.array_job_id == watch.job_id), key=_order)
+    tasks = sorted((job for job in ours if job.array_job_id == spec.job_id), key=_order)
     # what was seen to end stays as it was seen: accounting may be late
     ends = {**collect_ends({}, tasks), **progress.ends}
-    shown = {task.array_task_id for task in tasks if task.array_task_id is not None}
-    unknown = (watch.array or progress.indices | shown) - ends.keys()
+    shown = frozenset[int]().union(*(indices_of(task) for task in tasks))
+    unknown = (read_indices(spec.array) or progress.indices | shown) - ends.keys()
     known = replace(progress, ends=ends)
     last = progress.last or newest(tasks)
-    if not unknown and ends and last is not None:
-        return known, Verdict(Outcome.ENDED, with_ends(replace(last, job_id=watch.job_id), ends))
+    if not unknown and last is not None:
+        return known, Verdict(Outcome.ENDED, with_ends(replace(last, job_id=spec.job_id), ends))
     if unknown & shown:
-        return known, _patient(watch, known, at, "and accounting still shows some tasks as running")
+        why = "and accounting still shows some tasks as running"
+        return known, _ask_again(spec, known, at, why, patience)
     which = f"What became of its indices {write_indices(unknown)[:200]} is not known, "
-    return known, _lost(watch, known, f"{which}and accounting has no record of them")
+    why = f"{which}and accounting has no record of them"
+    return known, _lost(spec, known, at, why, patience)
 
 
-def _patient(watch: Watch, progress: Progress, at: float, why: str) -> Verdict:
-    since = at if progress.missing_since is None else progress.missing_since
-    if at - since < PATIENCE:
-        return Verdict(Outcome.WAIT, until=at + ASK_EVERY)
-    return _lost(watch, progress, why)
-
-
-def _lost(watch: Watch, progress: Progress, why: str) -> Verdict:
+def _judge_silence(
+    spec: WaitSpec, progress: Progress, at: float, error: ClusterraError, patience: Patience
+) -> Verdict:
+    silence = silence_of(error)
+    if silence is Silence.LATE:
+        return _ask_again(spec, progress, at, f"and {silence} ({error})", patience)
+    since = at if progress.asked_since is None else progress.asked_since
+    if silence is Silence.REFUSED and at - since < patience.grace:
+        return Verdict(Outcome.WAIT, until=at + patience.ask_every)
     last = progress.last
+    known = not _expected(spec, progress) - progress.ends.keys()
+    if last is not None and last.state.ended and known:
+        # without accounting, an array is what was seen of it
+        return Verdict(Outcome.ENDED, with_ends(last, progress.ends))
+    return _lost(spec, progress, at, f"and {Silence.ABSENT}", patience)
+
+
+def _ask_again(
+    spec: WaitSpec, progress: Progress, at: float, why: str, patience: Patience
+) -> Verdict:
+    since = at if progress.asked_since is None else progress.asked_since
+    if at - since < patience.accounting:
+        return Verdict(Outcome.WAIT, until=at + patience.ask_every)
+    return _lost(spec, progress, at, why, patience)
+
+
+def _lost(spec: WaitSpec, progress: Progress, at: float, why: str, patience: Patience) -> Verdict:
+    last = progress.last
+    since = at if progress.missing_since is None else progress.missing_since
+    if last is not None and not last.state.ended and at - since < patience.min_job_age:
+        return Verdict(
+            Outcome.WAIT, until=min(at + patience.ask_every, since + patience.min_job_age)
+        )
     before = f"It was last seen {last.state}." if last else "It was never seen."
     words = (
-        f"The cluster no longer knows job {watch.job_id}, {why}, so how it ended cannot be told. "
+        f"The cluster no longer knows job {spec.job_id}, {why}, so how it ended cannot be told. "
         f"{before} Slurm forgets a job some minutes after its end; its output may still be there "
-        f"as job_{watch.job_id}.out."
+        f"as job_{spec.job_id}.out."
     )
     return Verdict(Outcome.LOST, last, words)

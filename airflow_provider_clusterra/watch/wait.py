@@ -1,152 +1,314 @@
-"""The one wait: sightings in, a verdict out. The triggerer and a worker run the same coroutine."""
+"""The one wait: a spec and sightings in, a verdict out.
+
+A triggerer and a worker :meth:`~Wait.run` it; a sensor's poke is one :meth:`~Wait.look` with the
+same judgement and the same patience.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.errors import ClusterraError, WaitTimeoutError
+from airflow_provider_clusterra.api.client import AsyncClient
+from airflow_provider_clusterra.api.errors import (
+    HICCUPS,
+    ClusterraError,
+    InputError,
+    NotFoundError,
+    WaitTimeoutError,
+)
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.watch.arrays import counts_of
-from airflow_provider_clusterra.watch.concurrency import stop
-from airflow_provider_clusterra.watch.poller import Poller, Waiter
+from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.looks import Looker, PolledJob, is_final
+from airflow_provider_clusterra.watch.poller import (
+    CredentialRenewal,
+    Credentials,
+    Poller,
+    Subscriber,
+    poller_of,
+)
 from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import (
+    PATIENT,
     WAIT,
     Outcome,
+    Patience,
     Progress,
     Sighting,
     Verdict,
-    Watch,
+    WaitSpec,
     judge,
     judge_accounting,
 )
 
+THROUGH_A_STUMBLE = Retry(tries=8)
+"""About half a minute for each request: Airflow's own timeout ends the deferral two minutes later."""
+MANY_TASKS = 500
+"""An array with more is judged in a thread: the event loop has others to serve."""
+ON_STUCK = ("fail", "warn")
+TRIGGER_MARGIN = 120.0
+"""Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
+cancel the job, see it gone, read its output to the end, and return."""
+
+
+def check_on_stuck(on_stuck: str) -> None:
+    """Refuse what is no way of taking a job that will never start."""
+    if on_stuck not in ON_STUCK:
+        raise InputError(f"on_stuck is {on_stuck!r}; it can be 'fail' or 'warn'.")
+
+
+def seconds(limit: float | timedelta | None) -> float | None:
+    """A limit in seconds."""
+    if limit is None:
+        return None
+    return limit.total_seconds() if isinstance(limit, timedelta) else float(limit)
+
+
+def deadline_of(**limits: float | timedelta | None) -> tuple[float | None, str]:
+    """When the earliest limit ends, in seconds since 1970, and which one it is, in words."""
+    given = {name: left for name, limit in limits.items() if (left := seconds(limit)) is not None}
+    if not given:
+        return None, ""
+    name = min(given, key=lambda each: given[each])
+    return time.time() + given[name], f"{name}={given[name]:g} s"
+
+
+def deferral_of(deadline: float | None) -> float | None:
+    """Airflow's timeout of a deferral, in seconds."""
+    return None if deadline is None else max(0.0, deadline - time.time()) + TRIGGER_MARGIN
+
 
 class Wait:
-    """One wait for one job."""
+    """One wait for one job. ``log`` is the task's."""
 
     def __init__(
         self,
-        poller: Poller,
-        watch: Watch,
+        spec: WaitSpec,
+        credentials: Credentials,
+        log: Any,
         *,
-        poll_interval: float,
-        on_change: Callable[[Job], object],
-        on_warning: Callable[[str], object],
-        tail: Tail | None = None,
+        may_be_renewed: bool = True,
+        patience: Patience = PATIENT,
     ) -> None:
-        self._poller = poller
-        self._watch = watch
-        self._poll_interval = poll_interval
-        self._on_change = on_change
-        self._on_warning = on_warning
-        self._tail = tail
-        self._progress = Progress()
+        self._spec = spec
+        self._credentials = credentials
+        self._log = log
+        self._may_be_renewed = may_be_renewed
+        self._patience = patience
+        # what looks like a place for a value must stay as it is
+        write = partial(log.info, "%s")
+        self._tail = (
+            Tail(spec.cluster_id, spec.job_id, write, write) if spec.follow_output else None
+        )
+        self.renewal = CredentialRenewal(
+            credentials, may_be_renewed=may_be_renewed, patience=patience
+        )
+        self.progress = Progress()
+        self._asked = WAIT
+        """What accounting's last answer meant."""
         self._shown: tuple[object, ...] | None = None
         self._warned = ""
         self._following: asyncio.Task[None] | None = None
+        # a clock that is set meanwhile changes nothing
+        self._clock = time.time() - time.monotonic()
 
-    async def run(self, deadline: float | None) -> Verdict:
+    async def run(self) -> Verdict:
         """Wait until the job has ended, or waiting has no sense any more.
 
         :raises WaitTimeoutError: the deadline passed.
         :raises ClusterraError: what no waiting can heal.
         """
-        watch = self._watch
-        left = None if deadline is None else max(0.0, deadline - time.time())
-        seen = self._poller.sightings(watch.job_id, self._poll_interval, watch.since)
-        async with seen as waiter:
+        spec = self._spec
+        left = None if spec.deadline is None else max(0.0, spec.deadline - time.time())
+        poller = poller_of(
+            spec.clusterra_conn_id,
+            spec.cluster_id,
+            self._credentials,
+            may_be_renewed=self._may_be_renewed,
+            patience=self._patience,
+        )
+        age = self._now() - spec.since
+        async with poller.subscribed(spec.job_id, spec.poll_interval, age) as subscriber:
             try:
                 async with asyncio.timeout(left):
-                    verdict = await self._until_verdict(waiter)
+                    verdict = await self._until_verdict(poller, subscriber)
             except TimeoutError:
                 raise self._timed_out() from None
             finally:
                 await self._stop_following()
-            client = self._poller.client
-            ended = verdict.job if verdict.outcome is Outcome.ENDED else None
-            if self._tail is not None and client is not None and ended and has_output(ended):
-                await self._with_care(self._tail.finish(client))
+            await self._write_rest(poller.client, verdict)
             return verdict
 
-    async def _until_verdict(self, waiter: Waiter) -> Verdict:
-        sighting: Sighting | None = None
-        verdict = WAIT
-        ask_from = 0.0
-        while True:
-            seen = await waiter.next(verdict.until)
-            if seen is None and sighting is not None:
-                # nothing was seen, but time has passed
-                seen = replace(sighting, at=time.time())
-            if seen is None:
-                continue
-            sighting = seen
-            self._progress, found = judge(self._watch, self._progress, seen)
-            if found.outcome is Outcome.MISSING:
-                found = verdict
-                if seen.at >= ask_from:
-                    found = await self._ask_accounting()
-                    ask_from = found.until or 0.0
-            verdict = found
-            await self._tell(seen.job, verdict)
-            if verdict.outcome is not Outcome.WAIT:
-                return verdict
+    async def look(self, *, catch_up: bool = False) -> Verdict:
+        """One look, with a client of its own; ``catch_up`` writes what is new of the output.
 
-    async def _ask_accounting(self) -> Verdict:
-        told: list[Job] | ClusterraError | None
+        :raises ClusterraError: what no waiting can heal.
+        """
+        access = await self.renewal.begin()
+        async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
+            looker = Looker(client, self._spec.cluster_id)
+            result = await looker.look([PolledJob(self._spec.job_id)], [])
+            error = result.hiccup or result.refused.get(self._spec.job_id)
+            if error is not None:
+                if is_final(error):
+                    raise error
+                if not isinstance(error, HICCUPS):
+                    await self.renewal.renew(access, error)
+                self._log.warning("The API does not answer well; looking again: %s", error)
+                return WAIT
+            self.renewal.accept()
+            verdict = await self._consider(client, result.jobs[self._spec.job_id])
+            last = self.progress.last
+            goes_on = verdict.outcome is Outcome.WAIT and last is not None and has_output(last)
+            if catch_up and goes_on and self._tail is not None:
+                await self._with_care(self._tail.catch_up(client))
+            await self._write_rest(client, verdict)
+            return verdict
+
+    async def give_up(self, verdict: Verdict) -> Verdict:
+        """Cancel the task's own job; it may have ended, too, while nobody looked."""
+        left = f"Job {self._spec.job_id} is left as it is."
+        if verdict.outcome is Outcome.REFUSED and not self._spec.owns_job:
+            return replace(verdict, words=f"{verdict.words} {left}")
         try:
-            told = await self._poller.list_accounting(self._watch.job_id)
-        except ClusterraError as error:
-            told = error
-        self._progress, verdict = judge_accounting(self._watch, self._progress, time.time(), told)
+            access = await self._credentials()
+            client = await asyncio.to_thread(AsyncClient, access, retry=THROUGH_A_STUMBLE)
+            async with client:
+                return await self._last_look(client, verdict)
+        except NotFoundError:
+            words = f"{verdict.words} The cluster no longer knows it."
+            return replace(verdict, outcome=Outcome.LOST, words=words)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the job is named
+            words = f"{verdict.words} It could not be cancelled: {failure}"
+            if verdict.outcome is Outcome.REFUSED:
+                words = f"{words} {left}"
+            return replace(verdict, words=words)
+
+    async def _last_look(self, client: AsyncClient, verdict: Verdict) -> Verdict:
+        spec = self._spec
+        job = await client.get_job(spec.cluster_id, spec.job_id)
+        sighting = Sighting(self._now(), job)
+        self.progress, seen = judge(spec, self.progress, sighting, self._patience)
+        if seen.outcome is Outcome.LOST:
+            return seen
+        if job.state.ended:
+            verdict = Verdict(Outcome.ENDED, seen.job or job)
+        elif spec.owns_job:
+            job = await cancel_and_confirm(client, spec.cluster_id, spec.job_id) or job
+            words = f"{verdict.words} It was cancelled and is {job.state}."
+            verdict = replace(verdict, job=job, words=words)
+        if self._tail is not None and has_output(job):
+            await self._with_care(self._tail.finish(client))
         return verdict
 
-    async def _tell(self, job: Job | None, verdict: Verdict) -> None:
+    async def _until_verdict(self, poller: Poller, subscriber: Subscriber) -> Verdict:
+        job: Job | None = None
+        verdict = WAIT
+        while verdict.outcome is Outcome.WAIT:
+            within = None if verdict.until is None else max(0.0, verdict.until - self._now())
+            # if nothing new is seen, time has passed
+            with suppress(TimeoutError):
+                job = await subscriber.next(within)
+            verdict = await self._consider(poller.client, job)
+            if verdict.outcome is Outcome.WAIT:
+                await self._follow(poller, job)
+        return verdict
+
+    async def _consider(self, client: AsyncClient | None, job: Job | None) -> Verdict:
+        spec, at = self._spec, self._now()
+        sighting = Sighting(at, job)
+        if job is not None and len(job.tasks) > MANY_TASKS:
+            judged = await asyncio.to_thread(judge, spec, self.progress, sighting, self._patience)
+        else:
+            judged = judge(spec, self.progress, sighting, self._patience)
+        self.progress, verdict = judged
+        if verdict.outcome is Outcome.MISSING and client is not None:
+            if at >= (self._asked.until or 0.0):
+                self._asked = await self._ask_accounting(client, at)
+            verdict = self._asked
+        self._report(job, verdict)
+        return verdict
+
+    async def _ask_accounting(self, client: AsyncClient, at: float) -> Verdict:
+        spec = self._spec
+        told: list[Job] | ClusterraError
+        try:
+            told = await client.list_accounting(spec.cluster_id, job_ids=[spec.job_id])
+        except ClusterraError as error:
+            told = error
+        self.progress, verdict = judge_accounting(spec, self.progress, at, told, self._patience)
+        return verdict
+
+    def _report(self, job: Job | None, verdict: Verdict) -> None:
         if job is not None and self._shown != (face := _face(job)):
             self._shown = face
-            self._on_change(job)
+            self._log_change(job)
         if verdict.outcome is Outcome.WAIT and verdict.words and verdict.words != self._warned:
             self._warned = verdict.words
-            self._on_warning(verdict.words)
-        if job is None:
+            self._log.warning(verdict.words)
+
+    def _log_change(self, job: Job) -> None:
+        if job.tasks:
+            counts = ", ".join(f"{count} {state}" for state, count in counts_of(job).items())
+            self._log.info("Job %s has %s", job.job_id, counts)
+            return
+        reason = f" ({job.reason})" if job.reason else ""
+        place = f" on {job.nodes}" if job.nodes else ""
+        self._log.info("Job %s is %s%s%s", job.job_id, job.state, reason, place)
+        if not job.state.known:
+            self._log.warning(
+                "This version of the provider does not know the state %s; waiting on.", job.state
+            )
+
+    async def _follow(self, poller: Poller, job: Job | None) -> None:
+        if job is None or self._tail is None or poller.client is None:
             return
         if self._following is not None and job.state.base == "PENDING":
             # it runs again later, and may begin its output anew
             await self._stop_following()
         if self._following is None and job.state.base == "RUNNING" and has_output(job):
-            self._follow(job.job_id)
-
-    def _follow(self, job_id: int) -> None:
-        client = self._poller.client
-        if self._tail is not None and client is not None:
-            work = self._tail.follow(client, lambda: self._poller.hurry(job_id))
-            self._following = asyncio.create_task(
-                self._with_care(work), name=f"clusterra-tail-{job_id}"
-            )
+            work = self._tail.follow(poller.client, lambda: poller.hurry(job.job_id))
+            name = f"clusterra-tail-{job.job_id}"
+            self._following = asyncio.create_task(self._with_care(work), name=name)
 
     async def _stop_following(self) -> None:
         if self._following is not None:
-            await stop(self._following)
+            await cancel_and_wait(self._following)
             self._following = None
+
+    async def _write_rest(self, client: AsyncClient | None, verdict: Verdict) -> None:
+        job = verdict.job if verdict.outcome is Outcome.ENDED else None
+        if self._tail is not None and client is not None and job is not None and has_output(job):
+            await self._with_care(self._tail.finish(client))
 
     async def _with_care(self, work: Coroutine[Any, Any, None]) -> None:
         """Output is never the reason for which a task fails."""
         try:
             await work
         except Exception as exc:  # noqa: BLE001 - whatever it is, the wait goes on
-            self._on_warning(f"The output of job {self._watch.job_id} cannot be followed: {exc!r}")
+            job_id = self._spec.job_id
+            self._log.warning(f"The output of job {job_id} cannot be followed: {exc!r}")
+
+    def _now(self) -> float:
+        return self._clock + time.monotonic()
 
     def _timed_out(self) -> WaitTimeoutError:
-        last = self._progress.last
-        waited = time.time() - self._watch.since
+        last = self.progress.last
+        waited = self._now() - self._spec.since
+        limit = f" ({self._spec.limit})" if self._spec.limit else ""
         return WaitTimeoutError(
-            f"Job {self._watch.job_id} is {last.state if last else 'not seen yet'} after "
-            f"{waited:.0f} s, which is as long as it may take.",
+            f"Job {self._spec.job_id} is {last.state if last else 'not seen yet'} after "
+            f"{waited:.0f} s, which is as long as it may take{limit}.",
             last,
             waited=waited,
         )

@@ -10,8 +10,8 @@ from airflow_provider_clusterra.api import Client, NotFoundError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.task.report import JobCancelledError, JobError, JobStuckError
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch import verdict
 from airflow_provider_clusterra.watch.tail import GOES_ON
+from airflow_provider_clusterra.watch.verdict import Patience
 from tests.support.airflow_side import TaskInstance
 
 UNKNOWN = 66_000_000
@@ -89,7 +89,7 @@ def test_what_slurm_refuses_is_said_in_its_words(cluster, fields, words):
 
 
 async def test_a_job_that_will_never_start_is_told_and_cancelled(cluster, mocker):
-    mocker.patch.object(verdict, "STUCK_PATIENCE", 0.0)
+    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.0))
     failed = cluster.submit("exit 1")
     held = cluster.submit("exit 0", hold=True)
     waiting = cluster.submit("exit 0", dependency=f"afterok:{failed}")
@@ -105,7 +105,7 @@ async def test_a_job_that_will_never_start_is_told_and_cancelled(cluster, mocker
 
 
 def test_a_task_whose_job_will_never_start_does_not_try_again(cluster, mocker):
-    mocker.patch.object(verdict, "STUCK_PATIENCE", 0.0)
+    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.0))
     with pytest.raises(JobStuckError):
         run(operator("exit 0", nodes=9))
 

@@ -18,6 +18,7 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.task.report import JobError
 from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from tests.support.airflow_side import TaskInstance
 
 NOW = {"deferrable": False, "poll_interval": 0.05, "python": sys.executable}
@@ -81,7 +82,7 @@ def test_an_exception_fails_the_task_with_its_traceback(connected):
 def test_it_leaves_its_worker_and_returns_its_value_afterwards(connected, monkeypatch):
     operator = made(multiply, 2, 3)
     operator.deferrable = True
-    monkeypatch.setattr("airflow_provider_clusterra.operators.jobs.first_look", lambda *_: None)
+    monkeypatch.setattr(ClusterraJobTrigger, "first_look", lambda *_: None)
     ti = TaskInstance()
     with pytest.raises(TaskDeferred):
         run(operator, ti)

@@ -20,9 +20,16 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.task.report import JobError, JobStuckError, JobTimedOutError
-from airflow_provider_clusterra.task.waiting import seconds
+from airflow_provider_clusterra.task.report import (
+    JobError,
+    JobLostError,
+    JobStuckError,
+    JobTimedOutError,
+)
 from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.verdict import Patience
+from airflow_provider_clusterra.watch.wait import seconds
 from tests.support.wire import Wire, http
 
 SUBMITTED = http(200, {"job_id": 7})
@@ -133,11 +140,20 @@ def test_a_deferrable_task_leaves_its_worker_once_the_job_is_submitted(connected
 
 
 def test_a_job_that_has_ended_already_is_not_deferred(connection, run):
-    done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"], "name": "dag.task"}]})
+    done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
     with Wire(SUBMITTED, done) as wire:
         connection(wire.url)
 
         assert run(submit(deferrable=True))["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(("deferrable", "end"), [(True, TaskDeferred), (False, JobLostError)])
+def test_a_job_of_another_name_under_the_id_is_not_taken_for_ours(connection, run, deferrable, end):
+    theirs = {"job_id": 7, "job_state": ["COMPLETED"], "name": "theirs"}
+    with Wire(SUBMITTED, http(200, {"jobs": [theirs]})) as wire:
+        connection(wire.url)
+        with pytest.raises(end):
+            run(submit(deferrable=deferrable))
 
 
 @pytest.mark.parametrize("follow", [True, False])
@@ -305,7 +321,7 @@ def test_a_deferral_that_told_its_event_is_gone_on_with(connected, run, ti):
 
 
 def test_a_job_that_is_held_fails_its_task_for_good_and_is_cancelled(connected, run, ti, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.verdict.STUCK_PATIENCE", 0.1)
+    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.1))
     with pytest.raises(JobStuckError, match=r"it is held.* It was cancelled and is CANCELLED"):
         run(submit(job={"hold": True}))
 

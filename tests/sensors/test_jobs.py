@@ -16,8 +16,10 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task.report import JobError, JobLostError, JobStuckError
-from airflow_provider_clusterra.task.waiting import seconds
 from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.verdict import Patience
+from airflow_provider_clusterra.watch.wait import seconds
 from tests.support.airflow_side import TaskInstance
 from tests.support.wire import Wire, http
 
@@ -123,7 +125,7 @@ def test_an_execution_timeout_that_is_shorter_means_the_same_when_deferred(submi
         run(wait_for(job_id, **short))
     event = JobEvent("timed_out", job_id, connected.cluster_id, None, "It is RUNNING").to_payload()
 
-    assert caught.value.trigger.deadline < time.time() + 30
+    assert caught.value.trigger.spec.deadline < time.time() + 30
     # not even soft_fail takes Airflow's own error for a sensor's
     with pytest.raises(AirflowTaskTimeout, match="RUNNING"):
         wait_for(job_id, soft_fail=True, **short).execute_complete({"ti": TaskInstance()}, event)
@@ -150,7 +152,8 @@ def test_a_hiccup_is_looked_past(connection, mocker):
         assert run(wait_for(7))["state"] == "COMPLETED"
 
 
-def test_a_job_that_vanishes_is_lost(connection):
+def test_a_job_that_vanishes_is_lost(connection, mocker):
+    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(min_job_age=0.0))
     clusters = http(200, {"clusters": [{"id": "c1"}]})
     with Wire(RUNNING, *[GONE, clusters] * 3) as wire:
         connection(wire.url)
@@ -184,7 +187,7 @@ def logged(mocker):
     def write(words, *values):
         lines.append(words % values if values else words)
 
-    logger = mocker.patch.object(ClusterraJobSensor, "log", mocker.Mock())
+    logger = mocker.patch.object(ClusterraJobTrigger, "log", mocker.Mock())
     logger.info.side_effect = logger.warning.side_effect = write
     return lines
 
@@ -220,7 +223,7 @@ def test_a_job_that_slurm_forgot_is_known_from_accounting(connection):
 
 @pytest.mark.parametrize("on_stuck", ["fail", "warn"])
 def test_a_held_job_fails_the_sensor_or_is_told(connection, mocker, logged, on_stuck):
-    mocker.patch("airflow_provider_clusterra.watch.verdict.STUCK_PATIENCE", 0.0)
+    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.0))
     held = {"job_id": 7, "job_state": ["PENDING"], "state_reason": "JobHeldUser"}
     done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
     with Wire(*[http(200, {"jobs": [held]})] * 2, done) as wire:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from airflow_provider_clusterra.api import Client
-from airflow_provider_clusterra.watch.verdict import GRACE
+from airflow_provider_clusterra.watch.verdict import PATIENT
 from tests.slurm.conf import Settings
 
 pytestmark = pytest.mark.slurm
@@ -28,7 +28,7 @@ async def test_a_job_that_slurm_has_forgotten_is_known_from_accounting_or_lost(f
     for job_id in job_ids:
         await forgetful.until_gone(job_id)
     # for so long after its submit, a job that is not shown may be one that is not shown yet
-    late = await forgetful.wait_all(job_ids, since=begun - GRACE)
+    late = await forgetful.wait_all(job_ids, since=begun - PATIENT.grace)
 
     assert [event.job.exit.code for event in seen] == [0, 3]
     if forgetful.accounting:

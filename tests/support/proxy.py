@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_clusterra.watch.concurrency import stop
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 from tests.support.servers import running
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -93,8 +93,8 @@ class Proxy:
             # a stream goes on until its reader leaves
             await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop(gone)
-            await stop(work)
+            await cancel_and_wait(gone)
+            await cancel_and_wait(work)
         if not work.cancelled() and (error := work.exception()) is not None:
             raise error
 

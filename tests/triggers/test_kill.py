@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
@@ -44,7 +45,7 @@ async def trigger(client, connected):
 
 
 async def state(client, trigger):
-    return (await client.get_job(trigger.cluster_id, trigger.job_id)).state.base
+    return (await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)).state.base
 
 
 async def cancelled(client, trigger):
@@ -76,7 +77,7 @@ async def test_a_task_that_was_cleared_and_waits_for_its_next_job_cancels_this_o
     client, trigger, mocker
 ):
     mocker.patch(RUN, return_value={"r": {"t": "deferred"}})
-    mocker.patch(XCOM, return_value=trigger.job_id + 1)
+    mocker.patch(XCOM, return_value=trigger.spec.job_id + 1)
     await trigger.on_kill()
 
     assert await state(client, trigger) == "CANCELLED"
@@ -86,19 +87,19 @@ async def test_a_trigger_that_another_triggerer_has_taken_over_leaves_the_job_al
     client, trigger, mocker, fenced
 ):
     mocker.patch(RUN, return_value={"r": {"t": "deferred"}})
-    mocker.patch(XCOM, return_value=trigger.job_id)
+    mocker.patch(XCOM, return_value=trigger.spec.job_id)
     await trigger.on_kill()
 
-    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+    assert not (await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)).state.ended
 
 
 async def test_a_mapped_task_is_told_by_its_index(client, trigger, mocker, fenced):
     trigger.task_instance.map_index = 3
     mocker.patch(RUN, return_value={"r": {"t_2": "failed", "t_3": "deferred"}})
-    xcom = mocker.patch(XCOM, return_value=trigger.job_id)
+    xcom = mocker.patch(XCOM, return_value=trigger.spec.job_id)
     await trigger.on_kill()
 
-    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+    assert not (await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)).state.ended
     assert xcom.call_args.kwargs["map_index"] == 3
 
 
@@ -106,7 +107,7 @@ async def test_a_job_lives_where_airflow_does_not_tell(client, trigger, mocker, 
     mocker.patch(RUN, side_effect=RuntimeError("no answer"))
     await trigger.on_kill()
 
-    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+    assert not (await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)).state.ended
 
 
 async def test_from_airflow_3_4_on_every_kill_is_a_users(client, trigger, mocker):
@@ -132,12 +133,12 @@ async def test_a_kill_that_is_itself_cancelled_goes_on(client, trigger, mocker):
 @pytest.mark.parametrize("why", ["not asked for", "told already"])
 async def test_a_kill_that_is_none_of_its_business_does_nothing(client, trigger, mocker, why):
     asked = mocker.patch(RUN)
-    trigger.cancel_on_kill = why != "not asked for"
+    trigger.spec = replace(trigger.spec, cancel_on_kill=why != "not asked for")
     trigger._told = why == "told already"
     await trigger.on_kill()
 
     asked.assert_not_called()
-    assert not (await client.get_job(trigger.cluster_id, trigger.job_id)).state.ended
+    assert not (await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)).state.ended
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ async def test_before_airflow_3_3_a_trigger_that_is_cancelled_finds_out_why(
     mocker.patch(f"{JOBS}.TRIGGERS_ARE_TOLD_OF_KILLS", new=False)
     failure = RuntimeError("no answer") if states is None else None
     mocker.patch(RUN, return_value={"r": states}, side_effect=failure)
-    mocker.patch(XCOM, return_value=trigger.job_id)
+    mocker.patch(XCOM, return_value=trigger.spec.job_id)
     running = asyncio.create_task(anext(trigger.run()))
     await asyncio.sleep(0.1)
     running.cancel()

@@ -4,20 +4,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_clusterra.api import TransportError
+from airflow_provider_clusterra.api import NotFoundError, TransportError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import read_jobs
 from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.watch.verdict import (
-    PATIENCE,
+    PATIENT,
     Outcome,
+    Patience,
     Progress,
-    Watch,
+    WaitSpec,
     judge_accounting,
 )
 from tests.support.recorded import sample
 
-WATCH = Watch(9, name="mine", since=1000.0)
+NO_ACCOUNTING = NotFoundError("404 GET /accounting: not offered.", status=404)
+WATCH = WaitSpec(9, job_name="mine", since=1000.0)
 MISSED = Progress(last=Job(9, read_state("RUNNING")), misses=3, missing_since=2000.0)
 
 
@@ -30,20 +32,24 @@ def task(index, words, **fields):
     return record(words, 100 + index, array_job_id=9, array_task_id=index, **fields)
 
 
-def told(*records, watch=WATCH, progress=MISSED, at=2000.0):
-    return judge_accounting(watch, progress, at, list(records))[1]
+AGED = Patience(min_job_age=0.0)
+"""A job that was seen may be forgotten at once."""
+
+
+def told(*records, watch=WATCH, progress=MISSED, at=2000.0, patience=AGED):
+    return judge_accounting(watch, progress, at, list(records), patience)[1]
 
 
 def test_the_real_accounting_tells_the_end_of_a_job_that_was_forgotten():
     (job,) = read_jobs(sample("slurmdb_job_after_purge", "24.11-v0.0.42"))
-    verdict = told(job, watch=Watch(job.job_id, name=job.name))
+    verdict = told(job, watch=WaitSpec(job.job_id, job_name=job.name))
 
     assert verdict.outcome is Outcome.ENDED
     assert verdict.job.state.ended
 
 
 def test_without_accounting_the_job_is_lost_and_its_last_state_is_told():
-    verdict = judge_accounting(WATCH, MISSED, 2000.0, None)[1]
+    verdict = judge_accounting(WATCH, MISSED, 2000.0, NO_ACCOUNTING, AGED)[1]
 
     assert verdict.outcome is Outcome.LOST
     assert "there is no accounting to ask" in verdict.words
@@ -59,7 +65,7 @@ def test_a_job_that_accounting_never_heard_of_is_lost():
 def test_running_in_accounting_is_never_an_end_and_not_believed_for_ever():
     assert told(record("RUNNING")).outcome is Outcome.WAIT
     assert told(record("RUNNING")).until == 2015.0
-    late = told(record("RUNNING"), at=2000.0 + PATIENCE)
+    late = told(record("RUNNING"), at=2000.0 + PATIENT.accounting)
     assert late.outcome is Outcome.LOST
     assert "still says that it is RUNNING" in late.words
 
@@ -68,7 +74,7 @@ def test_accounting_that_does_not_answer_is_asked_again_and_not_for_ever():
     error = TransportError("no answer in time")
 
     assert judge_accounting(WATCH, MISSED, 2000.0, error)[1].outcome is Outcome.WAIT
-    verdict = judge_accounting(WATCH, MISSED, 2000.0 + PATIENCE, error)[1]
+    verdict = judge_accounting(WATCH, MISSED, 2000.0 + PATIENT.accounting, error)[1]
     assert verdict.outcome is Outcome.LOST
     assert "no answer in time" in verdict.words
 
@@ -101,7 +107,7 @@ def test_an_arrays_tasks_are_known_from_what_was_seen_and_from_accounting_togeth
 
 @pytest.mark.parametrize(("asked", "outcome"), [({0, 1}, Outcome.ENDED), ({0, 1, 2}, Outcome.LOST)])
 def test_an_index_of_which_nobody_knows_is_never_a_success(asked, outcome):
-    watch = Watch(9, name="mine", array=frozenset(asked))
+    watch = WaitSpec(9, job_name="mine", array=",".join(map(str, asked)))
     verdict = told(task(0, "COMPLETED"), task(1, "COMPLETED"), watch=watch)
 
     assert verdict.outcome is outcome

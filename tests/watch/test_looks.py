@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Known, Looker
+from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Looker, PolledJob
 from tests.support.wire import Wire, http
 
 NOT_OFFERED = http(404, b"404 page not found")
@@ -28,16 +28,19 @@ def states(**by_id):
 @pytest.fixture
 async def look():
     """Looks at jobs again and again, as a poller does; gives what was found."""
-    lookers = {}
+    lookers, remembered = {}, {}
 
     async def look(wire, *known, due=None):
         if wire not in lookers:
             client = AsyncClient(Access(wire.url, "s3cret"), retry=ONCE)
             lookers[wire] = Looker(await clients.enter_async_context(client), "c1")
-        found = await lookers[wire].look(list(due or known), list(known))
-        for each in known:
-            if each.job_id in found.jobs:
-                each.last, each.light_looks = found.jobs[each.job_id], 0
+        jobs = remembered.setdefault(wire, {each.job_id: each for each in known})
+        asked = [jobs[each.job_id] for each in due or known]
+        found = await lookers[wire].look(asked, list(jobs.values()))
+        for job_id, seen in found.jobs.items():
+            jobs[job_id] = jobs[job_id].seen(seen, 0.0, 0.0, 1.0)
+        for job_id in found.unchanged:
+            jobs[job_id] = jobs[job_id].unchanged(0.0, 0.0, 1.0)
         return found
 
     async with AsyncExitStack() as clients:
@@ -51,7 +54,7 @@ def asked(wire):
 
 
 async def test_a_first_look_is_a_whole_one_and_the_next_asks_for_all_states_at_once(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     with Wire(
         jobs(job(1), job(2)), jobs(job(1), job(2)), states(_1="RUNNING", _2="RUNNING")
     ) as wire:
@@ -66,7 +69,7 @@ async def test_a_first_look_is_a_whole_one_and_the_next_asks_for_all_states_at_o
 
 
 async def test_a_state_that_has_changed_is_confirmed_by_a_whole_look(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
     done = jobs(job(1, "COMPLETED"))
     with Wire(both, both, states(_1="COMPLETED", _2="RUNNING"), done) as wire:
@@ -79,7 +82,7 @@ async def test_a_state_that_has_changed_is_confirmed_by_a_whole_look(look):
 
 
 async def test_a_job_that_the_states_leave_out_is_asked_for_by_itself(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
     with Wire(both, both, states(_2="RUNNING"), NOT_OFFERED) as wire:
         await look(wire, one, two)
@@ -89,7 +92,7 @@ async def test_a_job_that_the_states_leave_out_is_asked_for_by_itself(look):
 
 
 async def test_jobs_that_are_not_due_are_asked_for_where_that_costs_nothing(look):
-    one, two, three = Known(1), Known(2), Known(3)
+    one, two, three = PolledJob(1), PolledJob(2), PolledJob(3)
     all_three = jobs(job(1), job(2), job(3))
     with Wire(
         *[all_three] * 3, states(_1="RUNNING", _2="RUNNING", _3="COMPLETED"), all_three
@@ -102,7 +105,7 @@ async def test_jobs_that_are_not_due_are_asked_for_where_that_costs_nothing(look
 
 
 async def test_more_ids_than_a_url_holds_are_all_states(look):
-    known = [Known(100_000 + number) for number in range(500)]
+    known = [PolledJob(100_000 + number) for number in range(500)]
     records = [job(each.job_id) for each in known]
     by_id = {f"_{each.job_id}": "RUNNING" for each in known}
     with Wire(jobs(*records), states(**by_id)) as wire:
@@ -114,7 +117,7 @@ async def test_more_ids_than_a_url_holds_are_all_states(look):
 
 
 async def test_a_pending_jobs_reason_is_looked_for_every_tenth_time(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     waiting = jobs(job(1, "PENDING", state_reason="Priority"), job(2))
     light = states(_1="PENDING", _2="RUNNING")
     held = jobs(job(1, "PENDING", state_reason="JobHeldAdmin"))
@@ -122,17 +125,17 @@ async def test_a_pending_jobs_reason_is_looked_for_every_tenth_time(look):
         await look(wire, one, two)
         for _ in range(WHOLE_EVERY):
             await look(wire, one, two)
-        await look(wire, one, two, due=[one])
+        found = await look(wire, one, two, due=[one])
 
         assert asked(wire)[-1] == "jobs/1"
-    assert one.last.reason == "JobHeldAdmin"
+    assert found.jobs[1].reason == "JobHeldAdmin"
 
 
 async def test_an_array_is_always_asked_for_by_itself(look):
     tasks = [
         job(11, array_job_id={"set": True, "number": 1}, array_task_id={"set": True, "number": 0}),
     ]
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     with Wire(jobs(*tasks, job(2)), jobs(job(2), *tasks), jobs(*tasks, job(2))) as wire:
         await look(wire, one, two)
         await look(wire, one, two)
@@ -142,7 +145,7 @@ async def test_an_array_is_always_asked_for_by_itself(look):
 
 @pytest.mark.parametrize("answer", [NOT_OFFERED, http(403, b"no"), http(400, b"no")], ids=repr)
 async def test_states_that_the_api_does_not_offer_are_asked_for_no_more(look, answer):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
     with Wire(both, both, answer, both) as wire:
         for _ in range(3):
@@ -154,19 +157,19 @@ async def test_states_that_the_api_does_not_offer_are_asked_for_no_more(look, an
 
 
 async def test_a_session_that_is_not_accepted_is_told_and_no_reason_to_do_without_states(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
     with Wire(both, both, http(401, b"no"), states(_1="RUNNING", _2="RUNNING")) as wire:
         await look(wire, one, two)
         refused = await look(wire, one, two)
         again = await look(wire, one, two)
 
-    assert refused.unauthorized.status == 401
+    assert refused.hiccup.status == 401
     assert again.unchanged == {1, 2}
 
 
 async def test_states_that_fail_alone_are_given_a_rest(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     both, broken = jobs(job(1), job(2)), http(500, b"oops")
     with Wire(both, both, *[broken, both] * 3, both) as wire:
         await look(wire, one, two)
@@ -181,7 +184,7 @@ async def test_states_that_fail_alone_are_given_a_rest(look):
 
 
 async def test_bad_weather_is_no_reason_to_do_without_states(look):
-    one, two = Known(1), Known(2)
+    one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
     with Wire(both, both, *[http(503, b"busy")] * 10, states(_1="RUNNING", _2="RUNNING")) as wire:
         await look(wire, one, two)
@@ -194,7 +197,7 @@ async def test_bad_weather_is_no_reason_to_do_without_states(look):
 
 async def test_many_jobs_are_first_seen_in_one_list_and_those_it_lacks_by_themselves(look):
     count = int(WORTH_A_LIST / 0.05) + 2
-    known = [Known(number) for number in range(1, count + 1)]
+    known = [PolledJob(number) for number in range(1, count + 1)]
     array = job(
         3, array_job_id={"set": True, "number": 3}, array_task_id={"set": True, "number": 1}
     )
@@ -210,7 +213,7 @@ async def test_many_jobs_are_first_seen_in_one_list_and_those_it_lacks_by_themse
 async def test_a_large_list_is_read_by_a_process_of_its_own(look, mocker):
     mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
     count = int(WORTH_A_LIST / 0.05) + 2
-    known = [Known(number) for number in range(1, count + 1)]
+    known = [PolledJob(number) for number in range(1, count + 1)]
     with Wire(jobs(*(job(number, "FAILED") for number in range(1, count + 1)))) as wire:
         found = await look(wire, *known)
 
@@ -230,7 +233,7 @@ async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
         for index in range(50)
     ]
     with Wire(jobs(*tasks)) as wire:
-        found = await look(wire, Known(1))
+        found = await look(wire, PolledJob(1))
 
     assert len(found.jobs[1].tasks) == 50
 
@@ -239,14 +242,14 @@ async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
 async def test_a_large_answer_that_cannot_be_read_is_a_hiccup(look, mocker, body):
     mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
     with Wire(http(200, body)) as wire:
-        found = await look(wire, Known(1))
+        found = await look(wire, PolledJob(1))
 
     assert "cannot be read" in str(found.hiccup)
 
 
 async def test_what_concerns_one_job_only_is_told_of_that_job(look):
     with Wire(http(400, b"no")) as wire:
-        found = await look(wire, Known(1))
+        found = await look(wire, PolledJob(1))
 
     assert found.refused[1].status == 400
     assert found.hiccup is None

@@ -4,31 +4,36 @@ from statistics import median
 
 import pytest
 
-from airflow_provider_clusterra.watch.poller import next_look
+from airflow_provider_clusterra.watch.poller import pause_before_look
 
 
 @pytest.mark.parametrize(
-    ("age", "expected"), [(0, 1), (8, 1), (16, 2), (32, 4), (64, 8), (240, 30), (9e9, 30)]
+    ("age", "expected"), [(0, 1), (8, 1), (16, 2), (32, 4), (64, 5), (240, 5), (9e9, 5)]
 )
-def test_young_jobs_are_looked_at_often_and_old_ones_at_the_interval(age, expected):
-    assert 0.9 * expected <= next_look(age, 30.0) <= 1.1 * expected
+def test_young_jobs_are_looked_at_often_and_old_ones_every_5_s(age, expected):
+    assert 0.9 * expected <= pause_before_look(age, 30.0) <= 1.1 * expected
 
 
 def test_an_interval_shorter_than_the_shortest_pause_is_kept():
-    assert next_look(500, 0.5) <= 0.55
+    assert pause_before_look(500, 0.5) <= 0.55
 
 
 def test_looks_do_not_all_come_at_once():
-    assert len({next_look(600, 30.0) for _ in range(20)}) > 1
+    assert len({pause_before_look(600, 30.0) for _ in range(20)}) > 1
 
 
 def test_a_job_that_was_not_shown_is_looked_for_sooner():
-    assert next_look(9e9, 30.0, missed=True) <= 5.5
+    assert pause_before_look(9e9, 30.0, missed=True) <= 5.5
 
 
 def test_a_look_that_took_long_is_followed_by_a_longer_pause_but_never_than_the_interval():
-    assert 18 <= next_look(0, 30.0, took=2.0) <= 22
-    assert next_look(0, 30.0, took=60.0) <= 33
+    assert 9 <= pause_before_look(0, 30.0, took=0.2) <= 11
+    assert pause_before_look(0, 30.0, took=60.0) <= 33
+
+
+def test_jobs_that_are_looked_at_one_by_one_share_20_requests_a_minute():
+    assert 24 <= pause_before_look(9e9, 60.0, alone=10) <= 30
+    assert pause_before_look(9e9, 30.0, alone=100) <= 33
 
 
 def test_the_end_of_a_job_that_lives_for_less_than_a_minute_is_seen_within_2_s_on_median():
@@ -36,7 +41,7 @@ def test_the_end_of_a_job_that_lives_for_less_than_a_minute_is_seen_within_2_s_o
     for tenths in range(10, 600, 7):
         end, look = tenths / 10, 0.0
         while look < end:
-            look += next_look(look, 30.0)
+            look += pause_before_look(look, 30.0)
         late.append(look - end)
 
     assert median(late) < 2

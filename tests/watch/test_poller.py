@@ -4,20 +4,20 @@ import asyncio
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import (
     Access,
+    AsyncClient,
     AuthenticationError,
     ClusterraError,
     InputError,
-    Retry,
     WaitTimeoutError,
 )
-from airflow_provider_clusterra.watch import poller as poller_module
-from airflow_provider_clusterra.watch import poller as session_module
-from airflow_provider_clusterra.watch.poller import Waiter, poller_of
-from airflow_provider_clusterra.watch.verdict import Outcome, Sighting, Watch
+from airflow_provider_clusterra.watch.poller import Subscriber, poller_of
+from airflow_provider_clusterra.watch.verdict import Outcome, WaitSpec
 from airflow_provider_clusterra.watch.wait import Wait
+from tests.support.waits import HASTY, Log
 from tests.support.wire import Wire, headers_of, http
 
 
@@ -43,22 +43,13 @@ class Connection:
         return Access(self._url, secret)
 
 
-@pytest.fixture(autouse=True)
-def _short_backoff(mocker):
-    mocker.patch.object(poller_module, "BACKOFF", Retry(first=0.01, cap=0.01))
-    mocker.patch.object(session_module, "PAUSES", Retry(first=0.01, cap=0.01))
-
-
-async def wait(
-    connection, job_id=7, *, deadline=None, on_change=lambda job: None, name="", **fields
-):
+async def wait(connection, job_id=7, *, deadline=None, log=None, name="", patience=HASTY, **fields):
+    spec = WaitSpec(
+        job_id, "c1", "conn", name, since=time.time(), poll_interval=0.01, deadline=deadline
+    )
     return await Wait(
-        poller_of("conn", "c1", connection, **fields),
-        Watch(job_id, name, since=time.time()),
-        poll_interval=0.01,
-        on_change=on_change,
-        on_warning=on_change,
-    ).run(deadline)
+        spec, connection, Log() if log is None else log, patience=patience, **fields
+    ).run()
 
 
 async def test_a_job_is_waited_for_until_it_has_ended():
@@ -90,12 +81,12 @@ async def test_a_hiccup_never_ends_a_wait(hiccup):
 
 
 async def test_changes_are_told_once_each():
-    told = []
+    log = Log()
     waiting = job("PENDING", state_reason="Resources")
     with Wire(waiting, waiting, RUNNING, RUNNING, DONE) as wire:
-        await wait(Connection(wire.url), on_change=lambda job: told.append(str(job.state)))
+        await wait(Connection(wire.url), log=log)
 
-    assert told == ["PENDING", "RUNNING", "COMPLETED"]
+    assert log == ["Job 7 is PENDING (Resources)", "Job 7 is RUNNING", "Job 7 is COMPLETED"]
 
 
 async def test_all_waits_for_one_job_share_each_look():
@@ -148,15 +139,101 @@ async def test_a_session_that_cannot_be_renewed_fails_at_once():
         assert len(wire.requests) == 2
 
 
-async def test_what_is_forbidden_fails_at_once():
-    with Wire(http(403, {"error": "no access to this cluster"})) as wire:
-        with pytest.raises(AuthenticationError, match="no access"):
+SLURMS_NO = http(403, {"errors": [{"error": "Access denied", "error_number": 2002}]})
+WEB_PAGE = b"<html>a gateway</html>"
+ODD = (302, 304, 400, 403, 405, 407, 408, 409, 410, 421, 425, 431, 451)
+
+
+async def test_slurms_own_no_about_a_job_fails_at_once():
+    with Wire(SLURMS_NO) as wire:
+        with pytest.raises(AuthenticationError, match="Access denied"):
             await wait(Connection(wire.url))
 
         assert len(wire.requests) == 1
 
 
-async def test_a_connection_that_cannot_be_read_now_is_read_again(mocker):
+@pytest.mark.parametrize("status", ODD)
+@pytest.mark.parametrize("body", [WEB_PAGE, {"error": "not now"}], ids=["html", "json"])
+async def test_what_is_not_slurms_own_no_is_a_hiccup(status, body):
+    odd = http(status, body)
+    with Wire(odd, RUNNING, odd, odd, DONE) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
+
+
+@pytest.mark.parametrize("status", ODD)
+async def test_a_refusal_that_lasts_ends_the_wait_in_its_words(status):
+    refuses = Wire(RUNNING, http(status, WEB_PAGE))
+    with refuses as wire, pytest.raises(ClusterraError, match=str(status)):
+        await wait(Connection(wire.url), patience=replace(HASTY, refused=0.1))
+
+
+async def test_one_job_that_is_refused_keeps_no_other_from_its_end():
+    def answer(request):
+        if b"jobs/7 " in request:
+            return http(403, WEB_PAGE)
+        return http(200, {"jobs": [{"job_id": 8, "job_state": ["COMPLETED"]}]})
+
+    with Wire(answer) as wire:
+        connection = Connection(wire.url)
+        refused = asyncio.create_task(wait(connection))
+        assert (await wait(connection, 8)).outcome is Outcome.ENDED
+        refused.cancel()
+        await asyncio.gather(refused, return_exceptions=True)
+
+
+@pytest.mark.parametrize("stumble", [http(429, b""), REFUSED, http(403, WEB_PAGE), http(503, b"")])
+async def test_an_accounting_that_stumbles_once_does_not_end_a_wait_as_lost(stumble):
+    gone = http(404, {"errors": [{"error": "Invalid job id specified", "error_number": 2017}]})
+    record = {"job_id": 7, "state": {"current": ["COMPLETED"]}}
+    accounting = iter([stumble, http(200, {"jobs": [record]})])
+    looks = iter([RUNNING])
+
+    def answer(request):
+        return next(accounting) if b"accounting" in request else next(looks, gone)
+
+    with Wire(answer) as wire:
+        verdict = await wait(Connection(wire.url))
+
+    assert (verdict.outcome, verdict.job.state.base) == (Outcome.ENDED, "COMPLETED")
+
+
+async def test_what_hurries_while_a_look_is_under_way_is_not_lost():
+    looked, states = asyncio.Event(), iter(["RUNNING", "RUNNING"])
+    loop = asyncio.get_running_loop()
+
+    def answer(request):
+        loop.call_soon_threadsafe(looked.set)
+        time.sleep(0.2)
+        return job(next(states, "COMPLETED"))
+
+    with Wire(answer) as wire:
+        connection = Connection(wire.url)
+        poller = poller_of("conn", "c1", connection, patience=HASTY)
+        begin = time.monotonic()
+        async with poller.subscribed(7, poll_interval=30, age=1000) as subscriber:
+            assert (await subscriber.next()).state.base == "RUNNING"
+            looked.clear()
+            poller.hurry(7)
+            await looked.wait()
+            poller.hurry(7)
+            assert (await subscriber.next()).state.base == "RUNNING"
+            assert (await subscriber.next()).state.base == "COMPLETED"
+
+    assert time.monotonic() - begin < 4
+
+
+async def test_a_clock_that_is_set_back_changes_nothing(mocker):
+    with Wire(RUNNING, RUNNING, DONE) as wire:
+        waiting = asyncio.create_task(wait(Connection(wire.url)))
+        while len(wire.requests) < 1:
+            await asyncio.sleep(0.01)
+        mocker.patch("time.time", return_value=time.time() - 3600)
+
+        async with asyncio.timeout(10):
+            assert (await waiting).outcome is Outcome.ENDED
+
+
+async def test_a_connection_that_cannot_be_read_now_is_read_again():
     with Wire(DONE) as wire:
         connection = Connection(wire.url)
         failures = [RuntimeError("the database is locked")] * 3
@@ -168,10 +245,9 @@ async def test_a_connection_that_cannot_be_read_now_is_read_again(mocker):
 
         assert (await wait(sometimes)).outcome is Outcome.ENDED
 
-        mocker.patch.object(session_module, "GRACE", 0.0)
         failures.append(RuntimeError("the database is gone"))
         with pytest.raises(ClusterraError, match="cannot be read: the database is gone"):
-            await wait(sometimes)
+            await wait(sometimes, patience=replace(HASTY, refused=0.0))
 
 
 async def test_a_session_that_ends_is_renewed_once_for_all_waits():
@@ -188,16 +264,14 @@ async def test_a_session_that_ends_is_renewed_once_for_all_waits():
     ]
 
 
-async def test_a_session_that_ends_has_time_to_be_renewed(mocker):
+async def test_a_session_that_ends_has_time_to_be_renewed():
     with Wire(RUNNING, *[REFUSED] * 5, DONE) as wire:
         connection = Connection(wire.url, *["old"] * 4, "new")
 
         assert (await wait(connection)).outcome is Outcome.ENDED
 
-    with Wire(RUNNING, REFUSED) as wire:
-        mocker.patch.object(session_module, "GRACE", 0.0)
-        with pytest.raises(AuthenticationError):
-            await wait(Connection(wire.url))
+    with Wire(RUNNING, REFUSED) as wire, pytest.raises(AuthenticationError):
+        await wait(Connection(wire.url), patience=replace(HASTY, refused=0.0))
 
 
 async def test_a_connection_that_cannot_be_read_fails_every_wait():
@@ -238,29 +312,26 @@ async def test_a_real_job_is_waited_for(local):
     async def connection():
         return access
 
-    async with poller_module.AsyncClient(access) as client:
+    async with AsyncClient(access) as client:
         body = {"environment": ["A=1"], "current_working_directory": "/mnt/efs"}
         submitted = await client.submit_job(
             local.cluster_id, {"script": "#!/bin/sh\nexit 3\n", "job": body}
         )
-    verdict = await Wait(
-        poller_of("real", local.cluster_id, connection),
-        Watch(submitted.job_id, since=time.time()),
-        poll_interval=0.05,
-        on_change=lambda job: None,
-        on_warning=lambda words: None,
-    ).run(time.time() + 60)
+    spec = WaitSpec(
+        submitted.job_id, local.cluster_id, "real", poll_interval=0.05, deadline=time.time() + 60
+    )
+    verdict = await Wait(spec, connection, Log()).run()
 
     assert (verdict.job.state.base, verdict.job.exit.code) == ("FAILED", 3)
 
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_wait_that_is_cancelled_as_a_look_arrives_ends(turns):
-    waiter = Waiter(30.0, born=time.time())
-    task = asyncio.create_task(waiter.next(time.time() + 60))
+    subscriber = Subscriber(30.0, born=time.monotonic())
+    task = asyncio.create_task(subscriber.next(60))
     for _ in range(3):
         await asyncio.sleep(0)
-    waiter.seen.put_nowait(Sighting(time.time(), None))
+    subscriber.news.put_nowait(None)
     for _ in range(turns):
         await asyncio.sleep(0)
     if task.cancel():

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import time
 
 import pytest
 
@@ -10,11 +9,11 @@ from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.answers import Answer
 from airflow_provider_clusterra.api.calls import list_jobs
 from airflow_provider_clusterra.watch import reading
-from airflow_provider_clusterra.watch.concurrency import stop
-from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.verdict import Watch
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.verdict import WaitSpec
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.support.servers import running
+from tests.support.waits import Log
 
 
 class Work:
@@ -44,7 +43,7 @@ async def begun(work):
 
 async def test_a_task_that_is_stopped_has_cleaned_up(work):
     task = await begun(work)
-    await stop(task)
+    await cancel_and_wait(task)
 
     assert task.cancelled()
     assert work.cleaned.is_set()
@@ -52,7 +51,7 @@ async def test_a_task_that_is_stopped_has_cleaned_up(work):
 
 async def test_a_cancel_of_who_waits_is_his_own_and_the_task_cleans_up_all_the_same(work):
     task = await begun(work)
-    stopping = asyncio.create_task(stop(task))
+    stopping = asyncio.create_task(cancel_and_wait(task))
     await asyncio.sleep(0)
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -67,7 +66,7 @@ async def test_a_task_that_has_ended_or_failed_is_stopped_already():
     task = asyncio.create_task(fail())
     with pytest.raises(ValueError):  # noqa: PT011 - it has no words
         await task
-    await stop(task)
+    await cancel_and_wait(task)
 
 
 async def _runs_for_two_looks(scope, receive, send):
@@ -94,13 +93,8 @@ def wait_for(url, job_id):
     async def credentials():
         return Access(url, "s3cret")
 
-    return Wait(
-        poller_of("conn", "c1", credentials),
-        Watch(job_id, since=time.time()),
-        poll_interval=0.01,
-        on_change=lambda job: None,
-        on_warning=lambda words: None,
-    ).run(None)
+    spec = WaitSpec(job_id, "c1", "conn", poll_interval=0.01)
+    return Wait(spec, credentials, Log()).run()
 
 
 def test_a_loop_that_ends_with_its_last_wait_leaves_no_connection_open():
@@ -143,7 +137,7 @@ def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(
         task = asyncio.create_task(reading.read_jobs_answer(call, answer))
         while not begun:
             await asyncio.sleep(0.001)
-        await stop(task)
+        await cancel_and_wait(task)
 
     asyncio.run(leave())
     gc.collect()
@@ -159,7 +153,7 @@ def test_a_client_whose_closing_is_cancelled_closes_all_the_same(turns):
         closing = asyncio.create_task(client.aclose())
         for _ in range(turns):
             await asyncio.sleep(0)
-        await stop(closing)
+        await cancel_and_wait(closing)
 
     with running(_runs_for_two_looks) as url:
         asyncio.run(close())

@@ -10,7 +10,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.watch import tail as tail_module
-from airflow_provider_clusterra.watch.concurrency import stop
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, REPLAY, Tail, has_output
 from tests.support.proxy import Proxy, is_cut, says
 from tests.support.wire import Wire, http
@@ -76,7 +76,7 @@ async def following(url, local, job_id, log):
         try:
             yield
         finally:
-            await stop(task)
+            await cancel_and_wait(task)
         await made.finish(client)
 
 

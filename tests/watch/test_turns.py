@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from airflow_provider_clusterra.watch.concurrency import in_turns
+from airflow_provider_clusterra.watch.concurrency import yielding
 
 
 @pytest.mark.parametrize(("stretch", "turns"), [(10, 10), (50, 2), (1000, 0)])
@@ -19,7 +19,7 @@ async def test_others_have_their_turn_after_each_stretch(stretch, turns):
 
     task = asyncio.create_task(other())
     await asyncio.sleep(0)
-    things = [thing async for thing in in_turns(range(100), stretch)]
+    things = [thing async for thing in yielding(range(100), stretch)]
     task.cancel()
 
     assert things == list(range(100))

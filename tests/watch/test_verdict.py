@@ -10,18 +10,18 @@ from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.api.slurm import read_state
 from airflow_provider_clusterra.watch.verdict import (
-    COMPLETING_PATIENCE,
-    GRACE,
-    STUCK_PATIENCE,
+    PATIENT,
     Outcome,
     Progress,
     Sighting,
-    Watch,
+    WaitSpec,
     judge,
 )
 from tests.support.recorded import sample
 
-WATCH = Watch(9, name="mine", since=1000.0)
+WATCH = WaitSpec(9, job_name="mine", since=1000.0)
+PAIR = WaitSpec(9, job_name="mine", since=1000.0, array="0-1")
+TRIPLE = WaitSpec(9, job_name="mine", since=1000.0, array="0-2")
 
 
 def looked(*looks, watch=WATCH):
@@ -58,14 +58,14 @@ def test_a_job_that_is_cleaning_up_gets_its_time_and_no_more():
     ending = ["COMPLETED", "COMPLETING"]
 
     assert looked((0, "RUNNING"), (5, ending)).outcome is Outcome.WAIT
-    assert looked((5, ending), (5 + COMPLETING_PATIENCE - 1, ending)).outcome is Outcome.WAIT
-    assert looked((5, ending), (5 + COMPLETING_PATIENCE, ending)).outcome is Outcome.ENDED
+    assert looked((5, ending), (5 + PATIENT.completing - 1, ending)).outcome is Outcome.WAIT
+    assert looked((5, ending), (5 + PATIENT.completing, ending)).outcome is Outcome.ENDED
     assert looked((5, ending), (6, "COMPLETED")).outcome is Outcome.ENDED
 
 
 def test_the_time_to_clean_up_begins_anew_after_a_requeue():
     ending = ["COMPLETED", "COMPLETING"]
-    late = 5 + COMPLETING_PATIENCE
+    late = 5 + PATIENT.completing
 
     assert looked((5, ending), (20, "RUNNING"), (late, ending)).outcome is Outcome.WAIT
 
@@ -76,8 +76,8 @@ def test_a_job_that_is_not_shown_yet_is_only_late():
 
 
 def test_a_job_that_was_never_shown_is_missing_after_the_grace():
-    assert looked((0, None), (10, None), (GRACE - 1, None)).outcome is Outcome.WAIT
-    assert looked((0, None), (10, None), (GRACE, None)).outcome is Outcome.MISSING
+    assert looked((0, None), (10, None), (PATIENT.grace - 1, None)).outcome is Outcome.WAIT
+    assert looked((0, None), (10, None), (PATIENT.grace, None)).outcome is Outcome.MISSING
 
 
 def test_a_job_that_was_seen_is_missing_only_after_several_misses_in_a_row():
@@ -108,7 +108,7 @@ def test_the_same_number_with_another_name_is_another_job():
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
 
-    assert judge(Watch(9), Progress(), Sighting(1.0, stranger))[1].outcome is Outcome.ENDED
+    assert judge(WaitSpec(9), Progress(), Sighting(1.0, stranger))[1].outcome is Outcome.ENDED
     unnamed = Job(9, read_state("COMPLETED"))
     assert judge(WATCH, Progress(), Sighting(1001.0, unnamed))[1].outcome is Outcome.ENDED
 
@@ -142,7 +142,7 @@ def test_an_earlier_submit_time_is_a_stale_answer_or_another_job():
 
 
 def test_a_job_may_be_pending_for_as_long_as_the_user_allows():
-    watch = Watch(9, name="mine", since=1000.0, pending_timeout=30.0)
+    watch = WaitSpec(9, job_name="mine", since=1000.0, pending_timeout=30.0)
     still = looked((0, "PENDING"), (29, "PENDING"), watch=watch)
     over = looked((0, "PENDING"), (30, "PENDING"), watch=watch)
 
@@ -153,7 +153,7 @@ def test_a_job_may_be_pending_for_as_long_as_the_user_allows():
 
 
 def test_what_was_waited_before_a_requeue_counts_no_more():
-    watch = Watch(9, name="mine", since=1000.0, pending_timeout=30.0)
+    watch = WaitSpec(9, job_name="mine", since=1000.0, pending_timeout=30.0)
     looks = [(0, "PENDING"), (20, "RUNNING"), (100, "PENDING")]
     progress, verdict = Progress(), None
     for after, words in looks:
@@ -164,7 +164,7 @@ def test_what_was_waited_before_a_requeue_counts_no_more():
 
 
 def test_a_job_may_be_started_again_as_often_as_the_user_allows():
-    watch = Watch(9, since=1000.0, max_restarts=1)
+    watch = WaitSpec(9, since=1000.0, max_restarts=1)
 
     assert judged(submitted(8, restarts=1), watch=watch).outcome is Outcome.WAIT
     over = judged(submitted(8, restarts=2), watch=watch)
@@ -179,11 +179,11 @@ HELD = Job(9, read_state("PENDING"), name="mine", reason="JobHeldUser")
 def test_a_job_that_will_never_start_is_stuck_once_that_has_been_so_for_a_while(sampled):
     recorded = sample(sampled)
     job = read_job(recorded, int(re.search(r"/job/(\d+)", recorded.request)[1]))
-    watch = Watch(job.job_id, since=1000.0)
+    watch = WaitSpec(job.job_id, since=1000.0)
     progress, first = judge(watch, Progress(), Sighting(1000.0, job))
     _, later = judge(watch, progress, Sighting(first.until, job))
 
-    assert (first.outcome, first.until) == (Outcome.WAIT, 1000.0 + STUCK_PATIENCE)
+    assert (first.outcome, first.until) == (Outcome.WAIT, 1000.0 + PATIENT.stuck)
     assert later.outcome is Outcome.STUCK
     assert job.reason in later.words
 
@@ -191,7 +191,7 @@ def test_a_job_that_will_never_start_is_stuck_once_that_has_been_so_for_a_while(
 def test_a_job_that_is_released_in_time_is_not_stuck():
     progress, _ = judge(WATCH, Progress(), Sighting(1000.0, HELD))
     progress, _ = judge(WATCH, progress, Sighting(1030.0, submitted(8, "PENDING")))
-    _, verdict = judge(WATCH, progress, Sighting(1000.0 + STUCK_PATIENCE, HELD))
+    _, verdict = judge(WATCH, progress, Sighting(1000.0 + PATIENT.stuck, HELD))
 
     assert verdict.outcome is Outcome.WAIT
 
@@ -199,15 +199,15 @@ def test_a_job_that_is_released_in_time_is_not_stuck():
 def test_only_a_pending_job_is_stuck():
     running = replace(HELD, state=read_state("RUNNING"))
     progress, _ = judge(WATCH, Progress(), Sighting(1000.0, running))
-    _, verdict = judge(WATCH, progress, Sighting(1000.0 + STUCK_PATIENCE, running))
+    _, verdict = judge(WATCH, progress, Sighting(1000.0 + PATIENT.stuck, running))
 
     assert verdict.outcome is Outcome.WAIT
 
 
 def test_a_stuck_job_is_only_told_where_the_user_wants_that():
-    watch = Watch(9, since=1000.0, fail_stuck=False, pending_timeout=500.0)
+    watch = WaitSpec(9, since=1000.0, on_stuck="warn", pending_timeout=500.0)
     progress, _ = judge(watch, Progress(), Sighting(1000.0, HELD))
-    progress, told = judge(watch, progress, Sighting(1000.0 + STUCK_PATIENCE, HELD))
+    progress, told = judge(watch, progress, Sighting(1000.0 + PATIENT.stuck, HELD))
     _, over = judge(watch, progress, Sighting(1500.0, HELD))
 
     assert (told.outcome, told.until) == (Outcome.WAIT, 1500.0)
@@ -230,7 +230,7 @@ def array(*tasks, pending=""):
 def test_an_array_ends_with_its_last_task():
     assert judged(array((0, "COMPLETED"), pending="1-2%1")).outcome is Outcome.WAIT
     assert judged(array((0, "COMPLETED"), (1, "RUNNING"))).outcome is Outcome.WAIT
-    verdict = judged(array((0, "COMPLETED"), (1, "COMPLETED")))
+    verdict = judged(array((0, "COMPLETED"), (1, "COMPLETED")), watch=PAIR)
 
     assert verdict.outcome is Outcome.ENDED
     assert verdict.job.state.succeeded
@@ -241,6 +241,7 @@ def test_a_task_that_is_forgotten_before_the_others_end_has_ended_as_it_was_seen
         array((0, "FAILED"), (1, "RUNNING"), pending="2"),
         array((1, "RUNNING"), (2, "RUNNING")),
         array((2, "COMPLETED"), (1, "COMPLETED")),
+        watch=TRIPLE,
     )
 
     assert verdict.outcome is Outcome.ENDED
@@ -256,7 +257,7 @@ def test_a_task_that_is_forgotten_before_its_end_was_seen_is_missing_and_never_a
 
 
 def test_indices_that_were_asked_for_and_never_shown_are_missing():
-    watch = Watch(9, since=1000.0, array=frozenset(range(4)))
+    watch = WaitSpec(9, since=1000.0, array="0-3")
     looks = [array((3, "COMPLETED"))] * 3
 
     assert judged(*looks, watch=watch).outcome is Outcome.MISSING
@@ -265,7 +266,7 @@ def test_indices_that_were_asked_for_and_never_shown_are_missing():
 def test_an_array_that_is_forgotten_as_a_whole_has_ended_if_every_end_was_seen():
     seen = array((0, "COMPLETED"), (1, ["COMPLETED", "COMPLETING"]))
 
-    assert judged(seen, None).outcome is Outcome.ENDED
+    assert judged(seen, None, watch=PAIR).outcome is Outcome.ENDED
 
 
 def test_a_task_that_runs_again_has_not_ended():
@@ -304,4 +305,5 @@ def test_what_a_real_slurm_shows_is_judged_right(name, outcome):
     recorded = sample(name)
     job = read_job(recorded, int(re.search(r"/job/(\d+)", recorded.request)[1]))
 
-    assert judge(Watch(job.job_id), Progress(), Sighting(0.0, job))[1].outcome is outcome
+    spec = WaitSpec(job.job_id, array=",".join(str(task.array_task_id) for task in job.tasks))
+    assert judge(spec, Progress(), Sighting(0.0, job))[1].outcome is outcome

@@ -5,30 +5,31 @@ What lasts a minute in the real world lasts :data:`MINUTE` seconds here, and so 
 
 import asyncio
 import itertools
+import re
 import time
 from contextlib import asynccontextmanager
 
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient, Retry
-from airflow_provider_clusterra.watch import poller as poller_module
-from airflow_provider_clusterra.watch import verdict as verdict_module
-from airflow_provider_clusterra.watch.concurrency import stop
-from airflow_provider_clusterra.watch.poller import poller_of
-from airflow_provider_clusterra.watch.verdict import Outcome, Watch
+from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.verdict import Outcome, Patience, WaitSpec
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.support.proxy import Proxy, hangs, is_cut, is_short, says
 from tests.support.servers import ClusterraServer
+from tests.support.waits import Log
 
 MINUTE = 0.8
 NOT_KNOWN = {"errors": [{"error": "Invalid job id specified", "error_number": 2017}], "jobs": []}
 
 
-@pytest.fixture(autouse=True)
-def _short_minutes(monkeypatch):
-    monkeypatch.setattr(poller_module, "BACKOFF", Retry(first=MINUTE / 60, cap=MINUTE / 2))
-    monkeypatch.setattr(verdict_module, "GRACE", 2 * MINUTE)
-    monkeypatch.setattr(verdict_module, "STUCK_PATIENCE", MINUTE)
+PATIENCE = Patience(
+    grace=2 * MINUTE,
+    min_job_age=0.0,
+    stuck=MINUTE,
+    ask_every=0.1,
+    backoff=Retry(first=MINUTE / 60, cap=MINUTE / 2),
+)
 
 
 @pytest.fixture
@@ -47,27 +48,26 @@ async def submitted(server, script, **fields):
 def waiting(url, server, job_id, **fields):
     """A wait for a job, and what it has told."""
     access = Access(url, server.token, timeout=MINUTE / 5)
-    told = []
+    log = Log()
 
     async def connection():
         return access
 
-    poller = poller_of(url, server.cluster_id, connection)
-    watch = Watch(job_id, **{"name": "mine", "since": time.time(), **fields})
-    wait = Wait(poller, watch, poll_interval=0.1, on_change=told.append, on_warning=told.append)
-    return asyncio.create_task(wait.run(time.time() + 60)), told
+    fields = {"job_name": "mine", "poll_interval": 0.1, "deadline": time.time() + 60, **fields}
+    spec = WaitSpec(job_id, server.cluster_id, url, **fields)
+    return asyncio.create_task(Wait(spec, connection, log, patience=PATIENCE).run()), log
 
 
 @asynccontextmanager
 async def seen_running(url, server, job_id):
     """Goes on once the job was seen running; gives the verdict's task."""
     task, told = waiting(url, server, job_id)
-    while not any(str(job.state) == "RUNNING" for job in told):
+    while not any("is RUNNING" in line for line in told):
         await asyncio.sleep(0.02)
     try:
         yield task
     finally:
-        await stop(task)
+        await cancel_and_wait(task)
 
 
 # a 404 that lasts is an end of its own: the cluster has forgotten the job
@@ -139,7 +139,7 @@ async def test_a_job_that_is_not_shown_yet_and_then_as_it_was_is_only_late(local
     task, told = waiting(weather.url, local, job_id)
 
     assert (await task).job.state.succeeded
-    shown = [job.state.base for job in told]
+    shown = [re.search("is ([A-Z]+)", line)[1] for line in told if line.startswith("Job")]
     assert [state for state, _ in itertools.groupby(shown)] == ["PENDING", "RUNNING", "COMPLETED"]
 
 
@@ -192,8 +192,7 @@ async def test_without_accounting_such_a_job_is_lost(forgetful):
     assert "no accounting to ask" in verdict.words
 
 
-async def test_accounting_that_is_down_is_asked_again(forgetful, monkeypatch):
-    monkeypatch.setattr("airflow_provider_clusterra.watch.verdict.ASK_EVERY", 0.1)
+async def test_accounting_that_is_down_is_asked_again(forgetful):
     job_id = await submitted(forgetful, "exit 0")
     await forgotten(forgetful, job_id)
     downs = iter([says(502, b"")] * 3)
@@ -211,7 +210,7 @@ async def test_an_array_that_is_forgotten_task_by_task_is_known_as_a_whole(forge
     watching, _ = waiting(forgetful.url, forgetful, job_id)
     await asyncio.sleep(2.5)
     # and one that comes when the failed task has been forgotten
-    late, _ = waiting(forgetful.url + "/", forgetful, job_id, array=frozenset(range(3)))
+    late, _ = waiting(forgetful.url + "/", forgetful, job_id, array="0-2")
     verdicts = await asyncio.gather(watching, late)
 
     for verdict in verdicts:
