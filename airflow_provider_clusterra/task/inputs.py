@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,16 @@ from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.readers import find_download
 from airflow_provider_clusterra.api.uploads import check_size
 from airflow_provider_clusterra.submit.protocol import hash_task
+from airflow_provider_clusterra.task.arguments import from_text
 
 Source = str | os.PathLike[str] | ObjectStoragePath
 GLOB = frozenset("*?[")
+KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -39,10 +47,10 @@ class SourceFile(msgspec.Struct, frozen=True):
 def find_files(source: Source | Sequence[Source], filename: str | None) -> list[SourceFile]:
     """The files that a source means, all of them checked before the first is uploaded.
 
-    :raises InputError: one is missing, a folder, or over 5 GiB; or two would have one name.
+    :raises InputError: one is missing, no plain file, or over 5 GiB; or two would have one name.
     """
-    each = list(source) if isinstance(source, list | tuple) else [cast("Source", source)]
-    files = [file for one in each for file in _files_of(one)]
+    many = _listed(source)
+    files = [file for one in ([source] if many is None else many) for file in _files_of(one)]
     if not files:
         raise InputError("There is nothing to upload: source is an empty list.")
     if filename:
@@ -65,51 +73,72 @@ def find_files(source: Source | Sequence[Source], filename: str | None) -> list[
 
 def is_many(source: Source | Sequence[Source]) -> bool:
     """Whether the source is a list or a glob, so that the result is a list, too."""
-    return isinstance(source, list | tuple) or _is_glob(source)
+    return _listed(source) is not None or _is_glob(source)
+
+
+def _listed(source: Any) -> list[Any] | None:
+    """What a list holds; a template makes text of it, and a mapped task another sequence."""
+    value = from_text(source)
+    many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return list(value) if many else None
 
 
 def _is_glob(source: Any) -> bool:
     return isinstance(source, str) and bool(GLOB & set(source)) and not os.path.lexists(source)
 
 
-def _files_of(source: Source) -> list[SourceFile]:
+def _files_of(source: Any) -> list[SourceFile]:
     if isinstance(source, ObjectStoragePath):
         return [_stored_file(source)]
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"source holds {source!r:.200}; it takes paths, globs and URIs.")
     text = os.fspath(source)
     if not text.strip():
         raise InputError("There is nothing to upload: source is empty.")
+    if "\0" in text:
+        raise InputError(f"source holds {text!r:.200}, and no path has a NUL byte.")
     if "://" in text:
         return [_stored_file(ObjectStoragePath(text))]
     if not _is_glob(source):
         return [_local_file(Path(text))]
-    matches = glob.glob(text, recursive=True)  # noqa: PTH207 - the glob may be absolute
-    found = sorted(path for path in map(Path, matches) if not path.is_dir())
+    found = sorted(map(Path, glob.glob(text, recursive=True)))  # noqa: PTH207 - it may be absolute
+    if "**" in text:
+        # such a glob walks through folders
+        found = [path for path in found if not path.is_dir()]
     if not found:
         raise InputError(f"No file matches source {text!r} on the worker.")
     return [_local_file(path) for path in found]
 
 
 def _local_file(path: Path) -> SourceFile:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give its files, e.g. '{path}/*'.")
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            # a FIFO would wait here for somebody to write into it
+            path.open("rb").close()
     except OSError as exc:
         raise InputError(f"{path} cannot be read on the worker: {exc.strerror}.") from exc
-    if not path.is_file():
-        raise InputError(f"{path} is not a plain file.")
-    return SourceFile(str(path), path.name, size, lambda: path.open("rb"))
+    _check_kind(path, status.st_mode)
+    return SourceFile(str(path), path.name, status.st_size, lambda: path.open("rb"))
 
 
 def _stored_file(path: Any) -> SourceFile:
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder. Give its files.")
-        size = int(path.stat().st_size)
+        status = path.stat()
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc}.") from exc
-    return SourceFile(str(path), path.name, size, lambda: cast("BinaryIO", path.open("rb")))
+    _check_kind(path, status.st_mode)
+    return SourceFile(
+        str(path), path.name, int(status.st_size), lambda: cast("BinaryIO", path.open("rb"))
+    )
+
+
+def _check_kind(path: Any, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path} is a folder. Give its files, e.g. '{path}/*'.")
+    if not stat.S_ISREG(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "not a plain file")
+        raise InputError(f"{path} is {kind}, which has no size to upload. Give a plain file.")
 
 
 log = logging.getLogger(__name__)

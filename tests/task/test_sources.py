@@ -1,6 +1,10 @@
 """Tests of airflow_provider_clusterra.task.inputs: what source= means."""
 
+import json
+import os
 import re
+import socket
+from collections import deque
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -62,6 +66,9 @@ def test_a_file_may_get_another_name(folder):
         (["a.txt", "sub/a.txt"], None, "would both be uploaded as 'a.txt'"),
         ([], None, "empty list"),
         (" ", None, "source is empty"),
+        (None, None, "source holds None"),
+        ([7], None, "source holds 7"),
+        ("a\0b", None, "no path has a NUL byte"),
     ],
     ids=repr,
 )
@@ -80,3 +87,44 @@ def test_a_file_over_five_gibibytes_is_refused(folder):
         file.truncate(LARGEST_PUT + 1)
     with pytest.raises(InputError, match=r"at most 5368709120 \(5 GiB\)"):
         find_files(folder / "large", None)
+
+
+@pytest.fixture
+def odd(folder):
+    """A folder with a FIFO, a socket, and links to such and to a device."""
+    os.mkfifo(folder / "pipe.odd")
+    (folder / "device.odd").symlink_to("/dev/zero")
+    (folder / "link.odd").symlink_to(folder / "pipe.odd")
+    (folder / "round.odd").symlink_to(folder / "round.odd")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "s.odd"))
+        yield folder
+
+
+@pytest.mark.parametrize("form", ["{}", "{}*", "[{!r}]", "file://{}"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pipe.odd", "is a FIFO"),
+        ("link.odd", "is a FIFO"),
+        ("device.odd", "is a device"),
+        ("s.odd", "is a socket"),
+        ("round.odd", "cannot be read"),
+        ("sub", "is a folder"),
+    ],
+)
+def test_what_is_no_plain_file_is_refused_at_once(odd, form, name, words):
+    with pytest.raises(InputError, match=words):
+        find_files(form.format(f"{odd}/{name}"), None)
+
+
+def test_a_list_may_be_a_templates_text_or_of_a_mapped_task(folder):
+    names = [f"{folder}/a.txt", f"{folder}/b.txt"]
+
+    for source in (names, str(names), tuple(names), json.dumps(names), deque(names)):
+        assert found(source) == [("a.txt", 1), ("b.txt", 2)]
+        assert is_many(source)
+
+
+def test_a_glob_that_walks_through_folders_takes_the_files_in_them(folder):
+    assert found(f"{folder}/sub/**") == [("a.txt", 3)]
