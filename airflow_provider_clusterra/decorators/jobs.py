@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -13,19 +13,23 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.program import (
     check_interpreter,
     read_source,
     read_value,
+    returned_keys,
     write_program,
 )
 from airflow_provider_clusterra.hooks.clusterra import Connected
+from airflow_provider_clusterra.links.jobs import KEY as LINK
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.submit.submission import Request
+from airflow_provider_clusterra.task.arguments import ArgumentError
 
 OUTPUT_READ = 1024 * 1024
 """Bytes at the end of the output in which the value is looked for."""
+OUR_KEYS = frozenset({"job", "job_id", LINK})
+"""XComs that the task pushes by itself."""
 
 
 class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
@@ -62,11 +66,6 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         **kwargs: Any,
     ) -> None:
         read_source(python_callable)
-        if kwargs.get("array"):
-            raise InputError(
-                "@task.clusterra: a function has one value, and an array would run it for each index. "
-                "Leave array out, and map the task with .expand()."
-            )
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -75,6 +74,10 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
             **kwargs,
         )
         self.python = python
+        # what default_args give is known only now
+        check_no_array(self.array)
+        if self.multiple_outputs:
+            check_keys(python_callable.__name__, returned_keys(python_callable))
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.build_request`."""
@@ -87,20 +90,44 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         self.script = write_program(
             self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}
         )
-        return super().build_request(context, connected)
+        request = super().build_request(context, connected)
+        check_no_array(request.array)
+        return request
 
     def read_result(
         self, context: Context, client: Client, cluster_id: str, result: dict[str, Any]
     ) -> Any:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
+        value = read_value(client.read_output(cluster_id, result["job_id"], OUTPUT_READ))
+        if self.multiple_outputs and isinstance(value, dict):
+            check_keys(self.python_callable.__name__, value)
         context["ti"].xcom_push(key="job", value=result)
-        return read_value(client.read_output(cluster_id, result["job_id"], OUTPUT_READ))
+        return value
 
     def _parameters(self) -> Sequence[str]:
         """Those of the function that no positional argument fills."""
         code = self.python_callable.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         return names[len(self.op_args) :]
+
+
+def check_no_array(array: Any) -> None:
+    """Refuse an array, whichever way it is asked for."""
+    if array:
+        raise ArgumentError(
+            "@task.clusterra: a function has one value, and an array would run it for each index. "
+            "Leave array out, and map the task with .expand()."
+        )
+
+
+def check_keys(name: str, keys: Iterable[Any]) -> None:
+    """Refuse outputs that would overwrite XComs of ours."""
+    taken = sorted(OUR_KEYS.intersection(keys))
+    if taken:
+        raise ArgumentError(
+            f"@task.clusterra: {name} returns the key {taken[0]!r}, and with multiple_outputs it would "
+            f"overwrite the XCom {taken[0]} of the job itself. Rename it."
+        )
 
 
 def clusterra_task(

@@ -7,11 +7,15 @@ import builtins
 import inspect
 import json
 import symtable
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.readers import Output
+from airflow_provider_clusterra.task.result import read_json
 
 MARK = "clusterra-value: "
 """What stands before the function's value in the job's output."""
@@ -37,6 +41,8 @@ def _clusterra_call(function):
         sys.exit(1)
     try:
         text = json.dumps(value, allow_nan=False)
+    except RecursionError:
+        sys.exit("{name} returned a value that is nested too deeply for JSON.")
     except (TypeError, ValueError) as error:
         shown = repr(value)[:1000]
         sys.exit("{name} returned what is not JSON (" + str(error) + "): " + shown)
@@ -93,7 +99,7 @@ def write_program(
     for argument, value in signature.bind_partial(*args, **kwargs).arguments.items():
         try:
             _to_json(value)
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(
                 f"@task.clusterra: the argument {argument} of {function.__name__} cannot travel: "
                 f"arguments travel as JSON, and {exc}."
@@ -111,18 +117,31 @@ def write_program(
 def read_value(output: Output) -> Any:
     """The function's value, out of its job's output.
 
-    :raises InputError: it holds no value.
+    :raises InputError: it holds no value, or one that XCom cannot hold.
     """
     _, mark, after = output.data.decode("utf-8", "replace").rpartition(MARK)
     try:
-        if mark:
-            return json.loads(after.partition("\n")[0])
-    except ValueError:
-        pass
-    raise InputError(
-        "The job succeeded, and its output holds no value of the function. Did it end the "
-        f"interpreter by itself, or write over the line that begins with {MARK.strip()!r}?"
-    )
+        return read_json(json.loads, after.partition("\n")[0] if mark else "")
+    except InputError:
+        raise
+    except (ValueError, msgspec.DecodeError):
+        raise InputError(
+            "The job succeeded, and its output holds no value of the function. Did it end the "
+            f"interpreter by itself, or write over the line that begins with {MARK.strip()!r}?"
+        ) from None
+
+
+def returned_keys(function: Callable[..., Any]) -> set[str]:
+    """Keys of the dict that a function returns, as far as its source shows them."""
+    definition = _definition_of(function.__name__, textwrap.dedent(inspect.getsource(function)))
+    keys = {*getattr(inspect.signature(function).return_annotation, "__annotations__", ())}
+    for node in ast.walk(definition):
+        value = node.value if isinstance(node, ast.Return) else None
+        if isinstance(value, ast.Dict):
+            keys |= {key.value for key in value.keys if isinstance(key, ast.Constant)}
+        elif isinstance(value, ast.Call) and ast.unparse(value.func) == "dict":
+            keys |= {each.arg for each in value.keywords}
+    return keys
 
 
 def _definition_of(name: str, source: str) -> ast.FunctionDef:
@@ -157,7 +176,7 @@ def _check_names(definition: ast.FunctionDef) -> None:
         for symbol in table.get_symbols():
             if symbol.is_global() and symbol.is_referenced():
                 used.add(symbol.get_name())
-            if symbol.is_declared_global() and symbol.is_assigned():
+            if symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
                 made.add(symbol.get_name())
     if used - made:
         raise InputError(

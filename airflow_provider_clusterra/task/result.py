@@ -57,6 +57,8 @@ LARGEST_ARRAY = 512 * 1024
 """Bytes that the outputs of all of an array's tasks may bring."""
 LEAST_TEXT = 1024
 """Bytes that each task of an array may bring as text, however many there are."""
+DEEPEST = 100
+"""Levels of lists and dicts that a value in XCom may have."""
 AT_ONCE = 8
 """How many outputs are read at once."""
 ADVICE = "Let the job write its result to a file, and return only the file's name."
@@ -148,11 +150,32 @@ def _text(output: Output, most: int) -> str:
 
 def _last_json(lines: list[str]) -> Any:
     for line in reversed(lines):
-        try:
-            return msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError):
-            continue
+        with suppress(msgspec.DecodeError):
+            return read_json(msgspec.json.decode, line)
     raise InputError("return_output is 'json', and no line of the job's output is a JSON value.")
+
+
+def read_json(decode: Callable[[str], Any], text: str) -> Any:
+    """A value that XCom can hold, too: like JSON, Airflow goes into it by recursion.
+
+    :raises InputError: it is nested too deeply.
+    """
+    try:
+        value = decode(text)
+    except RecursionError:
+        if text.rstrip()[-1:] not in ("]", "}"):
+            raise msgspec.DecodeError("a line of brackets") from None
+    else:
+        if not _is_deep(value, DEEPEST):
+            return value
+    raise InputError(
+        f"The job's value is nested more than {DEEPEST} levels deep, and XCom cannot hold it. {ADVICE}"
+    )
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deep(part, levels - 1) for part in parts)
 
 
 TAIL_BYTES = 16 * 1024

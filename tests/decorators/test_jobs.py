@@ -177,6 +177,34 @@ def test_an_array_of_a_function_is_refused():
         clusterra_task(multiply, array="0-3", **NOW)(1)
 
 
+@pytest.mark.parametrize("fields", [{"array": "0-3"}, {"job": {"array": "0-3"}}], ids=repr)
+def test_an_array_in_default_args_or_among_the_fields_is_refused_too(connected, fields):
+    with (
+        DAG("dag", schedule=None, default_args=fields),
+        pytest.raises(AirflowFailException, match=r"map the task with \.expand"),
+    ):
+        run(clusterra_task(multiply, **NOW)(1).operator)
+
+
+@pytest.mark.parametrize("key", ["job", "job_id", "clusterra_job_url"])
+def test_an_output_that_would_overwrite_an_xcom_of_the_job_is_refused(connected, key):
+    def sneaky(key):
+        return {key: 1}
+
+    with DAG("dag", schedule=None):
+        operator = clusterra_task(sneaky, multiple_outputs=True, **NOW)(key).operator
+    with pytest.raises(AirflowFailException, match=f"returns the key '{key}'"):
+        run(operator)
+
+
+def test_an_output_that_would_overwrite_an_xcom_breaks_the_dag():
+    def train() -> dict[str, int]:
+        return {"job_id": 1}
+
+    with DAG("dag", schedule=None), pytest.raises(InputError, match="returns the key 'job_id'"):
+        clusterra_task(train, **NOW)()
+
+
 def test_braces_in_a_functions_source_are_not_jinjas(connected):
     def braces():
         return "{{ ds }} {# not Jinja #}"

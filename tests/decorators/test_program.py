@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from functools import lru_cache, partial
+from typing import TypedDict
 
 import pytest
 
@@ -12,9 +13,11 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.readers import Output
 from airflow_provider_clusterra.decorators.program import (
     LARGEST_VALUE,
+    MARK,
     check_interpreter,
     read_source,
     read_value,
+    returned_keys,
     write_program,
 )
 
@@ -244,3 +247,68 @@ def test_the_script_needs_no_newer_python_than_it_says(tmp_path):
     assert subprocess.run([script], capture_output=True, check=True).stdout.startswith(
         b"clusterra-"
     )
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [150, 900, 100_000])
+def test_a_value_that_is_nested_too_deeply_is_refused_in_words(levels):
+    text = MARK + "[" * levels + "]" * levels + "\n"
+    with pytest.raises(InputError, match="nested more than 100 levels deep"):
+        read_value(Output(text.encode()))
+
+
+def test_a_value_that_no_json_holds_ends_the_job_in_words():
+    def nest():
+        value = []
+        for _ in range(100_000):
+            value = [value]
+        return value
+
+    done = call(nest)
+
+    assert done.returncode == 1
+    assert done.stderr == "nest returned a value that is nested too deeply for JSON.\n"
+
+
+def test_an_argument_that_is_nested_too_deeply_is_refused_in_words():
+    with pytest.raises(InputError, match="the argument a of add cannot travel"):
+        write_program(add, "python3", [deep(100_000)], {})
+
+
+def test_what_it_imports_or_defines_as_a_global_is_its_own():
+    def root():
+        global math, halve
+        import math
+
+        def halve(n):
+            return n / 2
+
+        def inner():
+            return halve(math.sqrt(16))
+
+        return inner()
+
+    assert value_of(root) == 2.0
+
+
+def test_the_keys_that_a_function_returns_are_read_from_its_source():
+    def ends(flag):
+        if flag:
+            return {"a": 1, "job": 2}
+        return dict(b=1)  # noqa: C408 - one of the forms
+
+    class Ends(TypedDict):
+        c: int
+
+    def annotated() -> Ends:
+        return Ends(c=1)
+
+    assert returned_keys(ends) == {"a", "job", "b"}
+    assert returned_keys(annotated) == {"c"}
+    assert returned_keys(add) == set()

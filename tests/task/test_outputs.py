@@ -29,6 +29,13 @@ def test_of_the_output_what_was_asked_for_is_returned(what, data, expected):
     assert read_result(Output(data), what) == expected
 
 
+@pytest.mark.parametrize("levels", [150, 5000])
+def test_a_value_that_is_nested_too_deeply_is_not_passed_over(levels):
+    data = b"1\n" + b"[" * levels + b"]" * levels + b"\n"
+    with pytest.raises(InputError, match="nested more than 100 levels deep"):
+        read_result(Output(data), "json")
+
+
 def test_a_long_text_is_cut_and_says_so():
     data = "ä".encode() * 40_000
     text = read_result(Output(data), "text")
