@@ -156,7 +156,11 @@ def test_a_hiccup_is_looked_past(connection, mocker):
 def test_a_job_that_vanishes_is_lost(connection, mocker):
     mocker.patch.object(ClusterraJobTrigger, "patience", Patience(min_job_age=0.0))
     clusters = http(200, {"clusters": [{"id": "c1"}]})
-    with Wire(RUNNING, *[GONE, clusters] * 3) as wire:
+
+    def gone(request):
+        return clusters if request.startswith(b"GET /v1/clusters HTTP") else GONE
+
+    with Wire(RUNNING, gone) as wire:
         connection(wire.url)
         with pytest.raises(JobLostError, match="last seen RUNNING"):
             run(wait_for(7))
