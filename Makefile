@@ -24,6 +24,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Airflow's other versions have environments of their own; what runs there is what Airflow touches
 OLDER := 3.1 3.2 3.4
+# each on another Python, if the machine has it, pyenv's included
+PYTHON_OF_3.1 := 3.11
+PYTHON_OF_3.2 := 3.12
+PYTHON_OF_3.4 := 3.13
+FIND_PYTHON = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1).*/bin/python; do \
+  $$python -c "" 2>/dev/null && echo $$python && exit; done; echo $(PYTHON))
 OLDER_TESTS := tests/triggers tests/operators tests/task tests/submit tests/sensors tests/decorators tests/links tests/hooks \
   tests/test_package.py
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema asyncpg \
@@ -93,11 +99,12 @@ $(READY): pyproject.toml server/pyproject.toml $(PINS)
 	@touch $(READY)
 
 .venv-%/.ready: pyproject.toml server/pyproject.toml constraints/airflow-%.txt
-	@echo "Setting up .venv-$* with Airflow $*."
-	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv-$* && \
+	$(eval OTHER := $(call FIND_PYTHON,$(PYTHON_OF_$*)))
+	@echo "Setting up .venv-$* with Airflow $* on $$($(OTHER) --version)."
+	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(OTHER) .venv-$* && \
 	  uv pip install --quiet --python .venv-$*/bin/python --compile-bytecode \
 	    --constraint constraints/airflow-$*.txt $(OURS) $(OLDER_NEEDS); } || \
-	  { $(PYTHON) -m venv --clear .venv-$* && .venv-$*/bin/python -m pip install --quiet \
+	  { $(OTHER) -m venv --clear .venv-$* && .venv-$*/bin/python -m pip install --quiet \
 	    --constraint constraints/airflow-$*.txt $(OURS) $(OLDER_NEEDS); }
 	@touch $@
 

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.decorators.program import (
     check_interpreter,
+    plain_loop,
     read_source,
     read_value,
     returned_keys,
@@ -87,8 +88,9 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
             for name in self._parameters()
             if name in context and name not in self.op_kwargs
         }
+        loop = plain_loop(taken.pop("loop")) if "loop" in taken else None
         self.script = write_program(
-            self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}
+            self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}, loop
         )
         request = super().build_request(context, connected)
         check_no_array(request.array)

@@ -31,9 +31,11 @@ from __future__ import annotations
 {source}
 
 def _clusterra_call(function):
-    import json, sys, traceback
+    import json, sys, traceback, types
 
-    args, kwargs = json.loads({arguments})
+    args, kwargs, loop = json.loads({arguments})
+    if loop is not None:
+        kwargs["loop"] = types.SimpleNamespace(**loop)
     try:
         value = function(*args, **kwargs)
     except Exception as error:
@@ -87,10 +89,26 @@ def read_source(function: Callable[..., Any]) -> str:
     return "".join(opening + (opening + lines)[definition.lineno - 1 :])
 
 
+def plain_loop(loop: Any) -> dict[str, Any]:
+    """What of Airflow's ``loop`` can travel: ``previous`` only if it is JSON."""
+    plain = {name: getattr(loop, name) for name in ("index", "max_iterations", "previous")}
+    try:
+        _to_json(plain["previous"])
+    except (TypeError, ValueError):
+        del plain["previous"]
+    return plain
+
+
 def write_program(
-    function: Callable[..., Any], python: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    function: Callable[..., Any],
+    python: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    loop: Mapping[str, Any] | None = None,
 ) -> str:
     """The batch script that calls a function and prints its value.
+
+    ``loop`` becomes an argument of that name, with attributes as Airflow's accessor has them.
 
     :raises InputError: an argument is not JSON; or as :func:`read_source`.
     """
@@ -108,7 +126,7 @@ def write_program(
         python=python if python.startswith("/") else f"/usr/bin/env {python}",
         name=function.__name__,
         source=source,
-        arguments=repr(_to_json([list(args), dict(kwargs)])),
+        arguments=repr(_to_json([list(args), dict(kwargs), loop])),
         mark=repr(MARK),
         largest=LARGEST_VALUE,
     )

@@ -129,6 +129,11 @@ def job_id(name: str, given: Any) -> int:
     with suppress(InputError):
         if number := count(name, value):
             return number
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        raise InputError(
+            f"{name} holds the jobs of several tasks, mapped ones or a loop's iterations, and takes "
+            "one. Map this task over them with .expand(), or put it into the loop."
+        )
     raise InputError(
         f"{name} is {given!r:.200}; it is Slurm's number for a job. Does the task that it is taken "
         "from push one?"

@@ -20,7 +20,9 @@ from tests.crash.clusterras import Clusterras, OfProcesses, OfSlurm
 from tests.crash.judge import Fault, Finding, JobRecord, judge
 from tests.crash.play import Play, Played
 from tests.crash.rig import Rig
-from tests.crash.rounds import Kind, Round, plan
+from tests.crash.rounds import Kind, Round, Shape, kinds_here, plan, shapes_here
+from tests.e2e.postgres import Postgres
+from tests.e2e.postgres import why_not as no_postgres
 from tests.slurm.chroot import why_not
 from tests.slurm.lab import Lab
 
@@ -41,11 +43,14 @@ def main() -> int:
     seed = options.seed if options.seed is not None else SystemRandom().randrange(10**6)
     print(f"{options.rounds} rounds, {options.at_once} at once, SEED={seed}", flush=True)
     begin = time.monotonic()
+    postgres = None if no_postgres() else Postgres()
     folder = WORK / f"{time.strftime('%H%M%S')}-{seed}"
     with _clusterras(folder, slurm=options.slurm) as clusterras:
-        with Rig(folder, clusterras) as rig:
+        with Rig(folder, clusterras, postgres) as rig:
             print(f"{time.monotonic() - begin:6.0f} s  Airflow and Clusterra are up", flush=True)
-            games = plan(options.rounds, seed)
+            kinds = options.kinds or kinds_here(slurm=options.slurm, postgres=postgres is not None)
+            shapes = options.shapes or shapes_here(slurm=options.slurm)
+            games = plan(options.rounds, seed, kinds, shapes)
             if options.only:
                 games = [game for game in games if game.number in options.only]
             played = list(_play(rig, games, options.at_once, begin))
@@ -82,6 +87,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="otherwise another one each time")
     parser.add_argument("--slurm", action="store_true", help="on a real Slurm, which is set up")
     parser.add_argument("--at-once", type=int, default=10, help="rounds under way at a time")
+    parser.add_argument("--kinds", type=Kind, nargs="+", help="only these faults")
+    parser.add_argument("--shapes", type=Shape, nargs="+", help="only these tasks")
     parser.add_argument("--only", type=int, nargs="+", help="only these of the rounds")
     return parser.parse_args()
 
@@ -115,17 +122,18 @@ def _report(
     played: list[Played], jobs: list[JobRecord], findings: list[Finding], seconds: float
 ) -> None:
     counts = Counter(finding.fault for finding in findings)
-    rounds = Counter(each.game.kind for each in played)
-    struck = Counter(each.game.kind for each in played if each.struck)
-    kind_of = {each.game.number: each.game.kind for each in played}
-    wrong = Counter(kind_of[finding.task.round] for finding in findings)
-    print(f"\n{'fault':<16} {'rounds':>6} {'hit':>6} {'wrong':>6}")
-    for kind in Kind:
-        print(f"{kind:<16} {rounds[kind]:>6} {struck[kind]:>6} {wrong[kind]:>6}")
+    game_of = {each.game.number: each.game for each in played}
+    for title, name in (("fault", "kind"), ("task", "shape")):
+        rounds = Counter(getattr(each.game, name) for each in played)
+        struck = Counter(getattr(each.game, name) for each in played if each.struck)
+        wrong = Counter(getattr(game_of[finding.task.round], name) for finding in findings)
+        print(f"\n{title:<16} {'rounds':>6} {'hit':>6} {'wrong':>6}")
+        for each in rounds:
+            print(f"{each:<16} {rounds[each]:>6} {struck[each]:>6} {wrong[each]:>6}")
     print(f"{'all':<16} {len(played):>6} {struck.total():>6} {wrong.total():>6}\n")
     for finding in findings:
-        kind = kind_of[finding.task.round]
-        where = f"round {finding.task.round} ({kind})"
+        game = game_of[finding.task.round]
+        where = f"round {game.number} ({game.kind}, {game.shape})"
         if finding.task.index >= 0:
             where += f" index {finding.task.index}"
         print(f"{where}: {finding.fault}: {finding.words}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from airflow_provider_clusterra.submit.protocol import read_tag
+from clusterra_server.jobs import Job
 from clusterra_server.ledger import Ledger
 from tests.crash.judge import JobRecord, TaskKey
 from tests.crash.rounds import FORGETS, MIN_JOB_AGE, Kind
@@ -34,6 +36,9 @@ class Clusterras(Protocol):
 
     def jobs(self) -> list[JobRecord]:
         """All jobs there ever were."""
+
+    def requeue(self, name: str) -> bool:
+        """Start a running job again, if that can be done here."""
 
     def __enter__(self) -> Self: ...
 
@@ -67,6 +72,10 @@ class OfProcesses:
     def jobs(self) -> list[JobRecord]:
         """All jobs there ever were, read once both have stopped."""
         return [record for folder in self._folders for record in _of_ledger(folder)]
+
+    def requeue(self, name: str) -> bool:
+        """There is no such thing here."""
+        return False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -103,12 +112,24 @@ class OfSlurm:
         words = ("sacct", "--noheader", "--parsable2", "--allocations", "--duplicates")
         said = self._lab.run(
             *("env", "SLURM_TIME_FORMAT=%s", *words, "--allusers", "--starttime=now-1hour"),
-            "--format=JobIDRaw,State,Submit,End,JobName%300",
+            "--format=JobID,JobIDRaw,State,Submit,End,JobName%300",
         )
-        rows = (line.split("|", 4) for line in said.splitlines())
-        return [
-            _of_accounting(self._lab.shared, *row) for row in rows if float(row[2]) >= self._since
-        ]
+        submits: dict[str, list[JobRecord]] = {}
+        for line in said.splitlines():
+            job_id, *rest = line.split("|", 5)
+            record = _of_accounting(self._lab.shared, *rest)
+            if record.submitted >= self._since:
+                # a requeued job has a row for each of its runs
+                submits.setdefault(job_id.partition("_")[0], []).append(record)
+        return [_whole(parts) for parts in submits.values()]
+
+    def requeue(self, name: str) -> bool:
+        """Let Slurm start a running job again; whether there was one."""
+        rows = self._lab.run("squeue", "--noheader", "--states=RUNNING", "--format=%i %j")
+        ids = [row.split()[0] for row in rows.splitlines() if row.split()[1].startswith(name)]
+        if ids:
+            self._lab.run("scontrol", "requeue", ids[0])
+        return bool(ids)
 
     def __enter__(self) -> Self:
         self._since = float(int(time.time()))
@@ -130,11 +151,29 @@ def _of_accounting(
 
 def _of_ledger(folder: Path) -> Iterator[JobRecord]:
     with closing(Ledger(folder / "jobs.sqlite")) as ledger:
-        jobs = [job for submit in ledger.read() for job in submit]
-    for job in jobs:
-        output = folder / "efs" / f"job_{job.job_id}.out"
-        name = job.request.name
-        yield _record(job.job_id, name, job.state, job.submitted, job.ended, output)
+        submits = ledger.read()
+    for submit in submits:
+        yield _whole([_of_job(folder, job) for job in submit])
+
+
+def _of_job(folder: Path, job: Job) -> JobRecord:
+    output = folder / "efs" / f"job_{job.job_id}.out"
+    variables = dict(each.partition("=")[::2] for each in job.request.environment)
+    # a template's job without a name of ours
+    name = f"r{variables['SEED']}.-1" if "SEED" in variables else job.request.name
+    return _record(job.job_id, name, job.state, job.submitted, job.ended, output)
+
+
+def _whole(parts: list[JobRecord]) -> JobRecord:
+    """An array, or the runs of a requeued job, as one job: it succeeds if all of it does."""
+    last = max(parts, key=lambda part: part.ended)
+    bad = [part for part in parts if part.state not in ("COMPLETED", "REQUEUED")]
+    return replace(
+        (bad or [last])[0],
+        job_id=parts[0].job_id,
+        submitted=min(part.submitted for part in parts),
+        ended=last.ended,
+    )
 
 
 def _record(
@@ -152,4 +191,5 @@ def _record(
         state,
         submitted,
         max(ended, last_sign),
+        tag.task if tag else "",
     )

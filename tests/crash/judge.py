@@ -39,6 +39,13 @@ class JobRecord:
     submitted: float
     ended: float
     """When the last of it was gone."""
+    whose: str = ""
+    """What its tag says of the task: another in each iteration of a loop."""
+
+    @property
+    def owner(self) -> tuple[str, int | None]:
+        """Whose job it is: a clear, too, makes it another one's."""
+        return self.whose, self.max_tries
 
     @property
     def succeeded(self) -> bool:
@@ -58,6 +65,12 @@ class TaskRecord:
     """The states in which it may end."""
     by_user: bool = False
     """Whether a user has ended it."""
+    cleared: bool = False
+    """Whether a user has cleared it."""
+    iterations: int = 1
+    """How many jobs it takes: in a loop it is one record for all of them."""
+    may_leave_its_job: bool = False
+    """Whether its job may outlive it: nobody can tell that it is its own, or it is another task's."""
 
 
 class Fault(StrEnum):
@@ -93,24 +106,24 @@ Told = Iterable[tuple[Fault, str]]
 
 
 def _duplicates(_: TaskRecord, jobs: list[JobRecord]) -> Told:
-    counts = Counter(job.max_tries for job in jobs if job.succeeded)
-    for max_tries, count in counts.items():
+    counts = Counter(job.owner for job in jobs if job.succeeded)
+    for owner, count in counts.items():
         if count > 1:
-            ids = [job.job_id for job in jobs if job.succeeded and job.max_tries == max_tries]
+            ids = [job.job_id for job in jobs if job.succeeded and job.owner == owner]
             yield Fault.DUPLICATE, f"jobs {ids} all ran to success"
 
 
-def _together(_: TaskRecord, jobs: list[JobRecord]) -> Told:
+def _together(task: TaskRecord, jobs: list[JobRecord]) -> Told:
     for old, new in combinations(jobs, 2):
         overlap = min(old.ended, new.ended) - new.submitted
-        allowed = 0.0 if old.max_tries == new.max_tries else OVERLAP_AFTER_CLEAR
+        allowed = OVERLAP_AFTER_CLEAR if task.cleared and old.owner != new.owner else 0.0
         if overlap > allowed:
             words = f"jobs {old.job_id} and {new.job_id} were alive together for {overlap:.1f} s"
             yield Fault.TOGETHER, words
 
 
 def _orphans(task: TaskRecord, jobs: list[JobRecord]) -> Told:
-    if task.state not in TASK_ENDS:
+    if task.state not in TASK_ENDS or task.may_leave_its_job:
         return
     allowed = CANCELLED_WITHIN if task.by_user else AT_ONCE
     for job in jobs:
@@ -123,8 +136,9 @@ def _orphans(task: TaskRecord, jobs: list[JobRecord]) -> Told:
 def _false_success(task: TaskRecord, jobs: list[JobRecord]) -> Told:
     if task.state != "success":
         return
-    last = jobs[-1].max_tries if jobs else None
-    if not any(job.succeeded and job.max_tries == last for job in jobs):
+    owners = {job.owner for job in jobs if job.succeeded}
+    # in a loop, a clear may have made more of them
+    if len(owners) < task.iterations or jobs[-1].owner not in owners:
         yield Fault.FALSE_SUCCESS, "no job ran to success, but the task succeeded"
 
 

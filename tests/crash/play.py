@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 from threading import Event
@@ -12,13 +12,13 @@ from typing import Any
 
 from tests.crash.judge import TaskKey, TaskRecord
 from tests.crash.rig import Rig
-from tests.crash.rounds import KILLS, Kind, Round
-from tests.crash.victim import kill
+from tests.crash.rounds import KILLS, POSTGRES_ONLY, Kind, Round, Shape
+from tests.crash.victim import kill, terminate
 from tests.crash.weather import Weather
-from tests.e2e.rest import FINISHED
+from tests.e2e.rest import FINISHED, place_of
 from tests.support.proxy import Proxy
 
-ENDS_WITHIN = 240.0
+ENDS_WITHIN = 300.0
 """Seconds for a round; one that takes longer is stuck."""
 STORM_SECONDS = 6.0
 KILL_SECONDS = 8.0
@@ -54,7 +54,7 @@ class Play:
         self._rest = rig.airflow.rest
         self._game = game
         self._stop = stop
-        self._weather = Weather(game.kind, Random(game.number))
+        self._weather = Weather(game.kind, Random(game.number), f"r{game.number}.")
         self._played = Played(game)
 
     def run(self) -> Played:
@@ -65,6 +65,9 @@ class Play:
         if game.moment.request:
             self._weather.at, self._weather.passed = game.moment.request, game.moment.passed
             self._weather.strike = lambda: self._strike(proxies[game.victim])
+        if game.shape is Shape.SENSOR:
+            # what submits its job is struck by nothing
+            self._rig.open(game, "submit")
         for index, proxy in proxies.items():
             proxy.fault = self._weather if index == game.victim else self._weather.elsewhere
         conf = {
@@ -77,38 +80,71 @@ class Play:
             self._strike(proxies[game.victim])
         self._until(self._is_over, ASK_EVERY)
         played.struck = played.struck or self._weather.has_struck
-        played.tasks = [self._task(row) for row in self._rows()]
+        played.tasks = self._tasks()
         played.seconds = time.monotonic() - begin
         return played
 
     def _strike(self, proxy: Proxy) -> None:
         game = self._game
-        if game.kind in KILLS:
-            self._kill()
-        elif game.kind is Kind.STORM:
-            self._weather.storms = True
-            time.sleep(STORM_SECONDS)
-            self._weather.storms = False
-        elif game.kind is Kind.RESTART:
-            self._rig.gate.restart(2 + game.moment.delay / 2)
-            self._played.struck = True
-        elif game.kind is Kind.CLEAR:
-            self._rest.clear_task(game.dag_id, self._played.run_id, "job", game.victim)
-            self._played.struck = True
-        elif game.kind is Kind.MARK_FAILED:
+        match game.kind:
+            case kind if kind in KILLS:
+                self._kill()
+            case kind if kind in POSTGRES_ONLY:
+                legs = self._rig.legs(game.number, game.victim)
+                self._played.struck = self._rig.strike(kind, legs[-1] if legs else None)
+            case Kind.STORM:
+                self._weather.storms = True
+                time.sleep(STORM_SECONDS)
+                self._weather.storms = False
+            case Kind.RESTART:
+                self._rig.gate.restart(2 + game.moment.delay / 2)
+                self._played.struck = True
+            case Kind.REQUEUE:
+                self._played.struck = self._until(
+                    lambda: self._rig.clusterras.requeue(f"r{game.number}.{game.victim}."),
+                    ASK_EVERY,
+                )
+            case Kind.CLEAR | Kind.MARK_FAILED:
+                self._act_as_user(proxy)
+
+    def _act_as_user(self, proxy: Proxy) -> None:
+        game = self._game
+        if game.kind is Kind.MARK_FAILED:
             self._until_watched(proxy)
-            # a worker has 4 s to cancel its job, which an API that is down takes from it
+        with self._rig.calm:
+            # whoever cancels the job has some seconds, which a part that is down takes from it
             self._rig.gate.stay_up(KILL_SECONDS)
-            self._rest.set_task_state(
-                game.dag_id, self._played.run_id, "job", "failed", game.victim
-            )
+            row = self._row()
+            if game.kind is Kind.CLEAR:
+                self._rest.clear(game.dag_id, self._clear_of(row))
+            else:
+                self._rest.set_task_state(
+                    *(game.dag_id, self._played.run_id, game.task_id, "failed", game.victim),
+                    where=place_of(row) if game.shape is Shape.LOOP else None,
+                )
             self._played.struck = True
+            if game.kind is Kind.MARK_FAILED:
+                time.sleep(KILL_SECONDS)
+
+    def _clear_of(self, row: dict[str, Any]) -> dict[str, Any]:
+        """As the UI clears one task instance."""
+        index = self._game.victim
+        what = {"task_ids": [[self._game.task_id, index] if index >= 0 else self._game.task_id]}
+        if self._game.shape is Shape.LOOP:
+            what = {"task_instance_ids": [row["id"]]}
+        run = {"dag_run_id": self._played.run_id, "dry_run": False, "only_failed": False}
+        return {**run, **what, "reset_dag_runs": True}
 
     def _kill(self) -> None:
-        game = self._game
+        game, notes = self._game, self._rig.notes
         legs = self._rig.legs(game.number, game.victim)
-        if legs and kill(legs[-1], self._rig.notes, supervisor=game.kind is Kind.KILL_BOTH):
-            self._played.struck = True
+        if not legs:
+            return
+        if game.kind is Kind.TERM_WORKER:
+            hit = terminate(legs[-1], notes)
+        else:
+            hit = kill(legs[-1], notes, supervisor=game.kind is Kind.KILL_BOTH)
+        self._played.struck = self._played.struck or hit
 
     def _until_moment(self) -> bool:
         """Wait for the fault's moment; whether it came before the round's end."""
@@ -135,23 +171,40 @@ class Play:
         self._until(lambda: len(proxy.requests) > asked, LOOK_EVERY)
 
     def _is_over(self) -> bool:
+        self._rig.revive()
         return self._rest.run_state(self._game.dag_id, self._played.run_id) in FINISHED
 
     def _rows(self) -> list[dict[str, Any]]:
-        return self._rest.tasks(self._game.dag_id, self._played.run_id)
+        return self._rest.task_rows(self._game.dag_id, self._played.run_id, self._game.task_id)
 
     def _row(self) -> dict[str, Any]:
-        return next(row for row in self._rows() if row["map_index"] == self._game.victim)
+        """The struck one; in a loop the latest iteration's."""
+        rows = self._rows()
+        if self._game.shape is Shape.LOOP:
+            return max(rows, key=lambda row: row["region_index"])
+        return next(row for row in rows if row["map_index"] == self._game.victim)
+
+    def _tasks(self) -> list[TaskRecord]:
+        rows = self._rows()
+        if self._game.shape is Shape.LOOP:
+            worst = min(rows, key=lambda row: row["state"] == "success")
+            last = max((row["end_date"] or "" for row in rows), default="")
+            iterations = 1 if self._game.kind in (Kind.MARK_FAILED, Kind.ERROR_WITH_ID) else 2
+            rows = [{**worst, "map_index": -1, "end_date": last}]
+            return [replace(self._task(row), iterations=iterations) for row in rows]
+        return [self._task(row) for row in rows]
 
     def _task(self, row: dict[str, Any]) -> TaskRecord:
         ended = row["end_date"]
-        index = row["map_index"]
+        game, index = self._game, row["map_index"]
         return TaskRecord(
-            TaskKey(self._game.number, index),
+            TaskKey(game.number, index),
             str(row["state"]),
             datetime.fromisoformat(ended).timestamp() if ended else 0.0,
-            self._game.expected(index),
-            by_user=self._game.kind is Kind.MARK_FAILED and index == self._game.victim,
+            game.expected(index),
+            by_user=game.kind is Kind.MARK_FAILED and index == game.victim,
+            cleared=game.kind is Kind.CLEAR and index == game.victim,
+            may_leave_its_job=game.shape in (Shape.BLIND, Shape.SENSOR),
         )
 
     def _until(self, done: Callable[[], bool], every: float) -> bool:

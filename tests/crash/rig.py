@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock, RLock
 from typing import Self
 
 import httpx
 
 from tests.crash.clusterras import Clusterras
 from tests.crash.gate import Gate
-from tests.crash.rounds import TIMEOUT, Round
+from tests.crash.rounds import TIMEOUT, Kind, Round, dag_id, shapes_here
 from tests.crash.victim import Leg, read_legs
+from tests.e2e.postgres import Postgres
 from tests.e2e.rest import until
 from tests.e2e.stack import STARTS_WITHIN, AirflowStack, free_port
 from tests.support.proxy import Proxy
@@ -29,22 +33,42 @@ SETTINGS = {
 }
 
 
+SECOND = {
+    "scheduler-2": ["scheduler", "--skip-serve-logs"],
+    "triggerer-2": ["triggerer", "--skip-serve-logs"],
+}
+"""What teams have twice, and SQLite cannot bear."""
+STALLED = 40.0
+"""Seconds after which a triggerer that stands still has surely been replaced."""
+DOWN = 3.0
+"""Seconds before what was ended is started again."""
+
+
 class Rig:
     """Everything that runs; a context manager.
 
     :param folder: for files and logs.
     :param clusterras: what runs the jobs.
+    :param postgres: Airflow's database, not yet started; otherwise it is SQLite.
     """
 
-    def __init__(self, folder: Path, clusterras: Clusterras) -> None:
+    def __init__(
+        self, folder: Path, clusterras: Clusterras, postgres: Postgres | None = None
+    ) -> None:
         self.folder = folder
         self.clusterras = clusterras
+        self._postgres = postgres
+        self.calm = RLock()
+        """Held while a part of Airflow is down, and by who needs all of them."""
+        self._reviving = Lock()
         self.notes = folder / "notes"
         self.notes.mkdir(parents=True)
         dags = folder / "dags"
         shutil.copytree(
             Path(__file__).parent / "dags", dags, ignore=shutil.ignore_patterns("__pycache__")
         )
+        data = folder / "data"
+        data.write_bytes(b"data\n")
         self.gate = Gate()
         self._tasks_api = f"http://127.0.0.1:{free_port()}"
         home = folder / "airflow"
@@ -54,14 +78,19 @@ class Rig:
             {
                 **SETTINGS,
                 "CRASH_NOTES": str(self.notes),
+                "CRASH_DATA": str(data),
+                # its DAGs import what the rounds are
+                "PYTHONPATH": str(Path(__file__).parents[2]),
                 # many tasks at once wait long for SQLite's one writer
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=30",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url
+                if postgres
+                else f"sqlite:///{home}/airflow.db?timeout=30",
                 "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._tasks_api}/execution/",
             },
         )
         self._stack = ExitStack()
 
-    def open(self, game: Round, index: int) -> Proxy:
+    def open(self, game: Round, index: int | str) -> Proxy:
         """A connection for a round's task, ``round_<number>_<index>``.
 
         :returns: the proxy that it leads through.
@@ -72,6 +101,39 @@ class Rig:
         extra = json.dumps({"cluster_id": server.cluster_id, "timeout": TIMEOUT})
         self.airflow.rest.add_connection(conn_id, host=self.gate.url, password=conn_id, extra=extra)
         return proxy
+
+    def strike(self, kind: Kind, leg: Leg | None) -> bool:
+        """Strike a part of Airflow, and start it again; whether it could be struck."""
+        if self._postgres is None:
+            return False
+        with self.calm:
+            match kind:
+                case Kind.TERM_SCHEDULER:
+                    self.airflow.signal(self._scheduler_of(leg), signal.SIGTERM)
+                case Kind.KILL_TRIGGERER:
+                    self.airflow.signal("triggerer", signal.SIGKILL)
+                case Kind.STALL_TRIGGERER:
+                    self.airflow.signal("triggerer", signal.SIGSTOP)
+                    time.sleep(STALLED)
+                    self.airflow.signal("triggerer", signal.SIGCONT)
+                case _:
+                    self._postgres.restart()
+            time.sleep(DOWN)
+            self.revive()
+        return True
+
+    def _scheduler_of(self, leg: Leg | None) -> str:
+        """The scheduler whose process group a task runs in."""
+        try:
+            group = os.getpgid(leg.pid) if leg else 0
+        except ProcessLookupError:
+            group = 0
+        return "scheduler-2" if group == self.airflow.pid("scheduler-2") else "scheduler"
+
+    def revive(self) -> None:
+        """Start again what has ended, as a service manager would."""
+        with self._reviving:
+            self.airflow.revive()
 
     def legs(self, number: int, index: int) -> list[Leg]:
         """The processes that a task has had so far."""
@@ -87,9 +149,20 @@ class Rig:
         try:
             self._stack.enter_context(self.clusterras)
             self._stack.enter_context(self.gate)
+            if self._postgres is not None:
+                self._stack.enter_context(self._postgres)
             self._stack.enter_context(self.airflow)
+            if self._postgres is not None:
+                for name, words in SECOND.items():
+                    self.airflow.launch(name, words)
             self._serve_tasks()
-            self.airflow.rest.wait_for_dags("crash_waiting", "crash_deferred_mapped_slow")
+            self.airflow.rest.wait_for_dags(
+                *(
+                    dag_id(shape, deferrable=True, mapped=False, slow_retry=True)
+                    for shape in shapes_here()
+                ),
+                within=180,
+            )
         except BaseException:
             self._stack.close()
             raise

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
+
+from tests.support.versions import HAS_LOOPS
 
 CONFIRMED = 8.0
 """Seconds for which a submit whose answer is lost is looked for."""
@@ -37,9 +40,50 @@ class Kind(StrEnum):
     MARK_FAILED = "mark-failed"
     FORGOTTEN = "forgotten"
     FORGOTTEN_BLIND = "forgotten-blind"
+    GATEWAY_BEFORE = "gateway-before"
+    GATEWAY_AFTER = "gateway-after"
+    TERM_WORKER = "term-worker"
+    TERM_SCHEDULER = "term-scheduler"
+    KILL_TRIGGERER = "kill-triggerer"
+    STALL_TRIGGERER = "stall-triggerer"
+    RESTART_DATABASE = "restart-db"
+    REQUEUE = "requeue"
 
 
-KILLS = (Kind.KILL_TASK, Kind.KILL_BOTH, Kind.FORGOTTEN, Kind.FORGOTTEN_BLIND)
+class Shape(StrEnum):
+    """The tasks."""
+
+    SCRIPT = "script"
+    ARRAY = "array"
+    TEMPLATE = "template"
+    BLIND = "nameless"
+    """A template without a name of ours, of which nobody can tell whose it is."""
+    UPLOAD = "upload"
+    FUNCTION = "function"
+    SENSOR = "sensor"
+    LOOP = "loop"
+    """Two iterations, one after the other; of Airflow 3.4."""
+
+
+MAPPED = frozenset({Shape.SCRIPT, Shape.ARRAY})
+"""Shapes of which there are mapped tasks, too."""
+SLURM_ONLY = frozenset({Kind.REQUEUE})
+POSTGRES_ONLY = frozenset(
+    {Kind.TERM_SCHEDULER, Kind.KILL_TRIGGERER, Kind.STALL_TRIGGERER, Kind.RESTART_DATABASE}
+)
+"""They need two schedulers and two triggerers."""
+OF_SUBMITS = frozenset(
+    {
+        *(Kind.CUT_BEFORE, Kind.CUT_AFTER, Kind.CUT_WITHIN, Kind.LATE_BEFORE, Kind.LATE_AFTER),
+        *(Kind.ERROR_WITH_ID, Kind.GATEWAY_BEFORE, Kind.GATEWAY_AFTER),
+    }
+)
+"""What happens to a submit, which a sensor has none of."""
+NEEDS_LONG_JOBS = frozenset({Kind.MARK_FAILED, Kind.ERROR_WITH_ID, Kind.REQUEUE})
+KILLS = (
+    *(Kind.KILL_TASK, Kind.KILL_BOTH, Kind.TERM_WORKER),
+    *(Kind.FORGOTTEN, Kind.FORGOTTEN_BLIND),
+)
 FORGETS = (Kind.FORGOTTEN, Kind.FORGOTTEN_BLIND)
 FAILS = frozenset({"failed"})
 SUCCEEDS = frozenset({"success"})
@@ -50,6 +94,27 @@ EXPECTED = {
     Kind.FORGOTTEN_BLIND: FAILS | SUCCEEDS,
 }
 """How a struck task may end; all others succeed."""
+
+
+def kinds_here(*, slurm: bool, postgres: bool) -> list[Kind]:
+    """The faults that can be had."""
+    missing = (frozenset() if slurm else SLURM_ONLY) | (frozenset() if postgres else POSTGRES_ONLY)
+    return [kind for kind in Kind if kind not in missing]
+
+
+def shapes_here(*, slurm: bool = False) -> list[Shape]:
+    """The tasks that can be had."""
+    missing = set() if HAS_LOOPS else {Shape.LOOP}
+    if slurm:
+        # accounting shows no seed of a template's
+        missing.add(Shape.BLIND)
+    return [shape for shape in Shape if shape not in missing]
+
+
+def _suits(shape: Shape, kind: Kind) -> bool:
+    if shape is Shape.SENSOR:
+        return kind not in OF_SUBMITS | {Kind.MARK_FAILED}
+    return shape is not Shape.BLIND or kind not in NEEDS_LONG_JOBS | {Kind.CLEAR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +137,7 @@ class Round:
 
     number: int
     kind: Kind
+    shape: Shape
     deferrable: bool
     mapped: bool
     victim: int
@@ -86,8 +152,16 @@ class Round:
     def dag_id(self) -> str:
         """The DAG that has such a task."""
         return dag_id(
-            deferrable=self.deferrable, mapped=self.mapped, slow_retry=self.kind in FORGETS
+            self.shape,
+            deferrable=self.deferrable,
+            mapped=self.mapped,
+            slow_retry=self.kind in FORGETS,
         )
+
+    @property
+    def task_id(self) -> str:
+        """The struck task."""
+        return "again.job" if self.shape is Shape.LOOP else "job"
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -100,6 +174,9 @@ class Round:
 
     def expected(self, index: int) -> frozenset[str]:
         """The states in which a task may end."""
+        if self.shape is Shape.BLIND:
+            # a job that may be its own is not submitted again
+            return FAILS | SUCCEEDS
         struck = index == self.victim or self.kind is Kind.FORGOTTEN_BLIND
         return EXPECTED.get(self.kind, SUCCEEDS) if struck else SUCCEEDS
 
@@ -111,31 +188,39 @@ class Round:
             else f"{self.moment.delay:.1f} s into leg {self.moment.leg}"
         )
         extra = " mapped" * self.mapped + " stubborn" * self.stubborn
-        return f"{self.number:>4}  {self.kind:<15} {how}{extra}, {self.lasts:.0f} s jobs, {at}"
+        return (
+            f"{self.number:>4}  {self.kind:<15} {self.shape:<8} {how}{extra}, "
+            f"{self.lasts:.0f} s jobs, {at}"
+        )
 
 
-def dag_id(*, deferrable: bool, mapped: bool, slow_retry: bool) -> str:
+def dag_id(shape: Shape, *, deferrable: bool, mapped: bool, slow_retry: bool) -> str:
     """The DAG for a kind of task."""
-    words = ["crash", "deferred" if deferrable else "waiting"]
+    words = ["crash", shape, "deferred" if deferrable else "waiting"]
     return "_".join(words + ["mapped"] * mapped + ["slow"] * slow_retry)
 
 
-def plan(count: int, seed: int) -> list[Round]:
+def plan(
+    count: int, seed: int, kinds: Iterable[Kind] = Kind, shapes: Iterable[Shape] = Shape
+) -> list[Round]:
     """So many rounds; every kind comes before any comes again."""
     random = Random(seed)
-    kinds: list[Kind] = []
-    while len(kinds) < count:
-        deck = list(Kind)
-        random.shuffle(deck)
-        kinds += deck
-    return [_round(random, number, kind) for number, kind in enumerate(kinds[:count], 1)]
+    kinds, shapes = list(kinds), list(shapes)
+    dealt: list[Kind] = []
+    while len(dealt) < count:
+        random.shuffle(kinds)
+        dealt += kinds
+    return [_round(random, number, kind, shapes) for number, kind in enumerate(dealt[:count], 1)]
 
 
-def _round(random: Random, number: int, kind: Kind) -> Round:
-    deferrable, mapped = random.random() < 0.5, random.random() < 0.4
+def _round(random: Random, number: int, kind: Kind, shapes: list[Shape]) -> Round:
+    shape = random.choice([each for each in shapes if _suits(each, kind)])
+    deferrable = random.random() < 0.5
+    mapped = shape in MAPPED and random.random() < 0.5
     return Round(
         number,
         kind,
+        shape,
         deferrable,
         mapped,
         victim=random.choice((0, 1)) if mapped else -1,
@@ -148,6 +233,8 @@ def _round(random: Random, number: int, kind: Kind) -> Round:
 def _lasts(random: Random, kind: Kind) -> float:
     if kind in (Kind.MARK_FAILED, Kind.ERROR_WITH_ID):
         return 90.0  # long enough to show that nobody has cancelled it
+    if kind is Kind.REQUEUE:
+        return 20.0  # long enough to be running when it is requeued
     return random.uniform(1, 4) if kind in FORGETS else random.uniform(1, LONGEST)
 
 

@@ -55,7 +55,8 @@ def test_after_a_clear_the_old_job_has_some_seconds_to_go(lives, expected):
     old = replace(JOB, state="CANCELLED", ended=20.0 + lives)
     new = replace(JOB, job_id=2, max_tries=4, submitted=20.0, ended=40.0)
 
-    assert faults(TASK, old, new) == expected
+    assert faults(replace(TASK, cleared=True), old, new) == expected
+    assert faults(TASK, old, new) == [Fault.TOGETHER]
 
 
 @pytest.mark.parametrize("task", [TASK, FAILED])
@@ -93,3 +94,23 @@ def test_the_jobs_of_another_task_are_not_this_ones():
     other = replace(JOB, job_id=2, task=TaskKey(7, 1))
 
     assert faults(TASK, JOB, other) == []
+
+
+def test_each_iteration_of_a_loop_has_a_job_of_its_own():
+    loop = replace(TASK, iterations=2)
+    first, second = (
+        replace(
+            JOB, job_id=number, whose=str(number), submitted=number * 20.0, ended=number * 20.0 + 9
+        )
+        for number in (1, 2)
+    )
+
+    assert faults(loop, first, second) == []
+    assert faults(loop, first) == [Fault.FALSE_SUCCESS]
+    assert faults(loop, first, replace(second, whose="1")) == [Fault.DUPLICATE, Fault.FALSE_SUCCESS]
+
+
+def test_a_job_that_nobody_can_tell_is_the_tasks_may_outlive_it():
+    nameless = replace(FAILED, may_leave_its_job=True)
+
+    assert faults(nameless, replace(JOB, ended=200.0)) == []

@@ -1,6 +1,6 @@
 """The rounds of the crash test can be played again, and miss no kind of fault."""
 
-from tests.crash.rounds import FORGETS, MIN_JOB_AGE, SLOW_RETRY, Kind, plan
+from tests.crash.rounds import FORGETS, MIN_JOB_AGE, OF_SUBMITS, SLOW_RETRY, Kind, Shape, plan
 
 
 def test_the_same_seed_gives_the_same_rounds_and_another_one_others():
@@ -8,10 +8,14 @@ def test_the_same_seed_gives_the_same_rounds_and_another_one_others():
     assert plan(30, seed=1) != plan(30, seed=2)
 
 
-def test_every_kind_of_fault_meets_every_kind_of_task():
-    met = {(game.kind, game.deferrable, game.mapped) for game in plan(1000, seed=1)}
+def test_every_kind_of_fault_meets_every_kind_of_task_that_has_it():
+    met = {(game.kind, game.shape, game.deferrable) for game in plan(5000, seed=1)}
+    suited = {(kind, shape) for kind, shape, _ in met}
 
-    assert len(met) == 4 * len(Kind)
+    assert len(met) == 2 * len(suited)
+    assert {kind for kind, shape in suited if shape is Shape.SCRIPT} == set(Kind)
+    assert OF_SUBMITS.isdisjoint(kind for kind, shape in suited if shape is Shape.SENSOR)
+    assert {game.mapped for game in plan(100, seed=1) if game.shape is Shape.ARRAY} == {True, False}
 
 
 def test_as_few_rounds_as_there_are_kinds_have_one_of_each():

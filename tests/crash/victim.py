@@ -25,6 +25,11 @@ def read_legs(notes: Path) -> list[Leg]:
     return [Leg(int(pid), int(parent), float(began)) for pid, parent, began in rows]
 
 
+def terminate(leg: Leg, notes: Path) -> bool:
+    """SIGTERM a leg's supervisor, as the eviction of a worker does; whether it was still there."""
+    return _is_ours(leg.supervisor, notes) and _kill(leg.supervisor, signal.SIGTERM)
+
+
 def kill(leg: Leg, notes: Path, *, supervisor: bool) -> bool:
     """SIGKILL a leg's process, its supervisor first where asked, which then can tell nobody.
 
@@ -47,9 +52,9 @@ def _is_ours(pid: int, notes: Path) -> bool:
     return f"CRASH_NOTES={notes}".encode() in environment.split(b"\0") and state != "Z"
 
 
-def _kill(pid: int) -> bool:
+def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -13,6 +14,8 @@ from tests.support.proxy import Fault, Pass, Send, is_cut, is_late, says
 
 Strike = Callable[[], object]
 SUBMIT = "/jobs/submit"
+HAZY = 4.0
+"""Seconds after a gateway's answer in which lists fail or are old: less than a submit is looked for."""
 HELD_UP = 2.0
 """Seconds in which Airflow's supervisor hears of what a user did. Less than the client waits."""
 
@@ -21,10 +24,11 @@ class Weather:
     """Decides what becomes of each request; what a :class:`~tests.support.proxy.Proxy` asks.
 
     :param kind: the round's; it may break the first submit.
-    :param random: for what a storm does.
+    :param random: for what a storm does, and a gateway.
+    :param names: how the names of the round's jobs begin.
     """
 
-    def __init__(self, kind: Kind, random: Random) -> None:
+    def __init__(self, kind: Kind, random: Random, names: str = "") -> None:
         self.has_struck = False
         self.storms = False
         self.strike: Strike | None = None
@@ -35,6 +39,8 @@ class Weather:
         self._kind = kind
         self._random = random
         self._heard = 0
+        self._hazy_until = 0.0
+        self._names = names
 
     def __call__(self, request: str) -> Fault | None:
         """The fault that a request of the victim meets, where it meets one."""
@@ -48,10 +54,20 @@ class Weather:
         if self.storms:
             self.has_struck = True
             return self._random.choice((*STORM, None, None, None))
-        if SUBMIT in request and not self.has_struck and self._kind in OF_A_SUBMIT:
-            self.has_struck = True
-            return OF_A_SUBMIT[self._kind]
-        return None
+        if SUBMIT in request and not self.has_struck:
+            return self._of_a_submit()
+        hazy = request.endswith("/jobs") and time.monotonic() < self._hazy_until
+        haze = (says(503, b"upstream connect error"), is_old(self._names))
+        return self._random.choice(haze) if hazy else None
+
+    def _of_a_submit(self) -> Fault | None:
+        if self._kind in GATEWAYS:
+            self._hazy_until = time.monotonic() + HAZY
+            fault = GATEWAYS[self._kind](self._random.choice((502, 503, 504, 511)))
+        else:
+            fault = OF_A_SUBMIT.get(self._kind)
+        self.has_struck = fault is not None
+        return fault
 
     def elsewhere(self, request: str) -> Fault | None:
         """The fault that a request of any task meets."""
@@ -87,6 +103,36 @@ async def error_with_id(send: Send, passed: Pass) -> None:
         {"error_number": 1, "error": "Unspecified error", "description": "crash", "source": "rig"}
     ]
     await says(500, answer)(send, passed)
+
+
+def answers_itself(status: int) -> Fault:
+    """A gateway that finds nobody behind it."""
+    return says(status, b"<html>no healthy upstream</html>")
+
+
+def loses(status: int) -> Fault:
+    """A gateway whose upstream dies once it has taken the request."""
+
+    async def fault(send: Send, passed: Pass) -> None:
+        async for _ in passed():
+            pass
+        await answers_itself(status)(send, passed)
+
+    return fault
+
+
+def is_old(names: str) -> Fault:
+    """A list from before there were jobs of such names."""
+
+    async def fault(send: Send, passed: Pass) -> None:
+        body = b"".join([message.get("body", b"") async for message in passed()])
+        answer: dict[str, Any] = json.loads(body)
+        answer["jobs"] = [
+            job for job in answer.get("jobs", ()) if not job["name"].startswith(names)
+        ]
+        await says(200, answer)(send, passed)
+
+    return fault
 
 
 def kills(strike: Strike, *, passed: bool) -> Fault:
@@ -134,6 +180,10 @@ OF_A_SUBMIT: dict[Kind, Fault] = {
     Kind.LATE_BEFORE: is_late(LATE),
     Kind.LATE_AFTER: overdue,
     Kind.ERROR_WITH_ID: error_with_id,
+}
+GATEWAYS: dict[Kind, Callable[[int], Fault]] = {
+    Kind.GATEWAY_BEFORE: answers_itself,
+    Kind.GATEWAY_AFTER: loses,
 }
 STORM = (
     cut,

@@ -3,6 +3,7 @@
 import sys
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -69,6 +70,14 @@ def test_a_function_runs_as_a_job_and_returns_its_value(connected):
 
 def test_what_it_is_given_goes_before_what_airflow_knows(connected):
     assert run(made(multiply, 1, ds="mine"), ds="airflows")["day"] == "mine"
+
+
+def test_the_loop_that_it_asks_for_travels_as_what_is_plain_of_it(connected):
+    def step(*, loop=None):
+        return [loop.index, loop.previous]
+
+    loop = SimpleNamespace(index=1, max_iterations=3, previous=0.5)
+    assert run(made(step), loop=loop) == [1, 0.5]
 
 
 def test_an_exception_fails_the_task_with_its_traceback(connected):

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from functools import lru_cache, partial
+from tempfile import NamedTemporaryFile
+from types import SimpleNamespace
 from typing import TypedDict
 
 import pytest
@@ -15,6 +17,7 @@ from airflow_provider_clusterra.decorators.program import (
     LARGEST_VALUE,
     MARK,
     check_interpreter,
+    plain_loop,
     read_source,
     read_value,
     returned_keys,
@@ -26,10 +29,16 @@ LIMIT = 3
 
 def call(function, *args, **kwargs):
     """Run a function's script as a job would: its exit code, its output, and its errors."""
-    program = write_program(function, sys.executable, args, kwargs)
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    return run(write_program(function, sys.executable, args, kwargs))
+
+
+def run(program):
+    with NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(program)
+        file.flush()
+        return subprocess.run(
+            [sys.executable, file.name], capture_output=True, text=True, check=False
+        )
 
 
 def value_of(function, *args, **kwargs):
@@ -128,6 +137,18 @@ def test_a_function_runs_elsewhere_with_its_arguments():
     assert value_of(compute, 2) == {"roots": [0.0, 1.0], "width": 2}
 
 
+def converges(*, loop):
+    return [loop.index, loop.max_iterations, getattr(loop, "previous", "left out")]
+
+
+@pytest.mark.parametrize(("previous", "seen"), [({"x": 1}, {"x": 1}), (object(), "left out")])
+def test_it_is_given_what_is_plain_of_a_loop(previous, seen):
+    loop = plain_loop(SimpleNamespace(index=1, max_iterations=3, previous=previous))
+    done = run(write_program(converges, sys.executable, [], {}, loop))
+
+    assert read_value(Output(done.stdout.encode())) == [1, 3, seen]
+
+
 def test_it_may_call_itself_and_make_globals_of_its_own():
     assert value_of(factorial, 5) == 120
     assert value_of(counting) == 4
@@ -168,8 +189,9 @@ def test_an_exception_comes_back_with_its_traceback_and_only_its_own():
 
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):\n")
-    assert done.stderr.endswith("in failing\nKeyError: 'b'\n")
-    assert "_clusterra_call" not in done.stderr
+    assert done.stderr.count("  File ") == 1
+    assert "in failing\n" in done.stderr
+    assert done.stderr.endswith("\nKeyError: 'b'\n")
 
 
 @pytest.mark.parametrize(

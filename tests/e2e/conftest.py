@@ -10,10 +10,20 @@ from tests.e2e.postgres import Postgres, why_not
 from tests.e2e.stack import AirflowStack
 from tests.support.proxy import Proxy
 from tests.support.servers import ClusterraServer
+from tests.support.versions import HAS_LOOPS, NEED_LOOPS
 
 HERE = Path(__file__).parent
-EXAMPLES = sorted(HERE.parents[1].glob("example_dags/*.py"))
-DAG_FILES = [*HERE.glob("dags/*.py"), *EXAMPLES, *HERE.parents[1].glob("example_dags/*.sh")]
+EXAMPLES = [
+    path
+    for path in sorted(HERE.parents[1].glob("example_dags/*.py"))
+    if HAS_LOOPS or path.stem not in NEED_LOOPS
+]
+DAG_FILES = [
+    *HERE.glob("dags/*.py"),
+    *(HERE.glob("loops/*.py") if HAS_LOOPS else ()),
+    *EXAMPLES,
+    *HERE.parents[1].glob("example_dags/*.sh"),
+]
 DAGS = (
     "alone",
     "deferred",
@@ -29,6 +39,7 @@ DAGS = (
     "hopeless",
     "linked",
     *(path.stem for path in EXAMPLES),
+    *(("loop_read", "rescheduled") if HAS_LOOPS else ()),
 )
 
 

@@ -51,13 +51,28 @@ class Postgres:
         self._run(
             "initdb", "--pgdata", data, "--username", "airflow", "--auth", "trust", "--no-sync"
         )
+        self._start()
+        return self
+
+    def restart(self) -> None:
+        """End it as a machine's shutdown does, whoever is connected, and start it again."""
+        self._stop()
+        self._start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._stop()
+        self._folder.cleanup()
+
+    def _start(self) -> None:
+        folder = Path(self._folder.name)
         log = folder / "log"
-        with log.open("wb") as words:
+        with log.open("ab") as words:
             self._process = subprocess.Popen(
                 [
-                    *(_program("postgres"), "-D", data, "-p", str(self.port)),
+                    *(_program("postgres"), "-D", str(folder / "data"), "-p", str(self.port)),
                     *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
-                    *("-c", "fsync=off"),
+                    *("-c", "fsync=off", "-c", "max_connections=300"),
                 ],
                 cwd=folder,
                 user=self._user,
@@ -69,14 +84,11 @@ class Postgres:
             if self._process.poll() is not None or time.monotonic() > end:
                 raise StackError(f"PostgreSQL does not start: {log.read_text()}")
             time.sleep(0.1)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            # a fast shutdown: it waits for nobody
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait()
-        self._folder.cleanup()
+    def _stop(self) -> None:
+        # a fast shutdown: it waits for nobody
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
 
     def _is_ready(self) -> bool:
         words = ["--host", "127.0.0.1", "--port", str(self.port), "--quiet"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -13,8 +14,10 @@ import httpx
 T = TypeVar("T")
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 LOOK_EVERY = 0.2
+Place = dict[str, Any]
+"""``region_id`` and ``region_index``, which say more than a map index, in a loop (Airflow 3.4)."""
 BUSY = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Pauses after a 5xx: on a busy machine SQLite is "locked", and the change rolled back."""
+"""Pauses after a 5xx or none: on a busy machine SQLite is "locked", and the change rolled back."""
 
 
 class Rest:
@@ -78,10 +81,11 @@ class Rest:
 
         :returns: its id.
         """
-        body = {"logical_date": None, "conf": conf or {}}
-        return self._http_request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body).json()[
-            "dag_run_id"
-        ]
+        run_id = f"test__{uuid.uuid4().hex[:12]}"
+        body = {"logical_date": None, "conf": conf or {}, "dag_run_id": run_id}
+        # it is there already if an answer was lost
+        self._http_request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body, expect=(200, 409))
+        return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """A run's state."""
@@ -102,12 +106,19 @@ class Rest:
         return self._http_request("GET", path).json()
 
     def set_task_state(
-        self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        state: str,
+        map_index: int = -1,
+        where: Place | None = None,
     ) -> None:
         """What a user's "mark as" does."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        where = f"{path}/{map_index}" if map_index >= 0 else path
-        self._http_request("PATCH", where, json={"new_state": state})
+        if map_index >= 0:
+            path += f"/{map_index}"
+        self._http_request("PATCH", path, json={"new_state": state}, params=where)
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         """What a user's "mark run as" does."""
@@ -123,6 +134,10 @@ class Rest:
             "only_failed": False,
             "reset_dag_runs": True,
         }
+        self.clear(dag_id, body)
+
+    def clear(self, dag_id: str, body: dict[str, Any]) -> None:
+        """Clear what a body of Airflow's own says."""
         self._http_request("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
 
     def xcom(
@@ -132,21 +147,29 @@ class Rest:
         task_id: str,
         key: str = "return_value",
         map_index: int = -1,
+        where: Place | None = None,
     ) -> Any:
         """An XCom's value, or None where there is none."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        query = f"stringify=false&map_index={map_index}"
-        answer = self._http_request("GET", f"{path}?{query}", expect=(200, 404))
+        query = {"stringify": "false", **(where or {"map_index": map_index})}
+        answer = self._http_request("GET", path, params=query, expect=(200, 404))
         return answer.json()["value"] if answer.status_code == 200 else None
 
     def task_log(
-        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        try_number: int = 1,
+        map_index: int = -1,
+        where: Place | None = None,
     ) -> str:
         """A try's log as text."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         answer = self._http_request(
             "GET",
-            f"{path}?full_content=true&map_index={map_index}",
+            path,
+            params={"full_content": "true", **(where or {"map_index": map_index})},
             headers={"Accept": "application/json"},
         )
         rows = answer.json()["content"]
@@ -201,15 +224,29 @@ class Rest:
         if "Authorization" not in self._http.headers:
             token = self._http.get("/auth/token").json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
-        for pause in (*BUSY, 0.0):
-            with nullcontext() if method == "GET" else self._one_change:
-                answer = self._http.request(method, path, **options)
-            if answer.status_code < 500:
+        answer = self._ask(method, path, options)
+        for pause in BUSY:
+            if answer is not None and answer.status_code < 500:
                 break
             time.sleep(pause)
+            answer = self._ask(method, path, options)
+        if answer is None:
+            raise RuntimeError(f"no answer to {method} {path}")
         if answer.status_code not in expect and answer.is_error:
             raise RuntimeError(f"{answer.status_code} {method} {path}: {answer.text[:500]}")
         return answer
+
+    def _ask(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response | None:
+        try:
+            with nullcontext() if method == "GET" else self._one_change:
+                return self._http.request(method, path, **options)
+        except httpx.TransportError:
+            return None
+
+
+def place_of(row: dict[str, Any]) -> Place:
+    """Where a task instance is, as Airflow 3.4 names it."""
+    return {name: row[name] for name in ("region_id", "region_index")}
 
 
 def until(

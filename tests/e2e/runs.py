@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.e2e.rest import until
+from tests.e2e.rest import place_of, until
 
 
 class Run:
@@ -14,18 +14,69 @@ class Run:
         self.rest = rest
         self._clusterra = clusterra
         self.dag_id = dag_id
+        self._conf = conf or {}
         self.run_id = rest.run_dag(dag_id, conf)
 
     def job_of(self, task_id="one", index=-1):
         return self.rest.xcom(self.dag_id, self.run_id, task_id, "job_id", index)
 
     def state_of(self, job_id):
+        return self._ask("GET", f"/{job_id}")["jobs"][0]["job_state"]
+
+    def jobs(self):
+        """The jobs that have the name in the run's conf, in their order."""
+        named = [job for job in self._ask("GET")["jobs"] if self._conf["name"] in job["name"]]
+        return sorted(named, key=lambda job: job["job_id"])
+
+    def job_states(self):
+        return [job["job_state"][0] for job in self.jobs()]
+
+    def cancel_jobs(self):
+        for job in self.jobs():
+            if job["job_state"][0] in ("PENDING", "RUNNING"):
+                self._ask("DELETE", f"/{job['job_id']}")
+
+    def _ask(self, method, path=""):
         server = self._clusterra
-        answer = httpx.get(
-            f"{server.url}/v1/clusters/{server.cluster_id}/jobs/{job_id}",
+        return httpx.request(
+            method,
+            f"{server.url}/v1/clusters/{server.cluster_id}/jobs{path}",
             headers={"Cookie": f"clusterra_session={server.token}"},
+        ).json()
+
+    def iterations(self, task_id, state):
+        """Which iterations of a loop's task are in a state."""
+        rows = self.rest.task_rows(self.dag_id, self.run_id, task_id)
+        return sorted(row["region_index"] for row in rows if row["state"] == state)
+
+    def iteration(self, task_id, index):
+        """A loop's task in one iteration, as Airflow's REST API shows it."""
+        rows = self.rest.task_rows(self.dag_id, self.run_id, task_id)
+        return next(row for row in rows if row["region_index"] == index)
+
+    def log_of(self, row):
+        return self.rest.task_log(
+            self.dag_id, self.run_id, row["task_id"], row["try_number"], where=place_of(row)
         )
-        return answer.json()["jobs"][0]["job_state"]
+
+    def xcom_of(self, row):
+        return self.rest.xcom(self.dag_id, self.run_id, row["task_id"], where=place_of(row))
+
+    def set_state_of(self, row, state):
+        self.rest.set_task_state(
+            self.dag_id, self.run_id, row["task_id"], state, where=place_of(row)
+        )
+
+    def clear(self, row, **options):
+        """What a user's "clear" does to one execution."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": self.run_id,
+            "task_instance_ids": [row["id"]],
+            "only_failed": False,
+            **options,
+        }
+        self.rest.clear(self.dag_id, body)
 
     def until_state(self, job_id, state):
         until(

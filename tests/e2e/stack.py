@@ -49,6 +49,7 @@ class AirflowStack:
         self._name = uuid.uuid4().hex
         self._environment = self._settings(dags) | dict(settings or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._words: dict[str, list[str]] = {}
         self.rest = Rest(self.url)
 
     def start(self) -> Self:
@@ -65,6 +66,7 @@ class AirflowStack:
 
     def launch(self, name: str, words: list[str]) -> None:
         """Start one component in a process group of its own, again where it was killed."""
+        self._words[name] = words
         if name in self._processes:
             self._processes[name].wait()
         with self.log(name).open("ab") as log:
@@ -76,6 +78,12 @@ class AirflowStack:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def revive(self) -> None:
+        """Start again what has ended by itself, as a service manager would."""
+        for name, process in [*self._processes.items()]:
+            if process.poll() is not None:
+                self.launch(name, self._words[name])
 
     def command(self, *words: str, log: str = "command") -> str:
         """Run a program of this environment to its end, as Airflow's user.

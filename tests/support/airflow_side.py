@@ -16,6 +16,8 @@ class TaskInstance:
     dag_id: str = "dag"
     task_id: str = "task"
     map_index: int = -1
+    region_id: str = "00000000-0000-0000-0000-000000000000"
+    region_index: int = -1
     run_id: str = "run"
     try_number: int = 1
     max_tries: int = 0

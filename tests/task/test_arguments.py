@@ -208,6 +208,12 @@ def test_what_is_no_job_id_names_the_argument(value):
         given.job_id("job_id", value)
 
 
+@pytest.mark.parametrize("value", [[7], ({"job_id": 7}, {"job_id": 8})], ids=repr)
+def test_the_jobs_of_several_tasks_are_not_one(value):
+    with pytest.raises(InputError, match="several tasks, mapped ones or a loop's iterations"):
+        given.job_id("job_id", value)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
