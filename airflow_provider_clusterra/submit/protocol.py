@@ -263,11 +263,13 @@ def keep_own(
     """
     if not any(job.user for job in found):
         return list(found)
+    names = _user_of(record, listed) or _names_in_slurm(get_user, {job.user for job in listed})
+    return [job for job in found if not names or job.user in {"", *names}]
+
+
+def _user_of(record: Record | None, listed: Iterable[Job]) -> set[str]:
     own = (record.job_id, record.name) if record else None
-    names = {job.user for job in listed if (whole_id(job), job.name) == own} - {""}
-    if not names:
-        names = _names_in_slurm(get_user, {job.user for job in listed})
-    return [job for job in found if not job.user or not names or job.user in names]
+    return {job.user for job in listed if (whole_id(job), job.name) == own} - {""}
 
 
 def _names_in_slurm(get_user: Callable[[], User], shown: Collection[str]) -> set[str]:
@@ -342,6 +344,7 @@ def decide(
     ours: Tag, record: Record | None, found: Iterable[TaggedJob], *, reconnects: bool = False
 ) -> Decision:
     """What to do at the beginning of a try; ``reconnects`` if a clear makes Airflow forget."""
+    reconnects = reconnects and record is not None
     groups: dict[Finding, list[TaggedJob]] = {finding: [] for finding in Finding}
     for each in sorted(found, key=_order):
         groups[classify(each, ours, record, reconnects=reconnects)].append(each)
@@ -357,19 +360,27 @@ def decide(
 
 def classify(each: TaggedJob, ours: Tag, record: Record | None, *, reconnects: bool) -> Finding:
     """What one job means."""
-    recorded = record if record is not None and record.tag == str(each.tag) else None
+    recorded = _recorded(record, each.tag)
     state = each.job.state
-    unwanted = _why_unwanted(each, ours, recorded, reconnects=reconnects and record is not None)
+    unwanted = _why_unwanted(each, ours, recorded, reconnects=reconnects)
+    if state.finished and (unwanted or _has_failed_parts(recorded)):
+        return Finding.PAST
     if unwanted is not None:
-        return Finding.PAST if state.finished else unwanted
+        return unwanted
     if not state.ended:
         return Finding.GOING
-    # of an array, Slurm may have forgotten the tasks that failed
-    if state.finished and recorded and recorded.failure and recorded.failure.states:
-        return Finding.PAST
     if state.succeeded:
         return Finding.SUCCEEDED
     return Finding.ENDED_BADLY if state.finished else Finding.CLEANING_UP
+
+
+def _recorded(record: Record | None, tag: Tag) -> Record | None:
+    return record if record is not None and record.tag == str(tag) else None
+
+
+def _has_failed_parts(recorded: Record | None) -> bool:
+    """Whether tasks of an array have failed, which Slurm may have forgotten since."""
+    return recorded is not None and recorded.failure is not None and bool(recorded.failure.states)
 
 
 def _why_unwanted(
@@ -381,6 +392,12 @@ def _why_unwanted(
     if max_tries != ours.max_tries and (each.job.state.ended or not reconnects):
         return Finding.CLEARED
     return None if each.tag.body == ours.body else Finding.CHANGED
+
+
+def changed_arguments(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which arguments have other hashes than they had, in brackets; ``""`` if nobody knows."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return f" ({', '.join(changed)})" if before and changed else ""
 
 
 def is_same_life(record: Record, ours: Tag) -> bool:
@@ -418,15 +435,18 @@ def decide_gone(record: Record | None, told: Sequence[Job] | None, on_unknown: s
         adopted = job.state.succeeded
         words = Finding.SUCCEEDED if adopted else ""
         return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, words)
-    never_was = told is not None and job is None and record is not None and record.job_id is None
-    if record is None or never_was:
-        # accounting keeps a job from its submit on: what it does not know was never submitted
+    if record is None or _never_was(record, told, job):
         return Decision(Action.SUBMIT)
     words = _unknown_words(record, told, job)
     if on_unknown == "submit":
         return Decision(Action.SUBMIT, words=f"{words} on_unknown is 'submit', so it runs again.")
     advice = "Look for it before you clear this task, which submits a new one; on_unknown='submit' "
     return Decision(Action.FAIL, words=f"{words} {advice}would do so by itself.")
+
+
+def _never_was(record: Record, told: Sequence[Job] | None, job: Job | None) -> bool:
+    # accounting keeps a job from its submit on
+    return told is not None and job is None and record.job_id is None
 
 
 def _last_record(told: Sequence[Job], record: Record | None) -> Job | None:

@@ -191,21 +191,20 @@ def job_of_try(
 
     :raises InputError: growth has come to its end.
     """
-    state = previous.retry_state if previous else RetryState()
-    failure = (previous.failure if previous else None) or Failure()
+    previous = previous or Record("", 0)
+    state, failure = previous.retry_state, previous.failure or Failure()
     succeeded = read_indices(state.succeeded) if options.failed_indices else frozenset()
     left = left_of(job.array, succeeded)
     if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
-    is_plain = len(job.components) == 1
-    steps: list[Step] = []
-    if is_plain and options.growth != Growth():
-        job = job.with_fields(state.asked)
-        steps = grow(asked_of(job.components[0]), failure, options.growth)
-        job = job.with_fields({step.field: step.value for step in steps})
-    asked = asked_of(job.components[0]) if is_plain else {}
+    state = replace(state, array=job.array, more="")
+    if len(job.components) > 1 or options.growth == Growth():
+        return job, state
+    job = job.with_fields(state.asked)
+    steps = grow(asked_of(job.components[0]), failure, options.growth)
+    job = job.with_fields({step.field: step.value for step in steps})
     more = " and ".join(step.words for step in steps)
-    return job, replace(state, array=job.array, asked=asked, more=more)
+    return job, replace(state, asked=asked_of(job.components[0]), more=more)
 
 
 def state_after(state: RetryState, job: Job | None) -> RetryState:

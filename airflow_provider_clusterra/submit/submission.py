@@ -42,6 +42,7 @@ from airflow_provider_clusterra.submit.protocol import (
     Tag,
     TaggedJob,
     TaskKilledError,
+    changed_arguments,
     decide,
     decide_gone,
     failure_of,
@@ -280,16 +281,16 @@ class Submission:
 
         A submit of which nothing was heard may still be under way: its job is waited for.
         """
-        awaited = record.tag if record and record.job_id is None and record.name else ""
-        age = 0.0 if record is None else max(0.0, time.time() - record.sent_at)
-        end = time.monotonic() + self._options.confirmation_timeout - age
+        if record is None or record.job_id is not None or not record.name:
+            return self._look_for_earlier(record)
+        end = min(record.sent_at, time.time()) + self._options.confirmation_timeout
         attempt = 0
         while True:
             attempt += 1
             found = self._look_for_earlier(record)
             pause = PAUSES.pause(attempt)
-            is_there = not awaited or any(str(each.tag) == awaited for each in found)
-            if is_there or time.monotonic() + pause > end:
+            is_late = time.time() + pause > end
+            if is_late or record.tag in {str(each.tag) for each in found}:
                 return found
             if attempt == 1:
                 log.info("The last try was sending its submit when it died; looking for its job.")
@@ -298,30 +299,27 @@ class Submission:
     def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
         listed = self._client.list_jobs(self._cluster_id)
         found = find_jobs(listed, self._tag)
-        tag = read_tag(record.tag) if record else None
-        shown = {each.job.job_id for each in found}
-        if record and record.job_id and record.job_id not in shown and tag is not None:
-            job = self._get_recorded(record, record.job_id) if tag.is_same_task(self._tag) else None
-            found += [TaggedJob(job, tag)] if job is not None else []
         jobs = [each.job for each in found]
         own = {job.job_id for job in keep_own(jobs, listed, self._client.get_user, record)}
-        return [each for each in found if each.job.job_id in own]
+        found = [each for each in found if each.job.job_id in own]
+        return found if record is None or record.job_id in own else found + self._recorded(record)
 
-    def _get_recorded(self, record: Record, job_id: int) -> Job | None:
-        # the list may be older than the job, and does not show a name that is not ours
+    def _recorded(self, record: Record) -> list[TaggedJob]:
+        """The job that is remembered: a list may be older than it, and not show a name of ours."""
+        tag = read_tag(record.tag)
+        if record.job_id is None or tag is None or not tag.is_same_task(self._tag):
+            return []
         try:
-            job = self._client.get_job(self._cluster_id, job_id)
+            job = self._client.get_job(self._cluster_id, record.job_id)
         except NotFoundError:
-            log.debug("Job %s is not shown by Slurm any more.", job_id)
-            return None
-        return job if record.name in ("", job.name) else None
+            log.debug("Job %s is not shown by Slurm any more.", record.job_id)
+            return []
+        return [TaggedJob(job, tag)] if record.name in ("", job.name) else []
 
     def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id
         if why == Finding.CHANGED and self._before is not None:
-            before, now = self._before.arguments, self._arguments
-            changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-            why += f" ({', '.join(changed)})" if before and changed else ""
+            why += changed_arguments(self._before.arguments, self._arguments)
         job = self._cancel(job_id)
         if job is not None and not job.state.finished:
             raise SubmitError(
@@ -339,22 +337,25 @@ class Submission:
 
     def _ask_accounting(self, record: Record | None, request: Request) -> list[Job] | None:
         """What accounting knows of earlier submits, or None if it cannot be asked."""
-        told: list[Job] = []
+        if record is not None and not record.name and not record.job_id:
+            return None
         try:
-            if record is not None and not record.name:
-                ids = [record.job_id] if record.job_id else []
-                return self._client.list_accounting(self._cluster_id, job_ids=ids) if ids else None
-            since = (record.sent_at if record else time.time()) - LOOKS_BACK
-            for name in [record.name] if record else self._earlier_names(request):
-                told = told or self._client.list_accounting(
-                    self._cluster_id, job_name=name, since=since
-                )
+            told = self._list_accounting(record, request)
         except RequestError as error:
             if error.status in NOT_ANSWERED:
                 raise
             log.debug("Accounting cannot be asked: %s", error)
             return None
         return keep_own(told, told, self._client.get_user, record)
+
+    def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
+        client, cluster_id = self._client, self._cluster_id
+        if record is not None and record.job_id and not record.name:
+            return client.list_accounting(cluster_id, job_ids=[record.job_id])
+        since = (record.sent_at if record else time.time()) - LOOKS_BACK
+        names = [record.name] if record else self._earlier_names(request)
+        asked = (client.list_accounting(cluster_id, job_name=each, since=since) for each in names)
+        return next((told for told in asked if told), [])
 
     def _earlier_names(self, request: Request) -> list[str]:
         """What this task's earlier tries would have called the same job, the last try first."""
@@ -472,23 +473,27 @@ class Submission:
             self._kill.pause(pause)
         if found and name:
             return whole_id(found[0])
+        if found is not None and not found and not name:
+            # no new job of ours: it was not submitted
+            self._store.put_back(self._before)
+        raise self._lost(failure, name, found) from failure
+
+    def _lost(self, failure: ClusterraError, name: str, found: list[Job] | None) -> SubmitError:
         if found:
             numbers = ", ".join(str(job.job_id) for job in found[:20])
-            raise SubmitRefusedError(
+            return SubmitRefusedError(
                 "The submit's answer was lost, and the job carries no name of ours. It may be one "
                 f"of these: {numbers}. Look, cancel it or wait for it with a sensor, and then "
                 "clear this task."
-            ) from failure
+            )
         what = f"no job named {name!r} is there" if name else "no new job is there"
         if found is None:
             what = "the cluster does not tell whether its job is there"
-        elif not name:
-            self._store.put_back(self._before)
-        raise AnswerLostError(
+        return AnswerLostError(
             f"The submit's answer was lost ({failure}), and {what} after "
             f"{self._options.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
             "try has looked for it."
-        ) from failure
+        )
 
     def _look(self, name: str, begin: float) -> list[Job] | None:
         """The records that may be of the submit; None if the cluster does not answer now."""

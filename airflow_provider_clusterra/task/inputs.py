@@ -19,6 +19,7 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.readers import find_download
 from airflow_provider_clusterra.api.uploads import check_size
+from airflow_provider_clusterra.compat import iteration_of
 from airflow_provider_clusterra.submit.protocol import hash_task
 from airflow_provider_clusterra.task.arguments import from_text
 
@@ -248,4 +249,5 @@ def upload_keys(client: Client, cluster_id: str, files: Mapping[str, SourceFile]
 def _scope(context: Context, name: str) -> str:
     ti = context["ti"]
     index = -1 if ti.map_index is None else ti.map_index
-    return hash_task(f"{ti.dag_id}\0{ti.run_id}\0{ti.task_id}\0{name}", index)
+    task = f"{ti.dag_id}\0{ti.run_id}\0{ti.task_id}\0{name}"
+    return hash_task(task, index, *iteration_of(context))

@@ -189,8 +189,9 @@ class Api:
 
     async def get_user(self, request: Request) -> Response:
         """``GET /v1/users/me``."""
-        session = account_of(request).session
-        return JSONResponse({"id": session.user, "email": session.email})
+        account = account_of(request)
+        session, slurms = account.session, account.backend.user
+        return JSONResponse({"id": session.user, "email": session.email, "user_name": slurms})
 
     async def list_clusters(self, _: Request) -> Response:
         """``GET /v1/clusters``."""

@@ -69,6 +69,10 @@ class BrokenOffError(ReplyError):
 class Backend(Protocol):
     """What runs one user's jobs. A job's id is as it stands in the path: ``"12"`` or ``"12_3"``."""
 
+    @property
+    def user(self) -> str:
+        """The jobs' ``user_name``; empty if it is not known."""
+
     async def find_output(self, job_id: str) -> Path:
         """The file with a job's output, which need not be there yet.
 

@@ -33,6 +33,9 @@ from clusterra_server.scheduler import Scheduler
 
 TEMPLATE: dict[str, Any] = json.loads(files(__package__).joinpath("job_record.json").read_text())
 """A pending job's record as slurmrestd 26.05 gave it, with nothing in it: every field is there."""
+USER = "local"
+"""Whose all jobs are."""
+
 TURN = 0.005
 """Seconds for which a long answer may be made before something else has its turn."""
 SETTLED = 50_000
@@ -94,7 +97,7 @@ def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
         "name": request.name,
         "partition": request.partition,
         "cluster": "local",
-        "user_name": "local",
+        "user_name": USER,
         "job_state": states_of(job),
         "state_reason": job.reason,
         "exit_code": exit_record(job),
@@ -246,6 +249,11 @@ class Processes:
         self._settled: dict[tuple[int, int], bytes] = {}
         """The records of jobs that have ended, which change no more."""
         self._memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+    @property
+    def user(self) -> str:
+        """The jobs' ``user_name``."""
+        return USER
 
     async def find_output(self, job_id: str) -> Path:
         """The file with a job's output, which need not be there yet."""

@@ -90,6 +90,11 @@ class Slurm:
         self._own: set[str] = set()
         """Jobs that were seen to be this user's."""
 
+    @property
+    def user(self) -> str:
+        """The jobs' ``user_name``; empty if it is not known."""
+        return self._caller.token.user
+
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""
         login = _login(self._caller.token.given_user)
