@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -241,11 +242,17 @@ class ClusterraHook(BaseHook):
         super().__init__()
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
+        self._session = ""
+        """As it was read last."""
 
     @property
     def is_in_the_environment(self) -> bool:
-        """Whether the connection is an environment variable's, and so cannot change meanwhile."""
-        return f"AIRFLOW_CONN_{self.clusterra_conn_id.upper()}" in os.environ
+        """Whether the connection is an environment variable's, and so cannot change meanwhile.
+
+        A secrets backend, which Airflow asks first, may have another one of the same name.
+        """
+        text = os.environ.get(f"AIRFLOW_CONN_{self.clusterra_conn_id.upper()}", "")
+        return bool(text) and any(self._session in form for form in (text, unquote(text)))
 
     def settings(self) -> ConnectionSettings:
         """All that the connection says.
@@ -388,9 +395,11 @@ class ClusterraHook(BaseHook):
 
     def _settings(self, connection: Any) -> ConnectionSettings:
         try:
-            return _read(connection)
+            settings = _read(connection)
         except InputError as exc:
             raise InputError(f"{self._place}: {exc}") from exc
+        self._session = settings.access.secret
+        return settings
 
 
 def _read(connection: Any) -> ConnectionSettings:

@@ -152,7 +152,7 @@ class ClusterraJobTrigger(BaseTrigger):
             self.spec,
             partial(_read_connection, self._hook),
             self.log,
-            may_be_renewed=not self._hook.is_in_the_environment,
+            may_be_renewed=lambda: not self._hook.is_in_the_environment,
             patience=self.patience,
         )
 

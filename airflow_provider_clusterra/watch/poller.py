@@ -73,7 +73,11 @@ class CredentialRenewal:
     """
 
     def __init__(
-        self, credentials: Credentials, *, may_be_renewed: bool = True, patience: Patience = PATIENT
+        self,
+        credentials: Credentials,
+        *,
+        may_be_renewed: Callable[[], bool] = lambda: True,
+        patience: Patience = PATIENT,
     ) -> None:
         self._credentials = credentials
         self._may_be_renewed = may_be_renewed
@@ -112,7 +116,7 @@ class CredentialRenewal:
         :raises ClusterraError: the refusal, if it cannot change or has lasted for too long.
         """
         signed_out = isinstance(error, AuthenticationError) and error.status == 401
-        if signed_out and not self._may_be_renewed:
+        if signed_out and not self._may_be_renewed():
             raise error
         access = await self._read(held) if signed_out else held
         if access != held:
@@ -334,7 +338,7 @@ def poller_of(
     cluster_id: str,
     credentials: Credentials,
     *,
-    may_be_renewed: bool = True,
+    may_be_renewed: Callable[[], bool] = lambda: True,
     patience: Patience = PATIENT,
 ) -> Poller:
     """The running event loop's one poller of this connection and cluster."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -97,7 +97,7 @@ class Wait:
         credentials: Credentials,
         log: Any,
         *,
-        may_be_renewed: bool = True,
+        may_be_renewed: Callable[[], bool] = lambda: True,
         patience: Patience = PATIENT,
     ) -> None:
         self._spec = spec

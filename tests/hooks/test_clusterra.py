@@ -3,7 +3,12 @@
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    BaseHook,
+    Connection,
+    redact,
+)
 
 from airflow_provider_clusterra.api import InputError, NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
@@ -85,6 +90,26 @@ def test_every_form_of_a_variable_says_the_same(monkeypatch, form):
     assert settings.access.headers() == {"Authorization": "Bearer s3cret+to/ken"}
     assert settings.access.timeout == 5
     assert (settings.cluster_id, settings.instance) == ("clusde74", "prod-eu")
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_connection_of_a_variable_is_known_as_such(monkeypatch, form):
+    hook = ClusterraHook()
+    assert not hook.is_in_the_environment
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTERRA_DEFAULT", form)
+    hook.settings()
+
+    assert hook.is_in_the_environment
+
+
+def test_a_variable_that_a_secrets_backend_overrules_is_not_where_the_session_is_from(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTERRA_DEFAULT", FORMS["json"])
+    backends = Connection(conn_type="clusterra", conn_id="clusterra_default", password="another")
+    monkeypatch.setattr(ClusterraHook, "get_connection", lambda self, conn_id: backends)
+    hook = ClusterraHook()
+    hook.settings()
+
+    assert not hook.is_in_the_environment
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)

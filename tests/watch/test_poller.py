@@ -134,7 +134,7 @@ async def test_a_session_that_cannot_be_renewed_fails_at_once():
     with Wire(RUNNING, REFUSED) as wire:
         connection = Connection(wire.url)
         with pytest.raises(AuthenticationError):
-            await wait(connection, may_be_renewed=False)
+            await wait(connection, may_be_renewed=lambda: False)
 
         assert len(wire.requests) == 2
 
