@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -24,19 +26,32 @@ from airflow_provider_clusterra.api.retry import read_retry_after
 from airflow_provider_clusterra.api.slurm import read_number
 
 T = TypeVar("T")
-NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises over bytes that are no JSON, or none of the asked form."""
+NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What :func:`decode` raises over bytes that are no JSON, or none of the asked form."""
 LONGEST_DETAIL = 500
 """Characters of an answer's own words that an error repeats."""
+LARGEST_BODY = 512 * 1024 * 1024
+"""Bytes of an answer that is kept whole, after decompression: a list of 60,000 jobs."""
 INVALID_JOB_ID = 2017
 """Slurm's ESLURM_INVALID_JOB_ID; it comes with 404, 500 (v0.0.38) or 200 (cancel)."""
-ASKED_WRONGLY = (range(2000, 3000), range(9000, 9300))
-"""Slurm's numbers for what a user asked wrongly, which come with 422, and with 500 as well."""
-KINDS: dict[int, type[ApiError]] = {
+ACCESS_DENIED = 2002
+BY_NUMBER: tuple[tuple[range, type[ApiError]], ...] = (
+    (range(INVALID_JOB_ID, INVALID_JOB_ID + 1), NotFoundError),
+    (range(ACCESS_DENIED, ACCESS_DENIED + 1), AuthenticationError),
+    # Slurm's daemons do not reach or do not trust each other
+    (range(1000, 2000), ServerError),
+    # what a user asked wrongly, which comes with 422, and with 500 as well
+    (range(2000, 3000), RequestError),
+    (range(9000, 9300), RequestError),
+)
+"""Whose fault Slurm's own number says it is, whatever a proxy has made of the status."""
+BY_STATUS: dict[int, type[ApiError]] = {
     401: AuthenticationError,
     403: AuthenticationError,
     404: NotFoundError,
+    408: ServerError,
     409: ConflictError,
+    425: ServerError,
     429: RateLimitedError,
 }
 NOT_NOW = "Operation not permitted"
@@ -50,6 +65,24 @@ NOT_SENT = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
+
+
+def decode(body: bytes, form: Any = Any) -> Any:
+    """JSON in the asked form; bytes that are no text cost their letters, and not the answer.
+
+    A job's name may be any bytes, and slurmrestd repeats them; so it does with NaN.
+
+    :raises Exception: one of :data:`NOT_JSON`.
+    """
+    try:
+        return msgspec.json.decode(body, type=form)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = body.decode("utf-8", "replace")
+        found = json.loads(text, strict=False, parse_constant=lambda _: None)
+        again = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+        return msgspec.json.decode(again, type=form)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -75,7 +108,7 @@ class Answer(msgspec.Struct, frozen=True):
         :raises ProtocolError: it is empty, a web page, cut short, or otherwise not JSON.
         """
         try:
-            return msgspec.json.decode(self.body)
+            return decode(self.body)
         except NOT_JSON as exc:
             raise self.unreadable(str(exc)) from exc
 
@@ -111,16 +144,32 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Body:
-    """An answer's body while it arrives: all of it, or its end."""
+    """An answer's body while it arrives: all of it, or its end.
 
-    def __init__(self, keep: int | None) -> None:
+    :param keep: bytes of the end; None is all.
+    :param until: when the answer is to be complete, by the monotonic clock.
+    """
+
+    def __init__(
+        self, keep: int | None, largest: int = LARGEST_BODY, until: float = float("inf")
+    ) -> None:
         self._keep = keep
+        self._largest = largest
+        self._until = until
         self._pieces: deque[bytes] = deque()
         self._kept = 0
         self._skipped = 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece, and let go of what is no longer in the end."""
+        """Take the next piece, and let go of what is no longer in the end.
+
+        :raises httpx.ReadTimeout: it takes too long as a whole.
+        :raises ProtocolError: it is too large.
+        """
+        if time.monotonic() > self._until:
+            raise httpx.ReadTimeout("the answer did not end in time")
+        if self._keep is None and self._kept + len(piece) > self._largest:
+            raise ProtocolError(f"An answer has more than {self._largest} bytes; it is not read.")
         self._pieces.append(piece)
         self._kept += len(piece)
         while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:
@@ -176,12 +225,10 @@ def refusal(answer: Answer) -> ApiError | None:
     number = next((problem.number for problem in problems if problem.number), None)
     detail = "; ".join(str(problem) for problem in problems) or _plain_words(answer)
     detail = detail[:LONGEST_DETAIL]
-    kind = _kind(answer.status, number, detail)
-    advice = _advice(kind, answer)
+    kind = _kind(answer, number, detail)
+    words = (detail or "no words of explanation").removesuffix(".")
     return kind(
-        f"{answer.status} {answer.request}: {detail or 'no words of explanation'}.{advice}".replace(
-            "..", "."
-        ),
+        f"{answer.status} {answer.request}: {words}.{_advice(kind, answer)}",
         status=answer.status,
         detail=detail,
         number=number,
@@ -197,7 +244,7 @@ def read_problems(answer: Answer) -> list[Problem]:
     :source: ``errors[]`` of slurmrestd; ``error``, ``message``, ``detail`` of proxies.
     """
     try:
-        body = msgspec.json.decode(answer.body, type=_Complaint)
+        body = decode(answer.body, _Complaint)
     except NOT_JSON:
         return []
     problems = [_problem(error) for error in _list(body.errors)]
@@ -209,13 +256,24 @@ def read_problems(answer: Answer) -> list[Problem]:
     return problems
 
 
-def transport_error(request: str, exc: httpx.HTTPError | httpx.InvalidURL) -> TransportError:
+def transport_error(
+    request: str, exc: httpx.HTTPError | httpx.InvalidURL, origin: str = ""
+) -> TransportError:
     """httpx's error as ours: no answer, and whether the request may have arrived."""
     sent = not isinstance(exc, NOT_SENT)
     words = str(exc) or type(exc).__name__
+    hint = (
+        ""
+        if sent
+        else f" Is the connection's host right, and can this machine reach {origin or 'it'}?"
+    )
     if isinstance(exc, httpx.TimeoutException):
         words = f"no answer in time ({type(exc).__name__})"
-    hint = "" if sent else " Is the connection's host right, and can this machine reach it?"
+    elif "CERTIFICATE_VERIFY_FAILED" in words:
+        hint = (
+            f" This machine does not trust the certificate of {origin}: name the CA's file in the "
+            "connection's extra verify."
+        )
     return TransportError(f"{request}: {words}.{hint}", may_have_arrived=sent)
 
 
@@ -248,16 +306,31 @@ def _plain_words(answer: Answer) -> str:
     return text
 
 
-def _kind(status: int, number: int | None, detail: str) -> type[ApiError]:
-    if number == INVALID_JOB_ID:
-        return NotFoundError
-    if status == 403 and NOT_NOW in detail:
+def _kind(answer: Answer, number: int | None, detail: str) -> type[ApiError]:
+    status = answer.status
+    by_number = next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
+    if by_number is not None and status != 401:
+        return by_number
+    if status < 300 or status >= 500 or (status == 403 and NOT_NOW in detail):
         return ServerError
-    if status in KINDS:
-        return KINDS[status]
-    if number is not None and any(number in numbers for numbers in ASKED_WRONGLY):
-        return RequestError
-    return ServerError if status >= 500 else RequestError
+    if status in (401, 403, 429) or status < 400 or not is_a_gateways(answer):
+        return BY_STATUS.get(status, RequestError)
+    return ServerError
+
+
+def is_page(headers: Mapping[str, str]) -> bool:
+    """Whether an answer is a web page, which the API never sends."""
+    return "html" in headers.get("content-type", "")
+
+
+def is_a_gateways(answer: Answer) -> bool:
+    """Whether a no is of something before the API: a web page, or a 404 that is no JSON object."""
+    if is_page(answer.headers) or answer.body.lstrip().startswith(b"<"):
+        return True
+    try:
+        return answer.status == 404 and not isinstance(decode(answer.body), dict)
+    except NOT_JSON:
+        return True
 
 
 def _advice(kind: type[ApiError], answer: Answer) -> str:

@@ -9,7 +9,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from airflow_provider_clusterra.api import readers, templates
-from airflow_provider_clusterra.api import readers as cluster
 from airflow_provider_clusterra.api.answers import Answer, checked
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import (
@@ -55,7 +54,7 @@ def get_user() -> Call[User]:
     :raises AuthenticationError: the session is not accepted.
     :source: ``GET /v1/users/me``
     """
-    return Call("GET", "/v1/users/me", checked(cluster.read_user))
+    return Call("GET", "/v1/users/me", checked(readers.read_user))
 
 
 def list_clusters() -> Call[list[Cluster]]:
@@ -63,7 +62,7 @@ def list_clusters() -> Call[list[Cluster]]:
 
     :source: ``GET /v1/clusters``
     """
-    return Call("GET", "/v1/clusters", checked(cluster.read_clusters))
+    return Call("GET", "/v1/clusters", checked(readers.read_clusters))
 
 
 def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
@@ -88,7 +87,7 @@ def get_job(cluster_id: str, job_id: int) -> Call[Job]:
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}``
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}"
-    return Call("GET", path, checked(lambda answer: readers.read_job(answer, job_id)))
+    return Call("GET", path, lambda answer: readers.read_job(answer, job_id))
 
 
 def list_jobs(cluster_id: str) -> Call[list[Job]]:
@@ -145,7 +144,7 @@ def list_nodes(cluster_id: str) -> Call[list[Node]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/nodes``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/nodes", checked(cluster.read_nodes))
+    return Call("GET", f"{_cluster(cluster_id)}/nodes", checked(readers.read_nodes))
 
 
 def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
@@ -154,7 +153,7 @@ def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/stats``; slurmrestd's ``diag/``.
     """
-    return Call("GET", f"{_cluster(cluster_id)}/stats", checked(cluster.read_stats))
+    return Call("GET", f"{_cluster(cluster_id)}/stats", checked(readers.read_stats))
 
 
 def read_metrics(cluster_id: str) -> Call[str]:
@@ -163,7 +162,7 @@ def read_metrics(cluster_id: str) -> Call[str]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/metrics/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/metrics/jobs", checked(cluster.read_text))
+    return Call("GET", f"{_cluster(cluster_id)}/metrics/jobs", checked(readers.read_text))
 
 
 def list_templates() -> Call[list[Template]]:
@@ -191,7 +190,7 @@ def list_routes() -> Call[list[ApiRoute]]:
     :raises NotFoundError: it does not say.
     :source: ``GET /v1/api-routes``
     """
-    return Call("GET", "/v1/api-routes", checked(cluster.read_routes))
+    return Call("GET", "/v1/api-routes", checked(readers.read_routes))
 
 
 def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
@@ -244,7 +243,7 @@ def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[O
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output``, always the whole file.
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/output"
-    return Call("GET", path, checked(readers.read_output), keep=keep)
+    return Call("GET", path, readers.read_output, keep=keep)
 
 
 def stream_output(cluster_id: str, job_id: int) -> Call[None]:

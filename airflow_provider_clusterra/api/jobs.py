@@ -9,19 +9,23 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.errors import JobFailedError, ProtocolError
+from airflow_provider_clusterra.api.errors import JobFailedError
 from airflow_provider_clusterra.api.slurm import (
     NO_STATE,
     NOT_ENDED,
     ExitCode,
     ExitStatus,
     JobState,
-    NoVal,
+    Number,
+    Plain,
     read_exit,
+    read_job_id,
     read_number,
     read_state,
     read_time,
 )
+
+NO_TEXT = ("", "None assigned")
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
@@ -81,98 +85,86 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         return f"Job {self.job_id}{index} ended {self.state.base}{reason}{exit_words}."
 
 
-class Record(msgspec.Struct, gc=False):
+class JobRecord(msgspec.Struct, gc=False):
     """The fields of a job's record that we use, as they came; the decoder skips all others.
 
-    Every field is Any: what an answer holds is judged by the readers, never by the decoder, so
-    that a new form of one field costs that field and not the answer.
+    Every field takes any JSON value: what an answer holds is judged by the readers, so that a new
+    form of one field costs that field and not the answer.
     """
 
-    job_id: Any = None
+    job_id: Number = None
     name: Any = None
     job_state: Any = None
     state: Any = None
     status: Any = None
     state_reason: Any = None
     state_description: Any = None
-    exit_code: Any = None
-    submit_time: Any = None
-    start_time: Any = None
-    end_time: Any = None
+    exit_code: ExitCode | Plain = None
+    submit_time: Number = None
+    start_time: Number = None
+    end_time: Number = None
     time: Any = None
-    time_limit: Any = None
+    time_limit: Number = None
     nodes: Any = None
     partition: Any = None
     user_name: Any = None
     user: Any = None
-    restart_cnt: Any = None
-    array_job_id: Any = None
-    array_task_id: Any = None
+    restart_cnt: Number = None
+    array_job_id: Number = None
+    array_task_id: Number = None
     array_task_string: Any = None
     array: Any = None
-    het_job_id: Any = None
-    het_job_offset: Any = None
+    het_job_id: Number = None
+    het_job_offset: Number = None
     het: Any = None
     stdout_expanded: Any = None
     standard_output: Any = None
     current_working_directory: Any = None
     working_directory: Any = None
-    memory_per_node: Any = None
-    memory_per_cpu: Any = None
-
-
-Number = NoVal | int | None
-
-
-class UsualRecord(Record, gc=False):
-    """A record in slurmctld's own forms from v0.0.40 on, which is read faster.
-
-    An answer with any other form of a field is read again as :class:`Record`.
-    """
-
-    job_id: int | None = None
-    name: str | None = None
-    state_reason: str | None = None
-    state_description: str | None = None
-    exit_code: ExitCode | int | None = None
-    submit_time: Number = None
-    start_time: Number = None
-    end_time: Number = None
-    time_limit: Number = None
-    nodes: str | None = None
-    partition: str | None = None
-    user_name: str | None = None
-    restart_cnt: int | None = None
-    array_job_id: Number = None
-    array_task_id: Number = None
-    array_task_string: str | None = None
-    het_job_id: Number = None
-    het_job_offset: Number = None
-    stdout_expanded: str | None = None
-    standard_output: str | None = None
-    current_working_directory: str | None = None
     memory_per_node: Number = None
     memory_per_cpu: Number = None
 
 
-def read_record(record: Record) -> Job:
+SLURMDBD = {
+    "time": {
+        "submission": "submit_time",
+        "start": "start_time",
+        "end": "end_time",
+        "limit": "time_limit",
+    },
+    "array": {
+        "job_id": "array_job_id",
+        "task_id": "array_task_id",
+        "task": "array_task_string",
+    },
+    "het": {"job_id": "het_job_id", "job_offset": "het_job_offset"},
+}
+"""slurmdbd's groups of fields, and what slurmctld calls the fields themselves."""
+
+
+def read_record(record: JobRecord) -> Job:
     """One record as a :class:`Job`.
 
     :raises ProtocolError: it has no job id.
     :source: ``jobs[]`` of ``GET job/{id}``, ``GET jobs/`` and ``GET slurmdb/jobs/``.
     """
-    job_id = read_number(record.job_id)
-    if job_id is None:
-        raise ProtocolError("A job's record has no job_id.")
-    if record.time is not None or record.array is not None or record.het is not None:
-        _spread(record)
+    found = read_job_id(record.job_id)
+    for group, names in SLURMDBD.items():
+        values = getattr(record, group)
+        if isinstance(values, dict):
+            for name in values.keys() & names.keys():
+                setattr(record, names[name], values[name])
+    array_job_id, index = _part(
+        record.array_job_id, record.array_task_id, found.number, found.array_task
+    )
+    het_job_id, offset = _part(
+        record.het_job_id, record.het_job_offset, found.number, found.het_offset
+    )
     memory = read_number(record.memory_per_node)
-    memory_per_cpu = read_number(record.memory_per_cpu)
-    array_job_id = read_number(record.array_job_id) or None
-    het_job_id = read_number(record.het_job_id) or None
+    per_cpu = read_number(record.memory_per_cpu) if memory is None else None
     return Job(
-        job_id=job_id,
-        state=_state(record),
+        job_id=found.number,
+        state=read_job_state(record),
         name=_text(record.name),
         reason=_reason(record),
         description=_text(record.state_description),
@@ -183,33 +175,28 @@ def read_record(record: Record) -> Job:
         time_limit_minutes=read_number(record.time_limit),
         nodes=_text(record.nodes),
         partition=_text(record.partition),
-        user=_text(record.user_name) or _text(record.user),
+        user=_text(record.user_name, record.user),
         restarts=read_number(record.restart_cnt) or 0,
         array_job_id=array_job_id,
-        array_task_id=read_number(record.array_task_id) if array_job_id else None,
+        array_task_id=index,
         array_task_string=_text(record.array_task_string),
         het_job_id=het_job_id,
-        het_job_offset=read_number(record.het_job_offset) if het_job_id else None,
-        standard_output=_text(record.stdout_expanded) or _text(record.standard_output),
-        working_directory=_text(record.current_working_directory)
-        or _text(record.working_directory),
-        memory_mb=memory if memory is not None else memory_per_cpu,
-        memory_per_cpu=memory is None and memory_per_cpu is not None,
+        het_job_offset=offset,
+        standard_output=_text(record.stdout_expanded, record.standard_output),
+        working_directory=_text(record.current_working_directory, record.working_directory),
+        memory_mb=per_cpu if memory is None else memory,
+        memory_per_cpu=per_cpu is not None,
     )
 
 
-def _spread(record: Record) -> None:
-    """Put slurmdb's groups of fields where slurmctld has the fields themselves."""
-    times, array, het = (_mapping(each) for each in (record.time, record.array, record.het))
-    record.submit_time = times.get("submission", record.submit_time)
-    record.start_time = times.get("start", record.start_time)
-    record.end_time = times.get("end", record.end_time)
-    record.time_limit = times.get("limit", record.time_limit)
-    record.array_job_id = array.get("job_id", record.array_job_id)
-    record.array_task_id = array.get("task_id", record.array_task_id)
-    record.array_task_string = array.get("task", record.array_task_string)
-    record.het_job_id = het.get("job_id", record.het_job_id)
-    record.het_job_offset = het.get("job_offset", record.het_job_offset)
+def _part(
+    whole: Any, index: Any, number: int, from_id: int | None
+) -> tuple[int | None, int | None]:
+    """The array or het job that a record belongs to, and its place there."""
+    whole_id = read_number(whole)
+    if whole_id:
+        return whole_id, read_number(index)
+    return (None, None) if from_id is None else (number, from_id)
 
 
 def one_job(jobs: Sequence[Job], job_id: int) -> Job | None:
@@ -225,29 +212,29 @@ def one_job(jobs: Sequence[Job], job_id: int) -> Job | None:
 
 def _together(parts: list[Job], job_id: int) -> Job:
     tasks = tuple(sorted(parts, key=lambda job: (_index(job), job.job_id)))
-    telling = min(tasks, key=lambda job: (_urgency(job.state), _index(job)))
-    completing = telling.state.ended and any(job.state.completing for job in tasks)
-    flags = telling.state.flags | ({"COMPLETING"} if completing else set())
-    submitted = [job.submitted_at for job in tasks if job.submitted_at]
-    started = [job.started_at for job in tasks if job.started_at]
-    ended = [job.ended_at for job in tasks if job.ended_at]
+    speaker = min(tasks, key=lambda job: (_urgency(job.state), _index(job)))
+    ended = speaker.state.ended
+    completing = ended and any(job.state.completing for job in tasks)
+    flags = speaker.state.flags | ({"COMPLETING"} if completing else set())
     return replace(
-        telling,
+        speaker,
         job_id=job_id,
-        state=JobState(telling.state.base, flags),
+        state=JobState(speaker.state.base, flags),
         array_task_id=None,
         het_job_offset=None,
-        array_task_string=next(
-            (job.array_task_string for job in tasks if job.array_task_string), ""
-        ),
-        # a requeue gives one part a later time
-        submitted_at=min(submitted, default=None),
-        started_at=min(started, default=None),
-        ended_at=max(ended, default=None) if telling.state.ended else telling.ended_at,
-        nodes=",".join(sorted({job.nodes for job in tasks if job.nodes})),
+        array_task_string=next(iter(_known(tasks, "array_task_string")), ""),
+        # a requeue gives one task a later time; the whole was submitted with its earliest part
+        submitted_at=min(_known(tasks, "submitted_at"), default=None),
+        started_at=min(_known(tasks, "started_at"), default=None),
+        ended_at=max(_known(tasks, "ended_at"), default=None) if ended else speaker.ended_at,
+        nodes=",".join(sorted(set(_known(tasks, "nodes")))),
         restarts=max(job.restarts for job in tasks),
         tasks=tasks,
     )
+
+
+def _known(tasks: Sequence[Job], field: str) -> list[Any]:
+    return [value for job in tasks if (value := getattr(job, field))]
 
 
 def _index(job: Job) -> int:
@@ -262,23 +249,22 @@ def _urgency(state: JobState) -> int:
     return 3 if state.succeeded else 2
 
 
-def _state(record: Record) -> JobState:
+def read_job_state(record: JobRecord) -> JobState:
+    """A record's state, whatever the field is called."""
     for value in (record.job_state, record.state, record.status):
         if value is not None and (state := read_state(value)) is not NO_STATE:
             return state
     return NO_STATE
 
 
-def _reason(record: Record) -> str:
+def _reason(record: JobRecord) -> str:
     reason = record.state_reason
     if reason is None and isinstance(record.state, dict):
         reason = record.state.get("reason")
-    return "" if reason in (None, "None") else _text(reason)
+    return "" if reason == "None" else _text(reason)
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and value != "None assigned" else ""
+def _text(value: Any, otherwise: Any = "") -> str:
+    if isinstance(value, str) and value not in NO_TEXT:
+        return value
+    return _text(otherwise) if otherwise else ""

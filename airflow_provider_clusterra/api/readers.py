@@ -5,17 +5,21 @@ Parameters and errors are those of the calls that use them (``calls.py``).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from airflow_provider_clusterra.api.answers import (
+    ACCESS_DENIED,
     INVALID_JOB_ID,
     LONGEST_DETAIL,
     NOT_JSON,
     Answer,
     Problem,
+    decode,
+    is_page,
     read_problems,
     refusal,
 )
@@ -25,10 +29,18 @@ from airflow_provider_clusterra.api.errors import (
     NotFoundError,
     ProtocolError,
 )
-from airflow_provider_clusterra.api.jobs import Job, Record, UsualRecord, one_job, read_record
-from airflow_provider_clusterra.api.slurm import JobState, read_number, read_state
+from airflow_provider_clusterra.api.jobs import (
+    Job,
+    JobRecord,
+    one_job,
+    read_job_state,
+    read_record,
+)
+from airflow_provider_clusterra.api.slurm import JobState, read_job_id, read_number, read_state
 from airflow_provider_clusterra.api.sse import Event
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
+
+log = logging.getLogger(__name__)
 
 
 class User(msgspec.Struct, frozen=True):
@@ -152,9 +164,8 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(word) for word in words) if isinstance(words, list) else ()
 
 
-ALREADY_ENDED = frozenset({2020, 2021})
-"""Slurm: the job is pending no more, or already completing or completed."""
-ACCESS_DENIED = 2002
+NOTHING_TO_CANCEL = frozenset({INVALID_JOB_ID, 2020, 2021})
+"""Slurm: not known, pending no more, or already completing or completed."""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -203,97 +214,106 @@ def read_submitted(answer: Answer) -> Submitted:
 
 
 def _find_job_id(body: Any) -> int | None:
+    """The first id, of the answer itself or of the job, result or step in it."""
     if not isinstance(body, dict):
         return None
-    for value in (body.get("job_id"), body.get("slurm_job_id")):
-        number = read_number(value)
-        if number:
-            return number
-    inner = [body.get("job"), body.get("result")]
-    for key in ("steps", "jobs"):
-        inner += body[key] if isinstance(body.get(key), list) else []
-    for each in inner:
-        if isinstance(each, dict):
-            number = read_number(each.get("slurm_job_id") or each.get("job_id") or each.get("id"))
-            if number:
-                return number
-    return None
+    parts = [body.get("job"), body.get("result")]
+    parts += [part for key in ("steps", "jobs") for part in _list(body.get(key))]
+    found = [body.get("job_id"), body.get("slurm_job_id")]
+    for part in parts:
+        if isinstance(part, dict):
+            found += [part.get("slurm_job_id"), part.get("job_id"), part.get("id")]
+    return next(filter(None, map(_job_number, found)), None)
+
+
+def _job_number(value: Any) -> int | None:
+    try:
+        return read_job_id(value).number
+    except ProtocolError:
+        return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _warning(value: Any) -> str:
     return str(value.get("description") or value) if isinstance(value, dict) else str(value)
 
 
-class _UsualJobs(msgspec.Struct, gc=False):
-    jobs: list[UsualRecord]
+class _Jobs(msgspec.Struct, gc=False):
+    jobs: list[JobRecord] | msgspec.UnsetType | None = msgspec.UNSET
+    job: JobRecord | None = None
     errors: Any = None
 
 
-class _Jobs(msgspec.Struct, gc=False):
-    jobs: list[Record] | msgspec.UnsetType | None = msgspec.UNSET
-    job: Record | None = None
-
-
 def read_jobs(answer: Answer) -> list[Job]:
-    """All jobs of an answer, one a record. It may be long, so it is decoded once."""
-    usual = _usual_records(answer) if answer.status < 300 else None
-    if usual is None:
-        error = refusal(answer)
-        if error is not None:
-            raise error
-    return [read_record(record) for record in usual or _records(answer)]
+    """All jobs of an answer, one a record; a row without an id costs that row, not the list."""
+    records = _records(answer)
+    if records is None:
+        raise refusal(answer) or answer.unreadable("it holds no list of jobs")
+    jobs = []
+    for record in records:
+        try:
+            jobs.append(read_record(record))
+        except ProtocolError as error:
+            log.debug("%s: a row is left out: %s", answer.request, error)
+    return jobs
 
 
 def read_job(answer: Answer, job_id: int) -> Job:
-    """One job of an answer; an array's records together are one."""
-    records = _records(answer)
-    if len(records) == 1 and records[0].job_id is None:
+    """One job of an answer; an array's records together are one.
+
+    A job that is there counts, whatever is complained of beside it.
+    """
+    records = _records(answer, whole=False)
+    if records and len(records) == 1 and records[0].job_id is None:
         records[0].job_id = job_id
-    job = one_job([read_record(record) for record in records], job_id)
-    if job is None:
-        raise NotFoundError(
-            f"{answer.status} {answer.request}: the answer holds no job {job_id}.",
-            status=answer.status,
-            number=INVALID_JOB_ID,
-        )
-    return job
+    job = one_job([read_record(record) for record in records or ()], job_id)
+    if job is not None:
+        return job
+    if records is None:
+        raise refusal(answer) or answer.unreadable("it holds no job")
+    raise refusal(answer) or NotFoundError(
+        f"{answer.status} {answer.request}: the answer holds no job {job_id}.",
+        status=answer.status,
+        number=INVALID_JOB_ID,
+    )
 
 
-def _usual_records(answer: Answer) -> list[UsualRecord] | None:
-    """The records where all are in the usual forms, and nothing is complained of."""
-    try:
-        body = msgspec.json.decode(answer.body, type=_UsualJobs)
-    except NOT_JSON:
+def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
+    """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object.
+
+    None: there are none, not even an empty list, or (where they are to be ``whole``) something
+    is complained of. Without its slurmctld a slurmrestd says ``null``.
+    """
+    if answer.status >= 300:
         return None
-    return None if body.errors else body.jobs
-
-
-def _records(answer: Answer) -> list[Record]:
-    """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object."""
     try:
-        body = msgspec.json.decode(answer.body, type=_Jobs)
-        if body.jobs is None:
-            # what a slurmrestd says without its slurmctld; no job is no list, but an empty one
-            raise answer.unreadable("its list of jobs is null")
-        if body.jobs is not msgspec.UNSET:
-            return body.jobs
-        if body.job is not None:
-            return [body.job]
-        record = msgspec.json.decode(answer.body, type=Record)
+        body = decode(answer.body, _Jobs)
     except NOT_JSON:
-        return [msgspec.convert(row, Record) for row in answer.rows("jobs")]
-    if record.job_state is None and record.state is None and record.status is None:
-        return []
-    return [record]
+        rows = [msgspec.convert(row, JobRecord) for row in answer.rows("jobs")]
+        body = _Jobs(jobs=rows, errors=read_problems(answer))
+    if whole and body.errors:
+        return None
+    if body.jobs is not msgspec.UNSET:
+        records: list[JobRecord] | None = body.jobs
+        return records
+    if body.job is not None:
+        return [body.job]
+    bare: JobRecord = decode(answer.body, JobRecord)
+    named = (bare.job_id, bare.job_state, bare.state)
+    # a proxy's own {"status": "ok"} is no job
+    return [bare] if any(each is not None for each in named) or read_job_state(bare).known else None
 
 
 def read_states(answer: Answer) -> list[LightState]:
     """Ids and states only; a row without an id is none."""
     try:
-        rows = msgspec.json.decode(answer.body, type=_UsualStates).jobs
+        rows = decode(answer.body, _UsualStates).jobs
         # thousands of rows, and few different states
         words = {bytes(row.state) for row in rows}
-        states = {word: read_state(msgspec.json.decode(word)) for word in words}
+        states = {word: read_state(decode(word)) for word in words}
     except NOT_JSON:
         return [
             LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
@@ -313,25 +333,22 @@ class _UsualStates(msgspec.Struct, gc=False):
 
 
 def read_cancelled(answer: Answer) -> bool:
-    """Whether there was something to cancel, and it was."""
+    """Whether there was something to cancel, and it was: of an array, any of its tasks."""
     error = refusal(answer)
     if isinstance(error, NotFoundError) and error.number == INVALID_JOB_ID:
         return False
     if error is not None:
         raise error
-    if not answer.body.strip():
-        return True
-    body = answer.json()
-    entries = body.get("status") if isinstance(body, dict) else None
-    numbers = [_cancel_number(entry) for entry in entries] if isinstance(entries, list) else []
-    failed = [number for number in numbers if number]
-    if ACCESS_DENIED in failed:
+    body = answer.json() if answer.body.strip() else None
+    entries = _list(body.get("status")) if isinstance(body, dict) else []
+    numbers = {_cancel_number(entry) or 0 for entry in entries}
+    if ACCESS_DENIED in numbers:
         words = f"{answer.request}: not cancelled, because the job is another user's."
         raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
-    if failed and not set(failed) <= ALREADY_ENDED | {INVALID_JOB_ID}:
-        words = f"{answer.request}: not cancelled, Slurm says error {failed[0]}."
-        raise ApiError(words, status=answer.status, detail=words, number=failed[0])
-    return not failed
+    if odd := numbers - NOTHING_TO_CANCEL - {0}:
+        words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
+        raise ApiError(words, status=answer.status, detail=words, number=min(odd))
+    return not numbers or 0 in numbers
 
 
 def _cancel_number(entry: Any) -> int | None:
@@ -359,7 +376,12 @@ def read_download(answer: Answer) -> DownloadGrant:
 
 def read_output(answer: Answer) -> Output:
     """A job's output as it is, or out of the JSON in which a proxy wrapped it."""
+    error = refusal(answer) if answer.status >= 300 or answer.is_json else None
+    if error is not None:
+        raise error
     text = answer.body
+    if is_page(answer.headers):
+        raise answer.unreadable("it is a web page")
     if answer.is_json and not answer.skipped:
         body = answer.json()
         inner = body.get("output", body.get("content")) if isinstance(body, dict) else body
@@ -369,7 +391,7 @@ def read_output(answer: Answer) -> Output:
 
 def is_plain_output(status: int, headers: Mapping[str, str]) -> bool:
     """Whether an answer whose body is not read yet is a job's output, byte for byte."""
-    return status == 200 and "json" not in headers.get("content-type", "")
+    return status == 200 and "json" not in headers.get("content-type", "") and not is_page(headers)
 
 
 def is_stream(status: int, headers: Mapping[str, str]) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_clusterra.api.errors import ProtocolError
+
 LARGEST_TIME = 253402300799
 """9999-12-31: beyond it a number is not a time."""
 
@@ -39,27 +41,59 @@ class ExitStatus(msgspec.Struct, frozen=True, gc=False):
 NOT_ENDED = ExitStatus()
 
 
-class NoVal(msgspec.Struct, gc=False):
-    """A number as slurmrestd has it; decoding it so takes half of a dict's time."""
+Plain = int | float | str | bool | list[Any] | None
 
-    set: bool = True
-    infinite: bool = False
-    number: int | float | None = None
+
+class NoVal(msgspec.Struct, gc=False):
+    """An object in a number's place; decoding it so takes half of a dict's time."""
+
+    set: Any = None
+    infinite: Any = None
+    number: Any = None
+
+
+Number = NoVal | Plain
+"""Whatever JSON may stand in a number's place: a new form costs the field, not the answer."""
 
 
 class ExitSignal(msgspec.Struct, gc=False):
-    """A signal as slurmrestd has it in an exit."""
+    """A signal as slurmrestd has it in an exit; v0.0.39 calls it ``signal_id``."""
 
-    id: NoVal | int | None = None
-    signal_id: NoVal | int | None = None
-    """What v0.0.39 calls it."""
+    id: Number = None
+    signal_id: Number = None
 
 
 class ExitCode(msgspec.Struct, gc=False):
     """An exit as slurmrestd has it, for the same reason."""
 
-    return_code: NoVal | int | None = None
-    signal: ExitSignal | None = None
+    return_code: Number = None
+    signal: ExitSignal | Plain = None
+
+
+class JobId(msgspec.Struct, frozen=True):
+    """A job's id as Slurm writes it: ``12``, an array's task ``12_3``, a het job's part ``12+1``."""
+
+    number: int
+    array_task: int | None = None
+    het_offset: int | None = None
+
+
+LARGEST_ID = 0xFFFFFFFD
+"""The two numbers above it are Slurm's for "not set" and "infinite"."""
+_ID = re.compile(r"([0-9]{1,10})(?:_([0-9]{1,10})|\+([0-9]{1,10}))?")
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+
+def read_job_id(value: Any) -> JobId:
+    """The one reader of job ids: a number > 0, or text such as ``"12"``, ``"12_3"``, ``"12+1"``.
+
+    :raises ProtocolError: it is anything else.
+    """
+    number = value if isinstance(value, str) else read_number(value)
+    match = _ID.fullmatch(str(number).strip())
+    if match is None or not 0 < int(match[1]) <= LARGEST_ID:
+        raise ProtocolError(f"{value!r} is not a job id; one is e.g. 12, 12_3 or 12+1.")
+    return JobId(int(match[1]), *(int(each) if each else None for each in match.groups()[1:]))
 
 
 def read_number(value: Any) -> int | None:
@@ -67,21 +101,17 @@ def read_number(value: Any) -> int | None:
 
     :source: slurmrestd's ``*_no_val_struct``; plain numbers in v0.0.38 and slurmdb.
     """
+    if type(value) is dict:
+        value = msgspec.convert(value, NoVal)
     if type(value) is NoVal:
-        if not value.set or value.infinite:
-            return None
-        value = value.number
-    elif type(value) is dict:
-        if value.get("set") is False or value.get("infinite") is True:
-            return None
-        value = value.get("number")
+        value = None if value.set is False or value.infinite is True else value.number
     if type(value) is int:
         return value
-    if value is None or isinstance(value, bool):
-        return None
     try:
-        return int(float(value))
-    except (TypeError, ValueError, OverflowError):
+        # float() alone would read "12_3" as 123, and "1e3" as 1000
+        text = value.strip() if isinstance(value, str) else repr(value)
+        return int(float(text)) if _DECIMAL.fullmatch(text) else None
+    except (ValueError, OverflowError):
         return None
 
 
@@ -109,20 +139,12 @@ def read_exit(value: Any) -> ExitStatus:
 
     :source: ``exit_code`` of a job.
     """
-    if type(value) is ExitCode:
-        by = value.signal or ExitSignal()
-        number = read_number(by.id) or read_number(by.signal_id)
-        return ExitStatus(signal=number) if number else ExitStatus(read_number(value.return_code))
     if isinstance(value, dict):
-        killed = value.get("signal")
-        number = (
-            read_number(killed.get("id", killed.get("signal_id")))
-            if isinstance(killed, dict)
-            else None
-        )
-        if number:
-            return ExitStatus(signal=number)
-        return ExitStatus(code=read_number(value.get("return_code")))
+        value = msgspec.convert(value, ExitCode)
+    if type(value) is ExitCode:
+        by = value.signal
+        number = isinstance(by, ExitSignal) and (read_number(by.id) or read_number(by.signal_id))
+        return ExitStatus(signal=number) if number else ExitStatus(read_number(value.return_code))
     status = read_number(value)
     if status is None or status < 0:
         return NOT_ENDED

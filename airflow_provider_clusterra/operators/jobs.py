@@ -274,11 +274,10 @@ class SubmitOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as error:
             self.log.error("The wait in the triggerer failed (%s).", error)  # noqa: TRY400 - it is raised
-            ti = context["ti"]
-            job_id = ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
-            with airflow_errors(self.clusterra_conn_id):
-                self._abandon(job_id)
-            open_store(context).save_failure(Failure("CANCELLED"))
+            try:
+                self._abandon(context)
+            except Exception as failure:  # noqa: BLE001 - what ended the wait is the task's error
+                self.log.error("Its job could not be cancelled: %s", failure)  # noqa: TRY400
             raise
 
     def on_kill(self) -> None:
@@ -317,8 +316,10 @@ class SubmitOperator(BaseOperator):
         values = {name: getattr(self, name) for name in self.IDENTITY}
         return {name: value for name, value in values.items() if value is not None}
 
-    def _abandon(self, job_id: Any) -> None:
+    def _abandon(self, context: Context) -> None:
         """Cancel a job that nobody waits for any more, and see that it is gone."""
+        ti = context["ti"]
+        job_id = ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
         if job_id is None:
             self.log.warning("There is no XCom job_id, so no job is cancelled.")
             return
@@ -329,6 +330,7 @@ class SubmitOperator(BaseOperator):
         job = asyncio.run(cancel_now(access, cluster_id, number))
         state = job.state if job else "no longer known to the cluster"
         self.log.warning("Job %s was cancelled: it is %s.", number, state)
+        open_store(context).save_failure(Failure("CANCELLED"))
 
     def _trigger(
         self, cluster_id: str, job: TaskJob, deadline: tuple[float | None, str]
@@ -624,6 +626,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self.uploads = uploads
         self._inputs: dict[str, SourceFile] = {}
         self._download_route = ""
+        self._unreadable: Exception | None = None
         given.check_plain(self, self.READERS)
 
     def _do_render_template_fields(
@@ -643,7 +646,11 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         fields = [name for name in template_fields if not (ours and name == "script")]
         super()._do_render_template_fields(parent, fields, context, jinja_env, seen_oids)
         if ours and "script" in template_fields:
-            self.script = self._render_script(context)
+            try:
+                self.script = self._render_script(context)
+            except Exception as error:  # noqa: BLE001 - raised once the script is needed
+                # Airflow renders at a resume, too, when the job has its script already
+                self._unreadable = error
 
     def _render_script(self, context: Context) -> str:
         dag = self.get_dag()
@@ -656,6 +663,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
+        if self._unreadable is not None:
+            raise self._unreadable
         request = self._read_job(context, connected.settings.timezone)
         hidden = [words for fields in request.components for words in hidden_outputs(fields)]
         for words in (*request.conflicts, *hidden):

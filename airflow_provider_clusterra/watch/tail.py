@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Body
 from airflow_provider_clusterra.api.client import AsyncClient
-from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
+from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
@@ -246,7 +246,10 @@ class Tail:
                     if self._lines.full:
                         self._give_records()
                         await asyncio.sleep(0)
-        except NotFoundError:
+        except ApiError as error:
+            # a gateway's 404 and the log server's own look alike: there is nothing to read, yet
+            if error.status != 404:
+                raise
             return None
         return at
 

@@ -22,11 +22,12 @@ from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     InputError,
     NotFoundError,
+    ProtocolError,
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
-from airflow_provider_clusterra.watch.arrays import counts_of
+from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 from airflow_provider_clusterra.watch.looks import Looker, PolledJob, is_final
@@ -137,6 +138,8 @@ class Wait:
             may_be_renewed=self._may_be_renewed,
             patience=self._patience,
         )
+        # indices that are too many to be waited for are refused now
+        read_indices(spec.array)
         age = self._now() - spec.since
         async with poller.subscribed(spec.job_id, spec.poll_interval, age) as subscriber:
             try:
@@ -227,11 +230,13 @@ class Wait:
     async def _consider(self, client: AsyncClient | None, job: Job | None) -> Verdict:
         spec, at = self._spec, self._now()
         sighting = Sighting(at, job)
-        if job is not None and len(job.tasks) > MANY_TASKS:
-            judged = await asyncio.to_thread(judge, spec, self.progress, sighting, self._patience)
-        else:
-            judged = judge(spec, self.progress, sighting, self._patience)
-        self.progress, verdict = judged
+        judged = partial(judge, spec, self.progress, sighting, self._patience)
+        many = job is not None and len(job.tasks) > MANY_TASKS
+        try:
+            self.progress, verdict = await asyncio.to_thread(judged) if many else judged()
+        except ProtocolError as error:
+            self._warn(f"Job {spec.job_id} cannot be judged by this look; looking again: {error}")
+            return WAIT
         if verdict.outcome is Outcome.MISSING and client is not None:
             if at >= (self._asked.until or 0.0):
                 self._asked = await self._ask_accounting(client, at)
@@ -253,9 +258,14 @@ class Wait:
         if job is not None and self._shown != (face := _face(job)):
             self._shown = face
             self._log_change(job)
-        if verdict.outcome is Outcome.WAIT and verdict.words and verdict.words != self._warned:
-            self._warned = verdict.words
-            self._log.warning(verdict.words)
+        if verdict.outcome is Outcome.WAIT and verdict.words:
+            self._warn(verdict.words)
+
+    def _warn(self, words: str) -> None:
+        """Once, however often it is so."""
+        if words != self._warned:
+            self._warned = words
+            self._log.warning(words)
 
     def _log_change(self, job: Job) -> None:
         if job.tasks:

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from airflow_provider_clusterra.api import errors
+from airflow_provider_clusterra.api import calls, errors
 from airflow_provider_clusterra.api.answers import Body, refusal, transport_error
 from tests.support.recorded import FOLDER, answer, read, sample
 
@@ -14,7 +14,6 @@ from tests.support.recorded import FOLDER, answer, read, sample
         (400, errors.RequestError),
         (401, errors.AuthenticationError),
         (403, errors.AuthenticationError),
-        (404, errors.NotFoundError),
         (409, errors.ConflictError),
         (422, errors.RequestError),
         (429, errors.RateLimitedError),
@@ -37,7 +36,7 @@ def test_the_status_says_whose_fault_it_is(status, kind):
         ("err_bad_sig_token", "24.11-v0.0.42", errors.ServerError, "authentication error"),
         ("job_purged", "26.05-v0.0.44", errors.NotFoundError, "Invalid job id"),
         ("job_purged", "22.05-v0.0.38", errors.NotFoundError, "Invalid job id"),
-        ("err_unknown_path", "26.05-v0.0.44", errors.NotFoundError, "Unable to find requested URL"),
+        ("err_unknown_path", "26.05-v0.0.44", errors.ServerError, "Unable to find requested URL"),
         ("err_empty_env", "26.05-v0.0.44", errors.RequestError, "environment|Slurm error"),
     ],
 )
@@ -159,3 +158,108 @@ def test_a_403_while_slurm_is_down_is_not_the_users_fault():
 
     assert type(refusal(answer(down, status=403))) is errors.ServerError
     assert type(refusal(answer("forbidden", status=403))) is errors.AuthenticationError
+
+
+PLAIN = ("404 page not found\n", "default backend - 404", "", "<html><h1>404</h1></html>", '"no"')
+CALLS = {
+    "job": calls.get_job("c1", 9),
+    "list": calls.list_jobs("c1"),
+    "accounting": calls.list_accounting("c1", job_ids=[9]),
+    "states": calls.list_states("c1"),
+    "cancel": calls.cancel_job("c1", 9),
+    "output": calls.read_output("c1", 9),
+    "stream": calls.stream_output("c1", 9),
+    "template": calls.get_template("gromacs"),
+    "routes": calls.list_routes(),
+    "submit": calls.submit_job("c1", {}),
+}
+
+
+@pytest.mark.parametrize("body", PLAIN)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_gateways_404_is_a_hiccup_whatever_was_asked(call, body):
+    with pytest.raises(errors.ServerError):
+        call.read(answer(body, status=404))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"error": "no such job"}, {"detail": "Not Found"}, {"errors": [{"error_number": 2017}]}],
+)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_the_apis_own_404_is_a_no(call, body):
+    if call is CALLS["cancel"] and "errors" in body:
+        assert call.read(answer(body, status=404)) is False
+        return
+    with pytest.raises(errors.NotFoundError):
+        call.read(answer(body, status=404))
+
+
+@pytest.mark.parametrize("status", [400, 405, 408, 409, 410, 415, 421, 422, 425, 431, 451])
+def test_a_gateways_page_is_a_hiccup_under_any_status(status):
+    page = "<html><head><title>400 Bad Request</title></head></html>"
+
+    assert type(refusal(answer(page, status=status))) is errors.ServerError
+    headers = {"Content-Type": "text/html; charset=utf-8"}
+    assert type(refusal(answer("no", status=status, headers=headers))) is errors.ServerError
+
+
+@pytest.mark.parametrize("status", [408, 425])
+@pytest.mark.parametrize("body", ["", {"error": "too early"}])
+def test_a_request_that_came_too_late_or_too_early_is_a_hiccup(status, body):
+    assert type(refusal(answer(body, status=status))) is errors.ServerError
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 422, 500, 502])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (1800, errors.ServerError),
+        (1007, errors.ServerError),
+        (2017, errors.NotFoundError),
+        (2002, errors.AuthenticationError),
+        (2000, errors.RequestError),
+        (9001, errors.RequestError),
+    ],
+)
+def test_slurms_number_is_read_before_the_status(status, number, kind):
+    said = {"errors": [{"error": "Slurm's words", "error_number": number}]}
+
+    assert type(refusal(answer(said, status=status))) is kind
+
+
+def test_a_session_that_is_not_accepted_is_one_whatever_slurm_calls_it():
+    said = {"errors": [{"error": "Protocol authentication error", "error_number": 1007}]}
+
+    assert type(refusal(answer(said, status=401))) is errors.AuthenticationError
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "kind"),
+    [
+        (200, -1, errors.ServerError),
+        (500, -1, errors.ServerError),
+        (400, -1, errors.RequestError),
+        (200, 12345, errors.ServerError),
+    ],
+)
+def test_a_number_that_says_nothing_leaves_it_to_the_status(status, number, kind):
+    said = {"errors": [{"error": "Unspecified error", "error_number": number}]}
+
+    assert type(refusal(answer(said, status=status))) is kind
+
+
+def test_the_apis_words_are_repeated_letter_for_letter():
+    said = str(refusal(answer({"error": "no ../../data, see a...b."}, status=400)))
+
+    assert said.endswith("no ../../data, see a...b.")
+
+
+def test_a_body_has_a_cap_and_an_end():
+    whole = Body(None, largest=4)
+    whole.add(b"abcd")
+    with pytest.raises(errors.ProtocolError, match="more than 4 bytes"):
+        whole.add(b"e")
+    Body(2, largest=4).add(b"abcde")
+    with pytest.raises(httpx.ReadTimeout):
+        Body(2, until=0.0).add(b"x")

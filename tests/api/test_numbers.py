@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_clusterra.api.slurm import ExitStatus, read_exit, read_number, read_time
+from airflow_provider_clusterra.api.errors import ProtocolError
+from airflow_provider_clusterra.api.slurm import (
+    ExitStatus,
+    JobId,
+    read_exit,
+    read_job_id,
+    read_number,
+    read_time,
+)
 
 
 def no_val(number, *, is_set=True, infinite=False):
@@ -19,7 +27,13 @@ def no_val(number, *, is_set=True, infinite=False):
         (5, 5),
         (5.9, 5),
         ("5", 5),
+        (" 5 ", 5),
+        ("5.9", 5),
         ("x", None),
+        ("12_3", None),
+        ("1e3", None),
+        ("0x1F", None),
+        ("\u0663", None),
         (None, None),
         (True, None),
         (no_val(5), 5),
@@ -36,6 +50,38 @@ def no_val(number, *, is_set=True, infinite=False):
 )
 def test_a_number_is_read_in_every_form(value, expected):
     assert read_number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (12, JobId(12)),
+        (12.0, JobId(12)),
+        ("12", JobId(12)),
+        (" 12\n", JobId(12)),
+        (no_val(12), JobId(12)),
+        ("12_3", JobId(12, array_task=3)),
+        ("12_0", JobId(12, array_task=0)),
+        ("12+1", JobId(12, het_offset=1)),
+    ],
+    ids=repr,
+)
+def test_a_job_id_is_read_as_slurm_writes_it(value, expected):
+    assert read_job_id(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, -3, None, True, [], {}, float("nan"), 2**32 - 2, 10**30),
+        *("", "-3", "+3", "1e3", "0x10", "12_", "_3", "12_[3-9]", "12+1+1", "1_2_3", "12.5"),
+        *("12.batch", "\u0663", "None", "0", "9" * 30),
+    ],
+    ids=repr,
+)
+def test_what_is_no_job_id_is_never_read_as_one(value):
+    with pytest.raises(ProtocolError):
+        read_job_id(value)
 
 
 def test_a_time_is_aware_and_in_utc():

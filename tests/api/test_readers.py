@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_clusterra.api import readers
 from airflow_provider_clusterra.api import readers as cluster
+from airflow_provider_clusterra.api.answers import refusal
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,
@@ -185,7 +186,7 @@ def test_a_job_that_writes_json_has_its_output_as_it_is():
 
 @pytest.mark.parametrize(
     "body",
-    [{"jobs": []}, {"jobs": [{"job_id": 8, "job_state": ["RUNNING"]}]}, {}],
+    [{"jobs": []}, {"jobs": [{"job_id": 8, "job_state": ["RUNNING"]}]}],
     ids=repr,
 )
 def test_an_answer_without_the_job_is_not_found(body):
@@ -194,9 +195,122 @@ def test_an_answer_without_the_job_is_not_found(body):
 
 
 @pytest.mark.parametrize(
-    "body", [b'"\x80"', b'{"jobs": [{"job_id": "7", "state": ["\x80"]}]}'], ids=repr
+    "body", [{}, {"status": "ok"}, {"message": "maintenance"}, {"jobs": None}], ids=repr
 )
-@pytest.mark.parametrize("read", [readers.read_states, readers.read_jobs])
-def test_bytes_that_are_no_text_are_an_answer_that_cannot_be_read(read, body):
+def test_a_yes_that_holds_neither_the_job_nor_a_list_cannot_be_read(body):
     with pytest.raises(ProtocolError):
-        read(answer(body))
+        readers.read_job(answer(body), 7)
+    with pytest.raises(ProtocolError):
+        readers.read_jobs(answer(body))
+
+
+@pytest.mark.parametrize("read", [readers.read_states, readers.read_jobs])
+def test_bytes_that_are_no_json_are_an_answer_that_cannot_be_read(read):
+    with pytest.raises(ProtocolError):
+        read(answer(b'{"jobs": [{"job_id": "7", "state": ["\x80"]'))
+
+
+ODD_WORDS = [b"caf\xe9", b"\xff\xfe\x00", b"\\udce9", b"a\x01b", b"\xed\xa0\x80"]
+
+
+@pytest.mark.parametrize("words", ODD_WORDS, ids=repr)
+@pytest.mark.parametrize("field", [b"name", b"current_working_directory", b"comment"])
+def test_a_foreign_job_whose_name_is_no_text_does_not_hide_the_others(words, field):
+    """As another user's ``sbatch --job-name=$'caf\\xe9'`` makes it."""
+    rows = b'{"job_id": 6, "job_state": ["RUNNING"], "%s": "%s"}' % (field, words)
+    ours = b'{"job_id": 7, "name": "caf\xc3\xa9", "job_state": ["COMPLETED"]}'
+    listed = answer(b'{"jobs": [%s, %s], "errors": []}' % (rows, ours))
+
+    assert [job.job_id for job in readers.read_jobs(listed)] == [6, 7]
+    found = readers.read_job(listed, 7)
+    assert (found.name, str(found.state)) == ("café", "COMPLETED")
+    assert readers.read_job(listed, 6).name.encode() is not None
+
+
+@pytest.mark.parametrize("words", ODD_WORDS, ids=repr)
+def test_accounting_and_states_are_read_though_a_name_is_no_text(words):
+    told = b'{"jobs": [{"job_id": 7, "name": "%s", "time": {"submission": 5}, "state": {"current": ["FAILED"]}}]}'
+    [job] = readers.read_jobs(answer(told % words))
+    assert (job.state.base, job.submitted_at is not None) == ("FAILED", True)
+    states = b'{"jobs": [{"job_id": "7", "name": "%s", "state": ["RUNNING"]}]}' % words
+    assert [row.job_id for row in readers.read_states(answer(states))] == ["7"]
+
+
+def test_a_refusal_and_a_submit_are_read_though_their_words_are_no_text():
+    assert readers.read_submitted(answer(b'{"job_id": 9, "warnings": ["\xe9"]}')).job_id == 9
+    refused = refusal(answer(b'{"errors": [{"error_number": 2017, "error": "\xe9"}]}', status=404))
+    assert (type(refused), refused.number) == (NotFoundError, 2017)
+
+
+def test_a_number_that_is_none_does_not_hide_a_list():
+    told = b'{"jobs": [{"job_id": 7, "job_state": ["RUNNING"], "billable_tres": NaN}]}'
+
+    assert readers.read_jobs(answer(told))[0].job_id == 7
+
+
+@pytest.mark.parametrize("odd", [{}, {"job_id": "x"}, {"job_id": -3}, {"job_id": 0}, 5, None])
+def test_a_row_without_an_id_costs_that_row_and_not_the_list(odd):
+    rows = [{"job_id": 6, "job_state": "RUNNING"}, odd, {"job_id": 7, "job_state": "RUNNING"}]
+
+    assert [job.job_id for job in readers.read_jobs(answer({"jobs": rows}))] == [6, 7]
+
+
+def test_one_jobs_answer_without_a_readable_id_cannot_be_read():
+    with pytest.raises(ProtocolError, match="not a job id"):
+        readers.read_job(answer({"jobs": [{"job_id": "1e3", "job_state": "RUNNING"}]}), 1000)
+
+
+def test_an_id_of_a_part_says_what_it_is_part_of():
+    rows = [{"job_id": "12_3", "state": "RUNNING"}, {"job_id": "20+1", "state": "RUNNING"}]
+    task, component = readers.read_jobs(answer({"jobs": rows}))
+
+    assert (task.array_job_id, task.array_task_id) == (12, 3)
+    assert (component.het_job_id, component.het_job_offset) == (20, 1)
+
+
+@pytest.mark.parametrize("number", ["-3", -3, "12.5", "1e3", "abc", True], ids=repr)
+def test_what_is_no_id_is_no_submitted_job(number):
+    with pytest.raises(ProtocolError):
+        readers.read_submitted(answer({"job_id": number}))
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [[{"error_number": -1, "error": "Unspecified error"}], [{"error_number": 1800}], ["odd"]],
+    ids=repr,
+)
+def test_a_good_job_counts_whatever_is_complained_of_beside_it(errors):
+    row = {"job_id": 7, "job_state": ["RUNNING"]}
+
+    assert readers.read_job(answer({"jobs": [row], "errors": errors}), 7).state.base == "RUNNING"
+    # a list may lack the very job that is looked for
+    for rows in ([row], [], None):
+        with pytest.raises(ServerError):
+            readers.read_jobs(answer({"jobs": rows, "errors": errors}))
+    with pytest.raises(ServerError):
+        readers.read_job(answer({"jobs": [], "errors": errors}), 7)
+
+
+def test_a_jobs_output_is_its_own_whatever_it_complains_of():
+    said = answer(b'{"errors": ["mine"]}', headers={"Content-Type": "text/plain"})
+
+    assert readers.read_output(said).data == b'{"errors": ["mine"]}'
+
+
+def test_a_web_page_is_no_output():
+    page = answer(b"<html>Back soon</html>", headers={"Content-Type": "text/html"})
+
+    with pytest.raises(ProtocolError, match="web page"):
+        readers.read_output(page)
+
+
+@pytest.mark.parametrize(
+    ("codes", "cancelled"),
+    [([0, 2021, 0], True), ([2021, 2021], False), ([2020, 0], True), ([2017], False), ([], True)],
+)
+def test_an_array_is_cancelled_if_any_task_of_it_is(codes, cancelled):
+    told = {
+        "status": [{"error": {"code": code}, "step_id": f"7_{i}"} for i, code in enumerate(codes)]
+    }
+
+    assert readers.read_cancelled(answer(told)) is cancelled

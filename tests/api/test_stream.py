@@ -10,6 +10,7 @@ from airflow_provider_clusterra.api import (
     AuthenticationError,
     NotFoundError,
     ProtocolError,
+    ServerError,
     TransportError,
 )
 from tests.support.wire import Wire, http
@@ -72,7 +73,8 @@ async def test_a_stream_that_breaks_says_so():
     ("answer", "kind"),
     [
         (http(401, {"error": "no"}), AuthenticationError),
-        (http(404, b"log not found"), NotFoundError),
+        (http(404, {"error": "log not found"}), NotFoundError),
+        (http(404, b"404 page not found"), ServerError),
         (http(200, b"<html>"), ProtocolError),
         (None, TransportError),
     ],

@@ -6,6 +6,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.triggers.events import JobEvent
 
 BASH = "#!/bin/bash\n"
 
@@ -70,12 +71,43 @@ def test_a_script_that_ends_like_a_files_name_is_a_script(connected, run, render
     assert run(operator)["output"] == f"ran in {tmp_path}"
 
 
-def test_a_script_that_jinja_cannot_read_fails_its_task_for_good(rendered):
+def test_a_script_that_jinja_cannot_read_fails_its_task_for_good(connected, run, ti, rendered):
     with pytest.raises(AirflowFailException, match=r"Line 2 of the script.*render_script=False"):
-        rendered(lambda: submit("echo {{ oops }}"))
+        run(rendered(lambda: submit("echo {{ oops }}")))
+
+    assert ti.pushed == {}
 
     operator = rendered(lambda: submit("echo {{ oops }}", render_script=False))
     assert operator.script == f"{BASH}echo {{{{ oops }}}}\n"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda script: script.unlink(),
+        lambda script: script.rename(script.with_name("other.sh")),
+        lambda script: script.write_text("{{ oops }}"),
+        lambda script: script.write_bytes(b"\xff"),
+        lambda script: script.chmod(0),
+    ],
+    ids=["removed", "renamed", "not Jinja", "not text", "not readable"],
+)
+def test_nothing_of_a_script_file_is_needed_after_the_submit(
+    connected, run, rendered, ti, store, tmp_path, spoil
+):
+    script = tmp_path / "run.sh"
+    script.write_text(f"{BASH}true")
+    submitted = rendered(lambda: submit(script="run.sh", wait_for_completion=False))
+    job_id = run(submitted)["job_id"]
+    with ClusterraHook().client() as client:
+        while not (job := client.get_job(connected.cluster_id, job_id)).state.ended:
+            pass
+    spoil(script)
+    event = JobEvent("ended", job_id, connected.cluster_id, job).to_payload()
+    resumed = rendered(lambda: submit(script="run.sh"))
+
+    context = {"ti": ti, "task_state_store": store}
+    assert resumed.execute_complete(context, event)["state"] == "COMPLETED"
 
 
 def test_a_name_that_is_equal_to_the_script_is_a_name(rendered, tmp_path):

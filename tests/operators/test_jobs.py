@@ -308,6 +308,19 @@ def test_a_deferral_that_airflow_ends_cancels_the_job(connected, run, ti, why, k
     assert job_now(connected, ti.pushed["job_id"]).state.base == "CANCELLED"
 
 
+def test_a_job_that_cannot_be_cancelled_does_not_hide_why_the_deferral_failed(
+    connection, ti, capsys
+):
+    ti.pushed["job_id"] = 7
+    operator = submit()
+    with Wire(b"") as wire:
+        connection(wire.url, cluster_id="c1", timeout=0.1)
+    with pytest.raises(TaskDeferralTimeout, match="Trigger timeout"):
+        operator.resume_execution(**deferral_that_failed("Trigger timeout"), context={"ti": ti})
+
+    assert "could not be cancelled" in capsys.readouterr().out
+
+
 def test_a_deferral_that_told_its_event_is_gone_on_with(connected, run, ti):
     operator = submit("exit 3")
     with pytest.raises(JobError):

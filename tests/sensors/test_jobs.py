@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
@@ -20,7 +21,7 @@ from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch.verdict import Patience
 from airflow_provider_clusterra.watch.wait import seconds
-from tests.support.airflow_side import TaskInstance
+from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.wire import Wire, http
 
 RUNNING = http(200, {"jobs": [{"job_id": 7, "job_state": ["RUNNING"]}]})
@@ -155,7 +156,11 @@ def test_a_hiccup_is_looked_past(connection, mocker):
 def test_a_job_that_vanishes_is_lost(connection, mocker):
     mocker.patch.object(ClusterraJobTrigger, "patience", Patience(min_job_age=0.0))
     clusters = http(200, {"clusters": [{"id": "c1"}]})
-    with Wire(RUNNING, *[GONE, clusters] * 3) as wire:
+
+    def gone(request):
+        return clusters if request.startswith(b"GET /v1/clusters HTTP") else GONE
+
+    with Wire(RUNNING, gone) as wire:
         connection(wire.url)
         with pytest.raises(JobLostError, match="last seen RUNNING"):
             run(wait_for(7))
@@ -262,3 +267,92 @@ def test_an_exit_code_may_skip_the_task(submitted, connected, fields):
     event = JobEvent("ended", job_id, connected.cluster_id, job).to_payload()
     with pytest.raises(AirflowSkipException, match="exit code 99"):
         wait_for(job_id, skip_on_exit_code=99).execute_complete({"ti": TaskInstance()}, event)
+
+
+REFUSED = http(401, {"error": "unauthorized"})
+WEB_PAGE = http(403, b"<html>a gateway</html>")
+DONE = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
+
+
+@pytest.fixture
+def renewable(connection, mocker):
+    """A connection that is not an environment variable's, so that it may change meanwhile."""
+    mocker.patch.object(ClusterraHook, "is_in_the_environment", new=False)
+    return connection
+
+
+@pytest.mark.parametrize("odd", [REFUSED, WEB_PAGE, http(408, b""), http(302, b"")], ids=repr)
+def test_a_poke_that_is_refused_has_as_much_time_to_heal_as_a_deferral(renewable, odd):
+    with Wire(RUNNING, *[odd] * 3, DONE) as wire:
+        renewable(wire.url)
+
+        assert run(wait_for(7, follow_output=False))["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("odd", [REFUSED, WEB_PAGE], ids=["401", "403"])
+def test_a_poke_that_is_refused_for_too_long_fails_for_good(renewable, mocker, odd):
+    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(refused=0.2))
+    with Wire(RUNNING, odd) as wire:
+        renewable(wire.url)
+        with pytest.raises(AirflowFailException):
+            run(wait_for(7, follow_output=False))
+
+        assert len(wire.requests) > 3
+
+
+def rescheduled(store, **fields):
+    """One look of a process of its own."""
+    sensor = wait_for(7, mode="reschedule", follow_output=False, **fields)
+    return sensor.execute({"ti": TaskInstance(), "task_state_store": store})
+
+
+def test_a_rescheduled_sensor_remembers_since_when_it_is_refused(renewable, mocker):
+    store = TaskStateStore()
+    with Wire(REFUSED) as wire:
+        renewable(wire.url)
+        for _ in range(2):
+            with pytest.raises(AirflowRescheduleException):
+                rescheduled(store)
+        later = time.time() + 16 * 60
+        mocker.patch("airflow_provider_clusterra.sensors.jobs.time.time", return_value=later)
+        with pytest.raises(AirflowFailException, match="not accepted"):
+            rescheduled(store)
+    with Wire(REFUSED, RUNNING, REFUSED) as wire:
+        renewable(wire.url)
+        store.clear()
+        for _ in range(3):
+            with pytest.raises(AirflowRescheduleException):
+                rescheduled(store)
+
+        assert len(store) == 1
+    with Wire(REFUSED) as wire:
+        renewable(wire.url)
+        with pytest.raises(AirflowRescheduleException):
+            rescheduled(None)
+
+
+def test_slurms_own_no_fails_a_sensor_at_once(renewable):
+    no = {"errors": [{"error": "Access denied", "error_number": 2002}]}
+    with Wire(http(403, no)) as wire:
+        renewable(wire.url)
+        with pytest.raises(AirflowFailException, match="Access denied"):
+            run(wait_for(7))
+
+
+def test_a_sensor_counts_its_patience_from_its_first_poke(connection):
+    sensor = wait_for(7, deferrable=True, pending_timeout=5)
+    time.sleep(0.1)
+    begun = time.time()
+    with Wire(http(200, {"jobs": [{"job_id": 7, "job_state": ["PENDING"]}]})) as wire:
+        connection(wire.url)
+        with pytest.raises(TaskDeferred) as caught:
+            run(sensor)
+
+    assert caught.value.trigger.spec.since >= begun
+
+
+def test_a_timeout_names_its_limit(submitted):
+    with pytest.raises(TaskDeferred) as caught:
+        run(wait_for(submitted("sleep 60"), deferrable=True, timeout=100))
+
+    assert caught.value.trigger.spec.limit == "timeout=100 s"

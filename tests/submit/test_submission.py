@@ -203,7 +203,9 @@ def test_without_accounting_the_user_decides(forgetful, ti, store, connection, o
     forgotten(forgetful, job_id)
     task.retry()
     with Proxy(forgetful.url).serve() as proxy:
-        proxy.fault = lambda request: says(404) if "accounting" in request else None
+        proxy.fault = lambda request: (
+            says(404, {"detail": "Not Found"}) if "accounting" in request else None
+        )
         connection(proxy.url, forgetful.token, forgetful.cluster_id)
         if on_unknown == "submit":
             assert task.execute(submit("exit 0", on_unknown="submit"))["job_id"] != job_id

@@ -4,7 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_clusterra.api import NotFoundError, TransportError
+from airflow_provider_clusterra.api import (
+    AuthenticationError,
+    NotFoundError,
+    RateLimitedError,
+    RequestError,
+    ServerError,
+    TransportError,
+)
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import read_jobs
 from airflow_provider_clusterra.api.slurm import read_state
@@ -103,6 +110,103 @@ def test_an_arrays_tasks_are_known_from_what_was_seen_and_from_accounting_togeth
     assert verdict.outcome is Outcome.ENDED
     assert verdict.job.state.base == "FAILED"
     assert [each.array_task_id for each in verdict.job.tasks] == [0, 1, 2, 3]
+
+
+def rest(mask, words, **fields):
+    """The record in which slurmdbd writes the indices that never began as a mask."""
+    return record(words, 9, array_job_id=9, array_task_string=mask, **fields)
+
+
+SENSED = WaitSpec(9, since=1000.0)
+"""A sensor's: neither the name nor the indices are known."""
+
+
+@pytest.mark.parametrize("watch", [WaitSpec(9, job_name="mine", array="0-3%1"), SENSED])
+@pytest.mark.parametrize("mask", ["0xE", "0xe", "1-3", "[1-3]", "0xE%1"])
+@pytest.mark.parametrize("last", [Job(9, read_state("RUNNING")), None])
+def test_indices_that_never_began_are_known_from_accountings_mask(watch, mask, last):
+    progress = Progress(last=last, missing_since=2000.0)
+    records = [rest(mask, "CANCELLED"), task(0, "COMPLETED")]
+    for order in (records, records[::-1]):
+        verdict = told(*order, watch=watch, progress=progress)
+
+        assert verdict.outcome is Outcome.ENDED
+        assert verdict.job.state.base == "CANCELLED"
+        assert [each.state.base for each in verdict.job.tasks] == ["COMPLETED", *["CANCELLED"] * 3]
+
+
+def test_an_index_with_a_record_of_its_own_overrides_the_mask():
+    watch = WaitSpec(9, array="0-1")
+    late = task(1, "FAILED", hour=7)
+    for order in (
+        [rest("0x3", "PENDING"), task(0, "COMPLETED"), late],
+        [late, rest("0x2", "COMPLETED"), task(0, "COMPLETED")],
+    ):
+        assert told(*order, watch=watch).job.state.base == "FAILED"
+
+
+@pytest.mark.parametrize("watch", [WaitSpec(9, array="0-5"), SENSED])
+def test_a_rest_that_accounting_calls_pending_is_waited_for(watch):
+    records = [rest("0x3C", "PENDING"), task(0, "COMPLETED"), task(1, "COMPLETED")]
+
+    assert told(*records, watch=watch).outcome is Outcome.WAIT
+
+
+def test_an_array_that_was_joined_late_is_not_a_success_by_what_was_never_seen():
+    seen = {1: task(1, "COMPLETED")}
+    joined = Progress(last=task(1, "COMPLETED"), indices=frozenset({1}), ends=seen)
+    full = [task(0, "FAILED"), task(1, "COMPLETED")]
+
+    assert told(*full, watch=SENSED, progress=joined).job.state.base == "FAILED"
+    alone = judge_accounting(SENSED, joined, 2000.0, NO_ACCOUNTING)[1]
+    assert (alone.outcome, alone.job.state.base) == (Outcome.ENDED, "COMPLETED")
+    late = judge_accounting(SENSED, joined, 2000.0, TransportError("no answer"))[1]
+    assert late.outcome is Outcome.WAIT
+
+
+@pytest.mark.parametrize("leader", ["COMPLETED", "FAILED"])
+def test_a_het_job_in_accounting_is_judged_by_all_its_components(leader):
+    follower = "FAILED" if leader == "COMPLETED" else "COMPLETED"
+    parts = [
+        record(words, 9 + offset, het_job_id=9, het_job_offset=offset)
+        for offset, words in enumerate((leader, follower))
+    ]
+    for order in (parts, parts[::-1]):
+        verdict = told(*order)
+
+        assert verdict.outcome is Outcome.ENDED
+        assert verdict.job.state.base == "FAILED"
+        assert len(verdict.job.tasks) == 2
+    still = told(parts[0], record("RUNNING", 10, het_job_id=9, het_job_offset=1))
+    assert still.outcome is Outcome.WAIT
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "late"),
+    [
+        (NO_ACCOUNTING, Outcome.LOST, Outcome.LOST),
+        (RateLimitedError("429", status=429), Outcome.WAIT, Outcome.LOST),
+        (AuthenticationError("401", status=401), Outcome.WAIT, Outcome.LOST),
+        (AuthenticationError("403", status=403), Outcome.WAIT, Outcome.LOST),
+        (RequestError("400", status=400), Outcome.WAIT, Outcome.LOST),
+        (ServerError("503", status=503), Outcome.WAIT, Outcome.LOST),
+        (TransportError("no answer"), Outcome.WAIT, Outcome.LOST),
+    ],
+    ids=repr,
+)
+def test_only_the_apis_own_no_says_that_there_is_no_accounting(error, first, late):
+    progress, verdict = judge_accounting(WATCH, MISSED, 2000.0, error, AGED)
+    assert verdict.outcome is first
+    after = 2000.0 + AGED.accounting
+    assert judge_accounting(WATCH, progress, after, error, AGED)[1].outcome is late
+
+
+def test_a_job_that_was_alive_a_moment_ago_cannot_have_been_forgotten():
+    for answer in ([], NO_ACCOUNTING):
+        verdict = judge_accounting(WATCH, MISSED, 2010.0, answer)[1]
+        late = judge_accounting(WATCH, MISSED, 2000.0 + PATIENT.min_job_age, answer)[1]
+
+        assert (verdict.outcome, late.outcome) == (Outcome.WAIT, Outcome.LOST)
 
 
 @pytest.mark.parametrize(("asked", "outcome"), [({0, 1}, Outcome.ENDED), ({0, 1, 2}, Outcome.LOST)])

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_clusterra.api import ProtocolError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.api.slurm import read_state
@@ -69,3 +70,28 @@ def test_a_het_job_is_no_array():
     ]
 
     assert not is_array(one_job(parts, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"),
+    [
+        ("0x3C", {2, 3, 4, 5}),
+        ("0X1", {0}),
+        ("0x3c%2", {2, 3, 4, 5}),
+        ("0x0", set()),
+        ("0x", set()),
+        ("0xZZ", set()),
+    ],
+)
+def test_a_mask_is_read(text, indices):
+    assert read_indices(text) == indices
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0-3999999", "0x" + "F" * 50_000, ",".join(f"{n}-{n + 9}" for n in range(0, 900_000, 10))],
+    ids=["range", "mask", "list"],
+)
+def test_millions_of_indices_are_refused_in_words(text):
+    with pytest.raises(ProtocolError, match="as many as can be waited for"):
+        read_indices(text)

@@ -9,7 +9,7 @@ from airflow_provider_clusterra.api.retry import ONCE
 from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Looker, PolledJob
 from tests.support.wire import Wire, http
 
-NOT_OFFERED = http(404, b"404 page not found")
+NOT_OFFERED = http(404, {"detail": "Not Found"})
 
 
 def job(job_id, state="RUNNING", **fields):

@@ -279,6 +279,47 @@ def test_a_task_that_runs_again_has_not_ended():
     assert verdict.outcome is Outcome.WAIT
 
 
+def part(index, words, hour, **fields):
+    """A task of array 9, or a component of het job 9, as it was (re)submitted at an hour."""
+    when = datetime(2026, 11, 24, hour, tzinfo=UTC)
+    kind = {"array_job_id": 9, "array_task_id": index} | fields
+    return Job(100 + index, read_state(words), name="mine", submitted_at=when, **kind)
+
+
+@pytest.mark.parametrize("requeued", [0, 1, 2])
+@pytest.mark.parametrize("het", [False, True])
+def test_a_part_that_is_requeued_does_not_make_the_others_look_older(requeued, het):
+    def parts(*words):
+        kind = {"array_job_id": None, "array_task_id": None, "het_job_id": 9} if het else {}
+        return one_job(
+            [
+                part(index, word, 9 if index == requeued else 8, **kind)
+                for index, word in enumerate(words)
+            ],
+            9,
+        )
+
+    first = parts("RUNNING", "RUNNING", "RUNNING")
+    ended = ["RUNNING"] * 3
+    ended[requeued] = "COMPLETED"
+    progress = Progress()
+    for second, job in enumerate([first, *[parts(*ended)] * 5]):
+        progress, verdict = judge(TRIPLE, progress, Sighting(1000.0 + second, job))
+        assert verdict.outcome is Outcome.WAIT
+        assert progress.misses == 0
+    _, verdict = judge(TRIPLE, progress, Sighting(1010.0, parts(*["COMPLETED"] * 3)))
+
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.succeeded
+
+
+def test_an_array_whose_indices_nobody_knows_asks_accounting_before_it_succeeds():
+    verdict = judged(array((1, "COMPLETED"), (2, "COMPLETED")))
+
+    assert verdict.outcome is Outcome.MISSING
+    assert judged(array((1, "COMPLETED"), (2, "RUNNING"))).outcome is Outcome.WAIT
+
+
 @pytest.mark.parametrize(
     ("name", "outcome"),
     [

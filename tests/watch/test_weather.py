@@ -184,7 +184,9 @@ async def test_without_accounting_such_a_job_is_lost(forgetful):
     job_id = await submitted(forgetful, "exit 0")
     await forgotten(forgetful, job_id)
     with Proxy(forgetful.url).serve() as proxy:
-        proxy.fault = lambda request: says(404, b"404") if "accounting" in request else None
+        proxy.fault = lambda request: (
+            says(404, {"detail": "Not Found"}) if "accounting" in request else None
+        )
         task, _ = waiting(proxy.url, forgetful, job_id, since=time.time() - 600)
         verdict = await task
 
