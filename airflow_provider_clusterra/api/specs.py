@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,22 +13,54 @@ import msgspec
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.slurm import no_val
 
+SUBMITTED = {
+    "SLURM_PRIO_PROCESS": "0",
+    # MPI's own launchers start their processes beside the job's other steps
+    "HYDRA_BOOTSTRAP": "slurm",
+    "HYDRA_LAUNCHER_EXTRA_ARGS": "--external-launcher",
+    "I_MPI_HYDRA_BOOTSTRAP": "slurm",
+    "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS": "--external-launcher",
+    "OMPI_MCA_plm_slurm_args": "--external-launcher",
+    "PRTE_MCA_plm_slurm_args": "--external-launcher",
+}
+"""What ``sbatch`` sets for every job."""
 FROM_FIELD = {
-    "SLURM_SUBMIT_DIR": "current_working_directory",
     "SLURM_CPUS_PER_TASK": "cpus_per_task",
     "SLURM_NTASKS_PER_NODE": "tasks_per_node",
     "SLURM_NTASKS_PER_CORE": "tasks_per_core",
     "SLURM_NTASKS_PER_SOCKET": "tasks_per_socket",
     "SLURM_THREADS_PER_CORE": "threads_per_core",
     "SLURM_TRES_PER_TASK": "tres_per_task",
-}
-FROM_GPUS = {
+    "SLURM_TRES_BIND": "tres_bind",
     "SLURM_GPUS": "tres_per_job",
-    "SLURM_GPUS_PER_NODE": "tres_per_node",
-    "SLURM_GPUS_PER_TASK": "tres_per_task",
+    "SLURM_GPUS_PER_SOCKET": "tres_per_socket",
     "SLURM_CPUS_PER_GPU": "cpus_per_tres",
     "SLURM_MEM_PER_GPU": "memory_per_tres",
+    "SLURM_GPU_FREQ": "tres_freq",
+    "SLURM_CPU_FREQ_REQ": "cpu_frequency",
+    "SLURM_NETWORK": "network",
+    "SLURM_DISTRIBUTION": "distribution",
+    "SLURM_DIST_PLANESIZE": "distribution_plane_size",
+    "SLURM_OPEN_MODE": "open_mode",
+    "SLURM_OVERCOMMIT": "overcommit",
+    "SLURM_PROFILE": "profile",
+    "SLURM_CONTAINER": "container",
+    "SLURM_CONTAINER_ID": "container_id",
+    "SLURM_OOM_KILL_STEP": "oom_kill_step",
 }
+OF_GPUS = ("tres_per_job", "tres_per_socket", "cpus_per_tres", "memory_per_tres")
+"""Fields of which a variable holds only what is said of GPUs."""
+OF_A_COMPONENT = frozenset(
+    f"SLURM_{name}"
+    for name in (
+        *("NTASKS", "NPROCS", "NTASKS_PER_NODE", "NTASKS_PER_CORE", "NTASKS_PER_SOCKET"),
+        *("NTASKS_PER_GPU", "NTASKS_PER_TRES", "CPUS_PER_TASK", "THREADS_PER_CORE"),
+        *("TRES_PER_TASK", "TRES_BIND", "GPUS", "GPUS_PER_NODE", "GPUS_PER_SOCKET", "GPU_FREQ"),
+        *("CPUS_PER_GPU", "MEM_PER_GPU", "MEM_BIND", "MEM_BIND_VERBOSE"),
+        *("DISTRIBUTION", "DIST_PLANESIZE"),
+    )
+)
+"""Variables that a heterogeneous job has for each of its components, and not for itself."""
 
 
 def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:
@@ -35,15 +68,23 @@ def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:
 
     :source: ``env`` of the same scripts under ``sbatch`` and slurmrestd 26.05.
     """
-    found = {name: str(job[field]) for name, field in FROM_FIELD.items() if job.get(field)}
-    for name, field in FROM_GPUS.items():
-        gpus = re.search(r"gres/gpu[:=]([^,;]+)", str(job.get(field) or ""))
-        if gpus:
-            found[name] = gpus[1].replace("=", ":")
-    nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
-    if per_node and nodes.isdigit() and not job.get("tasks"):
-        found["SLURM_NTASKS"] = found["SLURM_NPROCS"] = str(int(nodes) * per_node)
-    return found
+    words = {name: _in_words(field, job.get(field)) for name, field in FROM_FIELD.items()}
+    return {name: text for name, text in words.items() if text}
+
+
+def _in_words(field: str, value: Any) -> str:
+    """A field's value as ``sbatch`` writes it into a variable; ``""`` if it writes none."""
+    if field in OF_GPUS:
+        kinds = re.findall(r"gres/gpu(?:[:=]([^,;]+))?", str(value or ""))
+        return ",".join(each.replace("=", ":") for each in kinds)
+    if isinstance(value, list):
+        words = ",".join(each.capitalize() for each in value)
+        return words[:1].lower() if field == "open_mode" else words
+    if isinstance(value, Mapping):
+        return str(value["number"])
+    if value is True:
+        return "1"
+    return "" if value is None else str(value).removeprefix("gpu:")
 
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -91,6 +132,15 @@ class JobSpec(msgspec.Struct, frozen=True):
         :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``; slurmrestd v0.0.44
             ``job_desc_msg``. ``nodes`` is a string, ``environment`` is never empty.
         """
+        job, variables = self._parts()
+        nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
+        if per_node and nodes.isdigit() and not job.get("tasks"):
+            tasks = str(int(nodes) * per_node)
+            variables = {"SLURM_NTASKS": tasks, "SLURM_NPROCS": tasks} | variables
+        return {"script": self.script, "job": job | {"environment": _listed(variables)}}
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The job's fields and its environment."""
         given = {
             "name": self.name,
             "nodes": self.nodes,
@@ -113,30 +163,70 @@ class JobSpec(msgspec.Struct, frozen=True):
             job["memory_per_node"] = no_val(self.memory_mb)
         if self.cpus_per_task is not None:
             job["cpus_per_task"] = self.cpus_per_task
-            put_tres_per_task(job, "cpu", f"cpu={self.cpus_per_task}")
+            put_tres_per_task(job, "cpu", [f"cpu={self.cpus_per_task}"])
         if job.get("hold"):
             # with a priority beside it, slurmrestd would start the job
             job.pop("priority", None)
-        if not any(job.get(name) for name in SIZES):
-            is_open = any(job.get(name) for name in OPEN)
-            job |= {"minimum_nodes": 1} if is_open else {"nodes": "1"}
+        own = job.pop("environment", {})
         variables = {
-            "PATH": DEFAULT_PATH,
+            "SLURM_SUBMIT_HOST": socket.gethostname(),
+            "SLURM_SUBMIT_DIR": str(_folder({"current_working_directory": self.working_directory})),
+            **SUBMITTED,
             **sbatch_environment(job),
-            **job.pop("environment", {}),
+            **own,
             **self.environment,
         }
-        job["environment"] = [f"{name}={value}" for name, value in variables.items()]
-        return {"script": self.script, "job": job}
+        if _takes_path(variables):
+            variables.setdefault("PATH", DEFAULT_PATH)
+        return _sized(job), variables
 
 
 def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
     """The submit's JSON body of a heterogeneous job.
 
-    :source: the same route with ``jobs`` instead of ``job``.
+    :source: the same route with ``jobs`` instead of ``job``; ``env`` of such jobs under ``sbatch``.
     """
-    jobs = [component.body()["job"] for component in components]
+    parts = [component._parts() for component in components]  # noqa: SLF001 - it is the same story
+    groups: dict[str, str] = {}
+    for number, (job, variables) in enumerate(parts):
+        tasks = {
+            f"SLURM_{name}": str(job["tasks"]) for name in ("NTASKS", "NPROCS") if "tasks" in job
+        }
+        for name, value in (tasks | variables).items():
+            if name in OF_A_COMPONENT:
+                groups |= {f"{name}_{kind}_GROUP_{number}": value for kind in ("HET", "PACK")}
+    jobs = [
+        job | {"environment": _listed(_without(OF_A_COMPONENT, variables) | groups)}
+        for job, variables in parts
+    ]
     return {"script": components[0].script, "jobs": jobs}
+
+
+def _sized(job: dict[str, Any]) -> dict[str, Any]:
+    """The job with a number of nodes, of which Slurm wants one: as many as its tasks need."""
+    tasks, per_node = job.get("tasks"), job.get("tasks_per_node")
+    if tasks and per_node and not job.get("nodes"):
+        return {"minimum_nodes": -(-tasks // per_node), **job}
+    if any(job.get(name) for name in SIZES):
+        return job
+    is_open = any(job.get(name) for name in OPEN)
+    return job | ({"minimum_nodes": 1} if is_open else {"nodes": "1"})
+
+
+def _takes_path(variables: Mapping[str, str]) -> bool:
+    """Whether there is no PATH of the job's user, or one that is not to be taken."""
+    exported = variables.get("SLURM_EXPORT_ENV")
+    if exported is None:
+        return "SLURM_GET_USER_ENV" not in variables
+    return exported.upper().startswith("ALL")
+
+
+def _listed(variables: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def _without(names: Collection[str], variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name not in names}
 
 
 def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
@@ -196,8 +286,9 @@ def check_script(script: str) -> None:
         )
 
 
-def put_tres_per_task(fields: dict[str, Any], name: str, entry: str) -> None:
-    """What each task needs of one resource, in the place of what it needed of it."""
-    others = [each for each in str(fields.get("tres_per_task", "")).split(",") if each]
+def put_tres_per_task(fields: dict[str, Any], name: str, entries: Sequence[str]) -> None:
+    """What each task needs of one resource, in the place of what it needed of it: CPUs first."""
+    others = [each for each in str(fields.pop("tres_per_task", "")).split(",") if each]
     kept = [each for each in others if not each.startswith(name)]
-    fields["tres_per_task"] = ",".join(sorted([*kept, entry]))
+    both = [*entries, *kept] if name == "cpu" else [*kept, *entries]
+    fields |= {"tres_per_task": ",".join(both)} if both else {}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.slurm import no_val
-from airflow_provider_clusterra.api.specs import JobSpec, check_script, het_body
+from airflow_provider_clusterra.api.specs import DEFAULT_DIRECTORY, JobSpec, check_script, het_body
 from airflow_provider_clusterra.api.templates import WORDS, nearest
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,
@@ -22,8 +23,10 @@ from airflow_provider_clusterra.sbatch.options import (
     Fields,
     put_cpus_per_task,
     put_nothing,
+    put_variables,
     rivals,
     settle_gpus,
+    settle_tasks,
 )
 from airflow_provider_clusterra.sbatch.script import Component, read_components
 
@@ -281,7 +284,8 @@ def read_arguments(
     """
     check_script(script)
     components = read_components(script)
-    merged = [Merged(component.fields(now)) for component in components]
+    given = {*job, *(["environment"] if environment else [])}
+    merged = [Merged(component.fields(now, given)) for component in components]
     _overrule_by_job(merged[0], job)
     _overrule_by_arguments(components, merged, arguments)
     for variable, value in environment.items():
@@ -292,6 +296,7 @@ def read_arguments(
         raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
     for each in merged:
         settle_gpus(each.fields)
+        settle_tasks(each.fields)
     conflicts = dict.fromkeys(words for each in merged for words in each.conflicts)
     return JobRequest(
         script,
@@ -359,10 +364,12 @@ def as_argument(name: str, value: Any, option: str, text: str) -> Callable[[Fiel
     :raises InputError: when it is applied: the option cannot have this value.
     """
     put = OPTIONS[option].apply or put_nothing
+    places = {"SLURM_SUBMIT_DIR": str(PurePosixPath(DEFAULT_DIRECTORY) / text)}
 
     def change(fields: Fields) -> None:
         try:
             put(fields, text)
+            put_variables(fields, places if name == "working_directory" else {})
         except InputError:
             raise
         except ValueError as exc:
@@ -380,6 +387,8 @@ def as_field(name: str, value: Any) -> Callable[[Fields], None]:
         elif name == "cpus_per_task":
             put_cpus_per_task(fields, str(value))
         else:
+            if name == "tres_per_node":
+                fields.get("environment", {}).pop("SLURM_GPUS_PER_NODE", None)
             for each in MEMORY_FIELDS if name in MEMORY_FIELDS else ():
                 fields.pop(each, None)
             fields[name] = value

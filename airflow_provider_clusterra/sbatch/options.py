@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -17,7 +17,7 @@ from airflow_provider_clusterra.api.specs import put_tres_per_task
 MB_IN = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
 CLOCK = re.compile(
-    r"\s*(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?"
+    r"\s*(?:(?P<days>\d+)-(?:(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?)?"
     r"|(?:(?P<h>\d+):(?=\d+:))?(?P<m>\d+)(?::(?P<s>\d+))?)\s*"
 )
 
@@ -63,75 +63,105 @@ def _seconds(value: str | float | timedelta) -> float:
     return (part["h"] * 60 + part["m"]) * 60 + part["s"]
 
 
-COUNT = re.compile(r"now(?:\s*\+\s*(\d+)\s*(second|minute|hour|day|week)?s?)?", re.IGNORECASE)
-CLOCK_WHEN = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?", re.IGNORECASE)
-DATES = ("%Y-%m-%d", "%m%d%y", "%m/%d/%y", "%m.%d.%y")
-HOURS = {
-    "midnight": time(0),
-    "elevenses": time(11),
-    "noon": time(12),
-    "fika": time(15),
-    "teatime": time(16),
-}
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
+HOURS = {"midnight": 0, "elevenses": 11, "noon": 12, "fika": 15, "teatime": 16}
+WHEN = re.compile(
+    r"now\s*(?:(?P<sign>[+-])\s*(?P<count>\d+)\s*(?:(?P<unit>second|minute|hour|day|week)s?)?|$)"
+    r"|(?P<day>today|tomorrow)"
+    rf"|(?P<word>{'|'.join(HOURS)})"
+    r"|(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?:\s*(?P<half>am|pm))?"
+    r"|(?P<y>\d{4})-(?P<m>\d{1,2})-(?P<d>\d{1,2})"
+    r"|(?P<mm>\d\d|\d(?=[./]))[./]?(?P<dd>\d{1,2})(?:[./]?(?P<yy>\d{4}|\d{2}))?"
+    r"|(?P<separator>[ \tT-])",
+    re.IGNORECASE,
+)
+"""The parts of a point in time, in the order in which ``sbatch`` tries them."""
+EPOCH = re.compile(r"uts(\d{7,})", re.IGNORECASE)
 
 
 def read_when(text: str, now: datetime) -> int:
-    """A point in time as seconds since 1970.
+    """A point in time as seconds since 1970; ``now + …`` counts seconds and not the clock's hours.
 
     :raises ValueError: it is none of these; the words say what to give.
-    :source: ``sbatch --begin``.
+    :source: ``sbatch --begin`` of 26.05.
     """
-    value = text.strip()
-    counted = COUNT.fullmatch(value)
-    if counted:
-        unit = (counted[2] or "second").lower() + "s"
-        return int((now + timedelta(**{unit: int(counted[1] or 0)})).timestamp())
-    found = _read_clock(value, now) or _read_date(value, now)
-    if found is None:
-        raise ValueError("it takes e.g. now+1hour, 16:00, tomorrow or 2027-01-20T12:34:00")
-    return int(found.timestamp())
-
-
-def _read_clock(value: str, now: datetime) -> datetime | None:
-    """The next time that the clock shows this."""
-    clock = HOURS.get(value.lower()) or _clock(value)
-    if clock is None:
-        return None
-    when = datetime.combine(now.date(), clock, now.tzinfo)
-    return when if when > now else when + timedelta(days=1)
-
-
-def _read_date(value: str, now: datetime) -> datetime | None:
-    days = {"today": 0, "tomorrow": 1}.get(value.lower())
-    if days is not None:
-        # a day begins at midnight: today has begun
-        return datetime.combine(now.date() + timedelta(days=days), time(0), now.tzinfo)
-    date, separator, rest = value.partition("T")
-    clock = _clock(rest) if separator else time(0)
-    if clock is None:
-        return None
-    for form in DATES:
-        try:
-            day = datetime.strptime(date, form).date()  # noqa: DTZ007 - the zone is now's
-        except ValueError:
-            continue
-        return datetime.combine(day, clock, now.tzinfo)
-    return None
-
-
-def _clock(value: str) -> time | None:
-    found = CLOCK_WHEN.fullmatch(value)
-    if not found:
-        return None
-    hour = int(found[1])
-    if found[4]:
-        if not 1 <= hour <= 12:
-            return None
-        hour = hour % 12 + (12 if found[4].lower() == "pm" else 0)
+    epoch = EPOCH.fullmatch(text.strip())
     try:
-        return time(hour, int(found[2]), int(found[3] or 0))
-    except ValueError:
-        return None
+        return int(epoch[1]) if epoch else int(_Moment(text.strip(), now).when().timestamp())
+    except (ValueError, OverflowError) as exc:
+        raise ValueError("it takes e.g. now+1hour, 16:00, tomorrow or 2027-01-20T12:34:00") from exc
+
+
+class _Moment:
+    """What the parts of a text say, one after the other."""
+
+    def __init__(self, text: str, now: datetime) -> None:
+        self._now = now
+        self._date: date | None = None
+        self._clock: time | None = None
+        while text:
+            part = WHEN.match(text)
+            if part is None:
+                raise ValueError(text)
+            self._take(part)
+            text = text[part.end() :]
+
+    def when(self) -> datetime:
+        """The instant: a date alone is its midnight, a clock alone the next time that it shows this."""
+        if self._date is None and self._clock is None:
+            raise ValueError("nothing is said")
+        clock = self._clock or time(0)
+        if self._date is not None:
+            return datetime.combine(self._date, clock, self._now.tzinfo)
+        is_ahead = (clock.hour, clock.minute) > (self._now.hour, self._now.minute)
+        day = self._now if is_ahead else _later(self._now, 86400)
+        return datetime.combine(day.date(), clock, self._now.tzinfo)
+
+    def _take(self, part: re.Match[str]) -> None:
+        said = part.groupdict()
+        if said["day"]:
+            ahead = 86400 if said["day"].lower() == "tomorrow" else 0
+            self._date = _later(self._now, ahead).date()
+        elif said["word"]:
+            self._clock = time(HOURS[said["word"].lower()])
+        elif said["hour"]:
+            self._clock = _clock(said)
+        elif said["y"]:
+            self._date = _day(int(said["y"]), said["m"], said["d"])
+        elif said["mm"]:
+            self._date = self._without_century(said)
+        elif not said["separator"]:
+            count = int(f"{said['sign'] or '+'}{said['count'] or 0}")
+            moment = _later(self._now, count * UNITS[(said["unit"] or "second").lower()])
+            self._date, self._clock = moment.date(), moment.timetz().replace(tzinfo=None)
+
+    def _without_century(self, said: Mapping[str, str]) -> date:
+        if said["yy"]:
+            return _day(2000 + int(said["yy"][-2:]), said["mm"], said["dd"])
+        day = _day(self._now.year, said["mm"], said["dd"])
+        is_ahead = day > self._now.date()
+        return day if is_ahead else _day(self._now.year + 1, said["mm"], said["dd"])
+
+
+def _later(now: datetime, seconds: int) -> datetime:
+    return datetime.fromtimestamp(now.timestamp() + seconds, now.tzinfo)
+
+
+def _day(year: int, month: str, day: str) -> date:
+    """As mktime() has it: 30 February is 2 March."""
+    if not 1 <= int(day) <= 31:
+        raise ValueError(day)
+    return date(year, int(month), 1) + timedelta(days=int(day) - 1)
+
+
+def _clock(said: Mapping[str, str]) -> time:
+    hour = int(said["hour"])
+    half = (said["half"] or "").lower()
+    if half:
+        if hour > 12:
+            raise ValueError(said["hour"])
+        hour = hour % 12 + (12 if half == "pm" else 0)
+    return time(hour, int(said["minute"]), int(said["second"] or 0))
 
 
 Fields = dict[str, Any]
@@ -145,21 +175,81 @@ MAIL_TYPES = {
     "STAGE_OUT": "STAGE_OUT",
     "ARRAY_TASKS": "ARRAY_TASKS",
     "INVALID_DEPEND": "INVALID_DEPENDENCY",
+    "TIME_LIMIT": "TIME=100%",
+    "TIME_LIMIT_90": "TIME=90%",
+    "TIME_LIMIT_80": "TIME=80%",
+    "TIME_LIMIT_50": "TIME=50%",
 }
 ALL_MAIL = ("BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT")
-EXCLUSIVE = {"": "none", "user": "user", "mcs": "mcs", "topo": "topo"}
+EXCLUSIVE = {
+    **dict.fromkeys(("", "exclusive", "allocation"), "none"),
+    **{word: word for word in ("user", "mcs", "topo")},
+}
 """What ``--exclusive`` takes; the API's word for whole nodes is ``none``."""
 OPEN_MODES = {"append": "APPEND", "a": "APPEND", "truncate": "TRUNCATE", "t": "TRUNCATE"}
+SIGNALS = frozenset(
+    [
+        "HUP",
+        "INT",
+        "QUIT",
+        "ABRT",
+        "KILL",
+        "ALRM",
+        "TERM",
+        "CHLD",
+        "USR1",
+        "USR2",
+        "CONT",
+        "STOP",
+        "TSTP",
+        "TTIN",
+        "TTOU",
+        "PIPE",
+        "URG",
+        "XCPU",
+    ]
+)
+"""Those that ``--signal`` knows by name."""
+HINTS: dict[str, tuple[Fields, str]] = {
+    "compute_bound": ({"threads_per_core": 1}, ""),
+    "memory_bound": ({"threads_per_core": 1}, ""),
+    "multithread": ({}, "65535"),
+    "nomultithread": ({"threads_per_core": 1}, ""),
+}
+"""The fields of each hint, and what ``sbatch`` then says of ``SLURM_NTASKS_PER_CORE``."""
+GRES_FLAGS = {
+    "disable-binding": "GRES_BINDING_DISABLED",
+    "enforce-binding": "GRES_BINDING_ENFORCED",
+}
+INVALID_DEPENDENCY = {"yes": "KILL_INVALID_DEPENDENCY", "no": "NO_KILL_INVALID_DEPENDENCY"}
+PROFILES = ("energy", "lustre", "network", "task")
+FREQUENCIES = (
+    *("Low", "Medium", "HighM1", "High", "Conservative", "OnDemand", "Performance", "PowerSave"),
+    *("SchedUtil", "UserSpace"),
+)
+"""Words of ``--cpu-freq`` as ``sbatch`` writes them."""
+MEMORY_BINDINGS = {
+    "none": "NONE",
+    "no": "NONE",
+    "rank": "RANK",
+    "local": "LOCAL",
+    "map_mem": "MAP",
+    "mask_mem": "MASK",
+    "verbose": "VERBOSE",
+    "v": "VERBOSE",
+    "prefer": "PREFER",
+    "p": "PREFER",
+}
 MEMORY_FIELDS = ("memory_per_node", "memory_per_cpu", "memory_per_tres")
 UNLIMITED = {"set": True, "infinite": True, "number": 0}
+TOP = 4294967293
+"""Slurm's number for ``--priority=TOP``."""
 
 
 def as_text(field: str) -> Apply:
     """The value as it is."""
 
     def apply(fields: Fields, value: str) -> None:
-        if not value:
-            raise ValueError("it is empty")
         fields[field] = value
 
     return apply
@@ -169,18 +259,17 @@ def as_file(field: str) -> Apply:
     """A file's path; ``none`` is no file."""
 
     def apply(fields: Fields, value: str) -> None:
-        if not value:
-            raise ValueError("it is empty")
         fields[field] = "/dev/null" if value.lower() == "none" else value
 
     return apply
 
 
-def as_count(field: str) -> Apply:
-    """A whole number above 0."""
+def as_count(field: str, *variables: str) -> Apply:
+    """A whole number above 0, which variables hold as well."""
 
     def apply(fields: Fields, value: str) -> None:
         fields[field] = whole_number(value, 1)
+        put_variables(fields, dict.fromkeys(variables, value))
 
     return apply
 
@@ -201,7 +290,7 @@ def as_memory(field: str) -> Apply:
         for each in MEMORY_FIELDS:
             fields.pop(each, None)
         # 0 is all that a node has
-        megabytes = 0 if value == "0" else read_memory_mb(value)
+        megabytes = 0 if re.fullmatch("0+[KMGT]?B?", value.upper()) else read_memory_mb(value)
         per_gpu = field == "memory_per_tres"
         fields[field] = f"gres/gpu:{megabytes}" if per_gpu else no_val(megabytes)
 
@@ -212,30 +301,56 @@ def as_minutes(field: str) -> Apply:
     """A time in any of the six forms; 0 is no limit to ``sbatch``, and "at once" to slurmrestd."""
 
     def apply(fields: Fields, value: str) -> None:
-        unlimited = value.upper() in ("0", "UNLIMITED", "INFINITE")
+        unlimited = value.upper() in ("-1", "UNLIMITED", "INFINITE")
+        unlimited = unlimited or (not value.strip("0:-") and _seconds(value) == 0)
         fields[field] = UNLIMITED if unlimited else no_val(read_time_limit_minutes(value))
 
     return apply
 
 
-def as_gres(field: str) -> Apply:
-    """Generic resources: ``gpu:1`` to ``sbatch`` is ``gres/gpu:1`` to slurmrestd."""
+def as_word(field: str, words: Mapping[str, Any]) -> Apply:
+    """One word of several, as a list of one: so slurmrestd has its flags."""
 
     def apply(fields: Fields, value: str) -> None:
-        if value.lower() == "none":
-            fields.pop(field, None)
-            return
-        names = [each.removeprefix("gres/") for each in value.split(",")]
-        fields[field] = ",".join(f"gres/{name}" for name in names)
+        fields[field] = [one_of(words, value)]
 
     return apply
 
 
-def as_word(field: str, words: dict[str, str]) -> Apply:
-    """One word of several, as a list of one: so slurmrestd has its flags."""
+def as_switch(field: str, words: Mapping[str, Any]) -> Apply:
+    """One word of several."""
 
     def apply(fields: Fields, value: str) -> None:
-        fields[field] = [_one_of(words, value.lower())]
+        fields[field] = one_of(words, value)
+
+    return apply
+
+
+def as_flag(words: Mapping[str, str]) -> Apply:
+    """One of the job's flags, in the place of the others that the same option could set."""
+
+    def apply(fields: Fields, value: str) -> None:
+        flag = one_of(words, value)
+        others = [each for each in fields.get("flags", []) if each not in words.values()]
+        fields["flags"] = [*others, flag]
+
+    return apply
+
+
+def as_number(field: str) -> Apply:
+    """A whole number, as slurmrestd has those that may be left out."""
+
+    def apply(fields: Fields, value: str) -> None:
+        fields[field] = no_val(whole_number(value, 0))
+
+    return apply
+
+
+def as_prefixed(field: str, prefix: str) -> Apply:
+    """The value behind what it is about."""
+
+    def apply(fields: Fields, value: str) -> None:
+        fields[field] = prefix + value
 
     return apply
 
@@ -250,32 +365,51 @@ def as_hosts(field: str) -> Apply:
 
 
 def put_nodes(fields: Fields, value: str) -> None:
-    """``--nodes``: a count or a range."""
-    if not re.fullmatch(r"[0-9]+(-[0-9]+)?(:[0-9]+)?(,[0-9:-]+)*", value):
+    """``--nodes``: a count or a range, perhaps in thousands."""
+    if not re.fullmatch(r"\d+[km]?(-\d+[km]?)?(:\d+)?(,[\dkm:-]+)*", value, re.IGNORECASE):
         raise ValueError("it takes a count or a range, e.g. 2 or 2-4")
-    fields["nodes"] = value
+    thousands = {"k": 1024, "m": 1024 * 1024}
+    fields["nodes"] = re.sub(
+        "([0-9]+)([km])", lambda each: str(int(each[1]) * thousands[each[2]]), value.lower()
+    )
 
 
 def put_cpus_per_task(fields: Fields, value: str) -> None:
     """``--cpus-per-task``: two fields, as ``sbatch`` sends them."""
+    fields.pop("cpus_per_tres", None)
     fields["cpus_per_task"] = whole_number(value, 1)
-    put_tres_per_task(fields, "cpu", f"cpu={int(value)}")
+    put_tres_per_task(fields, "cpu", [f"cpu={int(value)}"])
 
 
 def put_temporary_disk(fields: Fields, value: str) -> None:
     """``--tmp``: MB."""
-    fields["temporary_disk_per_node"] = read_memory_mb(value)
+    fields["temporary_disk_per_node"] = 0 if value == "0" else read_memory_mb(value)
 
 
 def put_array(fields: Fields, value: str) -> None:
-    """``--array``: indices, perhaps with a limit of how many run at once."""
-    if not re.fullmatch(r"[0-9]+([-:,][0-9]+)*(%[0-9]+)?", value):
+    """``--array``: indices, perhaps with a limit of how many run at once; as Slurm writes them."""
+    limit = re.search("%([0-9]*)", value)
+    indices = re.sub("%[0-9]*", "", value).replace("[", "").replace("]", "")
+    indices = ",".join(each for each in indices.split(",") if each)
+    if not re.fullmatch("[0-9]+(-[0-9]+(:[0-9]+)?)?(,[0-9]+(-[0-9]+(:[0-9]+)?)?)*", indices):
         raise ValueError("it takes indices, e.g. 0-9, 1,3,5 or 0-99%4")
-    fields["array"] = value
+    fields["array"] = f"{indices}%{limit[1]}" if limit and limit[1].strip("0") else indices
+
+
+def put_requeue(fields: Fields, value: str) -> None:
+    """``--requeue``, which may be expedited."""
+    fields["requeue"] = True
+    if one_of({"": False, "expedite": True}, value):
+        as_flag({"": "EXPEDITED_REQUEUE"})(fields, "")
+
+
+def put_ports(fields: Fields, value: str) -> None:
+    """``--resv-ports``: as many as there are tasks, or so many."""
+    fields["reserve_ports"] = whole_number(value or "1", 1)
 
 
 def put_nice(fields: Fields, value: str) -> None:
-    """``--nice``: 100 where it says no number."""
+    """``--nice``: 100 if it says no number."""
     if not re.fullmatch(r"(-?[0-9]+)?", value):
         raise ValueError("it takes a whole number")
     fields["nice"] = int(value or 100)
@@ -283,17 +417,21 @@ def put_nice(fields: Fields, value: str) -> None:
 
 def put_priority(fields: Fields, value: str) -> None:
     """``--priority``."""
-    fields["priority"] = no_val(whole_number(value, 0))
+    fields["priority"] = no_val(TOP if value.upper() == "TOP" else whole_number(value, 0))
 
 
 def put_signal(fields: Fields, value: str) -> None:
     """``--signal``: which, to whom, and how many seconds before the end."""
-    found = re.fullmatch(r"(?:([RBrb]+):)?(\w+)(?:@([0-9]+))?", value)
-    if not found:
+    found = re.fullmatch(r"(?:([RBrb]+):)?(?:SIG)?(\w+)(?:@([0-9]*))?", value, re.IGNORECASE)
+    name = found[2].upper() if found else ""
+    if not found or not (name in SIGNALS or name.strip("0").isdigit()):
         raise ValueError("it takes a signal and seconds, e.g. B:USR1@120")
+    delay = int(found[3] or 60)
+    if delay > 65535:
+        raise ValueError("it takes at most 65535 seconds")
     names = {"B": "BATCH_JOB", "R": "RESERVATION_JOB"}
-    fields["kill_warning_signal"] = found[2].upper().removeprefix("SIG")
-    fields["kill_warning_delay"] = no_val(int(found[3] or 60))
+    fields["kill_warning_signal"] = name
+    fields["kill_warning_delay"] = no_val(delay)
     flags = [names[each] for each in dict.fromkeys((found[1] or "").upper())]
     fields |= {"kill_warning_flags": flags} if flags else {}
 
@@ -301,9 +439,7 @@ def put_signal(fields: Fields, value: str) -> None:
 def put_mail_type(fields: Fields, value: str) -> None:
     """``--mail-type``: ALL is written out, because the API drops it without a word."""
     found: list[str] = []
-    for word in value.upper().split(","):
-        if word.startswith("TIME_LIMIT"):
-            raise ValueError("the API answers it with an error, and starts the job all the same")
+    for word in filter(None, value.upper().split(",")):
         if word not in (*MAIL_TYPES, "ALL", "NONE"):
             raise ValueError(f"it takes {', '.join(MAIL_TYPES)}, ALL or NONE")
         found += ALL_MAIL if word == "ALL" else [MAIL_TYPES[word]] if word in MAIL_TYPES else []
@@ -311,33 +447,16 @@ def put_mail_type(fields: Fields, value: str) -> None:
 
 
 def put_hint(fields: Fields, value: str) -> None:
-    """``--hint``: the one that is a field."""
-    if value != "nomultithread":
-        raise ValueError("only nomultithread can be honoured")
-    fields["threads_per_core"] = 1
-    _put_variables(fields, {"SLURM_HINT": value})
+    """``--hint``."""
+    asked, tasks = one_of(HINTS, value)
+    fields |= asked
+    put_variables(fields, {"SLURM_HINT": value})
+    put_variables(fields, {"SLURM_NTASKS_PER_CORE": tasks} if tasks else {})
 
 
 def put_user_environment(fields: Fields, _: str) -> None:
     """``--get-user-env``."""
-    _put_variables(fields, {"SLURM_GET_USER_ENV": "1"})
-
-
-def put_flag(name: str) -> Apply:
-    """One of the job's flags."""
-
-    def apply(fields: Fields, _: str) -> None:
-        fields["flags"] = [*(each for each in fields.get("flags", []) if each != name), name]
-
-    return apply
-
-
-def put_invalid_dependency(fields: Fields, value: str) -> None:
-    """``--kill-on-invalid-dep``: two flags of which one is."""
-    flags = {"yes": "KILL_INVALID_DEPENDENCY", "no": "NO_KILL_INVALID_DEPENDENCY"}
-    flag = _one_of(flags, value.lower())
-    others = [each for each in fields.get("flags", []) if each not in flags.values()]
-    fields["flags"] = [*others, flag]
+    put_variables(fields, {"SLURM_GET_USER_ENV": "1"})
 
 
 def put_export(fields: Fields, value: str) -> None:
@@ -347,28 +466,102 @@ def put_export(fields: Fields, value: str) -> None:
         name, equals, content = part.partition("=")
         if equals:
             found[name] = re.sub(r"'([^']*)'|\"([^\"]*)\"", r"\1\2", content)
-        elif name not in ("ALL", "NIL", "NONE"):
+        elif name.upper() not in ("ALL", "NIL", "NONE"):
             raise ValueError(f"there is no shell here to take {name} from: give it a value")
-    if value != "ALL":
+    if value.upper() != "ALL":
         found["SLURM_EXPORT_ENV"] = value
-    if value not in ("ALL", "NIL"):
+    if value.upper() not in ("ALL", "NIL"):
         # what else the job finds is what its user finds after signing in
         found["SLURM_GET_USER_ENV"] = "1"
-    _put_variables(fields, found)
+    put_variables(fields, found)
+
+
+def put_node_info(fields: Fields, value: str) -> None:
+    """``--extra-node-info``: sockets, cores and threads; ``*`` is any number."""
+    sockets, cores, threads, *more = [*value.split(":"), "*", "*"]
+    if more[:1] not in ([], ["*"]) or cores != "*":
+        raise ValueError("the API has no field for the cores of a socket: write * for it")
+    for field, count in (("sockets_per_node", sockets), ("threads_per_core", threads)):
+        if count != "*":
+            fields[field] = whole_number(count, 1)
+
+
+def put_switches(fields: Fields, value: str) -> None:
+    """``--switches``: how many at most, and for how long to wait for them."""
+    count, _, patience = value.partition("@")
+    fields["required_switches"] = no_val(whole_number(count, 1))
+    if patience:
+        fields["wait_for_switch"] = int(_seconds(patience))
+
+
+def put_delay_boot(fields: Fields, value: str) -> None:
+    """``--delay-boot``: minutes, or any other form of a time; the field is in seconds."""
+    fields["delay_boot"] = int(_seconds(value))
+
+
+def put_profile(fields: Fields, value: str) -> None:
+    """``--profile``: kinds of figures, all of them or none."""
+    words = value.lower().split(",")
+    words = [*PROFILES] if "all" in words else ["none"] if "none" in words else words
+    fields["profile"] = [
+        one_of({each: each for each in (*PROFILES, "none")}, w).upper() for w in words
+    ]
+
+
+def put_distribution(fields: Fields, value: str) -> None:
+    """``--distribution``, whose plane's size is a field of its own."""
+    kind, equals, size = value.lower().partition("=")
+    fields["distribution"] = kind
+    if equals:
+        fields["distribution_plane_size"] = no_val(whole_number(size, 1))
+
+
+def put_cpu_frequency(fields: Fields, value: str) -> None:
+    """``--cpu-freq``: numbers and words, which ``sbatch`` writes in its own way."""
+    known = {each.lower(): each for each in FREQUENCIES}
+    words = re.split("([-:])", value.lower())
+    if any(each not in known and not each.isdigit() for each in words[::2]):
+        raise ValueError(f"it takes numbers of kHz and {', '.join(FREQUENCIES)}")
+    fields["cpu_frequency"] = "".join(known.get(each, each) for each in words)
+
+
+def put_memory_binding(fields: Fields, value: str) -> None:
+    """``--mem-bind``: how, and perhaps a map."""
+    found = {}
+    for word in filter(None, re.split(r",(?=[a-z])", value.lower())):
+        kind, _, places = word.partition(":")
+        if kind not in ("q", "quiet"):
+            found[one_of(MEMORY_BINDINGS, kind)] = places
+    fields["memory_binding_type"] = [*found]
+    fields.update([("memory_binding", places) for places in found.values() if places])
+    verbose = "verbose" if "VERBOSE" in found else "quiet"
+    put_variables(fields, {"SLURM_MEM_BIND": value, "SLURM_MEM_BIND_VERBOSE": verbose})
+
+
+def put_limits(_: Fields, value: str) -> None:
+    """``--propagate``: there is no shell here that had limits of its own."""
+    if not re.fullmatch("[A-Za-z_,]*", value):
+        raise ValueError("it takes names of limits, e.g. STACK,NOFILE")
 
 
 def put_nothing(_: Fields, __: str) -> None:
     """It says how ``sbatch`` itself behaves, which is not here."""
 
 
-def _put_variables(fields: Fields, variables: dict[str, str]) -> None:
-    fields["environment"] = {**fields.get("environment", {}), **variables}
+def put_variables(fields: Fields, variables: Mapping[str, str]) -> None:
+    """More of the job's environment."""
+    if variables:
+        fields["environment"] = {**fields.get("environment", {}), **variables}
 
 
-def _one_of(words: dict[str, str], value: str) -> str:
-    if value not in words:
+def one_of(words: Mapping[str, Any], value: str) -> Any:
+    """What one of some words means, in any case.
+
+    :raises ValueError: it is none of them.
+    """
+    if value.lower() not in words:
         raise ValueError(f"it takes {', '.join(each or 'nothing' for each in words)}")
-    return words[value]
+    return words[value.lower()]
 
 
 def whole_number(value: str, least: int) -> int:
@@ -463,29 +656,73 @@ def _settle(clause: Clause, ends: Mapping[str, bool]) -> Settled:
 
 
 PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")
+GPUS = re.compile(r"(?:(?P<type>[\w.-]+):)?(?P<count>[0-9]+[kKmM]?)|(?P<only>[\w.-]+)")
+GRES = re.compile(r"(?:gres/)?([^\s,]+)")
 
 
-def as_gpus(field: str) -> Apply:
-    """GPUs: a count, perhaps with a type before it."""
+def as_gpus(field: str, variable: str = "") -> Apply:
+    """GPUs: a count, a type or both, of several types perhaps."""
 
     def apply(fields: Fields, value: str) -> None:
-        _check_count(value)
-        fields[field] = f"gres/gpu:{value}"
+        _read_gpus(value)
+        fields[field] = ",".join(f"gres/gpu:{each}" for each in value.split(",") if each)
+        put_variables(fields, {variable: value} if variable else {})
 
     return apply
 
 
+def put_gres(fields: Fields, value: str) -> None:
+    """``--gres``: ``gpu:1`` to ``sbatch`` is ``gres/gpu:1`` to slurmrestd."""
+    fields.pop("tres_per_node", None)
+    if value.lower() != "none":
+        names = [each.removeprefix("gres/") for each in value.split(",") if each]
+        fields["tres_per_node"] = ",".join(f"gres/{name}" for name in names)
+
+
 def put_gpus_per_task(fields: Fields, value: str) -> None:
-    """``--gpus-per-task``: as a resource, and bound to its task."""
-    _check_count(value)
-    kind, _, count = value.rpartition(":")
-    put_tres_per_task(fields, "gres/gpu", f"gres/gpu{kind and f':{kind}'}={count}")
-    fields["tres_bind"] = f"gres/gpu:per_task:{count}"
+    """``--gpus-per-task``: ``sbatch`` leaves out a type without a count, and turns their order round."""
+    counts = [each for each in _read_gpus(value) if int(each["count"] or 0)]
+    entries = [
+        f"gres/gpu{(each['type'] and ':' + each['type']) or ''}={each['count']}" for each in counts
+    ]
+    put_tres_per_task(fields, "gres/gpu", entries[::-1])
+
+
+def put_per_task(fields: Fields, value: str) -> None:
+    """``--tres-per-task``: CPUs and generic resources of each task."""
+    entries = [re.sub("^gres:", "gres/", each) for each in value.split(",") if each]
+    names = {re.split("[=:]", each)[0] for each in entries}
+    for name in names:
+        put_tres_per_task(fields, name, [])
+    kept = [each for each in fields.get("tres_per_task", "").split(",") if each]
+    fields["tres_per_task"] = ",".join([*kept, *entries])
+    cpus = re.search("(?:^|,)cpu[=:]([0-9]+)", fields["tres_per_task"])
+    if cpus:
+        fields["cpus_per_task"] = int(cpus[1])
 
 
 def put_cpus_per_gpu(fields: Fields, value: str) -> None:
-    """``--cpus-per-gpu``."""
+    """``--cpus-per-gpu``, in the place of CPUs for each task."""
+    fields.pop("cpus_per_task", None)
     fields["cpus_per_tres"] = f"gres/gpu:{whole_number(value, 1)}"
+
+
+def _read_gpus(value: str) -> list[re.Match[str]]:
+    found = [GPUS.fullmatch(each) for each in value.split(",") if each]
+    if None in found:
+        raise ValueError("it takes a number, a type, or a type and a number, e.g. a10g:1")
+    return [each for each in found if each]
+
+
+def settle_tasks(fields: Fields) -> None:
+    """As many tasks as a job's GPUs are for, if it says how many are for each."""
+    per_gpu = fields.get("ntasks_per_tres")
+    nodes = str(fields.get("nodes", "1"))
+    for field, times in (("tres_per_job", "1"), ("tres_per_node", nodes)):
+        counts = re.findall(r"gres/gpu(?::[\w.-]+)??[:=]([0-9]+)(?=,|$)", fields.get(field, ""))
+        if per_gpu and counts and times.isdigit():
+            least = per_gpu * int(times) * sum(map(int, counts))
+            fields["tasks"] = max(fields.get("tasks", 0), least)
 
 
 def settle_gpus(fields: Fields) -> None:
@@ -498,6 +735,8 @@ def settle_gpus(fields: Fields) -> None:
     if not wanted or not int(wanted[2]):
         return
     kind, each = wanted[1], int(wanted[2])
+    counts = [int(count) for _, count in PER_TASK.findall(fields["tres_per_task"])]
+    fields.setdefault("tres_bind", f"gres/gpu:per_task:{sum(counts)}")
     given = _tasks(fields)
     total = re.search(rf"gres/gpu{kind}:([0-9]+)$", str(fields.get("tres_per_job", "")))
     if not total:
@@ -524,11 +763,6 @@ def _tasks(fields: Fields) -> int | None:
     return int(nodes) * int(fields.get("tasks_per_node", 1))
 
 
-def _check_count(value: str) -> None:
-    if not re.fullmatch(r"(?:[A-Za-z][\w.-]*:)?[0-9]+", value):
-        raise ValueError("it takes a number, or a type and a number, e.g. a10g:1")
-
-
 class Option(NamedTuple):
     """One option."""
 
@@ -539,55 +773,87 @@ class Option(NamedTuple):
     letter: str = ""
     why: str = ""
     """Why it cannot be honoured, or what to do instead."""
+    field: str = ""
+    """The field of ``job=`` that says the same of an option that cannot be honoured."""
 
 
 TIMES = {"begin": "begin_time", "deadline": "deadline"}
 """Options whose value is a time, which a clock and a zone are needed for."""
+NO_FIELD = "the API has no field for it"
 OPTIONS: dict[str, Option] = {
     "account": Option("value", as_text("account"), "A"),
+    "acctg-freq": Option("value", as_text("account_gather_frequency")),
     "array": Option("value", put_array, "a"),
+    "batch": Option("value", as_text("batch_features")),
+    "bb": Option("value", as_text("burst_buffer")),
+    "bbf": Option("value", why="give what the file says with job=", field="burst_buffer"),
     "begin": Option("value", put_nothing, "b"),
     "chdir": Option("value", as_text("current_working_directory"), "D"),
+    "cluster-constraint": Option("value", as_text("cluster_constraint")),
+    "clusters": Option("value", as_text("clusters"), "M"),
     "comment": Option("value", as_text("comment")),
+    "consolidate-segments": Option("nothing", as_flag({"": "CONSOLIDATE_SEGMENTS"})),
     "constraint": Option("value", as_text("constraints"), "C"),
+    "container": Option("value", as_text("container")),
+    "container-id": Option("value", as_text("container_id")),
+    "container-type": Option("value", why=NO_FIELD),
     "contiguous": Option("nothing", as_("contiguous", value=True)),
+    "core-spec": Option("value", as_count("core_specification"), "S"),
+    "cores-per-socket": Option("value", why=NO_FIELD),
+    "cpu-freq": Option("value", put_cpu_frequency),
     "cpus-per-gpu": Option("value", put_cpus_per_gpu),
     "cpus-per-task": Option("value", put_cpus_per_task, "c"),
     "deadline": Option("value", put_nothing),
+    "delay-boot": Option("value", put_delay_boot),
     "dependency": Option("value", put_dependency, "d"),
-    "distribution": Option("value", as_text("distribution"), "m"),
+    "distribution": Option("value", put_distribution, "m"),
     "error": Option("value", as_file("standard_error"), "e"),
     "exclude": Option("value", as_hosts("excluded_nodes"), "x"),
     "exclusive": Option("perhaps", as_word("shared", EXCLUSIVE)),
     "export": Option("value", put_export),
+    "export-file": Option("value", why="give its variables as environment", field="environment"),
+    "extra": Option("value", as_text("extra")),
+    "extra-node-info": Option("value", put_node_info, "B"),
     "get-user-env": Option("perhaps", put_user_environment),
+    "gid": Option("value", why="a job runs as the user that the API signs in"),
+    "gpu-bind": Option("value", as_prefixed("tres_bind", "gres/gpu:")),
+    "gpu-freq": Option("value", as_prefixed("tres_freq", "gpu:")),
     "gpus": Option("value", as_gpus("tres_per_job"), "G"),
-    "gpus-per-node": Option("value", as_gpus("tres_per_node")),
+    "gpus-per-node": Option("value", as_gpus("tres_per_node", "SLURM_GPUS_PER_NODE")),
     "gpus-per-socket": Option("value", as_gpus("tres_per_socket")),
     "gpus-per-task": Option("value", put_gpus_per_task),
-    "gres": Option("value", as_gres("tres_per_node")),
+    "gres": Option("value", put_gres),
+    "gres-flags": Option("value", as_flag(GRES_FLAGS)),
+    "help": Option("nothing", letter="h", why="it submits nothing"),
     "hint": Option("value", put_hint),
     "hold": Option("nothing", as_("hold", value=True), "H"),
     "ignore-pbs": Option("nothing", put_nothing),
     "input": Option("value", as_file("standard_input"), "i"),
     "job-name": Option("value", as_text("name"), "J"),
-    "kill-on-invalid-dep": Option("value", put_invalid_dependency),
+    "kill-on-invalid-dep": Option("value", as_flag(INVALID_DEPENDENCY)),
     "licenses": Option("value", as_text("licenses"), "L"),
     "mail-type": Option("value", put_mail_type),
     "mail-user": Option("value", as_text("mail_user")),
+    "mcs-label": Option("value", as_text("mcs_label")),
     "mem": Option("value", as_memory("memory_per_node")),
+    "mem-bind": Option("value", put_memory_binding),
     "mem-per-cpu": Option("value", as_memory("memory_per_cpu")),
     "mem-per-gpu": Option("value", as_memory("memory_per_tres")),
     "mincpus": Option("value", as_count("minimum_cpus_per_node")),
+    "network": Option("value", as_text("network")),
     "nice": Option("perhaps", put_nice),
-    "no-kill": Option("perhaps", as_("kill_on_node_fail", value=False), "k"),
+    "no-kill": Option("perhaps", as_switch("kill_on_node_fail", {"": False, "off": True}), "k"),
     "no-requeue": Option("nothing", as_("requeue", value=False)),
+    "nodefile": Option("value", letter="F", why="name the nodes with job=", field="required_nodes"),
     "nodelist": Option("value", as_hosts("required_nodes"), "w"),
     "nodes": Option("value", put_nodes, "N"),
     "ntasks": Option("value", as_count("tasks"), "n"),
     "ntasks-per-core": Option("value", as_count("tasks_per_core")),
+    "ntasks-per-gpu": Option("value", as_count("ntasks_per_tres", "SLURM_NTASKS_PER_GPU")),
     "ntasks-per-node": Option("value", as_count("tasks_per_node")),
     "ntasks-per-socket": Option("value", as_count("tasks_per_socket")),
+    "ntasks-per-tres": Option("value", as_count("ntasks_per_tres", "SLURM_NTASKS_PER_TRES")),
+    "oom-kill-step": Option("perhaps", as_switch("oom_kill_step", {"": 1, "0": 0, "1": 1})),
     "open-mode": Option("value", as_word("open_mode", OPEN_MODES)),
     "output": Option("value", as_file("standard_output"), "o"),
     "overcommit": Option("nothing", as_("overcommit", value=True), "O"),
@@ -596,51 +862,41 @@ OPTIONS: dict[str, Option] = {
     "partition": Option("value", as_text("partition"), "p"),
     "prefer": Option("value", as_text("prefer")),
     "priority": Option("value", put_priority),
+    "profile": Option("value", put_profile),
+    "propagate": Option("perhaps", put_limits),
     "qos": Option("value", as_text("qos"), "q"),
     "quiet": Option("nothing", put_nothing, "Q"),
-    "requeue": Option("nothing", as_("requeue", value=True)),
+    "reboot": Option("nothing", as_("reboot", value=True)),
+    "requeue": Option("perhaps", put_requeue),
     "reservation": Option("value", as_text("reservation")),
+    "resources": Option("value", why=NO_FIELD),
+    "resv-ports": Option("perhaps", put_ports),
+    "segment": Option("value", as_number("segment_size")),
     "signal": Option("value", put_signal),
     "sockets-per-node": Option("value", as_count("sockets_per_node")),
-    "spread-job": Option("nothing", put_flag("SPREAD_JOB")),
+    "spread-job": Option("nothing", as_flag({"": "SPREAD_JOB"})),
+    "spread-segments": Option("nothing", as_flag({"": "SPREAD_SEGMENTS"})),
+    "stepmgr": Option("nothing", as_flag({"": "STEPMGR_ENABLED"})),
+    "switches": Option("value", put_switches),
     "test-only": Option("nothing", why="it submits nothing"),
+    "thread-spec": Option("value", as_count("thread_specification")),
     "threads-per-core": Option("value", as_count("threads_per_core")),
     "time": Option("value", as_minutes("time_limit"), "t"),
     "time-min": Option("value", as_minutes("time_minimum")),
     "tmp": Option("value", put_temporary_disk),
+    "tres-bind": Option("value", as_text("tres_bind")),
+    "tres-per-task": Option("value", put_per_task),
+    "uid": Option("value", why="a job runs as the user that the API signs in"),
+    "usage": Option("nothing", why="it submits nothing"),
+    "use-min-nodes": Option("nothing", as_flag({"": "PREFER_MINIMUM_NODE_COUNT"})),
     "verbose": Option("nothing", put_nothing, "v"),
+    "version": Option("nothing", letter="V", why="it submits nothing"),
     "wait": Option("nothing", letter="W", why="use wait_for_completion=True"),
+    "wait-all-nodes": Option("value", as_switch("wait_all_nodes", {"0": False, "1": True})),
     "wckey": Option("value", as_text("wckey")),
     "wrap": Option("value", why="give the command as the script"),
 }
-OTHERS = """
-    acctg-freq batch bb cluster-constraint clusters consolidate-segments container container-id
-    core-spec cpu-freq delay-boot extra extra-node-info gpu-bind gpu-freq gres-flags mcs-label
-    mem-bind network ntasks-per-gpu oom-kill-step power profile propagate reboot resv-ports segment
-    spread-segments stepmgr switches thread-spec tres-bind tres-per-task use-min-nodes wait-all-nodes
-"""
-"""Options of ``sbatch`` that few scripts hold; the API's own field does what they do."""
-UNKNOWN_TO_API = """
-    bbf container-type cores-per-socket export-file ext-launcher gid help nodefile resources uid
-    usage version
-"""
-"""Options of ``sbatch`` that the API has no field for."""
-LETTERS = {
-    "clusters": "M",
-    "core-spec": "S",
-    "extra-node-info": "B",
-    "help": "h",
-    "nodefile": "F",
-    "version": "V",
-}
-OPTIONS |= {
-    name: Option("perhaps", letter=LETTERS.get(name, ""), why=why)
-    for names, why in (
-        (OTHERS, "give the API's own field with job="),
-        (UNKNOWN_TO_API, "the API has no field for it"),
-    )
-    for name in names.split()
-}
+ALIASES = {"cluster": "clusters", "tasks-per-node": "ntasks-per-node"}
 SHORT = {option.letter: name for name, option in OPTIONS.items() if option.letter}
 FOLLOWING = """
     account array begin chdir comment deadline dependency error exclude get-user-env hint hold
@@ -653,17 +909,51 @@ FOLLOWING = """
     others ``reset_each_pass``.
 """
 CARRIED = frozenset(FOLLOWING.split())
+ABOVE_HINT = frozenset(
+    [
+        "cores-per-socket",
+        "extra-node-info",
+        "ntasks-per-core",
+        "sockets-per-node",
+        "threads-per-core",
+    ]
+)
+"""Options beside which ``sbatch`` forgets ``--hint``."""
 RIVALS = (
     frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
     frozenset({"exclusive", "oversubscribe"}),
+    frozenset({"cpus-per-task", "cpus-per-gpu", "tres-per-task=cpu"}),
+    frozenset({"gpus-per-node", "gres=gpu"}),
+    frozenset({"gpus-per-task", "tres-per-task=gres/gpu"}),
+    *(
+        frozenset({per_gpu, other})
+        for per_gpu in ("ntasks-per-gpu", "ntasks-per-tres")
+        for other in ("gpus-per-task", "gpus-per-socket", "ntasks-per-node")
+    ),
 )
 """Options of which ``sbatch`` takes one: of two, slurmrestd would drop one without a word."""
-SAME = (*RIVALS, frozenset({"requeue", "no-requeue"}))
+SAME = (
+    frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
+    frozenset({"exclusive", "oversubscribe"}),
+    frozenset({"requeue", "no-requeue"}),
+)
+CLAIMS = {
+    "gres": re.compile(r"(?:^|,)(?:gres/)?(gpu)\b"),
+    "tres-per-task": re.compile(r"(?:^|,)(cpu|gres[/:]gpu)\b"),
+}
+"""What an option's value asks for that another option could ask for as well."""
 
 
-def rivals(names: Iterable[str]) -> list[str]:
-    """Those of some options that exclude each other; empty where all of them go together."""
-    given = list(dict.fromkeys(names))
+def claims_of(name: str, value: str) -> list[str]:
+    """An option as :data:`RIVALS` has it."""
+    form = CLAIMS.get(name)
+    found = [each.replace(":", "/") for each in form.findall(value)] if form else []
+    return [name, *(f"{name}={each}" for each in found)]
+
+
+def rivals(claims: Iterable[str]) -> list[str]:
+    """Those of some options that exclude each other; empty if all of them go together."""
+    given = list(dict.fromkeys(claims))
     found = [[name for name in given if name in group] for group in RIVALS]
     return next((each for each in found if len(each) > 1), [])
 

@@ -6,19 +6,21 @@ The API itself ignores these lines: only ``sbatch`` reads them, and we do in its
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.slurm import no_val
 from airflow_provider_clusterra.sbatch.options import (
+    ABOVE_HINT,
+    ALIASES,
     CARRIED,
     OPTIONS,
     SHORT,
     TIMES,
     Fields,
-    put_nothing,
+    claims_of,
     read_when,
     rivals,
     same,
@@ -64,14 +66,23 @@ class Component(NamedTuple):
         """Whether it has an option that the first component was given."""
         return self.apart is None or (name in CARRIED and self.apart.isdisjoint(same(name)))
 
-    def fields(self, now: datetime) -> Fields:
+    def fields(self, now: datetime, given: Collection[str] = ()) -> Fields:
         """What its options ask for; ``environment`` is a dict.
 
-        :raises InputError: an option cannot have its value; the words name it and its line.
+        An option that cannot be honoured is skipped if its field is ``given`` in another way.
+
+        :raises InputError: an option cannot be honoured, or not with its value; the words name it
+            and its line.
         """
         found: Fields = {}
+        forgets_hint = any(each.name in ABOVE_HINT for each in self.options)
         for each in self.options:
+            if (each.name == "hint" and forgets_hint) or OPTIONS[each.name].field in given:
+                continue
             _put(found, each, now)
+        if any(each.name == "extra-node-info" for each in self.options):
+            nodes = str(found.get("nodes", "1"))
+            found.setdefault("tasks", int(nodes) if nodes.isdigit() else 1)
         return found
 
 
@@ -107,7 +118,7 @@ def read_components(script: str) -> list[Component]:
 
 
 def _check_rivals(options: tuple[Directive, ...]) -> None:
-    names = rivals(option.name for option in options)
+    names = rivals(claim for each in options for claim in claims_of(each.name, each.value))
     if names:
         shown = " and ".join(f"--{name}" for name in names)
         raise _bad(options[-1].line, f"{shown} exclude each other")
@@ -125,11 +136,17 @@ def _check_foreign(script: str) -> None:
 
 def _put(fields: Fields, directive: Directive, now: datetime) -> None:
     name, value, line = directive
+    takes, apply, _, why, _ = OPTIONS[name]
+    if apply is None:
+        raise _bad(line, f"{_shown(name, value)} cannot be honoured: {why}")
+    if takes == "value" and not value and name != "export":
+        # as if it were left out
+        return
     try:
         if name in TIMES:
             seconds = read_when(value, now)
             fields[TIMES[name]] = seconds if name == "deadline" else no_val(seconds)
-        (OPTIONS[name].apply or put_nothing)(fields, value)
+        apply(fields, value)
     except ValueError as exc:
         raise _bad(line, f"{_shown(name, value)}: {str(exc).rstrip('.')}") from exc
 
@@ -155,7 +172,7 @@ def read_script(script: str) -> list[Directive | Separator]:
 
 def _read_line(text: str, number: int) -> Iterator[Directive | Separator]:
     words = _words(text, number)
-    if words in (["hetjob"], ["packjob"]):
+    if [word.lower() for word in words] in (["hetjob"], ["packjob"]):
         yield Separator(number)
         return
     while words:
@@ -189,11 +206,12 @@ def _unquoted(part: str) -> str:
 
 def _long(word: str, rest: list[str], number: int) -> Directive:
     given, equals, value = word.partition("=")
-    matches = [given] if given in OPTIONS else [name for name in OPTIONS if name.startswith(given)]
+    known = (*OPTIONS, *ALIASES)
+    matches = [given] if given in known else [name for name in known if name.startswith(given)]
     if len(matches) != 1:
         near = f" (it may be {', '.join('--' + name for name in matches)})" if matches else ""
         raise _bad(number, f"--{given} is not known to sbatch{near}")
-    (name,) = matches
+    name = ALIASES.get(matches[0], matches[0])
     return Directive(name, _value(name, value if equals else None, rest, number), number)
 
 
@@ -211,9 +229,7 @@ def _short(letters: str, rest: list[str], number: int) -> Iterator[Directive]:
 
 
 def _value(name: str, attached: str | None, rest: list[str], number: int) -> str:
-    takes, apply, _, why = OPTIONS[name]
-    if apply is None:
-        raise _bad(number, f"{_shown(name, attached)} cannot be honoured: {why}")
+    takes = OPTIONS[name].takes
     if takes == "nothing" and attached is not None:
         raise _bad(number, f"--{name} takes no value")
     if takes != "value" or attached is not None:

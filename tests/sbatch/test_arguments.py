@@ -65,7 +65,6 @@ def fields(*lines, **given):
         ({"requeue": True}, "--requeue"),
         ({"requeue": "false"}, "--no-requeue"),
         ({"signal": "B:USR1@120"}, "--signal=B:USR1@120"),
-        ({"working_directory": "/mnt/efs/x"}, "-D /mnt/efs/x"),
     ],
     ids=repr,
 )
@@ -75,6 +74,14 @@ def test_an_argument_is_what_its_option_of_sbatch_is(argument, line):
     assert found == script_fields(script(line), NOW)[0]
     assert found
     assert check_fields(found) == found
+
+
+def test_a_working_directory_is_where_the_job_is_submitted_as_well():
+    given, line = asked(working_directory="x").body()["job"], asked("-D x").body()["job"]
+
+    assert given["current_working_directory"] == line["current_working_directory"] == "/mnt/efs/x"
+    assert "SLURM_SUBMIT_DIR=/mnt/efs/x" in given["environment"]
+    assert "SLURM_SUBMIT_DIR=/mnt/efs" in line["environment"]
 
 
 def test_every_argument_is_an_option_with_a_field():
@@ -187,8 +194,11 @@ def test_resources_per_task_add_up():
         ({"memory": "lots"}, "memory: 'lots' is no amount. Give MB as a number, or e.g. '4G'."),
         ({"time_limit": "soon"}, "time_limit: 'soon' is no time."),
         ({"nodes": "two"}, "nodes is 'two': it takes a count or a range"),
-        ({"gpus": "all"}, "gpus is 'all': it takes a number, or a type and a number"),
-        ({"exclusive": "maybe"}, "exclusive is 'maybe': it takes nothing, user, mcs, topo."),
+        ({"gpus": "a b"}, "gpus is 'a b': it takes a number, a type, or a type and a number"),
+        (
+            {"exclusive": "maybe"},
+            "exclusive is 'maybe': it takes nothing, exclusive, allocation, user,",
+        ),
         ({"requeue": "maybe"}, "requeue is 'maybe'; it takes True or False."),
         ({"array": "a-b"}, "array is 'a-b': it takes indices"),
         ({"dependency": "after_ok:1"}, "dependency is 'after_ok:1': it takes e.g. afterok:12:13"),

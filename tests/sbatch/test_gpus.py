@@ -55,7 +55,6 @@ def test_gpus_per_task_without_a_number_of_tasks_are_refused(lines, words):
         ("--gpus-per-task=1 --gpus=4 -N 2 --ntasks-per-node=2", {}, 4),
         ("--gpus-per-task=1 --gpus=2 -N 1-2", {}, 2),
         ("--gpus-per-task=1 -N 2", {}, None),
-        ("--gpus-per-task=0", {}, None),
     ],
     ids=repr,
 )
@@ -63,4 +62,31 @@ def test_gpus_per_task_are_for_as_many_tasks_as_sbatch_counts(lines, arguments, 
     (fields,) = components(lines, **arguments)
 
     assert fields["tres_per_task"].startswith("gres/gpu")
+    assert fields["tres_bind"].startswith("gres/gpu:per_task:")
     assert fields.get("tasks") == tasks
+
+
+@pytest.mark.parametrize(
+    ("lines", "tasks"),
+    [
+        ("--gpus=2 --ntasks-per-gpu=2", 4),
+        ("--gpus=a100:1,v100:2 --ntasks-per-gpu=2", 6),
+        ("-N 2 --gpus-per-node=2 --ntasks-per-gpu=1", 4),
+        ("--gres=gpu:2 --ntasks-per-gpu=1", 2),
+        ("-n 3 --gpus=2 --ntasks-per-gpu=2", 4),
+        ("-n 4 --gpus=1 --ntasks-per-gpu=2", 4),
+        ("-N 1-2 --gpus-per-node=2 --ntasks-per-gpu=1", None),
+        ("-n 4 --ntasks-per-gpu=2", 4),
+    ],
+    ids=repr,
+)
+def test_tasks_for_each_gpu_are_as_many_as_sbatch_counts(lines, tasks):
+    (fields,) = components(lines)
+
+    assert fields.get("tasks") == tasks
+
+
+def test_another_binding_than_each_tasks_own_gpus_stays():
+    (fields,) = components("--gpu-bind=none --gpus-per-task=1 -n 2")
+
+    assert fields["tres_bind"] == "gres/gpu:none"
