@@ -549,6 +549,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         **dict.fromkeys(("nodes", "tasks", "cpus_per_task", "gpus"), given.whole),
         **dict.fromkeys(("memory", "memory_per_cpu"), given.whole),
         "environment": given.optional(given.environment),
+        "login_environment": given.flag,
         **dict.fromkeys(("job", "uploads"), given.optional(given.mapping)),
     }
     template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)

@@ -24,6 +24,7 @@ Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""
 NOTHING = ("", "None")
 """The text that a template makes of what nobody has pushed."""
+FLAGS = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 """A timedelta as text, which is what a template makes of it."""
 
@@ -95,6 +96,14 @@ def count(name: str, given: Any) -> int:
         if found.is_integer() and found >= 0 and not isinstance(given, bool):
             return int(found)
     raise InputError(f"{name} is {given!r:.200}; it takes a whole number, 0 or more.")
+
+
+def flag(name: str, given: Any) -> bool:
+    """True or False, also as a template's text."""
+    found = FLAGS.get(str(given).strip().lower())
+    if found is None:
+        raise InputError(f"{name} is {given!r:.200}; it takes True or False.")
+    return found
 
 
 def exit_codes(name: str, given: Any) -> frozenset[int]:

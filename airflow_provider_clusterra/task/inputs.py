@@ -91,13 +91,7 @@ def _is_glob(source: Any) -> bool:
 def _files_of(source: Any) -> list[SourceFile]:
     if isinstance(source, ObjectStoragePath):
         return [_stored_file(source)]
-    if not isinstance(source, str | os.PathLike):
-        raise InputError(f"source holds {source!r:.200}; it takes paths, globs and URIs.")
-    text = os.fspath(source)
-    if not text.strip():
-        raise InputError("There is nothing to upload: source is empty.")
-    if "\0" in text:
-        raise InputError(f"source holds {text!r:.200}, and no path has a NUL byte.")
+    text = _path_of(source)
     if "://" in text:
         return [_stored_file(ObjectStoragePath(text))]
     if not _is_glob(source):
@@ -109,6 +103,17 @@ def _files_of(source: Any) -> list[SourceFile]:
     if not found:
         raise InputError(f"No file matches source {text!r} on the worker.")
     return [_local_file(path) for path in found]
+
+
+def _path_of(source: Any) -> str:
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"source holds {source!r:.200}; it takes paths, globs and URIs.")
+    text = os.fspath(source)
+    if not text.strip():
+        raise InputError("There is nothing to upload: source is empty.")
+    if "\0" in text:
+        raise InputError(f"source holds {text!r:.200}, and no path has a NUL byte.")
+    return text
 
 
 def _local_file(path: Path) -> SourceFile:

@@ -237,3 +237,16 @@ def test_the_jobs_of_several_tasks_are_not_one(value):
 )
 def test_job_ids_are_one_or_many_or_none(value, expected):
     assert given.job_ids("job_id", value) == expected
+
+
+def test_a_flag_that_a_template_has_made_text_of_is_still_a_flag(connected, run):
+    operator = submit(
+        script="#!/bin/bash\necho ${SLURM_GET_USER_ENV:-none}\n",
+        login_environment="{{ flag }}",
+        return_output="last_line",
+    )
+    operator.render_template_fields({"flag": False})
+
+    assert run(operator)["output"] == "none"
+    with pytest.raises(InputError, match="login_environment is 'maybe'; it takes True or False"):
+        submit(login_environment="maybe")
