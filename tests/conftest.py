@@ -16,6 +16,7 @@ os.environ["AIRFLOW_HOME"] = str(
     / os.environ.get("PYTEST_XDIST_WORKER", "all")
 )
 
+from airflow_provider_clusterra.watch.tail import TailPace
 from tests.slurm.fixtures import front, lab
 from tests.support.servers import ClusterraServer
 
@@ -61,4 +62,4 @@ def connected(local, connection):
 @pytest.fixture(autouse=True)
 def _settled_files(monkeypatch):
     """The file systems of the tests do not show late."""
-    monkeypatch.setattr("airflow_provider_clusterra.watch.tail.SETTLED", 0.02)
+    monkeypatch.setattr("airflow_provider_clusterra.watch.tail.Tail.pace", TailPace(settled=0.02))

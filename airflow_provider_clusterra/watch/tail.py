@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
+
+import msgspec
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Body
@@ -82,27 +85,41 @@ class Lines:
 
 REPLAY = 64 * 1024
 """Bytes before a file's end at which a stream begins at the earliest."""
-STREAMS = 50
-"""Streams that are open at the same time in one process; other outputs come at their job's end."""
 LIMIT = 10 * 1024 * 1024
 """Bytes of one output that go into the log from its beginning."""
 KEPT = 64 * 1024
 """Bytes of the end of an output that is longer than that."""
-RATE = 1_000_000
-"""Bytes a second that reading the whole file may average for one job."""
-SPACED = 2.0
-"""Seconds at least between two readings of the whole file."""
-RECORD_EVERY = 1.0
-"""Seconds between two records of one job's output in the log."""
-QUIET = 2.0
-"""Seconds of silence after which a burst of output is over."""
-BUSY = 5.0
-"""Seconds of pieces without a pause after which the stream may be behind."""
-SETTLED = 3.0
-"""Seconds for which a file must not have grown after its job's end: file systems show late."""
-END_PATIENCE = 15.0
-"""Seconds after its job's end for which a file is waited for that is not there, or still grows."""
-REOPEN = Retry(first=1.0, cap=30.0)
+
+
+class TailPace(msgspec.Struct, frozen=True):
+    """How often and for how long; in seconds, unless it says otherwise."""
+
+    streams: int = 50
+    """Open at the same time in one event loop; other outputs come at their job's end."""
+    limit: int = LIMIT
+    rate: float = 1_000_000
+    """Bytes a second that reading the whole file may average for one job."""
+    spaced: float = 2.0
+    """At least, between two readings of the whole file."""
+    record_every: float = 1.0
+    """Between two records of one job's output in the log."""
+    quiet: float = 2.0
+    """After so long a silence a burst of output is over."""
+    silent: float = 60.0
+    """After so long a silence the file is looked at: the stream may be broken, and nobody said so.
+    A small file is looked at sooner."""
+    silent_rate: float = 10_000
+    """Bytes of the file for each second of silence before it is looked at."""
+    busy: float = 5.0
+    """After so long without a pause the stream may be behind."""
+    settled: float = 3.0
+    """For so long a file must not have grown after its job's end: file systems show late."""
+    end_patience: float = 15.0
+    """After its job's end a file is waited for that is not there, or still grows."""
+    end_within: float = 60.0
+    """All of the reading after a job's end."""
+    reopen: Retry = Retry(first=1.0, cap=30.0)
+
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -123,6 +140,8 @@ def has_output(job: Job) -> bool:
 class Tail:
     """Follows one job's output."""
 
+    pace = TailPace()
+
     def __init__(
         self,
         cluster_id: str,
@@ -142,20 +161,33 @@ class Tail:
         self._size: int | None = None
         """The file's, when it was last read whole; None while there is no file."""
         self._read_again_at = 0.0
+        self._restarts = 0
+        self._begun_anew = 0
+        """How often the file was seen to begin anew."""
+        self._begun_before = 0
+
+    def is_run(self, restarts: int) -> None:
+        """Say how often Slurm has started the job again: each run begins a file of its own."""
+        if restarts > self._restarts and self._given and self._begun_anew == self._begun_before:
+            self._begin_again(
+                f"Job {self._job_id} was started again; here its output begins again."
+            )
+        self._restarts, self._begun_before = restarts, self._begun_anew
 
     async def follow(self, client: AsyncClient, hurry: Callable[[], object]) -> None:
         """Give the output as it comes, until this is cancelled or there is too much of it."""
-        async with _place(), asyncio.TaskGroup() as tasks:
+        reopen = self.pace.reopen
+        async with _place(self.pace.streams), asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self._write_each_second())
             failures = 0
-            while self._given < LIMIT:
+            while self._given < self.pace.limit:
                 begin = time.monotonic()
                 with suppress(ClusterraError):
                     await self._read_whole(client)
                 with suppress(ClusterraError):
                     await self._follow_stream(client, hurry)
-                failures = 0 if time.monotonic() - begin > REOPEN.cap else failures + 1
-                await asyncio.sleep(REOPEN.pause(failures))
+                failures = 0 if time.monotonic() - begin > reopen.cap else failures + 1
+                await asyncio.sleep(reopen.pause(failures))
             writing.cancel()
 
     async def catch_up(self, client: AsyncClient) -> None:
@@ -166,55 +198,102 @@ class Tail:
         await self._read_whole(client)
         self._give_records()
 
-    async def finish(self, client: AsyncClient) -> None:
+    async def finish(self, client: AsyncClient, within: float | None = None) -> None:
         """Give the rest, after the job's end. Whatever happens, this raises no ClusterraError."""
-        patience = time.monotonic() + END_PATIENCE
-        before = failure = None
-        while True:
-            try:
-                await self._read_whole(client, again=True)
-                failure = None
-            except ClusterraError as error:
-                failure = error
-            settled = failure is None and self._size is not None and self._size == before
-            if settled or time.monotonic() >= patience:
-                break
-            before = self._size
-            await asyncio.sleep(SETTLED)
+        within = self.pace.end_within if within is None else within
+        try:
+            async with asyncio.timeout(within):
+                failure = await self._read_until_settled(client)
+        except TimeoutError:
+            self._give_records(last=True)
+            self._note(
+                f"The rest of job {self._job_id}'s output is left out: it could not be read within "
+                f"{within:.0f} s. It is in job_{self._job_id}.out."
+            )
+            return
         self._give_end()
         if failure is not None:
             self._note(f"The rest of job {self._job_id}'s output cannot be read: {failure}")
         elif self._size is None:
             self._note(f"Job {self._job_id} has no output that can be read.")
 
+    async def _read_until_settled(self, client: AsyncClient) -> ClusterraError | None:
+        """Why the file cannot be read to its end, or None."""
+        patience = time.monotonic() + self.pace.end_patience
+        before: int | None = None
+        while True:
+            begin = time.monotonic()
+            failure: ClusterraError | None = None
+            try:
+                await self._read_whole(client, again=True)
+            except ClusterraError as error:
+                failure = error
+            now = time.monotonic()
+            # a reading that takes so long ends when the file has long been settled
+            settled = self._size == before or now - begin > self.pace.settled
+            if (settled and failure is None and self._size is not None) or now >= patience:
+                return failure
+            before = self._size
+            await asyncio.sleep(self.pace.settled)
+
     async def _follow_stream(self, client: AsyncClient, hurry: Callable[[], object]) -> None:
         """Until the stream ends or breaks."""
-        at: int | None = None
-        burst_since: float | None = None
-        heard = False
+        stream = _Stream(since=time.monotonic(), begun_anew=self._begun_anew)
         async with _pieces(client, self._cluster_id, self._job_id) as pieces:
-            while self._given < LIMIT:
+            while self._given < self.pace.limit:
                 try:
-                    async with asyncio.timeout(QUIET):
+                    async with asyncio.timeout(self.pace.quiet):
                         piece = await pieces.get()
                 except TimeoutError:
-                    if burst_since is not None:
-                        hurry()
-                    burst_since = None
-                    continue
-                if isinstance(piece, ClusterraError):
-                    if heard:
-                        hurry()
-                    raise piece
-                burst_since = burst_since or time.monotonic()
-                if not heard:
-                    heard = True
-                    await self._read_whole(client, again=True)
-                    at = 0 if self._size is not None and self._size <= REPLAY else None
-                if at is not None:
-                    at = self._take(at, piece)
-                if at is None or time.monotonic() - burst_since > BUSY:
-                    await self._read_whole(client)
+                    await self._on_silence(client, stream, hurry)
+                else:
+                    await self._on_piece(client, stream, piece, hurry)
+
+    async def _on_silence(
+        self, client: AsyncClient, stream: _Stream, hurry: Callable[[], object]
+    ) -> None:
+        if stream.burst_since is not None:
+            hurry()
+            stream.burst_since = None
+        now = time.monotonic()
+        if stream.missed:
+            raise NotFoundError("The stream is silent, and the file has grown.", status=200)
+        patience = self.pace.quiet + (self._size or 0) / self.pace.silent_rate
+        if now - stream.since < min(self.pace.silent, patience if stream.heard else math.inf):
+            return
+        before = self._given
+        await self._read_whole(client, again=True)
+        stream.since = now
+        stream.missed = self._given != before
+        self._check_same_file(stream)
+
+    async def _on_piece(
+        self,
+        client: AsyncClient,
+        stream: _Stream,
+        piece: bytes | ClusterraError,
+        hurry: Callable[[], object],
+    ) -> None:
+        if isinstance(piece, ClusterraError):
+            if stream.heard:
+                hurry()
+            raise piece
+        stream.since, stream.missed = time.monotonic(), False
+        stream.burst_since = stream.burst_since or stream.since
+        if not stream.heard:
+            stream.heard = True
+            await self._read_whole(client, again=True)
+            stream.at = 0 if self._size is not None and self._size <= REPLAY else None
+        if stream.at is not None:
+            stream.at = self._take(stream.at, piece)
+        if stream.at is None or time.monotonic() - stream.burst_since > self.pace.busy:
+            await self._read_whole(client)
+        self._check_same_file(stream)
+
+    def _check_same_file(self, stream: _Stream) -> None:
+        """A stream of a file that has begun anew tells nothing any more."""
+        if stream.begun_anew != self._begun_anew and stream.heard:
+            raise NotFoundError("The file has begun anew.", status=200)
 
     async def _read_whole(self, client: AsyncClient, *, again: bool = False) -> None:
         """Give what the file holds beyond what was given."""
@@ -223,17 +302,21 @@ class Tail:
         before = self._given
         size = await self._read_once(client)
         if size is not None and size < before:
-            self._give_records(last=True)
-            self._note(
+            self._begun_anew += 1
+            self._begin_again(
                 f"Job {self._job_id}'s output has become shorter, so it was begun anew; here it "
                 "begins again."
             )
-            self._lines, self._given = Lines(), 0
             size = await self._read_once(client)
         self._size = size
         # many outputs that were begun together are not read together for ever
-        pause = max(SPACED, (size or 0) / RATE) * random.uniform(0.9, 1.1)
+        pause = max(self.pace.spaced, (size or 0) / self.pace.rate) * random.uniform(0.9, 1.1)
         self._read_again_at = time.monotonic() + pause
+
+    def _begin_again(self, words: str) -> None:
+        self._give_records(last=True)
+        self._note(words)
+        self._lines, self._given = Lines(), 0
 
     async def _read_once(self, client: AsyncClient) -> int | None:
         at = 0
@@ -241,7 +324,7 @@ class Tail:
         try:
             async with aclosing(client.read_output_pieces(self._cluster_id, self._job_id)) as whole:
                 async for piece in whole:
-                    self._end.add(piece[max(0, LIMIT - at) :])
+                    self._end.add(piece[max(0, self.pace.limit - at) :])
                     at = self._take(at, piece)
                     if self._lines.full:
                         self._give_records()
@@ -255,7 +338,7 @@ class Tail:
 
     def _take(self, at: int, piece: bytes) -> int:
         """Give what of some bytes is new, and not beyond the limit."""
-        fresh = piece[max(0, self._given - at) : max(0, LIMIT - at)]
+        fresh = piece[max(0, self._given - at) : max(0, self.pace.limit - at)]
         self._lines.feed(fresh)
         self._given += len(fresh)
         return at + len(piece)
@@ -263,7 +346,7 @@ class Tail:
     async def _write_each_second(self) -> None:
         try:
             while True:
-                await asyncio.sleep(RECORD_EVERY)
+                await asyncio.sleep(self.pace.record_every)
                 self._give_records()
         finally:
             self._give_records()
@@ -287,10 +370,24 @@ class Tail:
         self._give_records(last=True)
 
 
+class _Stream(msgspec.Struct):
+    """What is known of one open stream. Times are monotonic."""
+
+    since: float
+    """Of its last piece, or of the last look at the file."""
+    begun_anew: int
+    at: int | None = None
+    """Its place in the file, if its beginning is known."""
+    burst_since: float | None = None
+    heard: bool = False
+    missed: bool = False
+    """The file has grown by what the stream has not brought (yet)."""
+
+
 @asynccontextmanager
-async def _place() -> AsyncIterator[None]:
+async def _place(streams: int) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
-    async with _places.setdefault(loop, asyncio.Semaphore(STREAMS)):
+    async with _places.setdefault(loop, asyncio.Semaphore(streams)):
         yield
 
 

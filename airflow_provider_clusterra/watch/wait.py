@@ -60,6 +60,8 @@ ON_STUCK = ("fail", "warn")
 TRIGGER_MARGIN = 120.0
 """Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
 cancel the job, see it gone, read its output to the end, and return."""
+END_MARGIN = 30.0
+"""Of it, for reading the rest of the output after the deadline."""
 
 
 def check_on_stuck(on_stuck: str) -> None:
@@ -119,6 +121,7 @@ class Wait:
         """What accounting's last answer meant."""
         self._shown: tuple[object, ...] | None = None
         self._warned = ""
+        self._restarts = 0
         self._following: asyncio.Task[None] | None = None
         # a clock that is set meanwhile changes nothing
         self._clock = time.time() - time.monotonic()
@@ -211,7 +214,7 @@ class Wait:
             words = f"{verdict.words} It was cancelled and is {job.state}."
             verdict = replace(verdict, job=job, words=words)
         if self._tail is not None and has_output(job):
-            await self._with_care(self._tail.finish(client))
+            await self._with_care(self._tail.finish(client, END_MARGIN))
         return verdict
 
     async def _until_verdict(self, poller: Poller, subscriber: Subscriber) -> Verdict:
@@ -241,6 +244,10 @@ class Wait:
             if at >= (self._asked.until or 0.0):
                 self._asked = await self._ask_accounting(client, at)
             verdict = self._asked
+        if job is not None and self._tail is not None and job.restarts > self._restarts:
+            self._restarts = job.restarts
+            await self._stop_following()
+            self._tail.is_run(job.restarts)
         self._report(job, verdict)
         return verdict
 
@@ -299,7 +306,10 @@ class Wait:
     async def _write_rest(self, client: AsyncClient | None, verdict: Verdict) -> None:
         job = verdict.job if verdict.outcome is Outcome.ENDED else None
         if self._tail is not None and client is not None and job is not None and has_output(job):
-            await self._with_care(self._tail.finish(client))
+            left = END_MARGIN
+            if self._spec.deadline is not None:
+                left += self._spec.deadline - time.time()
+            await self._with_care(self._tail.finish(client, min(left, self._tail.pace.end_within)))
 
     async def _with_care(self, work: Coroutine[Any, Any, None]) -> None:
         """Output is never the reason for which a task fails."""

@@ -166,6 +166,27 @@ def is_short(after: int) -> Fault:
     return fault
 
 
+def stalls(after: int, seconds: float = 10.0) -> Fault:
+    """The real answer's first bytes, and then silence on an open connection.
+
+    So does a proxy that buffers or compresses, and a NAT that drops a connection without a word.
+    """
+
+    async def fault(send: Send, passed: Pass) -> None:
+        left = after
+        async with aclosing(passed()) as messages:
+            async for message in messages:
+                piece = message.get("body", b"")[:left]
+                left -= len(piece)
+                whole = message["type"] == "http.response.start"
+                await send(message if whole else {**message, "body": piece, "more_body": True})
+                if left <= 0:
+                    break
+        await asyncio.sleep(seconds)
+
+    return fault
+
+
 def is_late(seconds: float) -> Fault:
     """The real answer, but later."""
 

@@ -222,6 +222,31 @@ async def test_what_hurries_while_a_look_is_under_way_is_not_lost():
     assert time.monotonic() - begin < 4
 
 
+async def test_the_output_of_a_run_after_a_requeue_is_there_from_its_beginning():
+    first, second = b"run 1\n" * 20, b"".join(b"run 2 line %d\n" % n for n in range(40))
+    runs = iter([(0, first), (0, first), (0, first), (1, second), (1, second)])
+    state = {"run": (0, first), "looks": 0}
+
+    def answer(request):
+        if b"/output" in request:
+            body = state["run"][1]
+            return http(404, {"error": "not yet"}) if b"stream" in request else http(200, body)
+        state["run"] = next(runs, state["run"])
+        state["looks"] += 1
+        words = "COMPLETED" if state["looks"] > 8 else "RUNNING"
+        return job(words, restart_cnt=state["run"][0], start_time=1, end_time=2)
+
+    log = Log()
+    with Wire(answer) as wire:
+        spec = WaitSpec(7, "c1", "conn", poll_interval=0.1, follow_output=True)
+        verdict = await Wait(spec, Connection(wire.url), log, patience=HASTY).run()
+
+    assert verdict.outcome is Outcome.ENDED
+    text = "\n".join(log)
+    assert "Job 7 was started again; here its output begins again." in log
+    assert second.decode().removesuffix("\n") in text.rpartition("begins again.")[2]
+
+
 async def test_a_clock_that_is_set_back_changes_nothing(mocker):
     with Wire(RUNNING, RUNNING, DONE) as wire:
         waiting = asyncio.create_task(wait(Connection(wire.url)))

@@ -1,27 +1,42 @@
 """Tests of airflow_provider_clusterra.watch.tail: real files, real streams, and a proxy's faults."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.api.slurm import read_state
-from airflow_provider_clusterra.watch import tail as tail_module
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
-from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, REPLAY, Tail, has_output
-from tests.support.proxy import Proxy, is_cut, says
+from airflow_provider_clusterra.watch.tail import (
+    GOES_ON,
+    KEPT,
+    REPLAY,
+    Tail,
+    TailPace,
+    has_output,
+)
+from tests.support.proxy import Proxy, is_cut, says, stalls
 from tests.support.wire import Wire, http
+
+HASTY = TailPace(
+    reopen=Retry(first=0.05, cap=0.05), quiet=0.7, spaced=0.1, record_every=0.1, settled=0.02
+)
 
 
 @pytest.fixture(autouse=True)
-def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(tail_module, "REOPEN", Retry(first=0.05, cap=0.05))
-    monkeypatch.setattr(tail_module, "QUIET", 0.7)
-    monkeypatch.setattr(tail_module, "SPACED", 0.1)
-    monkeypatch.setattr(tail_module, "RECORD_EVERY", 0.1)
+def pace(monkeypatch):
+    """Changes the pace of all that is followed."""
+
+    def change(**fields):
+        monkeypatch.setattr(Tail, "pace", replace(HASTY, **fields))
+
+    change()
+    return change
 
 
 @pytest.fixture
@@ -114,8 +129,8 @@ async def test_a_progress_bar_and_letters_of_many_bytes_are_exact(local, output)
     assert log.text == written.decode() + "\ndone \u2028 end"
 
 
-async def test_more_than_the_stream_carries_is_all_there_while_it_runs(local, output, monkeypatch):
-    monkeypatch.setattr(tail_module, "BUSY", 0.6)
+async def test_more_than_the_stream_carries_is_all_there_while_it_runs(local, output, pace):
+    pace(busy=0.6)
     log = Log()
     lines = [b"%06d " % number + b"x" * 93 for number in range(6000)]
     async with following(local.url, local, output.job_id, log):
@@ -173,10 +188,104 @@ async def test_a_file_that_was_begun_anew_is_shown_from_its_beginning_and_that_i
     assert ["begins again" in note for note in log.notes] == [True]
 
 
-async def test_what_is_too_long_for_a_log_is_left_out_in_the_middle_and_that_is_said(
-    local, output, monkeypatch
+async def test_a_run_that_has_written_more_than_the_one_before_begins_again(local, output):
+    log = Log()
+    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
+        output.write(b"".join(b"run 1 line %d\n" % number for number in range(20)))
+        made.is_run(0)
+        await made.catch_up(client)
+        second = b"".join(b"run 2 line %d\n" % number for number in range(40))
+        output.write(second, mode="wb")
+        made.is_run(1)
+        await made.finish(client)
+
+    assert log.text.endswith(second.decode().removesuffix("\n"))
+    assert log.text.count("run 1") == 20
+    assert log.notes == [f"Job {output.job_id} was started again; here its output begins again."]
+
+
+async def test_a_run_whose_file_was_seen_to_begin_anew_does_not_begin_twice(local, output):
+    log = Log()
+    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
+        output.write(b"run 1\n" * 20)
+        await made.catch_up(client)
+        output.write(b"run 2\n", mode="wb")
+        await asyncio.sleep(0.15)
+        await made.catch_up(client)
+        made.is_run(1)
+        output.write(b"run 2\n")
+        await made.finish(client)
+
+    assert log.text.count("run 2") == 2
+    assert ["begins again" in note for note in log.notes] == [True]
+
+
+async def test_a_file_that_its_script_truncates_begins_again_while_it_is_streamed(local, output):
+    log = Log()
+    output.write(b"before\n" * 50)
+    async with following(local.url, local, output.job_id, log):
+        await until(lambda: log.text.count("before") == 50)
+        output.write(b"after\n", mode="wb")
+        await until(lambda: "after" in log.text)
+        output.write(b"after\n" * 100)
+
+    assert log.text.count("after") == 101
+    assert ["begins again" in note for note in log.notes] == [True]
+
+
+@pytest.mark.parametrize("first", [1, 20, 200])
+async def test_a_stream_that_falls_silent_is_found_out_by_the_file(
+    local, weather, output, pace, first
 ):
-    monkeypatch.setattr(tail_module, "LIMIT", 200_000)
+    pace(silent=0.5, quiet=0.2)
+    weather.fault = lambda request: stalls(first) if request.endswith("stream") else None
+    log = Log()
+    lines = [f"line {number}" for number in range(30)]
+    output.write(b"line 0\n")
+    async with following(weather.url, local, output.job_id, log):
+        for line in lines[1:]:
+            output.write(f"{line}\n".encode())
+            await asyncio.sleep(0.1)
+        await until(lambda: log.text == "\n".join(lines))
+
+    assert log.notes == []
+
+
+async def test_a_silence_in_which_nothing_is_written_breaks_no_stream(local, weather, output, pace):
+    pace(silent=0.3, quiet=0.1)
+    log = Log()
+    output.write(b"first\n")
+    async with following(weather.url, local, output.job_id, log):
+        await until(lambda: log.text == "first")
+        await asyncio.sleep(1.5)
+        output.write(b"second\n")
+        await until(lambda: log.text == "first\nsecond")
+
+        assert weather.count("stream") == 1
+
+
+async def test_the_end_of_a_wait_is_not_held_up_by_an_output_without_an_end(
+    local, weather, output, pace
+):
+    pace(end_within=0.5)
+    output.write(b"line\n" * 1000)
+    weather.fault = lambda request: stalls(100) if request.endswith("output") else None
+    log = Log()
+    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    async with AsyncClient(Access(weather.url, local.token), retry=ONCE) as client:
+        begin = time.monotonic()
+        await made.finish(client)
+
+    assert time.monotonic() - begin < 5
+    assert "is left out: it could not be read within" in log.notes[0]
+
+
+async def test_what_is_too_long_for_a_log_is_left_out_in_the_middle_and_that_is_said(
+    local, output, pace
+):
+    pace(limit=200_000)
     log = Log()
     whole = b"".join(b"%07d\n" % number for number in range(100_000))
     async with following(local.url, local, output.job_id, log):
@@ -193,8 +302,8 @@ async def test_what_is_too_long_for_a_log_is_left_out_in_the_middle_and_that_is_
     ]
 
 
-async def test_a_little_more_than_the_limit_is_all_there(local, output, monkeypatch):
-    monkeypatch.setattr(tail_module, "LIMIT", 1000)
+async def test_a_little_more_than_the_limit_is_all_there(local, output, pace):
+    pace(limit=1000)
     log = Log()
     whole = b"".join(b"%07d\n" % number for number in range(1000))
     output.write(whole)
@@ -220,10 +329,8 @@ async def test_a_file_that_the_file_system_shows_late_is_waited_for(local, outpu
     assert log.notes == []
 
 
-async def test_output_that_is_not_there_is_told_and_not_waited_for_for_ever(
-    local, output, monkeypatch
-):
-    monkeypatch.setattr(tail_module, "END_PATIENCE", 0.1)
+async def test_output_that_is_not_there_is_told_and_not_waited_for_for_ever(local, output, pace):
+    pace(end_patience=0.1)
     log = Log()
     async with following(local.url, local, output.job_id, log):
         await asyncio.sleep(0.2)
@@ -232,10 +339,8 @@ async def test_output_that_is_not_there_is_told_and_not_waited_for_for_ever(
     assert log.notes == [f"Job {output.job_id} has no output that can be read."]
 
 
-async def test_output_that_cannot_be_read_is_told_in_the_apis_words(
-    local, weather, output, monkeypatch
-):
-    monkeypatch.setattr(tail_module, "END_PATIENCE", 0.1)
+async def test_output_that_cannot_be_read_is_told_in_the_apis_words(local, weather, output, pace):
+    pace(end_patience=0.1)
     weather.fault = lambda request: says(500, b"read error")
     log = Log()
     async with following(weather.url, local, output.job_id, log):
@@ -273,9 +378,9 @@ async def test_output_in_json_is_unwrapped():
 
 
 async def test_so_many_outputs_are_followed_at_once_and_the_rest_comes_at_the_end(
-    local, weather, monkeypatch
+    local, weather, pace
 ):
-    monkeypatch.setattr(tail_module, "STREAMS", 2)
+    pace(streams=2)
     outputs = [Output(local) for _ in range(4)]
     logs = [Log() for _ in outputs]
     for number, each in enumerate(outputs):
@@ -306,7 +411,7 @@ async def test_so_many_outputs_are_followed_at_once_and_the_rest_comes_at_the_en
     ids=repr,
 )
 def test_output_is_looked_for_where_there_may_be_any(job, expected):
-    fields = {"started_at": tail_module.time.gmtime, "ended_at": tail_module.time.gmtime, **job}
+    fields = {"started_at": time.gmtime, "ended_at": time.gmtime, **job}
     made = Job(7, **{**fields, "state": read_state(job["state"])})
 
     assert has_output(made) is expected
