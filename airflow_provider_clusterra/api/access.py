@@ -6,10 +6,12 @@ import base64
 import binascii
 import functools
 import ipaddress
+import os
 import ssl
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -22,6 +24,7 @@ DEFAULT_TIMEOUT = 60.0
 """Seconds. A busy slurmrestd was seen to answer after 33."""
 
 Auth = Literal["cookie", "bearer"]
+C = TypeVar("C")
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -49,6 +52,11 @@ class Access(msgspec.Struct, frozen=True):
         if self.auth == "bearer":
             return {"Authorization": f"Bearer {self.secret}"}
         return {"Cookie": f"clusterra_session={self.secret}"}
+
+    def hide_session(self, words: bytes) -> bytes:
+        """An answer's words without the session: an API may repeat what it was sent."""
+        secret = self.secret.encode()
+        return words.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else words
 
     def session_end(self) -> datetime | None:
         """When the session ends, by its own word, or None where it does not say.
@@ -79,28 +87,41 @@ def read_origin(host: str, *, allow_http: bool = False) -> str:
     :raises InputError: it is no address, or plain http to another machine.
     """
     text = host.strip() or DEFAULT_HOST
+    url = _parse(text)
+    redo = "Use https, or set the connection's extra allow_http to true."
+    is_http = url.scheme in ("http", "https") and bool(url.host) and (url.port or 0) <= 65535
+    plain = url.scheme == "http" and not (allow_http or is_loopback(url.host))
+    for wrong, words in (
+        (not is_http, f"The host {text!r} is not an http address, e.g. {DEFAULT_HOST}."),
+        (
+            bool(url.userinfo),
+            "The host holds a user or a password. Put the session into the password field.",
+        ),
+        (
+            url.path.strip("/") not in ("", "v1"),
+            f"The host {text!r} has a path. Give only the address, e.g. {DEFAULT_HOST}.",
+        ),
+        (
+            plain,
+            f"The host {text!r} is plain http, which would show the session to the network. {redo}",
+        ),
+    ):
+        if wrong:
+            raise InputError(words)
+    return origin_of(url)
+
+
+def _parse(text: str) -> httpx.URL:
     try:
-        url = httpx.URL(text if "://" in text else f"https://{text}")
-        port = f":{url.port}" if url.port else ""
+        return httpx.URL(text if "://" in text else f"https://{text}")
     except (httpx.InvalidURL, ValueError) as exc:
         raise InputError(f"The host {text!r} is not an address: {exc}.") from exc
-    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
-        raise InputError(f"The host {text!r} is not an http address, e.g. {DEFAULT_HOST}.")
-    if url.userinfo:
-        raise InputError(
-            "The host holds a user or a password. Put the session into the password field."
-        )
-    if url.path.strip("/") not in ("", "v1"):
-        raise InputError(
-            f"The host {text!r} has a path. Give only the address, e.g. {DEFAULT_HOST}."
-        )
-    if url.scheme == "http" and not (allow_http or is_loopback(url.host)):
-        raise InputError(
-            f"The host {text!r} is plain http, which would show the session to the network. "
-            "Use https, or set the connection's extra allow_http to true."
-        )
+
+
+def origin_of(url: httpx.URL) -> str:
+    """``scheme://host[:port]``."""
     name = f"[{url.host}]" if ":" in url.host else url.host
-    return f"{url.scheme}://{name}{port}"
+    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
 
 
 def is_loopback(host: str) -> bool:
@@ -117,40 +138,111 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - httpx's
 
     :raises InputError: the CA file cannot be read.
     """
-    if isinstance(verify, str):
-        try:
+    named = "The connection's extra verify names"
+    try:
+        if isinstance(verify, str):
             return ssl.create_default_context(cafile=verify)
-        except OSError as exc:
-            raise InputError(
-                f"The connection's extra verify names a CA file that cannot be read: {verify} ({exc})."
-            ) from exc
-    return httpx.create_ssl_context(verify=verify)
+        named = "The environment variable SSL_CERT_FILE or SSL_CERT_DIR names"
+        return httpx.create_ssl_context(verify=verify)
+    except OSError as exc:
+        where = verify if isinstance(verify, str) else os.environ.get("SSL_CERT_FILE", "")
+        raise InputError(f"{named} a CA file that cannot be read: {where} ({exc}).") from exc
 
 
 CONNECT_TIMEOUT = 10.0
+SHORTEST_SECRET = 6
+"""Letters; a shorter one would be found in words that have nothing to do with it."""
+WHOLE = 5
+"""Times the timeout: what an answer may take in all, however steadily it drips."""
+WHOLE_OUTPUT = 30
+"""The same for a job's output, which is a file of any size."""
 
 
-def api_settings(access: Access) -> dict[str, Any]:
-    """For the API's own origin. Redirects are not followed: a session stays with its origin."""
-    return {
-        **bare_settings(access),
-        "base_url": access.origin,
-        # another machine's proxy would be given the session as plain text, and cannot reach us
-        "trust_env": not is_loopback(httpx.URL(access.origin).host),
+class SessionAuth(httpx.Auth):
+    """The session on requests to the API's own origin, and to no other. It shows itself nowhere."""
+
+    def __init__(self, access: Access) -> None:
+        self._headers = access.headers
+        self._origin = origin_of(httpx.URL(access.origin))
+
+    def __repr__(self) -> str:
+        return "SessionAuth(***)"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """httpx's hook: called once a request."""
+        if origin_of(request.url) == self._origin:
+            request.headers.update(self._headers())
+        yield request
+
+
+def build(kind: Callable[..., C], access: Access, url: str, **settings: Any) -> C:
+    """An httpx client for one origin, with the environment's proxy if one leads there.
+
+    Redirects are not followed: a session stays with its origin.
+
+    :raises InputError: a CA file or a proxy of the environment cannot be used.
+    """
+    variable, proxy = _find_proxy(httpx.URL(url))
+    try:
+        return kind(
+            verify=tls_context(access.verify),
+            timeout=httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
+            # no answer's cookie goes out again
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            trust_env=False,
+            proxy=proxy,
+            **settings,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        hint = ": pip install 'httpx[socks]'" if isinstance(exc, ImportError) else f" ({exc})"
+        raise InputError(
+            f"The environment variable {variable} names a proxy that cannot be used{hint}."
+        ) from exc
+
+
+def build_for_api(kind: Callable[..., C], access: Access) -> C:
+    """An httpx client for the API's own origin."""
+    return build(
+        kind,
+        access,
+        access.origin,
+        base_url=access.origin,
+        auth=SessionAuth(access),
         # whoever asks for much at once says how much; nobody waits for a connection
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
-    }
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+    )
 
 
-def bare_settings(access: Access) -> dict[str, Any]:
-    """For another origin, such as the storage's: nothing of the session."""
-    return {
-        "verify": tls_context(access.verify),
-        "timeout": httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
-        "follow_redirects": False,
-        # no answer's cookie goes out again
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    }
+def _find_proxy(url: httpx.URL) -> tuple[str, str | None]:
+    """The environment's proxy for an address, and the variable that names it.
+
+    A proxy of another machine would be given loopback's session, and cannot reach us.
+
+    :source: the variables as curl and urllib read them; httpx itself refuses some forms of NO_PROXY.
+    """
+    for name in (f"{url.scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            proxy = os.environ.get(variable, "").strip()
+            if proxy and not is_loopback(url.host) and not _is_direct(url.host):
+                return variable, proxy if "://" in proxy else f"http://{proxy}"
+    return "", None
+
+
+def _is_direct(host: str) -> bool:
+    """Whether ``NO_PROXY`` names a host: itself, a domain of it, its network, or ``*``."""
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    entries = [entry.strip().lower() for entry in listed.split(",")]
+    return any(entry and _names(entry, host) for entry in entries)
+
+
+def _names(entry: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        domain = entry.partition("://")[2] or entry
+        domain = domain.rpartition(":")[0] if domain.rpartition(":")[2].isdecimal() else domain
+        domain = domain.strip("[]").lstrip("*").lstrip(".")
+        return entry == "*" or (domain != "" and f".{host}".endswith(f".{domain}"))
 
 
 def patient(access: Access) -> httpx.Timeout:

@@ -257,7 +257,7 @@ def read_problems(answer: Answer) -> list[Problem]:
 
 
 def transport_error(
-    request: str, exc: httpx.HTTPError | httpx.InvalidURL, origin: str = ""
+    request: str, exc: httpx.HTTPError | httpx.InvalidURL | TimeoutError, origin: str = ""
 ) -> TransportError:
     """httpx's error as ours: no answer, and whether the request may have arrived."""
     sent = not isinstance(exc, NOT_SENT)
@@ -267,7 +267,7 @@ def transport_error(
         if sent
         else f" Is the connection's host right, and can this machine reach {origin or 'it'}?"
     )
-    if isinstance(exc, httpx.TimeoutException):
+    if isinstance(exc, httpx.TimeoutException | TimeoutError):
         words = f"no answer in time ({type(exc).__name__})"
     elif "CERTIFICATE_VERIFY_FAILED" in words:
         hint = (

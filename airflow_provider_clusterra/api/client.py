@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.access import Access, api_settings, bare_settings, patient
-from airflow_provider_clusterra.api.answers import Answer, Body, transport_error
+from airflow_provider_clusterra.api.access import (
+    Access,
+    build,
+    build_for_api,
+    origin_of,
+    patient,
+)
+from airflow_provider_clusterra.api.answers import Answer, transport_error
 from airflow_provider_clusterra.api.calls import Call
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
 from airflow_provider_clusterra.api.readers import is_plain_output, is_stream, read_piece
@@ -25,6 +33,24 @@ from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refu
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Unsigned(logging.Filter):
+    """Leaves the query, which holds the signature, out of httpx's line about an upload."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_unsigned, record.args))
+        return True
+
+
+def _unsigned(value: object) -> object:
+    if isinstance(value, httpx.URL) and b"signature" in value.query.lower():
+        return value.copy_with(query=None)
+    return value
+
+
+logging.getLogger("httpx").addFilter(_Unsigned())
 
 
 class _Endpoint(Generic[P, T]):
@@ -78,9 +104,9 @@ class Client(_Endpoints):
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
         self.access = access
         self._retry = retry or Retry()
-        self._http = httpx.Client(**api_settings(access))
-        self._storage: httpx.Client | None = None
-        """For uploads, which share its connection; the first one builds it."""
+        self._http = build_for_api(httpx.Client, access)
+        self._storages: dict[str, httpx.Client] = {}
+        """For uploads, by origin; they share its connections, and the first one builds it."""
 
     def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the upload is this.
@@ -140,8 +166,8 @@ class Client(_Endpoints):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-        if self._storage is not None:
-            self._storage.close()
+        for storage in self._storages.values():
+            storage.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,28 +176,26 @@ class Client(_Endpoints):
         self.close()
 
     def _exchange(self, call: Call[Any]) -> Answer:
-        try:
-            with self._http.stream(
-                call.method, call.path, json=call.json, headers=self.access.headers()
-            ) as response:
-                body = Body(call.keep)
-                for piece in response.iter_bytes():
-                    body.add(piece)
-                return body.answer(call.request, response.status_code, response.headers)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(call.request, exc) from exc
+        with (
+            _in_our_words(call.request, self.access),
+            self._http.stream(call.method, call.path, json=call.json) as response,
+        ):
+            body = call.body(self.access)
+            for piece in response.iter_bytes():
+                body.add(piece)
+            return call.answer(body, response, self.access)
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
-        self._storage = self._storage or httpx.Client(**bare_settings(self.access))
-        try:
-            with content() as file:
-                response = self._storage.put(
-                    grant.upload_url,
-                    content=pieces(file, size),
-                    headers={"Content-Length": str(size)},
-                )
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(f"PUT {grant.shown_url}", exc) from exc
+        origin = origin_of(grant.check(self.access.origin))
+        storage = self._storages.get(origin)
+        if storage is None:
+            storage = self._storages[origin] = build(httpx.Client, self.access, origin)
+        with _in_our_words(f"PUT {grant.shown_url}", self.access, origin), content() as file:
+            response = storage.put(
+                grant.upload_url,
+                content=pieces(file, size),
+                headers={"Content-Length": str(size)},
+            )
         error = put_refusal(grant, response.status_code, response.content)
         if error is not None:
             raise error
@@ -186,7 +210,7 @@ class AsyncClient(_Endpoints):
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
         self.access = access
         self._retry = retry or Retry()
-        self._http = httpx.AsyncClient(**api_settings(access))
+        self._http = build_for_api(httpx.AsyncClient, access)
 
     async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the streams is this.
@@ -213,20 +237,18 @@ class AsyncClient(_Endpoints):
         Asked once: whoever reads it decides what a break means.
         """
         call = calls.stream_output(cluster_id, job_id)
-        try:
+        with _in_our_words(call.request, self.access):
             async with self._http.stream(
-                call.method, call.path, headers=self.access.headers(), timeout=patient(self.access)
+                call.method, call.path, timeout=patient(self.access)
             ) as response:
                 if not is_stream(response.status_code, response.headers):
-                    call.read(await _whole(call, response))
+                    call.read(await self._whole(call, response))
                 decoder = Decoder()
                 async for piece in response.aiter_bytes():
                     for event in decoder.feed(piece):
                         yield read_piece(call.request, event)
                 for event in decoder.close():
                     yield read_piece(call.request, event)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(call.request, exc) from exc
 
     async def read_output_pieces(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
         """The whole output as it is now, piece by piece: for what is too long to be held.
@@ -237,31 +259,26 @@ class AsyncClient(_Endpoints):
         :source: as :func:`airflow_provider_clusterra.api.calls.read_output`. Asked once.
         """
         call = calls.read_output(cluster_id, job_id)
-        try:
-            async with self._http.stream(
-                call.method, call.path, headers=self.access.headers()
-            ) as response:
+        with _in_our_words(call.request, self.access):
+            async with self._http.stream(call.method, call.path) as response:
                 if not is_plain_output(response.status_code, response.headers):
-                    yield call.read(await _whole(call, response)).data
+                    yield call.read(await self._whole(call, response)).data
                     return
                 async for piece in response.aiter_bytes():
                     yield piece
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(call.request, exc) from exc
 
     async def exchange(self, call: Call[Any]) -> Answer:
         """One call's answer, whatever it says: sent once, and not read.
 
         :param call: whose ``read`` tells what the answer means.
-        :raises TransportError: there was none.
+        :raises TransportError: there was none, or not all of it in time.
         """
-        try:
-            async with self._http.stream(
-                call.method, call.path, json=call.json, headers=self.access.headers()
-            ) as response:
-                return await _whole(call, response)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise transport_error(call.request, exc) from exc
+        with _in_our_words(call.request, self.access):
+            async with (
+                asyncio.timeout(call.longest(self.access)),
+                self._http.stream(call.method, call.path, json=call.json) as response,
+            ):
+                return await self._whole(call, response)
 
     async def aclose(self) -> None:
         """Close the connections: all of them, even where this is cancelled in the middle."""
@@ -278,13 +295,28 @@ class AsyncClient(_Endpoints):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def _whole(self, call: Call[Any], response: httpx.Response) -> Answer:
+        body = call.body(self.access)
+        async for piece in response.aiter_bytes():
+            body.add(piece)
+        if body.is_long:
+            return await asyncio.to_thread(call.answer, body, response, self.access)
+        return call.answer(body, response, self.access)
 
-async def _whole(call: Call[Any], response: httpx.Response) -> Answer:
-    body = Body(call.keep)
-    async for piece in response.aiter_bytes():
-        body.add(piece)
-    if body.is_long:
-        return await asyncio.to_thread(
-            body.answer, call.request, response.status_code, response.headers
-        )
-    return body.answer(call.request, response.status_code, response.headers)
+
+@contextmanager
+def _in_our_words(request: str, access: Access, origin: str = "") -> Iterator[None]:
+    """httpx's errors as ours. The session is neither in their words nor in frames that are kept."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as exc:
+        raise transport_error(request, exc, origin or access.origin) from _without_frames(exc)
+
+
+def _without_frames(exc: BaseException) -> BaseException:
+    """An error without the frames of httpx, whose variables hold what was sent."""
+    each: BaseException | None = exc
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return exc

@@ -154,7 +154,9 @@ def find_download(routes: Sequence[ApiRoute]) -> str | None:
     """The route that gives addresses to read files from, or None where there is none."""
     for route in routes:
         place = route.path.partition("/storage/")[2]
-        if route.method == "POST" and "download" in place and "{cluster_id}" in route.path:
+        # a path of the API itself: the session goes to no other origin
+        ours = route.path.startswith("/v1/") and "{cluster_id}" in route.path
+        if route.method == "POST" and "download" in place and ours:
             return route.path
     return None
 

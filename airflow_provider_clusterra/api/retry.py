@@ -13,6 +13,7 @@ The rules, in their order:
 from __future__ import annotations
 
 import random
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -93,7 +94,7 @@ def read_retry_after(value: str | None, now: datetime | None = None) -> float | 
     """
     if not value:
         return None
-    if value.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", value):
         return float(value)
     try:
         when = parsedate_to_datetime(value)

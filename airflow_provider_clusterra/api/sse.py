@@ -16,11 +16,15 @@ from __future__ import annotations
 
 import msgspec
 
+from airflow_provider_clusterra.api.errors import ProtocolError
+
 BOM = b"\xef\xbb\xbf"
 LF = b"\n\n"
 """What ends an event: its last line's LF, and a blank line."""
 CRLF = b"\n\r\n"
 DATA = b"data: "
+LARGEST = 64 * 1024 * 1024
+"""Bytes of one event; a job's output comes in pieces of some KiB."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -35,7 +39,8 @@ class Event(msgspec.Struct, frozen=True):
 class Decoder:
     """Takes a stream's bytes as they come, and gives the events that are whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
         self._buffer = bytearray()
         self._searched = 0
         """Up to here the buffer was searched for a blank line."""
@@ -44,7 +49,10 @@ class Decoder:
         self._begun = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that end in this chunk."""
+        """The events that end in this chunk.
+
+        :raises ProtocolError: one grows too large.
+        """
         self._buffer += chunk
         if not self._begun and not self._begin():
             return []
@@ -53,6 +61,8 @@ class Decoder:
         if self._blank and (end := self._buffer.rfind(self._blank, self._searched)) >= 0:
             events = self._read(end)
             del self._buffer[: end + len(self._blank)]
+        if len(self._buffer) > self._largest:
+            raise ProtocolError(f"An event of the output has more than {self._largest} bytes.")
         self._searched = max(0, len(self._buffer) - len(CRLF) + 1)
         return events
 

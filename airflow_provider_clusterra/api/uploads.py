@@ -13,6 +13,7 @@ from airflow_provider_clusterra.api.errors import (
     ApiError,
     ConflictError,
     InputError,
+    ProtocolError,
     ServerError,
 )
 
@@ -41,7 +42,24 @@ class UploadGrant(msgspec.Struct, frozen=True):
     @property
     def shown_url(self) -> str:
         """The address without its signature, for logs and errors."""
-        return str(httpx.URL(self.upload_url).copy_with(query=None))
+        return self.upload_url.partition("?")[0]
+
+    def check(self, origin: str) -> httpx.URL:
+        """The address, if a file may be sent there by an API of this origin.
+
+        :raises ProtocolError: it may not.
+        """
+        try:
+            url = httpx.URL(self.upload_url)
+        except (httpx.InvalidURL, ValueError):
+            raise ProtocolError("The API gave an upload_url that is no address.") from None
+        schemes = ("https",) if origin.startswith("https:") else ("https", "http")
+        if url.scheme not in schemes or not url.host or url.userinfo:
+            raise ProtocolError(
+                f"The API gave an upload_url to which no file is sent: it must begin with "
+                f"{schemes[-1]}:// and hold no user or password."
+            )
+        return url
 
 
 class DownloadGrant(msgspec.Struct, frozen=True):

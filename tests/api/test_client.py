@@ -1,17 +1,24 @@
 """Tests of airflow_provider_clusterra.api.client: both twins, over real sockets."""
 
+import gzip
 import inspect
 import io
+import socketserver
+import threading
 import time
+import traceback
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import (
     Access,
     AsyncClient,
     AuthenticationError,
     Client,
+    ClusterraError,
     InputError,
     JobSpec,
     NotFoundError,
@@ -335,3 +342,99 @@ def test_the_twins_have_the_same_names_and_signatures():
         assert inspect.signature(getattr(Client, name)) == inspect.signature(
             getattr(AsyncClient, name)
         )
+
+
+@pytest.mark.parametrize(
+    "steady",
+    [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b"HTTP/1.1 200 OK\r\n"],
+    ids=["body", "headers"],
+)
+def test_an_answer_that_drips_has_an_end(connect, steady):
+    with dripping(steady) as url:
+        client = connect(url, timeout=0.2)
+        if isinstance(client, Client) and not steady.endswith(b"\r\n\r\n"):
+            pytest.skip("a thread has no end for headers but the task's own")
+        with pytest.raises(TransportError, match="no answer in time"):
+            client.send(calls.get_user(), retry=ONCE)
+
+
+@contextmanager
+def dripping(begin):
+    """A server that sends a beginning, and then a byte each 50 ms for as long as it is read."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            with suppress(OSError):
+                self.request.sendall(begin)
+                while not done.wait(0.05):
+                    self.request.sendall(b" ")
+
+    done = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            done.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_an_answer_has_a_cap_after_decompression(connect, encoding):
+    body = b"[" + b" " * 100_000 + b"]"
+    sent = gzip.compress(body) if encoding == "gzip" else body
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    with Wire(http(200, sent, headers)) as wire:
+        call = replace(calls.list_clusters(), largest=50_000)
+        with pytest.raises(ProtocolError, match="more than 50000 bytes"):
+            connect(wire.url).send(call, retry=ONCE)
+        assert connect(wire.url).list_clusters() == []
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+@pytest.mark.parametrize("kind", ["text/plain", "text/html", "application/json"])
+def test_an_api_that_repeats_the_session_does_not_spread_it(connect, status, kind):
+    said = (
+        b'{"error": "sent: clusterra_session=s3cret-cookie"}'
+        if "json" in kind
+        else (b"<p>s3cret-cookie" if "html" in kind else b"you sent s3cret-cookie")
+    )
+    with (
+        Wire(http(status, said, {"Content-Type": kind})) as wire,
+        pytest.raises(ClusterraError) as caught,
+    ):
+        connect(wire.url).send(calls.list_clusters(), retry=ONCE)
+
+    assert "s3cret-cookie" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"no http", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
+)
+def test_no_frame_of_an_error_holds_the_session(connect, answer):
+    """What error reporters collect: the variables of each frame of an error and of its causes."""
+    with Wire(answer) as wire, pytest.raises(TransportError) as caught:
+        connect(wire.url).send(calls.get_user(), retry=ONCE)
+    shown = []
+    error = caught.value
+    while error is not None:
+        frames = traceback.walk_tb(error.__traceback__)
+        shown += [
+            repr(frame.f_locals) for frame, _ in frames if "/tests/" not in frame.f_code.co_filename
+        ]
+        error = error.__cause__ or error.__context__
+
+    assert shown
+    assert "s3cret-cookie" not in " ".join(shown)
+
+
+def test_httpx_logs_no_signature(caplog):
+    caplog.set_level("INFO", logger="httpx")
+    with Wire(http(200)) as storage, Wire(grant(storage)) as wire:
+        upload(wire.url, b"content")
+
+    assert "PUT" in caplog.text
+    assert "5ig" not in caplog.text

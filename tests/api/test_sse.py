@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.sse import Decoder, Event
 from clusterra_server.outputs import event as framed
 
@@ -145,3 +146,13 @@ def test_any_lines_framed_with_crlf_arrive_as_they_were_sent(sent, size):
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
 
     assert data(*chunks) == sent
+
+
+@pytest.mark.parametrize("chunk", [b"x" * 10, b"data: x\n"], ids=repr)
+def test_an_event_has_a_cap(chunk):
+    decoder = Decoder(largest=100)
+    decoder.feed(b"data: " + b"y" * 90 + b"\n\n")
+    fitting = chunk * (100 // len(chunk))
+    decoder.feed(fitting)
+    with pytest.raises(ProtocolError, match="more than 100 bytes"):
+        decoder.feed(chunk)
