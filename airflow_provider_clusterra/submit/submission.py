@@ -68,6 +68,7 @@ from airflow_provider_clusterra.submit.retries import (
 )
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, array_succeeded, with_earlier
 from airflow_provider_clusterra.watch.cancel import cancel_now
+from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
 log = logging.getLogger(__name__)
 
@@ -180,8 +181,6 @@ EARLIER_TRIES = 5
 LOOKS_BACK = 30 * 86400.0
 """Seconds before the last submit, or before now if nothing is remembered, from which on accounting
 is asked for a name: a retry comes after its delay, and after a weekend's outage."""
-NOT_ANSWERED = (401, 429)
-"""Statuses that do not say whether the API offers accounting."""
 
 
 class Submission:
@@ -342,7 +341,7 @@ class Submission:
         try:
             told = self._list_accounting(record, request)
         except RequestError as error:
-            if error.status in NOT_ANSWERED:
+            if silence_of(error) is Silence.LATE:
                 raise
             log.debug("Accounting cannot be asked: %s", error)
             return None

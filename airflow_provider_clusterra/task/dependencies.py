@@ -1,15 +1,15 @@
-"""A dependency on a job that Slurm has forgotten: accounting tells how that job ended."""
+"""A dependency on a job that Slurm has forgotten: accounting says how that job ended."""
 
 from __future__ import annotations
 
 import logging
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import InputError, NotFoundError, RequestError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import job_id_of, read_dependency, settle_dependency
-from airflow_provider_clusterra.watch.verdict import newest
+from airflow_provider_clusterra.watch.verdict import Silence, newest, silence_of
 
 log = logging.getLogger(__name__)
 DEPENDENCY_PROBLEM = 2038
@@ -19,7 +19,7 @@ DEPENDENCY_PROBLEM = 2038
 def without_forgotten(client: Client, cluster_id: str, asked: JobRequest) -> JobRequest | None:
     """The job without the jobs that it need not wait for; None where Slurm knows all of them.
 
-    :raises InputError: a forgotten job did not end as it should, or accounting does not tell.
+    :raises InputError: a forgotten job did not end as it should, or accounting does not say.
     """
     text = asked.dependency
     if not text:
@@ -54,13 +54,15 @@ def _succeeded(client: Client, cluster_id: str, written: str) -> bool:
     job_id = job_id_of(written)
     try:
         told = client.list_accounting(cluster_id, job_ids=[job_id])
-    except NotFoundError:
+    except RequestError as error:
+        if silence_of(error) is Silence.LATE:
+            raise
         told = []
     ended = [job for job in _last_records(told, written) if job.state.ended]
     if not ended:
         raise InputError(
             f"dependency: Slurm does not know job {written} (any more), and accounting does not "
-            "tell how it ended. Was it submitted to this cluster?"
+            "say how it ended. Was it submitted to this cluster?"
         )
     return all(job.state.succeeded for job in ended)
 

@@ -47,6 +47,7 @@ from airflow_provider_clusterra.watch.arrays import (
     with_earlier,
     with_ends,
 )
+from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +307,9 @@ def _tasks_shown(event: JobEvent, client: Client) -> list[Job]:
     try:
         shown += client.list_accounting(event.cluster_id, job_ids=[event.job_id])
     except RequestError as error:
-        log.debug("Accounting does not tell of job %s: %s", event.job_id, error)
+        if silence_of(error) is Silence.LATE:
+            raise
+        log.debug("No accounting of job %s: %s", event.job_id, error)
     with suppress(NotFoundError):
         shown += client.get_job(event.cluster_id, event.job_id).tasks
     return [task for task in shown if task.array_job_id == event.job_id]

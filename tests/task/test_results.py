@@ -7,7 +7,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, Client
-from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.errors import ApiError, InputError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.api.retry import ONCE
@@ -239,3 +239,22 @@ def test_exit_codes_are_one_or_several(given, codes):
 def test_what_is_no_exit_code_is_refused(given):
     with pytest.raises(InputError, match=r"skip_on_exit_code is .*exit codes from 1 to 255"):
         exit_codes("skip_on_exit_code", given)
+
+
+def test_an_accounting_that_is_late_is_asked_again_and_one_that_is_absent_is_not_missed():
+    event = JobEvent("ended", 9, "c1", Job(9, JobState("COMPLETED"), array_job_id=9))
+    tasks = [{"job_id": 10, "array_job_id": 9, "array_task_id": 0, "job_state": ["COMPLETED"]}]
+    shown = http(200, {"jobs": tasks})
+    for status in (429, 401):
+        with (
+            Wire(http(status, b"")) as wire,
+            Client(Access(wire.url, "s"), retry=ONCE) as client,
+            pytest.raises(ApiError, match=str(status)),
+        ):
+            finish(event, client, None)
+    for status in (404, 403):
+        with (
+            Wire(http(status, {"message": "no such route"}), shown) as wire,
+            Client(Access(wire.url, "s"), retry=ONCE) as client,
+        ):
+            assert finish(event, client, None)["tasks"]["0"]["state"] == "COMPLETED"
