@@ -26,6 +26,7 @@ from airflow_provider_clusterra.api.readers import LightState
 from airflow_provider_clusterra.api.slurm import JobState
 from airflow_provider_clusterra.watch.concurrency import yielding
 from airflow_provider_clusterra.watch.reading import read_job_answer, read_jobs_answer
+from airflow_provider_clusterra.watch.verdict import NOT_OFFERED
 
 URL_ROOM = 6000
 """Bytes of a query that every proxy lets through."""
@@ -326,11 +327,12 @@ class Looker:
         await self._see_one(one.job_id, asyncio.Semaphore(1), result)
         if result.hiccup is not None:
             return
-        if concerns_all(error) or one.job_id in result.refused:
+        if one.job_id in result.refused:
             result.hiccup = error
-        if concerns_all(error):
+        elif concerns_all(error) and getattr(error, "status", 0) not in NOT_OFFERED:
+            result.hiccup = error
             self._costs.note_failure(way, time.monotonic())
-        elif result.hiccup is None:
+        else:
             log.debug("Jobs are not asked for %s: %s", way, error)
             self._costs.rest(way, time.monotonic())
 

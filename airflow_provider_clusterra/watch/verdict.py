@@ -13,10 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import (
-    AuthenticationError,
+    ApiError,
     ClusterraError,
     NotFoundError,
-    RateLimitedError,
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
@@ -299,6 +298,10 @@ def _judge_missing(
     return missed, Verdict(Outcome.MISSING, last)
 
 
+NOT_OFFERED = (404, 405, 501)
+"""What an API says of a route that it does not have; a gateway says so, too, and of all routes."""
+
+
 class Silence(StrEnum):
     """What it means that accounting does not answer a question."""
 
@@ -309,12 +312,13 @@ class Silence(StrEnum):
 
 
 def silence_of(error: ClusterraError) -> Silence:
-    """Why accounting does not tell. Only the API's own no says that there is none."""
-    if not isinstance(error, RequestError) or isinstance(error, RateLimitedError):
-        return Silence.LATE
-    if isinstance(error, AuthenticationError) and error.status == 401:
-        return Silence.LATE
-    return Silence.ABSENT if isinstance(error, NotFoundError) else Silence.REFUSED
+    """Why accounting does not tell. Only the API's own no says at once that there is none."""
+    if isinstance(error, NotFoundError):
+        return Silence.ABSENT
+    if isinstance(error, ApiError) and error.status in NOT_OFFERED:
+        return Silence.REFUSED
+    comes_back = not isinstance(error, RequestError) or error.status in (401, 429)
+    return Silence.LATE if comes_back else Silence.REFUSED
 
 
 def judge_accounting(

@@ -191,6 +191,7 @@ def test_a_het_job_in_accounting_is_judged_by_all_its_components(leader):
         (RequestError("400", status=400), Outcome.WAIT, Outcome.LOST),
         (ServerError("503", status=503), Outcome.WAIT, Outcome.LOST),
         (TransportError("no answer"), Outcome.WAIT, Outcome.LOST),
+        (ServerError("404 page not found", status=404), Outcome.WAIT, Outcome.LOST),
     ],
     ids=repr,
 )
@@ -199,6 +200,17 @@ def test_only_the_apis_own_no_says_that_there_is_no_accounting(error, first, lat
     assert verdict.outcome is first
     after = 2000.0 + AGED.accounting
     assert judge_accounting(WATCH, progress, after, error, AGED)[1].outcome is late
+
+
+def test_an_array_is_what_was_seen_of_it_on_an_api_without_accounting():
+    seen = Progress(
+        last=task(1, "COMPLETED"), indices=frozenset({1}), ends={1: task(1, "COMPLETED")}
+    )
+    gateways = ServerError("404 page not found", status=404)
+    progress, verdict = judge_accounting(SENSED, seen, 2000.0, gateways)
+    assert verdict.outcome is Outcome.WAIT
+    late = judge_accounting(SENSED, progress, 2000.0 + PATIENT.grace, gateways)[1]
+    assert (late.outcome, late.job.state.base) == (Outcome.ENDED, "COMPLETED")
 
 
 def test_a_job_that_was_alive_a_moment_ago_cannot_have_been_forgotten():

@@ -143,7 +143,17 @@ async def test_an_array_is_always_asked_for_by_itself(look):
         assert sorted(asked(wire)[2:]) == ["jobs/1", "jobs/2"]
 
 
-@pytest.mark.parametrize("answer", [NOT_OFFERED, http(403, b"no"), http(400, b"no")], ids=repr)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NOT_OFFERED,
+        http(404, b"404 page not found"),
+        http(501, b""),
+        http(403, b"no"),
+        http(400, b"no"),
+    ],
+    ids=repr,
+)
 async def test_states_that_the_api_does_not_offer_are_asked_for_no_more(look, answer):
     one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
