@@ -15,7 +15,7 @@ CONNECTION_FORM: dict[str, Any] = {
         "placeholders": {
             "host": "https://api-use1.clusterra.cloud",
             # apache/airflow#73298, fixed after 3.3.2
-            "port": "443: Airflow 3.3's Test button fails without a port",
+            "port": "the address's own, e.g. 443; Airflow 3.3's Test button fails without one",
             "password": "the clusterra_session cookie's value, or a bearer token",
         },
     },

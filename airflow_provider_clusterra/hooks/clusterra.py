@@ -136,7 +136,10 @@ def _address(host: str, schema: str, port: int | None) -> str:
     except httpx.InvalidURL:
         return text
     if port and url.port not in (None, port):
-        raise InputError(f"The host {host!r} and the port {port} say two ports. Leave one out.")
+        raise InputError(
+            f"The host {host!r} and the port {port} say two ports. Set Port to {url.port}, or leave "
+            "it empty."
+        )
     return str(url.copy_with(port=port)) if port else text
 
 
@@ -375,19 +378,26 @@ class ClusterraHook(BaseHook):
         try:
             connection = self.get_connection(self.clusterra_conn_id)
             # the reader sees which connection it is; Airflow's button gives it a made-up id
-            with Client(_read(connection).access) as client:
+            settings = _read(connection)
+            with Client(settings.access) as client:
                 user = client.get_user()
                 clusters = client.list_clusters()
                 end = client.access.session_end()
         except ClusterraError as exc:
             return False, str(exc)
-        names = ", ".join(cluster.cluster_id for cluster in clusters) or "none"
+        names = [cluster.cluster_id for cluster in clusters]
+        listed = ", ".join(names) or "none"
+        if settings.cluster_id and settings.cluster_id not in names:
+            return False, (
+                f"Signed in as {user.email}, but there is no cluster {settings.cluster_id!r}. "
+                f"Clusters: {listed}."
+            )
         until = (
             f"The session ends {end:%Y-%m-%d %H:%M} UTC."
             if end
             else "The session's end is not known."
         )
-        return True, f"Signed in as {user.email}. Clusters: {names}. {until}"
+        return True, f"Signed in as {user.email}. Clusters: {listed}. {until}"
 
     @property
     def _place(self) -> str:

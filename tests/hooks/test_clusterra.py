@@ -172,6 +172,23 @@ def test_the_test_button_says_who_which_and_until_when(connected):
     )
 
 
+def test_the_test_button_is_red_for_a_cluster_that_is_not_there(local, connection):
+    connection(local.url, local.token, "typo")
+
+    assert ClusterraHook().test_connection() == (
+        False,
+        "Signed in as you@local.clusterra, but there is no cluster 'typo'. Clusters: clusloc1.",
+    )
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:8765", "127.0.0.1:8765"])
+def test_a_port_beside_an_address_that_has_the_same_one_is_fine(monkeypatch, host):
+    fields = {"conn_type": "clusterra", "host": host, "port": 8765, "password": "x"}
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTERRA_DEFAULT", json.dumps(fields))
+
+    assert ClusterraHook().access().origin.endswith("127.0.0.1:8765")
+
+
 def test_the_test_button_names_the_field_and_not_the_id_that_airflow_made_up(connection):
     connection("http://127.0.0.1:1", auth="basic")
 

@@ -103,7 +103,7 @@ def test_a_cookie_pasted_with_its_name_is_forgiven():
         ({"password": "a b"}, "characters that no session has"),
         ({"password": "a\nb"}, "characters that no session has"),
         ({"host": "http://10.0.0.7"}, "allow_http"),
-        ({"host": "http://127.0.0.1:1", "port": 2}, "say two ports. Leave one out"),
+        ({"host": "http://127.0.0.1:1", "port": 2}, "say two ports. Set Port to 1,"),
         ({"extra": {"auth": "basic"}}, "auth is 'basic'.*'cookie' or 'bearer'"),
         ({"extra": {"timeout": "soon"}}, "timeout is 'soon'"),
         ({"extra": {"timeout": 0}}, "timeout is 0"),
