@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from airflow import __version__ as airflow_version
 from airflow.triggers.base import BaseTrigger
 
@@ -25,7 +22,6 @@ __all__ = [
     "TRIGGERS_ARE_TOLD_OF_KILLS",
     "TaskDeferralError",
     "TaskDeferralTimeout",
-    "iteration_of",
 ]
 
 _AIRFLOW = tuple(int(part) for part in airflow_version.split(".")[:2])
@@ -48,12 +44,3 @@ of the worker's end (apache/airflow#66374). The option ``[clusterra] min_deferra
 CLEARS_FORGET = _AIRFLOW >= (3, 4)
 """A clear discards the task's state, unless its user asks to keep it: then the task is to go on with
 its job. Before Airflow 3.4, the state always survives a clear."""
-
-
-def iteration_of(context: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which iteration of a loop (Airflow 3.4) a task runs in; empty outside of loops.
-
-    All iterations share the other names of a task, and the fields exist outside of loops as well.
-    """
-    ti = context["ti"]
-    return (str(ti.region_id), str(ti.region_index)) if context.get("loop") else ()

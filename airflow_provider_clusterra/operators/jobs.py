@@ -31,7 +31,6 @@ from airflow_provider_clusterra.compat import (
     CLEARS_FORGET,
     TaskDeferralError,
     TaskDeferralTimeout,
-    iteration_of,
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
@@ -39,16 +38,15 @@ from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
-    Tag,
+    QueueFullError,
     failure_of,
-    hash_body,
-    hash_run,
-    hash_task,
     is_replaced,
+    iteration_of,
+    tag_of,
 )
 from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
 from airflow_provider_clusterra.submit.submission import (
-    KEY,
+    ON_FULL_QUEUE,
     ON_UNKNOWN,
     RecordStore,
     Request,
@@ -63,15 +61,15 @@ from airflow_provider_clusterra.task.inputs import (
     SourceFile,
     check_variables,
     download_route,
+    download_variables,
     find_inputs,
-    upload_keys,
-    upload_variables,
+    upload_files,
 )
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import check_return_output, end_try
 from airflow_provider_clusterra.task.script import render_script, tidy_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, ClusterraPlaceTrigger
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success
 from airflow_provider_clusterra.watch.cancel import cancel_now
 from airflow_provider_clusterra.watch.tail import write_output
@@ -103,6 +101,8 @@ class SubmitOperator(BaseOperator):
     :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
     :param on_unknown: what to do at a retry where nothing can tell what became of the job of an
         earlier try: ``"fail"``, or ``"submit"`` a new one.
+    :param on_full_queue: what to do if Slurm takes no more jobs of the account, the QOS or the cluster
+        for now: ``"wait"`` for a place, deferred if the task is deferrable, or ``"fail"``.
     :param submit_timeout: seconds or a timedelta for which a submit that surely did not arrive is sent
         again.
     :param submit_confirmation_timeout: seconds or a timedelta for which the job is looked for if the
@@ -147,6 +147,7 @@ class SubmitOperator(BaseOperator):
         skip_on_exit_code: int | Collection[int] | None = None,
         cancel_on_kill: bool = True,
         on_unknown: str = "fail",
+        on_full_queue: str = "wait",
         submit_timeout: float | timedelta = 600.0,
         submit_confirmation_timeout: float | timedelta = 60.0,
         tag_job_name: bool = True,
@@ -159,6 +160,8 @@ class SubmitOperator(BaseOperator):
         check_on_stuck(on_stuck)
         if on_unknown not in ON_UNKNOWN:
             raise InputError(f"on_unknown is {on_unknown!r}; it can be 'fail' or 'submit'.")
+        if on_full_queue not in ON_FULL_QUEUE:
+            raise InputError(f"on_full_queue is {on_full_queue!r}; it can be 'wait' or 'fail'.")
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.wait_for_completion = wait_for_completion
@@ -173,12 +176,16 @@ class SubmitOperator(BaseOperator):
         self.skip_on_exit_code: Any = skip_on_exit_code
         self.cancel_on_kill = cancel_on_kill
         self.on_unknown = on_unknown
+        self.on_full_queue = on_full_queue
         self.submit_timeout: Any = submit_timeout
         self.submit_confirmation_timeout: Any = submit_confirmation_timeout
         self.tag_job_name = tag_job_name
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
         self._kill = KillSwitch()
+        self._inputs: dict[str, SourceFile] = {}
+        self._keys: dict[str, str] = {}
+        """What has been uploaded already."""
 
     @abstractmethod
     def build_request(self, context: Context, connected: Connected) -> Request:
@@ -190,7 +197,7 @@ class SubmitOperator(BaseOperator):
         """
 
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:  # noqa: ARG002 - a child's
-        """Make the request ready once it is sure that it is submitted."""
+        """Make a request that has inputs ready, once it is sure that it is submitted."""
         return request
 
     def _amend(self, connected: Connected, request: Request, error: ApiError) -> Request:  # noqa: ARG002 - a child's
@@ -221,10 +228,19 @@ class SubmitOperator(BaseOperator):
         :raises AirflowFailException: what no retry can heal.
         :raises JobError: the job ended badly.
         """
-        with airflow_errors(self.clusterra_conn_id):
-            given.read_all(self, self.READERS)
-        deadline = deadline_of(timeout=self.timeout, execution_timeout=self.execution_timeout)
-        store = open_store(context)
+        return self._execute(context)
+
+    def submit_again(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the wait for a place in a full queue.
+
+        :param event: as :class:`~airflow_provider_clusterra.triggers.jobs.ClusterraPlaceTrigger` made it.
+        :returns: as :meth:`execute`.
+        :raises JobError: the job ended badly.
+        """
+        return self._execute(context, event)
+
+    def _execute(self, context: Context, again: Mapping[str, Any] | None = None) -> Any:
+        store = store_of(context)
         with (
             airflow_errors(self.clusterra_conn_id),
             store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
@@ -232,15 +248,56 @@ class SubmitOperator(BaseOperator):
         ):
             client, cluster_id = connected.client, connected.cluster_id
             self._kill.set_access(client.access, cluster_id)
+            given.read_all(self, self.READERS)
+            place = self._place_trigger(connected, again)
             request = self.build_request(context, connected)
-            job = self._submission(context, connected, store).obtain_job(
-                request, partial(self._upload_inputs, connected), partial(self._amend, connected)
-            )
+            submission = self._submission(context, connected, store)
+            job = self._obtain_job(submission, connected, request, place)
             if not self.wait_for_completion:
                 self._kill.check()
                 store.drop()
                 return {"job_id": job.job_id, "name": job.name or request.name}
-            return self._wait(context, client, self._trigger(cluster_id, job, deadline), job, store)
+            return self._wait(context, client, self._trigger(job, place), job, store)
+
+    def _place_trigger(
+        self, connected: Connected, again: Mapping[str, Any] | None
+    ) -> ClusterraPlaceTrigger:
+        """What waits for a place in the queue, if it is full; also the deadline of all."""
+        place: dict[str, Any] = {"tries": 0, "keys": {}}
+        if again is None:
+            deadline = deadline_of(timeout=self.timeout, execution_timeout=self.execution_timeout)
+            place["deadline"], place["limit"] = deadline
+        place |= again or {}
+        self._keys.update(place["keys"])
+        return ClusterraPlaceTrigger(
+            clusterra_conn_id=self.clusterra_conn_id, cluster_id=connected.cluster_id, **place
+        )
+
+    def _obtain_job(
+        self,
+        submission: Submission,
+        connected: Connected,
+        request: Request,
+        place: ClusterraPlaceTrigger,
+    ) -> TaskJob:
+        prepare = partial(self._upload_inputs, connected) if self._inputs else None
+        while True:
+            try:
+                return submission.obtain_job(request, prepare, partial(self._amend, connected))
+            except QueueFullError as error:
+                self._kill.check()
+                full = error
+            if place.deadline is not None and time.time() >= place.deadline:
+                raise QueueFullError(
+                    f"There was no place in the queue ({full}) until {place.limit} had passed."
+                ) from full
+            if not place.tries:
+                self.log.warning("No place in the queue (%s); waiting.", full)
+            place = place.once_more(self._keys)
+            if self.deferrable:
+                timeout = deferral_of(place.deadline)
+                self.defer(trigger=place, method_name="submit_again", timeout=timeout)
+            self._kill.pause(place.pause())
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -250,7 +307,7 @@ class SubmitOperator(BaseOperator):
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         """
-        store = open_store(context)
+        store = store_of(context)
         with (
             airflow_errors(self.clusterra_conn_id),
             store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
@@ -285,20 +342,21 @@ class SubmitOperator(BaseOperator):
         self._kill.kill(cancel=self.cancel_on_kill)
 
     def _submission(self, context: Context, connected: Connected, store: RecordStore) -> Submission:
-        client, cluster_id = connected.client, connected.cluster_id
-        arguments = {name: hash_body(value) for name, value in self._identity().items()}
+        cluster_id, settings = connected.cluster_id, connected.settings
+        tag, arguments = tag_of(context, settings.deployment, cluster_id, self._identity())
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
-            show_job(context, connected.settings, cluster_id, job_id)
+            show_job(context, settings, cluster_id, job_id)
 
         return Submission(
-            client,
+            connected.client,
             cluster_id,
-            tag_of(context, connected, arguments),
+            tag,
             options=SubmitOptions(
                 self.tag_job_name,
                 self.on_unknown,
+                self.on_full_queue,
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
                 self.array_success,
@@ -330,22 +388,19 @@ class SubmitOperator(BaseOperator):
         job = asyncio.run(cancel_now(access, cluster_id, number))
         state = job.state if job else "no longer known to the cluster"
         self.log.warning("Job %s was cancelled: it is %s.", number, state)
-        open_store(context).save_failure(Failure("CANCELLED"))
+        store_of(context).save_failure(Failure("CANCELLED"))
 
-    def _trigger(
-        self, cluster_id: str, job: TaskJob, deadline: tuple[float | None, str]
-    ) -> ClusterraJobTrigger:
-        end, limit = deadline
+    def _trigger(self, job: TaskJob, place: ClusterraPlaceTrigger) -> ClusterraJobTrigger:
         return ClusterraJobTrigger(
             job_id=job.job_id,
-            cluster_id=cluster_id,
+            cluster_id=place.cluster_id,
             clusterra_conn_id=self.clusterra_conn_id,
             job_name=job.name,
             since=time.time(),
             array=job.array,
             poll_interval=self.poll_interval,
-            deadline=end,
-            limit=limit,
+            deadline=place.deadline,
+            limit=place.limit,
             pending_timeout=self.pending_timeout,
             max_restarts=self.max_restarts,
             on_stuck=self.on_stuck,
@@ -400,23 +455,9 @@ class SubmitOperator(BaseOperator):
         return self.execute(context)
 
 
-def open_store(context: Context) -> RecordStore:
+def store_of(context: Context) -> RecordStore:
     """What Airflow remembers of the task; in a loop, of this iteration."""
-    key = ":".join([KEY, *iteration_of(context)])
-    return RecordStore(context.get("task_state_store"), key)
-
-
-def tag_of(context: Context, connected: Connected, arguments: Mapping[str, str]) -> Tag:
-    """The tag of one try of a task."""
-    ti = context["ti"]
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return Tag(
-        hash_run(connected.settings.deployment, connected.cluster_id, ti.dag_id, ti.run_id),
-        hash_task(ti.task_id, map_index, *iteration_of(context)),
-        hash_body(arguments),
-        ti.max_tries,
-        ti.try_number,
-    )
+    return RecordStore(context.get("task_state_store"), iteration_of(context))
 
 
 def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
@@ -625,7 +666,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self.working_directory = working_directory
         self.job = job
         self.uploads = uploads
-        self._inputs: dict[str, SourceFile] = {}
         self._download_route = ""
         self._unreadable: Exception | None = None
         given.check_plain(self, self.READERS)
@@ -679,10 +719,11 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:
         """See :meth:`SubmitOperator._upload_inputs`."""
-        if not self._inputs or not isinstance(request, JobRequest):
+        if not isinstance(request, JobRequest):
             return request
         client, cluster_id = connected.client, connected.cluster_id
-        found = upload_variables(client, cluster_id, self._inputs, self._download_route)
+        upload_files(client, cluster_id, self._inputs, self._keys)
+        found = download_variables(client, cluster_id, self._keys, self._download_route)
         return request.with_environment(found)
 
     def _amend(self, connected: Connected, request: Request, error: ApiError) -> Request:
@@ -749,7 +790,6 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         self.template_id = template_id
         self.template_params = template_params
         self.uploads = uploads
-        self._inputs: dict[str, SourceFile] = {}
         given.check_plain(self, self.READERS)
 
     def build_request(self, context: Context, connected: Connected) -> Request:
@@ -763,7 +803,7 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:
         """See :meth:`SubmitOperator._upload_inputs`."""
-        if not self._inputs or not isinstance(request, TemplateRequest):
+        if not isinstance(request, TemplateRequest):
             return request
-        keys = upload_keys(connected.client, connected.cluster_id, self._inputs)
-        return request.with_params(keys)
+        upload_files(connected.client, connected.cluster_id, self._inputs, self._keys)
+        return request.with_params(self._keys)

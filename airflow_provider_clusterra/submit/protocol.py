@@ -106,6 +106,27 @@ def hash_body(arguments: Any) -> str:
     return _hex(json.dumps(_stable(arguments), sort_keys=True), digits=4)
 
 
+def iteration_of(context: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which iteration of a loop (Airflow 3.4) a task runs in; empty outside of loops.
+
+    All iterations share the other names of a task, and the fields exist outside of loops as well.
+    """
+    ti = context["ti"]
+    return (str(ti.region_id), str(ti.region_index)) if context.get("loop") else ()
+
+
+def tag_of(
+    context: Mapping[str, Any], deployment: str, cluster_id: str, arguments: Mapping[str, Any]
+) -> tuple[Tag, dict[str, str]]:
+    """The tag of one try of a task, and the hash of each argument."""
+    ti = context["ti"]
+    hashes = {name: hash_body(value) for name, value in arguments.items()}
+    map_index = -1 if ti.map_index is None else ti.map_index
+    run = hash_run(deployment, cluster_id, ti.dag_id, ti.run_id)
+    task = hash_task(ti.task_id, map_index, *iteration_of(context))
+    return Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number), hashes
+
+
 def read_tag(name: str) -> Tag | None:
     """The tag at the end of a job's name, or None."""
     found = FORM.search(name)
@@ -185,11 +206,6 @@ class Record(msgspec.Struct, frozen=True):
     retry_state: RetryState = RetryState()
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
     """Each argument's :func:`hash_body`: which one has changed."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as JSON has it: Airflow takes no tuples."""
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        return plain
 
 
 def read_record(value: Any) -> Record | None:
@@ -517,11 +533,37 @@ def _outcome_of_answer(error: ApiError) -> SubmitOutcome:
     own_word = error.number is not None or error.in_own_words
     if isinstance(error, RateLimitedError) or error.number == NO_CONTROLLER:
         return SubmitOutcome.NOT_ARRIVED
+    if full_queue(error):
+        return SubmitOutcome.QUEUE_FULL
     if error.status in OWN_WORDS and own_word:
         return SubmitOutcome.NOT_ARRIVED
     if isinstance(error, ServerError) or error.status in MAY_HAVE_ARRIVED:
         return SubmitOutcome.LOST
     return SubmitOutcome.REFUSED
+
+
+POLICY = 2050
+"""Slurm's ESLURM_ACCOUNTING_POLICY: a limit on jobs, or on one job's size or time."""
+MOST_JOBS = (11, 2007)
+"""Slurm has as many jobs as ``MaxJobCount`` (EAGAIN, ESLURM_ERROR_ON_DESC_TO_RECORD_COPY)."""
+LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")
+"""A reason that names the limit, as in ``AssocMaxSubmitJobLimit``."""
+
+
+def full_queue(error: ApiError) -> str:
+    """Which limit on jobs refused a submit, in words; ``""`` if it was none.
+
+    slurmrestd 26.05 does not say whether it was a limit on jobs or on the job: then it may be both.
+    """
+    reason = LIMIT.search(error.detail or str(error))
+    if error.number in MOST_JOBS or "temporarily unable to accept" in error.detail:
+        return "MaxJobCount"
+    if error.number != POLICY or (reason and "Submit" not in reason[0]):
+        return ""
+    return reason[0] if reason else UNNAMED_LIMIT
+
+
+UNNAMED_LIMIT = "Slurm does not say which limit"
 
 
 def pause_before_resend(error: ClusterraError, attempt: int) -> float:

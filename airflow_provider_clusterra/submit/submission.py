@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     PAUSES,
+    UNNAMED_LIMIT,
     Action,
     AnswerLostError,
     Decision,
@@ -49,6 +50,7 @@ from airflow_provider_clusterra.submit.protocol import (
     find_jobs,
     find_named,
     find_new,
+    full_queue,
     is_same_life,
     keep_own,
     outcome_of,
@@ -83,9 +85,9 @@ class RecordStore:
     It is read once: nobody else writes while the task runs.
     """
 
-    def __init__(self, store: Any, key: str = KEY) -> None:
+    def __init__(self, store: Any, iteration: Collection[str] = ()) -> None:
         self._store = store
-        self._key = key
+        self._key = ":".join([KEY, *iteration])
         self._record: Record | None = None
         self._is_read = False
 
@@ -97,14 +99,16 @@ class RecordStore:
     def load(self) -> Record | None:
         """The record of the last submit that did not end well, or None."""
         if self._store is not None and not self._is_read:
-            self._record = read_record(self._store.get(self._key))
+            value = self._store.get(self._key)
+            self._record = None if value is None else read_record(value)
             self._is_read = True
         return self._record
 
     def save(self, record: Record) -> None:
         """Remember the record instead of the one before."""
         if self._store is not None:
-            self._store.set(self._key, record.to_json())
+            # as JSON has it: Airflow takes no tuples
+            self._store.set(self._key, msgspec.json.decode(msgspec.json.encode(record)))
             self._record, self._is_read = record, True
 
     def put_back(self, record: Record | None) -> None:
@@ -143,6 +147,7 @@ class RecordStore:
 
 
 ON_UNKNOWN = ("fail", "submit")
+ON_FULL_QUEUE = ("wait", "fail")
 
 
 class SubmitOptions(msgspec.Struct, frozen=True):
@@ -151,6 +156,7 @@ class SubmitOptions(msgspec.Struct, frozen=True):
     tagged: bool = True
     """Whether the job's name says whose it is; without it nothing is adopted."""
     on_unknown: str = "fail"
+    on_full_queue: str = "wait"
     timeout: float = 600.0
     """For which a submit that did not arrive is sent again."""
     confirmation_timeout: float = 60.0
@@ -196,7 +202,7 @@ class Submission:
         store: RecordStore,
         kill: KillSwitch,
         announce: Callable[[int], None],
-        arguments: Mapping[str, str],
+        arguments: dict[str, str],
     ) -> None:
         self._client = client
         self._cluster_id = cluster_id
@@ -206,7 +212,7 @@ class Submission:
         self._store = store
         self._kill = kill
         self._announce = announce
-        self._arguments = dict(arguments)
+        self._arguments = arguments
         self._state = RetryState()
         self._before: Record | None = None
         """The record of the try before."""
@@ -216,7 +222,7 @@ class Submission:
     def obtain_job(
         self,
         request: Request,
-        prepare: Callable[[Request], Request],
+        prepare: Callable[[Request], Request] | None,
         amend: Callable[[Request, ApiError], Request],
     ) -> TaskJob:
         """The task's job: one that an earlier try submitted, or a new one.
@@ -228,8 +234,6 @@ class Submission:
         :raises SubmitError: its subclasses say why.
         :raises ClusterraError: the API refused, or did not answer.
         """
-        if isinstance(request, JobRequest):
-            self._options.retries.check(request)
         self._before = self._store.load()
         decision = self._decide(request) if self._options.tagged else Decision(Action.SUBMIT)
         if decision.action is Action.FAIL:
@@ -242,12 +246,10 @@ class Submission:
             self._note_end(ended.job)
         if decision.words:
             log.warning(decision.words)
-        self._kill.check()
-        return self._submit_amended(self._tagged(prepare(self._adapt(request))), amend)
-
-    def _submit_amended(
-        self, request: Request, amend: Callable[[Request, ApiError], Request]
-    ) -> TaskJob:
+        request = self._tagged(self._adapt(request))
+        if prepare is not None:
+            self._kill.check()
+            request = prepare(request)
         try:
             return self._submit(request)
         except ApiError as error:
@@ -381,6 +383,7 @@ class Submission:
         if not isinstance(request, JobRequest) or not retries.wanted:
             self._state = RetryState(array=request.array)
             return request
+        retries.check(request)
         if not self._store.lasts:
             log.warning(NEEDS)
         adapted, self._state = job_of_try(request, self._load_previous(), retries)
@@ -439,9 +442,24 @@ class Submission:
         if outcome is SubmitOutcome.NOT_ARRIVED:
             return self._look_before_resend(failure, name, begin, attempt)
         self._store.put_back(self._before)
-        if outcome is SubmitOutcome.QUEUE_FULL:
-            raise QueueFullError(str(failure)) from failure
+        if outcome is SubmitOutcome.QUEUE_FULL and isinstance(failure, ApiError):
+            self._raise_if_full(failure)
         raise refused(failure, self._state)
+
+    def _raise_if_full(self, failure: ApiError) -> None:
+        """A place may become free later, unless the queue holds no job of ours: then it is the job.
+
+        :raises QueueFullError: with the limit's name.
+        """
+        if self._options.on_full_queue != "wait":
+            return
+        limit = full_queue(failure)
+        if limit == UNNAMED_LIMIT:
+            listed = self._client.list_jobs(self._cluster_id)
+            alive = [job for job in listed if not job.state.finished]
+            if not keep_own(alive, listed, self._client.get_user, self._before):
+                return
+        raise QueueFullError(limit) from failure
 
     def _look_before_resend(
         self, failure: ClusterraError, name: str, begin: float, attempt: int

@@ -19,8 +19,7 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.readers import find_download
 from airflow_provider_clusterra.api.uploads import check_size
-from airflow_provider_clusterra.compat import iteration_of
-from airflow_provider_clusterra.submit.protocol import hash_task
+from airflow_provider_clusterra.submit.protocol import hash_task, iteration_of
 from airflow_provider_clusterra.task.arguments import from_text
 
 Source = str | os.PathLike[str] | ObjectStoragePath
@@ -229,12 +228,12 @@ def download_route(client: Client) -> str:
     return route
 
 
-def upload_variables(
-    client: Client, cluster_id: str, files: Mapping[str, SourceFile], route: str
+def download_variables(
+    client: Client, cluster_id: str, keys: Mapping[str, str], route: str
 ) -> dict[str, str]:
-    """Upload files for a script."""
+    """What tells a script where its files are."""
     variables: dict[str, str] = {}
-    for name, key in upload_keys(client, cluster_id, files).items():
+    for name, key in keys.items():
         grant = client.presign_download(cluster_id, key, route)
         variables |= {name: key, f"{name}_URL": grant.download_url}
         if grant.expires_in:
@@ -246,9 +245,13 @@ def upload_variables(
     return variables
 
 
-def upload_keys(client: Client, cluster_id: str, files: Mapping[str, SourceFile]) -> dict[str, str]:
-    """Upload files."""
-    return {name: upload_file(client, cluster_id, file, LOCATION) for name, file in files.items()}
+def upload_files(
+    client: Client, cluster_id: str, files: Mapping[str, SourceFile], keys: dict[str, str]
+) -> None:
+    """Upload those files that have no key yet, and note their keys."""
+    for name, file in files.items():
+        if name not in keys:
+            keys[name] = upload_file(client, cluster_id, file, LOCATION)
 
 
 def _scope(context: Context, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -34,6 +35,7 @@ from airflow_provider_clusterra.compat import (
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
+from airflow_provider_clusterra.watch.places import PAUSES, place_queue_of
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     Outcome,
@@ -270,3 +272,63 @@ async def _read_connection(hook: ClusterraHook) -> Access:
         raise InputError(
             f"The connection {hook.clusterra_conn_id} cannot be read: {error}"
         ) from error
+
+
+class ClusterraPlaceTrigger(BaseTrigger):
+    """Waits for a task's turn to submit again, because the queue is full.
+
+    :param clusterra_conn_id: the connection's id.
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param tries: how often the task has found the queue full.
+    :param deadline: seconds since 1970 at which patience ends, or None.
+    :param limit: which limit the deadline is, in words.
+    :param keys: the keys of what the task has uploaded, by the names of its inputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        clusterra_conn_id: str,
+        cluster_id: str,
+        tries: int = 0,
+        deadline: float | None = None,
+        limit: str = "",
+        keys: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.clusterra_conn_id = clusterra_conn_id
+        self.cluster_id = cluster_id
+        self.tries = tries
+        self.deadline = deadline
+        self.limit = limit
+        self.keys = keys or {}
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The trigger as Airflow stores it: plain values, no secret."""
+        place = {"clusterra_conn_id": self.clusterra_conn_id, "cluster_id": self.cluster_id}
+        return f"{type(self).__module__}.{type(self).__qualname__}", place | self._so_far()
+
+    def once_more(self, keys: dict[str, str]) -> ClusterraPlaceTrigger:
+        """The trigger after one more try in vain.
+
+        :param keys: of what has been uploaded by now.
+        """
+        so_far = self._so_far() | {"tries": self.tries + 1, "keys": dict(keys)}
+        return type(self)(
+            clusterra_conn_id=self.clusterra_conn_id, cluster_id=self.cluster_id, **so_far
+        )
+
+    def pause(self) -> float:
+        """Seconds for which a worker waits that does not defer."""
+        left = math.inf if self.deadline is None else max(0.0, self.deadline - time.time())
+        return min(PAUSES.pause(self.tries), left)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event: what the task needs to go on."""
+        queue = place_queue_of(self.clusterra_conn_id, self.cluster_id)
+        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        await queue.wait(is_back=self.tries > 1, until=left)
+        yield TriggerEvent(self._so_far())
+
+    def _so_far(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("tries", "deadline", "limit", "keys")}

@@ -6,7 +6,9 @@ import pytest
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
-from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator, open_store, tag_of
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.submit.protocol import Record, iteration_of, tag_of
+from airflow_provider_clusterra.submit.submission import RecordStore
 from airflow_provider_clusterra.task.inputs import find_inputs
 from tests.support.airflow_side import TaskInstance
 
@@ -30,23 +32,18 @@ def submit(script="sleep 60", **fields):
     return ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
 
 
-@pytest.fixture
-def tag(connected):
-    def made(where):
-        with ClusterraHook().connect() as signed_in:
-            return tag_of(where, signed_in, {})
-
-    return made
+def tag(where):
+    return tag_of(where, "airflow", "c1", {})[0]
 
 
-def test_each_iteration_of_each_pass_has_a_tag_of_its_own(tag):
+def test_each_iteration_of_each_pass_has_a_tag_of_its_own():
     places = [(ONE, 0), (ONE, 1), (ANOTHER, 0), (ANOTHER, 1)]
 
     assert len({tag(context(*place)).task for place in places}) == 4
     assert len({tag(context(*place)).run for place in places}) == 1
 
 
-def test_outside_of_a_loop_nothing_is_different(tag):
+def test_outside_of_a_loop_nothing_is_different():
     plain = {"ti": TaskInstance()}
     mapped = context(ONE, 3, loop=False)
 
@@ -54,14 +51,16 @@ def test_outside_of_a_loop_nothing_is_different(tag):
 
 
 def test_each_iteration_remembers_its_own_submit(store):
-    def store_of(*region):
-        return open_store({**context(*region), "task_state_store": store})
+    def store_of(where):
+        return RecordStore(store, iteration_of(where))
 
-    store_of(ONE, 0)
-    keys = {store_of(*place)._key for place in [(ONE, 0), (ONE, 1), (ANOTHER, 0)]}
+    stores = [store_of(context(*place)) for place in [(ONE, 0), (ONE, 1), (ANOTHER, 0)]]
+    stores += [store_of({"ti": TaskInstance()})]
+    for number, each in enumerate(stores):
+        each.save(Record("tag", 0, job_id=number))
 
-    assert len(keys) == 3
-    assert open_store({"ti": TaskInstance()})._key == "clusterra_submit"
+    assert [each.load().job_id for each in stores] == [0, 1, 2, 3]
+    assert store_of(context(loop=False)).load().job_id == 3
 
 
 def test_each_iteration_uploads_under_names_of_its_own(tmp_path):

@@ -299,6 +299,13 @@ def test_an_arrays_records_are_one_job():
         (RequestError("took too long", status=408), SubmitOutcome.LOST),
         (RequestError("too early", status=425), SubmitOutcome.LOST),
         (RequestError("bad partition", status=500, number=2000), SubmitOutcome.REFUSED),
+        (RequestError("a policy", status=422, number=2050), SubmitOutcome.QUEUE_FULL),
+        (RequestError("AssocMaxSubmitJobLimit", status=422, number=2050), SubmitOutcome.QUEUE_FULL),
+        (
+            RequestError("QOSMaxWallDurationPerJobLimit", status=422, number=2050),
+            SubmitOutcome.REFUSED,
+        ),
+        (ServerError("try again", status=500, number=11), SubmitOutcome.QUEUE_FULL),
         (RequestError("bad request", status=400), SubmitOutcome.REFUSED),
         (AuthenticationError("who", status=401), SubmitOutcome.REFUSED),
         (InputError("no shebang"), SubmitOutcome.REFUSED),

@@ -1,7 +1,5 @@
 """Tests of what airflow_provider_clusterra.submit.protocol remembers, and of what carries a tag."""
 
-import json
-
 import pytest
 
 from airflow_provider_clusterra.api.jobs import Job
@@ -18,6 +16,7 @@ from airflow_provider_clusterra.submit.protocol import (
     tagged_name,
 )
 from airflow_provider_clusterra.submit.submission import RecordStore
+from tests.support.airflow_side import TaskStateStore
 
 TAG = Tag("0123abcd", "89ef4567", "00ff", 0, 1)
 
@@ -25,7 +24,10 @@ TAG = Tag("0123abcd", "89ef4567", "00ff", 0, 1)
 def test_a_record_reads_as_it_was_written():
     record = Record(str(TAG), 0, "train", 7, failure=Failure("OUT_OF_MEMORY", memory_mb=512))
 
-    assert read_record(json.loads(json.dumps(record.to_json()))) == record
+    airflows = TaskStateStore()
+    RecordStore(airflows).save(record)
+
+    assert RecordStore(airflows).load() == record
 
 
 @pytest.mark.parametrize("value", [None, "text", {"tag": 1}, {"max_tries": 1}])
@@ -68,26 +70,20 @@ def test_a_record_is_json_and_comes_back_the_same():
     )
     failure = Failure("FAILED", ("FAILED", "TIMEOUT"))
     record = Record(str(TAG), 0, failure=failure, retry_state=state, arguments={"script": "00ff"})
-    plain = record.to_json()
+    airflows = TaskStateStore()
+    RecordStore(airflows).save(record)
 
-    assert json.loads(json.dumps(plain)) == plain
-    assert read_record(plain) == record
+    assert RecordStore(airflows).load() == record
 
 
-class Store(dict):
-    """Airflow's, which counts."""
+class Store(TaskStateStore):
+    """One that counts."""
 
     reads = 0
 
     def get(self, key, default=None):
         self.reads += 1
         return super().get(key, default)
-
-    def set(self, key, value):
-        self[key] = value
-
-    def delete(self, key):
-        self.pop(key, None)
 
 
 def test_the_record_is_read_once_and_known_after_it_was_written():
@@ -99,4 +95,4 @@ def test_the_record_is_read_once_and_known_after_it_was_written():
 
     assert (store.load().failure, airflows.reads) == (Failure("FAILED"), 1)
     assert RecordStore(airflows).load() == store.load()
-    assert RecordStore(airflows, "another iteration's").load() is None
+    assert RecordStore(airflows, ("another", "0")).load() is None
