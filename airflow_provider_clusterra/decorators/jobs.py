@@ -55,6 +55,10 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         **DecoratedOperator.template_fields_renderers,
         **ClusterraSubmitJobOperator.template_fields_renderers,
     }
+    IDENTITY: Sequence[str] = (
+        *("source", "op_args", "op_kwargs", "python"),
+        *(name for name in ClusterraSubmitJobOperator.IDENTITY if name != "script"),
+    )
     custom_operator_name = "@task.clusterra"
 
     def __init__(
@@ -66,7 +70,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        read_source(python_callable)
+        self.source = read_source(python_callable)
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf, context_to_airflow_vars
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ApiError, InputError, NotFoundError
@@ -40,9 +41,9 @@ from airflow_provider_clusterra.submit.protocol import (
     Failure,
     QueueFullError,
     failure_of,
+    identity_of,
     is_replaced,
     iteration_of,
-    tag_of,
 )
 from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
 from airflow_provider_clusterra.submit.submission import (
@@ -67,7 +68,7 @@ from airflow_provider_clusterra.task.inputs import (
 )
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import check_return_output, end_try
-from airflow_provider_clusterra.task.script import render_script, tidy_script
+from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, ClusterraPlaceTrigger
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success
@@ -184,6 +185,8 @@ class SubmitOperator(BaseOperator):
         self.cluster_id = cluster_id
         self._kill = KillSwitch()
         self._inputs: dict[str, SourceFile] = {}
+        self._sources: dict[str, Any] = {}
+        self._jinja_env: jinja2.Environment | None = None
         self._keys: dict[str, str] = {}
         """What has been uploaded already."""
 
@@ -343,7 +346,7 @@ class SubmitOperator(BaseOperator):
 
     def _submission(self, context: Context, connected: Connected, store: RecordStore) -> Submission:
         cluster_id, settings = connected.cluster_id, connected.settings
-        tag, arguments = tag_of(context, settings.deployment, cluster_id, self._identity())
+        identity = identity_of(context, settings.deployment, cluster_id, self._identity())
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
@@ -352,7 +355,7 @@ class SubmitOperator(BaseOperator):
         return Submission(
             connected.client,
             cluster_id,
-            tag,
+            identity=replace(identity, body_at=partial(self._body_at, context)),
             options=SubmitOptions(
                 self.tag_job_name,
                 self.on_unknown,
@@ -366,13 +369,41 @@ class SubmitOperator(BaseOperator):
             store=store,
             kill=self._kill,
             announce=announce,
-            arguments=arguments,
         )
 
     def _identity(self) -> dict[str, Any]:
         """What the author asks for, whatever is uploaded, grown or chosen for one try."""
         values = {name: getattr(self, name) for name in self.IDENTITY}
         return {name: value for name, value in values.items() if value is not None}
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """Render as Airflow does, and remember what was rendered: see :meth:`_body_at`."""
+        if parent is self:
+            self._sources = {name: getattr(self, name) for name in self.IDENTITY}
+            self._jinja_env = jinja_env
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    def _body_at(self, context: Context, try_number: int) -> str:
+        """The hash of the body as it would have been at another try: the fields are rendered anew."""
+        ti: Any = AtTry(context["ti"], try_number)
+        earlier: Any = {**context, "ti": ti, "task_instance": ti}
+        values = self._identity()
+        for name in [name for name in values if name in self._sources]:
+            value = self._render_anew(name, earlier)
+            values[name] = self.READERS[name](name, value) if name in self.READERS else value
+        return identity_of(context, "", "", values).tag.body
+
+    def _render_anew(self, name: str, context: Context) -> Any:
+        if name not in self.template_fields:
+            return self._sources[name]
+        return self.render_template(self._sources[name], context, self._jinja_env, set())
 
     def _abandon(self, context: Context) -> None:
         """Cancel a job that nobody waits for any more, and see that it is gone."""
@@ -471,6 +502,17 @@ def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
             f"{end:%Y-%m-%d %H:%M}",
             limit or "more",
         )
+
+
+class AtTry:
+    """A task instance as it was at another try, for templates."""
+
+    def __init__(self, ti: Any, try_number: int) -> None:
+        self._ti = ti
+        self.try_number = try_number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ti, name)
 
 
 TO_BE_UPLOADED = "uploads="
@@ -582,7 +624,14 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     All arguments of :class:`~airflow_provider_clusterra.operators.jobs.SubmitOperator` as well.
     """
 
-    IDENTITY = ("script", *JOB_ARGUMENTS, "environment", "login_environment", "job", "uploads")
+    IDENTITY: Sequence[str] = (
+        "script",
+        *JOB_ARGUMENTS,
+        "environment",
+        "login_environment",
+        "job",
+        "uploads",
+    )
     """What the author asks for: with another value it is another job."""
     READERS: ClassVar[dict[str, given.Reader]] = {
         **SubmitOperator.READERS,
@@ -688,19 +737,26 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         super()._do_render_template_fields(parent, fields, context, jinja_env, seen_oids)
         if ours and "script" in template_fields:
             try:
-                self.script = self._render_script(context)
+                tidy = self._render_script(self.script, context)
             except Exception as error:  # noqa: BLE001 - raised once the script is needed
                 # Airflow renders at a resume, too, when the job has its script already
                 self._unreadable = error
+                return
+            self.script = tidy.text
+            for words in tidy.warnings:
+                self.log.warning(words)
 
-    def _render_script(self, context: Context) -> str:
+    def _render_script(self, script: str, context: Context) -> TidyScript:
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag else self.get_template_env()
         with airflow_errors(self.clusterra_conn_id):
-            tidy = render_script(self.script, env, context, jinja=self.render_script)
-        for words in tidy.warnings:
-            self.log.warning(words)
-        return tidy.text
+            return render_script(script, env, context, jinja=self.render_script)
+
+    def _render_anew(self, name: str, context: Context) -> Any:
+        source = self._sources[name]
+        if name == "script" and isinstance(source, str):
+            return self._render_script(source, context).text
+        return super()._render_anew(name, context)
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
@@ -768,7 +824,7 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
     All arguments of :class:`~airflow_provider_clusterra.operators.jobs.SubmitOperator` as well.
     """
 
-    IDENTITY = ("template_id", "template_params", "uploads")
+    IDENTITY: Sequence[str] = ("template_id", "template_params", "uploads")
     """What the author asks for: with another value it is another job."""
     READERS: ClassVar[dict[str, given.Reader]] = {
         **SubmitOperator.READERS,

@@ -115,16 +115,26 @@ def iteration_of(context: Mapping[str, Any]) -> tuple[str, ...]:
     return (str(ti.region_id), str(ti.region_index)) if context.get("loop") else ()
 
 
-def tag_of(
+class Identity(msgspec.Struct, frozen=True):
+    """Which try of which task this is, and what it asks for."""
+
+    tag: Tag
+    arguments: dict[str, str]
+    """The hash of each argument."""
+    body_at: Callable[[int], str] = lambda _: ""
+    """The hash of the body as it would have been at another try of this task."""
+
+
+def identity_of(
     context: Mapping[str, Any], deployment: str, cluster_id: str, arguments: Mapping[str, Any]
-) -> tuple[Tag, dict[str, str]]:
-    """The tag of one try of a task, and the hash of each argument."""
+) -> Identity:
+    """Which try this is, of a job that is asked for with these arguments."""
     ti = context["ti"]
     hashes = {name: hash_body(value) for name, value in arguments.items()}
     map_index = -1 if ti.map_index is None else ti.map_index
     run = hash_run(deployment, cluster_id, ti.dag_id, ti.run_id)
     task = hash_task(ti.task_id, map_index, *iteration_of(context))
-    return Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number), hashes
+    return Identity(Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number), hashes)
 
 
 def read_tag(name: str) -> Tag | None:
@@ -357,28 +367,47 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(
-    ours: Tag, record: Record | None, found: Iterable[TaggedJob], *, reconnects: bool = False
+    ours: Tag,
+    record: Record | None,
+    found: Iterable[TaggedJob],
+    *,
+    reconnects: bool = False,
+    bodies: Collection[str] = (),
 ) -> Decision:
-    """What to do at the beginning of a try; ``reconnects`` if a clear makes Airflow forget."""
+    """What to do at the beginning of a try.
+
+    ``reconnects`` if a clear makes Airflow forget; ``bodies`` are hashes of the same body at other tries.
+    """
     reconnects = reconnects and record is not None
+    bodies = {ours.body, *bodies}
     groups: dict[Finding, list[TaggedJob]] = {finding: [] for finding in Finding}
     for each in sorted(found, key=_order):
-        groups[classify(each, ours, record, reconnects=reconnects)].append(each)
+        finding = classify(each, ours, record, reconnects=reconnects, bodies=bodies)
+        groups[finding].append(each)
     going = groups[Finding.GOING]
     groups[Finding.SUPERSEDED], groups[Finding.GOING] = going[:-1], going[-1:]
     for _, finding, action in RULES:
         if jobs := groups[finding]:
             return Decision(action, tuple(jobs if action is Action.CANCEL else jobs[-1:]), finding)
     ended = groups[Finding.ENDED_BADLY]
-    is_asked = _may_be_gone(ours, record, ended)
+    is_asked = _may_be_gone(ours, record, ended, bodies)
     return Decision(Action.ASK if is_asked else Action.SUBMIT, tuple(ended[-1:]))
 
 
-def classify(each: TaggedJob, ours: Tag, record: Record | None, *, reconnects: bool) -> Finding:
+def classify(
+    each: TaggedJob,
+    ours: Tag,
+    record: Record | None,
+    *,
+    reconnects: bool,
+    bodies: Collection[str],
+) -> Finding:
     """What one job means."""
     recorded = _recorded(record, each.tag)
     state = each.job.state
     unwanted = _why_unwanted(each, ours, recorded, reconnects=reconnects)
+    if unwanted is None and each.tag.body not in bodies:
+        unwanted = Finding.CHANGED
     if state.finished and (unwanted or _has_failed_parts(recorded)):
         return Finding.PAST
     if unwanted is not None:
@@ -407,7 +436,7 @@ def _why_unwanted(
         return Finding.KILLED
     if max_tries != ours.max_tries and (each.job.state.ended or not reconnects):
         return Finding.CLEARED
-    return None if each.tag.body == ours.body else Finding.CHANGED
+    return None
 
 
 def changed_arguments(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -422,14 +451,16 @@ def is_same_life(record: Record, ours: Tag) -> bool:
     return tag is not None and tag.is_same_task(ours) and record.max_tries == ours.max_tries
 
 
-def _may_be_gone(ours: Tag, record: Record | None, shown: Iterable[TaggedJob]) -> bool:
+def _may_be_gone(
+    ours: Tag, record: Record | None, shown: Iterable[TaggedJob], bodies: Collection[str]
+) -> bool:
     """Whether an earlier try may have submitted a job that is not shown, and whose end counts."""
     tags = {str(each.tag) for each in shown}
     if record is None:
         return not tags and ours.try_number > 1
     tag = read_tag(record.tag)
     is_over = record.unwanted or record.failure is not None or record.tag in tags
-    return not is_over and is_same_life(record, ours) and tag is not None and tag.body == ours.body
+    return not is_over and is_same_life(record, ours) and tag is not None and tag.body in bodies
 
 
 def _order(each: TaggedJob) -> tuple[int, float, int]:

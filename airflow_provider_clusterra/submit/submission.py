@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,13 +35,13 @@ from airflow_provider_clusterra.submit.protocol import (
     Decision,
     Failure,
     Finding,
+    Identity,
     QueueFullError,
     Record,
     RetryState,
     SubmitError,
     SubmitOutcome,
     SubmitRefusedError,
-    Tag,
     TaggedJob,
     TaskKilledError,
     changed_arguments,
@@ -196,23 +197,21 @@ class Submission:
         self,
         client: Client,
         cluster_id: str,
-        tag: Tag,
         *,
+        identity: Identity,
         options: SubmitOptions,
         store: RecordStore,
         kill: KillSwitch,
         announce: Callable[[int], None],
-        arguments: dict[str, str],
     ) -> None:
         self._client = client
         self._cluster_id = cluster_id
-        self._tag = tag
-        self._words = str(tag)
+        self._identity = identity
+        self._tag = identity.tag
         self._options = options
         self._store = store
         self._kill = kill
         self._announce = announce
-        self._arguments = arguments
         self._state = RetryState()
         self._before: Record | None = None
         """The record of the try before."""
@@ -264,18 +263,26 @@ class Submission:
             # until it is decided, a kill is of that job
             self._kill.set_target(None, record.name)
         found = self._find_earlier(record)
-        reconnects = self._options.reconnects
-        decision = decide(tag, record, found, reconnects=reconnects)
+        bodies = self._same_bodies(record, found)
+        judge = partial(decide, tag, record, reconnects=self._options.reconnects, bodies=bodies)
+        decision = judge(found)
         while decision.action is Action.CANCEL:
             gone = {id(each): self._cancelled(each, decision.words) for each in decision.found}
             found = [gone.get(id(each), each) for each in found]
-            decision = decide(tag, record, found, reconnects=reconnects)
+            decision = judge(found)
         self._known = frozenset(each.job.job_id for each in found)
         if decision.action is Action.ASK:
             log.info("An earlier try's job is not shown by Slurm; asking accounting.")
             told = self._ask_accounting(record, request)
             decision = decide_gone(record, told, self._options.on_unknown)
         return decision
+
+    def _same_bodies(self, record: Record | None, found: list[TaggedJob]) -> set[str]:
+        """The hashes that this try's body had at earlier tries: of what differs because of the try."""
+        tags = [each.tag for each in found]
+        tags += [tag] if record and (tag := read_tag(record.tag)) else []
+        others = {(tag.try_number, tag.body) for tag in tags if tag.body != self._tag.body}
+        return {body for try_number, body in others if self._identity.body_at(try_number) == body}
 
     def _find_earlier(self, record: Record | None) -> list[TaggedJob]:
         """The jobs of this task's earlier tries, as far as Slurm shows them.
@@ -320,7 +327,7 @@ class Submission:
     def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id
         if why == Finding.CHANGED and self._before is not None:
-            why += changed_arguments(self._before.arguments, self._arguments)
+            why += changed_arguments(self._before.arguments, self._identity.arguments)
         job = self._cancel(job_id)
         if job is not None and not job.state.finished:
             raise SubmitError(
@@ -362,7 +369,10 @@ class Submission:
         """What this task's earlier tries would have called the same job, the last try first."""
         last = self._tag.try_number - 1
         tries = range(last, max(0, last - EARLIER_TRIES), -1) if request.name else ()
-        return [tagged_name(request.name, replace(self._tag, try_number=each)) for each in tries]
+        tags = [
+            replace(self._tag, try_number=each, body=self._identity.body_at(each)) for each in tries
+        ]
+        return [tagged_name(request.name, tag) for tag in tags]
 
     def _load_previous(self) -> Record | None:
         """The record of the last try that submitted, if the task was not cleared since."""
@@ -420,7 +430,7 @@ class Submission:
         attempt = 0
         while True:
             attempt += 1
-            self._remember(None, name, self._words)
+            self._remember(None, name, str(self._tag))
             self._kill.check()
             try:
                 submitted = self._client.send(post, retry=ONCE)
@@ -529,7 +539,7 @@ class Submission:
         self._kill.set_target(job_id)
         log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
         self._kill.check()
-        self._remember(job_id, name, self._words, unwanted=bool(submitted.problems))
+        self._remember(job_id, name, str(self._tag), unwanted=bool(submitted.problems))
         self._announce(job_id)
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)
@@ -557,7 +567,7 @@ class Submission:
             time.time(),
             unwanted,
             retry_state=self._state,
-            arguments=self._arguments,
+            arguments=self._identity.arguments,
         )
         try:
             self._store.save(record)

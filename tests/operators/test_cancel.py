@@ -9,7 +9,7 @@ from airflow_provider_clusterra.api import JobSpec
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
-from airflow_provider_clusterra.submit.protocol import tag_of, tagged_name
+from airflow_provider_clusterra.submit.protocol import identity_of, tagged_name
 from tests.support.wire import Wire, http
 
 
@@ -77,7 +77,7 @@ def test_all_jobs_of_a_run_are_cancelled_and_no_others(submitted, connected, run
         ti.run_id = run_id
         with ClusterraHook().connect() as signed_in:
             deployment = signed_in.settings.deployment
-        return tagged_name("job", tag_of({"ti": ti}, deployment, connected.cluster_id, {})[0])
+        return tagged_name("job", identity_of({"ti": ti}, deployment, connected.cluster_id, {}).tag)
 
     other = submitted(name=named("another"))
     mine = [submitted(name=named("mine")) for _ in range(2)]

@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.submit.protocol import Record, iteration_of, tag_of
+from airflow_provider_clusterra.submit.protocol import Record, identity_of, iteration_of
 from airflow_provider_clusterra.submit.submission import RecordStore
 from airflow_provider_clusterra.task.inputs import find_inputs
 from tests.support.airflow_side import TaskInstance
@@ -33,7 +33,7 @@ def submit(script="sleep 60", **fields):
 
 
 def tag(where):
-    return tag_of(where, "airflow", "c1", {})[0]
+    return identity_of(where, "airflow", "c1", {}).tag
 
 
 def test_each_iteration_of_each_pass_has_a_tag_of_its_own():

@@ -4,11 +4,17 @@ import asyncio
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.sdk import DAG
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.submit.kill import KillSwitch
-from airflow_provider_clusterra.submit.protocol import TaskKilledError
+from airflow_provider_clusterra.submit.protocol import (
+    TaskKilledError,
+    identity_of,
+    tagged_name,
+)
 from airflow_provider_clusterra.submit.submission import KEY, Submission
 from airflow_provider_clusterra.task.report import JobError, SubmitLostError
 from airflow_provider_clusterra.triggers.events import JobEvent
@@ -383,3 +389,145 @@ def test_a_wait_that_begins_after_the_kill_does_not_begin():
     switch.kill()
     with pytest.raises(TaskKilledError, match="no job had been submitted"):
         switch.run(asyncio.Event().wait())
+
+
+@pytest.fixture
+def render():
+    """Renders an operator's fields as a worker does before it executes."""
+
+    def rendered(operator, ti, **context):
+        with DAG("dag", schedule=None):
+            operator.render_template_fields({"ti": ti, "task_instance": ti, **context})
+        return operator
+
+    return rendered
+
+
+def varying(**fields):
+    defaults = {"environment": {"TRY": "{{ ti.try_number }}"}}
+    return submit("sleep 66 # {{ ti.try_number }}", **{**defaults, **fields})
+
+
+def test_what_differs_because_of_the_try_alone_is_the_same_job(task, render):
+    old = task.crash(render(varying(), task.ti))
+    task.retry()
+    assert task.crash(render(varying(), task.ti)) == old
+    task.retry()
+
+    assert task.crash(render(varying(), task.ti)) == old
+    assert list(task.jobs()) == [old]
+
+
+def test_what_differs_otherwise_as_well_is_another_job(task, render):
+    old = task.crash(render(varying(), task.ti))
+    task.retry()
+    new = task.crash(render(varying(memory="{{ 3 }}G"), task.ti))
+
+    assert (task.jobs()[old], new != old) == ("CANCELLED", True)
+
+
+def test_the_log_says_which_argument_differs(connected, ti, store, caplog):
+    ti.run_id = "which"
+    task = Task(connected, ti, store)
+    clock = iter(["12:00", "12:01"])
+    old = task.crash(submit(environment={"NOW": next(clock)}))
+    task.retry()
+    new = task.crash(submit(environment={"NOW": next(clock)}))
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, new)
+
+    words = f"Cancelled job {old} because what the task asks for has changed (environment)"
+    assert words in caplog.text
+
+
+OOM = {"state": "OUT_OF_MEMORY"}
+
+
+def test_growth_needs_the_same_task_and_not_the_same_body(connected, ti, store):
+    ti.run_id = "growing"
+    task = Task(connected, ti, store)
+    growing = {"memory": "1G", "grow_on_retry": {"memory": 2.0}}
+    first = task.crash(submit(**growing, environment={"NOW": "12:00"}))
+    store[KEY]["failure"] = OOM
+    with ClusterraHook().client() as client:
+        client.cancel_job(connected.cluster_id, first)
+        task.retry()
+        second = task.crash(submit(**growing, environment={"NOW": "12:01"}))
+        assert client.get_job(connected.cluster_id, second).memory_mb == 2048
+        client.cancel_job(connected.cluster_id, second)
+
+
+def test_a_try_that_is_rescheduled_is_a_retry(connected, ti, store):
+    """Airflow 3.4's retry policies may run the same try again, with the same number."""
+    ti.run_id = "rescheduled"
+    task = Task(connected, ti, store)
+    growing = {"memory": "1G", "grow_on_retry": {"memory": 2.0}}
+    jobs = [task.crash(submit(**growing))]
+    with ClusterraHook().client() as client:
+        for memory in (2048, 4096):
+            store[KEY]["failure"] = OOM
+            client.cancel_job(connected.cluster_id, jobs[-1])
+            jobs.append(task.crash(submit(**growing)))
+            assert client.get_job(connected.cluster_id, jobs[-1]).memory_mb == memory
+        assert task.crash(submit(**growing)) == jobs[-1]
+        client.cancel_job(connected.cluster_id, jobs[-1])
+
+    assert len(set(jobs)) == 3
+
+
+def test_a_look_after_a_submit_ignores_the_jobs_that_were_there_before(
+    connected, connection, ti, store
+):
+    """A rescheduled try's jobs have one name; the answer to the second submit is lost."""
+    ti.run_id = "before"
+    task = Task(connected, ti, store)
+    with pytest.raises(JobError):
+        task.execute(submit("exit 3"))
+    old = ti.pushed["job_id"]
+    with Proxy(connected.url).serve() as proxy:
+        proxy.fault = lambda request: says(504) if request.startswith("POST") else None
+        connection(proxy.url, connected.token, connected.cluster_id)
+        with pytest.raises(SubmitLostError, match="no job named"):
+            task.execute(submit("exit 3"))
+
+    assert ti.pushed["job_id"] == old
+
+
+def test_a_submit_is_not_sent_again_as_long_as_no_look_answers(connection, run):
+    """The POST was not taken; the list fails twice before it answers."""
+    refused, away = http(429, b""), http(504, b"")
+    with Wire(refused, away, away, NO_JOBS, http(200, {"job_id": 7})) as wire:
+        connection(wire.url)
+        run(submit(wait_for_completion=False))
+
+        kinds = [request.split(b" ")[0] for request in wire.requests]
+    assert kinds == [b"POST", b"GET", b"GET", b"GET", b"POST"]
+
+
+def test_anothers_job_of_the_same_name_is_neither_adopted_nor_cancelled(connection, run, ti, store):
+    """Two people with Airflow's default address, one DAG and one run have equal tags."""
+    ti.try_number = 2
+    with Wire(NO_JOBS) as wire:
+        connection(wire.url)
+        with ClusterraHook().connect() as signed_in:
+            deployment = signed_in.settings.deployment
+        operator = submit("exit 0", wait_for_completion=False)
+        identity = identity_of({"ti": ti}, deployment, "c1", operator._identity())
+        name = tagged_name("dag.task", replace(identity.tag, try_number=1))
+        theirs = {"job_id": 6, "job_state": ["COMPLETED"], "name": name, "user_name": "bob"}
+        user = http(200, {"email": "ada@example.org", "user_name": "ada"})
+        accounting = http(200, {"jobs": [{**theirs, "state": {"current": ["COMPLETED"]}}]})
+        wire.says(http(200, {"jobs": [theirs]}), user, accounting, user, http(200, {"job_id": 7}))
+
+        assert run(operator)["job_id"] == 7
+        assert not any(request.startswith(b"DELETE") for request in wire.requests)
+
+
+def test_with_cancel_on_kill_false_the_words_say_that_the_job_goes_on(connected, run, ti):
+    operator = submit("sleep 67", cancel_on_kill=False)
+    operator._wait = lambda *_: (operator.on_kill(), operator._kill.check())
+    with pytest.raises(AirflowException, match=r"job \d+ goes on, as cancel_on_kill=False asks"):
+        run(operator)
+    with ClusterraHook().client() as client:
+        assert not client.get_job(connected.cluster_id, ti.pushed["job_id"]).state.ended
+        client.cancel_job(connected.cluster_id, ti.pushed["job_id"])
