@@ -23,7 +23,7 @@ CONNECTION_FORM: dict[str, Any] = {
         "cluster_id": {
             "label": "Cluster",
             "description": "The cluster's id, e.g. clusde74, for tasks that name none. May be left "
-            "out where the account has exactly one cluster.",
+            "out if the account has exactly one cluster.",
             "schema": {"type": TEXT},
         },
         "auth": {
@@ -39,7 +39,7 @@ CONNECTION_FORM: dict[str, Any] = {
         },
         "timeout": {
             "label": "Timeout",
-            "description": "Seconds without a byte after which an answer is given up. "
+            "description": "Seconds without a byte after which a request fails. "
             "A busy Slurm may take half a minute.",
             "schema": {"type": ["number", "null"], "minimum": 1, "default": 60},
         },
@@ -51,7 +51,7 @@ CONNECTION_FORM: dict[str, Any] = {
         },
         "console_url": {
             "label": "Console",
-            "description": "Where a task's link to its job leads. Empty: Clusterra's console, or the "
+            "description": "The address that a task's link to its job leads to. Empty: Clusterra's console, or the "
             "server's own page. {cluster_id} and {job_id} may stand in it.",
             "schema": {"type": TEXT},
         },

@@ -7,7 +7,7 @@ from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 SCRIPT = """\
 #!/bin/bash
 set -eo pipefail
-# a job's shell is no login shell: where there are modules, the command has to be defined first
+# a job's shell is no login shell: define the command module first
 if [ -r /etc/profile.d/modules.sh ]; then
     source /etc/profile.d/modules.sh
     module load python

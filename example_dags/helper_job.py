@@ -1,7 +1,7 @@
 """Keep a helping job for as long as another one needs it, and cancel it whatever happens.
 
 The helper is e.g. a database or a scheduler of workers. Its task is a setup and ``end`` its teardown: the
-latter runs as soon as the helper was submitted, also where the work between them fails.
+latter runs as soon as the helper was submitted, also if the work between them fails.
 """
 
 from airflow.sdk import DAG

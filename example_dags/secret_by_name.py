@@ -1,6 +1,6 @@
 """Let a job use a secret that Airflow never sees.
 
-What a task's ``environment`` holds is shown in Airflow's UI. So the job is told the name of the
+What a task's ``environment`` holds is shown in Airflow's UI. So the job gets the name of the
 secret, and reads it on the cluster, where only its user can.
 """
 

@@ -73,7 +73,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
 
     @property
     def deployment(self) -> str:
-        """What tells this Airflow from others on the same cluster.
+        """What distinguishes this Airflow from others on the same cluster.
 
         Airflow's own address does not if it is this machine's: then its home does.
         """
@@ -333,7 +333,7 @@ class ClusterraHook(BaseHook):
         :param client: of this hook's connection.
         :returns: this hook's cluster id, the connection's, or the id of the only one there is.
         :raises InputError: there are several to choose from, or none.
-        :source: ``GET /v1/clusters``, where neither says it.
+        :source: ``GET /v1/clusters``, if neither says it.
         """
         named = self.cluster_id or self.settings().cluster_id
         if named:
@@ -350,7 +350,7 @@ class ClusterraHook(BaseHook):
         )
 
     def explain(self, client: Client, cluster_id: str, error: NotFoundError) -> ClusterraError:
-        """A 404 in better words, where it is the cluster that the API does not know.
+        """A 404 in better words if the API does not know the cluster.
 
         :param client: of this hook's connection.
         :param cluster_id: the cluster that was asked.

@@ -28,8 +28,8 @@ class ClusterraCancelJobOperator(BaseOperator):
     For a teardown, or behind tasks with ``trigger_rule="one_failed"``.
 
     :param job_id: Slurm's number for the job, or a list of them, e.g.
-        ``"{{ ti.xcom_pull('train', key='job_id') }}"``; where nothing was pushed, there is nothing to
-        cancel.
+        ``"{{ ti.xcom_pull('train', key='job_id') }}"``; if nothing was pushed, nothing is
+        cancelled.
     :param tag_of_run: instead: all jobs of this DAG run on this cluster, found by their names' tag.
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
@@ -116,7 +116,7 @@ async def _cancel_all(
             async with places:
                 return await cancel_if_alive(client, cluster_id, job_id)
 
-        # one that cannot be cancelled leaves none of the others
+        # all are cancelled, even if one of them cannot be
         cancels = [asyncio.create_task(cancel(job_id)) for job_id in job_ids]
         await asyncio.gather(*cancels, return_exceptions=True)
     return {job_id: each.result() for job_id, each in zip(job_ids, cancels, strict=True)}

@@ -100,7 +100,7 @@ class SubmitOperator(BaseOperator):
     :param skip_on_exit_code: an exit code, or several, with which a failed job skips the task instead of
         failing it; an array, if each of its tasks that failed has one.
     :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
-    :param on_unknown: what to do at a retry where nothing can tell what became of the job of an
+    :param on_unknown: what to do at a retry if nothing says what became of the job of an
         earlier try: ``"fail"``, or ``"submit"`` a new one.
     :param on_full_queue: what to do if Slurm takes no more jobs of the account, the QOS or the cluster
         for now: ``"wait"`` for a place, deferred if the task is deferrable, or ``"fail"``.
@@ -315,9 +315,9 @@ class SubmitOperator(BaseOperator):
             airflow_errors(self.clusterra_conn_id),
             store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
         ):
-            told = read_event(event)
-            with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
-                return self._end(context, client, told, store)
+            end = read_event(event)
+            with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
+                return self._end(context, client, end, store)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -328,7 +328,7 @@ class SubmitOperator(BaseOperator):
         :param next_kwargs: for it.
         :returns: as :meth:`execute`.
         :raises TaskDeferralError: the trigger failed; the job is cancelled.
-        :raises TaskDeferralTimeout: the trigger did not tell in time; the job is cancelled.
+        :raises TaskDeferralTimeout: the trigger did not end in time; the job is cancelled.
         """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
@@ -520,7 +520,7 @@ TO_BE_UPLOADED = "uploads="
 
 
 def find_template(client: Client, template_id: str) -> tuple[Template, Template | None]:
-    """A template, and where it is a preset its parent.
+    """A template, and of a preset its parent.
 
     :raises InputError: there is none; the words name the nearest.
     :source: ``GET /v1/templates/{template_id}``
@@ -550,7 +550,7 @@ def check_template(
 
 
 def job_name_of(template: Template, checked: CheckedParams, otherwise: str) -> str:
-    """The name of a template's job, or ``""`` where the template takes none."""
+    """The name of a template's job, or ``""`` if the template takes none."""
     takes = any(
         param.name == JOB_NAME and param.kind == "text" and not param.options
         for param in template.params
@@ -816,7 +816,7 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     :param template_id: e.g. ``"gromacs"``; a preset's, too.
     :param template_params: values of its inputs and parameters by name; those left out have the
-        template's own. ``job_name``, where the template takes it, is otherwise
+        template's own. ``job_name``, if the template has it, is otherwise
         ``<dag_id>.<task_id>``.
     :param uploads: files of the worker by the names of parameters: ``{"input_tpr": "data/md.tpr"}``
         uploads the file, and gives the parameter its key.

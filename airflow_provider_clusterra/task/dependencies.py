@@ -53,12 +53,12 @@ def _is_known(client: Client, cluster_id: str, job_id: int) -> bool:
 def _succeeded(client: Client, cluster_id: str, written: str) -> bool:
     job_id = job_id_of(written)
     try:
-        told = client.list_accounting(cluster_id, job_ids=[job_id])
+        records = client.list_accounting(cluster_id, job_ids=[job_id])
     except RequestError as error:
         if silence_of(error) is Silence.LATE:
             raise
-        told = []
-    ended = [job for job in _last_records(told, written) if job.state.ended]
+        records = []
+    ended = [job for job in _last_records(records, written) if job.state.ended]
     if not ended:
         raise InputError(
             f"dependency: Slurm does not know job {written} (any more), and accounting does not "
@@ -67,11 +67,11 @@ def _succeeded(client: Client, cluster_id: str, written: str) -> bool:
     return all(job.state.succeeded for job in ended)
 
 
-def _last_records(told: list[Job], written: str) -> list[Job]:
+def _last_records(records: list[Job], written: str) -> list[Job]:
     """The last record of the job, or of each task of an array that is meant."""
     _, _, index = written.partition("_")
     by_task: dict[int | None, list[Job]] = {}
-    for job in told:
+    for job in records:
         if not index.isdigit() or job.array_task_id == int(index):
             by_task.setdefault(job.array_task_id, []).append(job)
     return [last for jobs in by_task.values() if (last := newest(jobs)) is not None]

@@ -231,7 +231,7 @@ def download_route(client: Client) -> str:
 def download_variables(
     client: Client, cluster_id: str, keys: Mapping[str, str], route: str
 ) -> dict[str, str]:
-    """What tells a script where its files are."""
+    """Variables with which a script finds its files."""
     variables: dict[str, str] = {}
     for name, key in keys.items():
         grant = client.presign_download(cluster_id, key, route)

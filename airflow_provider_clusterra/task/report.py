@@ -59,7 +59,7 @@ NOT_EXECUTED = "slurmstepd: error: execve()"
 TAIL_LINES = 20
 """Lines of a failed job's output that its report shows."""
 MOST_GROUPS = 10
-"""How many different ends of an array's tasks are told one by one."""
+"""How many different ends of an array's tasks are listed."""
 
 BY_EXIT_CODE = {
     126: "A file was found that cannot be executed. Make it so (chmod +x), or name its interpreter "
@@ -70,7 +70,7 @@ BY_EXIT_CODE = {
 }
 BY_SIGNAL = {
     "SIGKILL": "Somebody killed it from outside. Mostly that is the kernel, because memory ran out: "
-    "a Slurm without cgroups tells no more. Ask for more with memory=, and if that is not it, ask "
+    "a Slurm without cgroups does not say more. Ask for more with memory=, and if that is not it, ask "
     "the cluster's administrator.",
     "SIGTERM": "It was asked to end: by somebody with scancel, or because its node shut down.",
     "SIGSEGV": "The program touched memory that is not its own: a bug, a library of another version, "
@@ -162,7 +162,7 @@ def asked(job: Job) -> str:
 
 
 def advise(job: Job, output: str = "") -> str:
-    """What to change, or ``""`` where nothing can be said."""
+    """What to change, or ``""`` if there is no advice."""
     part = failing_part(job)
     reason = reason_of(part.reason).advice
     if part.state.base in ("PENDING", "CANCELLED") and reason:
@@ -192,7 +192,7 @@ def failing_part(job: Job) -> Job:
 
 
 def advise_refusal(error: ClusterraError) -> str:
-    """What to change where a request was refused, after a space, or ``""``."""
+    """What to change after a refused request, behind a space, or ``""``."""
     number = error.number if isinstance(error, ApiError) else None
     advice = BY_REFUSAL.get(number or 0, "")
     return f" {advice}" if advice else ""
@@ -200,8 +200,8 @@ def advise_refusal(error: ClusterraError) -> str:
 
 def _end_of(task: Job) -> str:
     reason = f" ({task.reason})" if task.reason else ""
-    told = task.exit.signal is not None or task.exit.code
-    return f"{task.state.base}{reason}" + (f", {task.exit}" if told else "")
+    exited = f", {task.exit}" if task.exit.signal is not None or task.exit.code else ""
+    return f"{task.state.base}{reason}{exited}"
 
 
 def _advise_exit(exit_status: ExitStatus) -> str:
@@ -213,7 +213,7 @@ def _advise_exit(exit_status: ExitStatus) -> str:
     if code in BY_EXIT_CODE:
         return BY_EXIT_CODE[code]
     if 128 < code < 128 + signal.NSIG:
-        # so a shell tells of a program that a signal ended
+        # a shell reports a program that a signal ended in this way
         inner = ExitStatus(signal=code - 128)
         words = f"{code} is 128 + {code - 128}: {inner} ended a program of the script."
         return f"{words} {BY_SIGNAL.get(inner.signal_name, '')}".strip()
@@ -277,7 +277,7 @@ class JobStuckError(JobError, AirflowFailException):
 
 
 class JobLostError(JobError):
-    """The cluster no longer knows the job, so its end cannot be told."""
+    """The cluster no longer knows the job, and nothing says how it ended."""
 
 
 class JobResultError(JobError, AirflowFailException):

@@ -87,7 +87,7 @@ def returned_output(client: Client, cluster_id: str, job: Job, return_output: st
         return read_result(client.read_output(cluster_id, job.job_id), return_output)
     most = LARGEST_VALUE
     if return_output == "text":
-        # half, because JSON writes a line end as two characters, and a cut is told
+        # half, because JSON writes a line end as two characters, and a cut adds a line
         most = min(most, max(LEAST_TEXT, LARGEST_ARRAY // len(tasks) // 2))
 
     def read(task: Job) -> Any:
@@ -143,7 +143,7 @@ def _text(output: Output, most: int) -> str:
     text = kept.decode("utf-8", "replace")
     if not left_out:
         return text
-    # where the cut went through a character, its rest is none
+    # a cut through a character leaves bytes that are none
     return f"[The first {left_out} bytes are left out.]\n" + text.lstrip(
         "\N{REPLACEMENT CHARACTER}"
     )
@@ -328,7 +328,7 @@ def _returned(cluster_id: str, job: Job, client: Client, return_output: str | No
 
 
 def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
-    """The end of the output, and why it cannot be read where that is so."""
+    """The end of the output, or ``""`` and why it cannot be read."""
     tasks = event.job.tasks if event.job else ()
     failed = next((task for task in tasks if not task.state.succeeded), None)
     # an array's own file is its last index's
