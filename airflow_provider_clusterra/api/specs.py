@@ -39,8 +39,6 @@ FROM_FIELD = {
     "SLURM_GPU_FREQ": "tres_freq",
     "SLURM_CPU_FREQ_REQ": "cpu_frequency",
     "SLURM_NETWORK": "network",
-    "SLURM_DISTRIBUTION": "distribution",
-    "SLURM_DIST_PLANESIZE": "distribution_plane_size",
     "SLURM_OPEN_MODE": "open_mode",
     "SLURM_OVERCOMMIT": "overcommit",
     "SLURM_PROFILE": "profile",
@@ -69,6 +67,8 @@ def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:
     :source: ``env`` of the same scripts under ``sbatch`` and slurmrestd 26.05.
     """
     words = {name: _in_words(field, job.get(field)) for name, field in FROM_FIELD.items()}
+    kind, _, size = str(job.get("distribution") or "").partition("=")
+    words |= {"SLURM_DISTRIBUTION": kind, "SLURM_DIST_PLANESIZE": size}
     return {name: text for name, text in words.items() if text}
 
 
@@ -80,8 +80,6 @@ def _in_words(field: str, value: Any) -> str:
     if isinstance(value, list):
         words = ",".join(each.capitalize() for each in value)
         return words[:1].lower() if field == "open_mode" else words
-    if isinstance(value, Mapping):
-        return str(value["number"])
     if value is True:
         return "1"
     return "" if value is None else str(value).removeprefix("gpu:")
@@ -236,12 +234,10 @@ def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
         ``job_<id>.out`` in ``/mnt/efs`` and in its folders, and nowhere else.
     """
     found = []
-    path = _folder(job) / (job.get("standard_output") or "job_%j.out")
-    shared = PurePosixPath(DEFAULT_DIRECTORY)
-    if path.name not in SHOWN or shared not in (path.parent, path.parent.parent):
+    if not _is_shown(job):
         found.append(
-            f"The output goes to {path}, where the API does not look for it. It shows only "
-            f"{' and '.join(SHOWN)} in {shared} or one folder below."
+            f"The output goes to {_output(job)}, where the API does not look for it. It shows only "
+            f"{' and '.join(SHOWN)} in {DEFAULT_DIRECTORY} or one folder below."
         )
     if job.get("standard_error"):
         found.append(
@@ -249,6 +245,29 @@ def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
             "does not show. Leave it out, and it stands in the output."
         )
     return found
+
+
+def check_output_is_shown(job: Mapping[str, Any]) -> None:
+    """Refuse an output that nobody could return.
+
+    :raises InputError: the API does not show it; the words say where it must go.
+    """
+    if not _is_shown(job):
+        raise InputError(
+            f"return_output: the job's output goes to {_output(job)}, which the API does not show. "
+            "Leave out --output (or standard_output in job=), or write it to "
+            f"{DEFAULT_DIRECTORY}/{SHOWN[1]} or one folder below, e.g. "
+            f"#SBATCH --output={DEFAULT_DIRECTORY}/results/{SHOWN[1]}."
+        )
+
+
+def _output(job: Mapping[str, Any]) -> PurePosixPath:
+    return _folder(job) / (job.get("standard_output") or SHOWN[0])
+
+
+def _is_shown(job: Mapping[str, Any]) -> bool:
+    path, shared = _output(job), PurePosixPath(DEFAULT_DIRECTORY)
+    return path.name in SHOWN and shared in (path.parent, path.parent.parent)
 
 
 def _folder(job: Mapping[str, Any]) -> PurePosixPath:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ApiError, InputError, NotFoundError
 from airflow_provider_clusterra.api.slurm import read_number
-from airflow_provider_clusterra.api.specs import hidden_outputs
+from airflow_provider_clusterra.api.specs import check_output_is_shown, hidden_outputs
 from airflow_provider_clusterra.api.templates import (
     JOB_NAME,
     CheckedParams,
@@ -584,6 +584,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     :param script: the batch script's text, beginning with a shebang; or the name or path of a file that
         ends in ``.sh``, ``.sbatch`` or ``.slurm``, beside the DAG or in its ``template_searchpath``.
+    :param script_arguments: what the script finds as ``$1``, ``$2`` …, behind those that stand behind
+        its file's name: ``script="train.sh 3 cfg.yaml"``.
     :param render_script: whether Jinja in the script is rendered. ``${#array[@]}`` is the shell's.
     :param name: the job's name; otherwise ``<dag_id>.<task_id>``.
     :param partition: Slurm's partition; otherwise the cluster's default.
@@ -626,6 +628,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     IDENTITY: Sequence[str] = (
         "script",
+        "script_arguments",
         *JOB_ARGUMENTS,
         "environment",
         "login_environment",
@@ -638,6 +641,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         **dict.fromkeys(("script", *JOB_ARGUMENTS), given.text),
         **dict.fromkeys(("nodes", "tasks", "cpus_per_task", "gpus"), given.whole),
         **dict.fromkeys(("memory", "memory_per_cpu"), given.whole),
+        "script_arguments": given.optional(given.texts),
         "environment": given.optional(given.environment),
         "login_environment": given.flag,
         **dict.fromkeys(("job", "uploads"), given.optional(given.mapping)),
@@ -653,6 +657,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self,
         *,
         script: str | os.PathLike[str],
+        script_arguments: Sequence[Any] | None = None,
         render_script: bool = True,
         name: str | None = None,
         partition: str | None = None,
@@ -691,6 +696,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             retry_failed_indices, read_growth(grow_on_retry, max_memory, max_time_limit)
         )
         self.script = given.text("script", script)
+        self.script_arguments = script_arguments
         self.render_script = render_script
         self.name = name
         self.partition = partition
@@ -743,6 +749,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
                 self._unreadable = error
                 return
             self.script = tidy.text
+            if tidy.arguments:
+                self.script_arguments = [*tidy.arguments, *(self.script_arguments or [])]
             for words in tidy.warnings:
                 self.log.warning(words)
 
@@ -753,16 +761,23 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             return render_script(script, env, context, jinja=self.render_script)
 
     def _render_anew(self, name: str, context: Context) -> Any:
-        source = self._sources[name]
-        if name == "script" and isinstance(source, str):
-            return self._render_script(source, context).text
-        return super()._render_anew(name, context)
+        source = self._sources["script"]
+        if name not in ("script", "script_arguments") or not isinstance(source, str):
+            return super()._render_anew(name, context)
+        tidy = self._render_script(source, context)
+        if name == "script":
+            return tidy.text
+        return [*tidy.arguments, *(super()._render_anew(name, context) or [])]
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
         if self._unreadable is not None:
             raise self._unreadable
         request = self._read_job(context, connected.settings.timezone)
+        if self.tag_job_name:
+            request.check_tagged()
+        if self.return_output:
+            check_output_is_shown(request.components[0])
         hidden = [words for fields in request.components for words in hidden_outputs(fields)]
         for words in (*request.conflicts, *hidden):
             self.log.warning(words)
@@ -806,6 +821,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             now=datetime.now(zone),
             name=f"{ti.dag_id}.{ti.task_id}",
             defaults=variables,
+            script_arguments=[str(each) for each in self.script_arguments or []],
         )
 
 

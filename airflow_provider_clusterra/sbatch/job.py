@@ -28,7 +28,12 @@ from airflow_provider_clusterra.sbatch.options import (
     settle_gpus,
     settle_tasks,
 )
-from airflow_provider_clusterra.sbatch.script import Component, read_components
+from airflow_provider_clusterra.sbatch.script import (
+    Component,
+    overlooked,
+    read_components,
+    with_job_name,
+)
 
 OURS = {
     "script": "give it as the script",
@@ -202,7 +207,7 @@ class JobRequest(msgspec.Struct, frozen=True):
     defaults: Mapping[str, str] = {}
     """Variables that any other source of variables wins over."""
     conflicts: tuple[str, ...] = ()
-    """One line of words for each thing that was asked for in two ways."""
+    """One line of words for each thing that was asked for in two ways, or overlooked."""
 
     @property
     def array(self) -> str:
@@ -213,6 +218,19 @@ class JobRequest(msgspec.Struct, frozen=True):
     def dependency(self) -> str:
         """What must happen before, or ``""``."""
         return str(self.components[0].get("dependency", ""))
+
+    def check_tagged(self) -> None:
+        """Refuse what depends on the job's name, which a tag makes another at each try.
+
+        :raises InputError: its dependency is ``singleton``.
+        """
+        texts = [str(each.get("dependency") or "") for each in self.components]
+        if any("singleton" in text.lower() for text in texts):
+            raise InputError(
+                "dependency: singleton waits for jobs of the same name, and the tag in a job's name "
+                "makes each of them another. Give tag_job_name=False, or let Airflow run one at a "
+                "time with max_active_tis_per_dag=1."
+            )
 
     def renamed(self, name: str) -> JobRequest:
         """The job under another name in Slurm's tools; its script finds the author's."""
@@ -252,16 +270,33 @@ class JobRequest(msgspec.Struct, frozen=True):
         return specs[0].body() if len(specs) == 1 else het_body(specs)
 
     def _spec(self, fields: Fields) -> JobSpec:
-        own = {"SLURM_JOB_NAME": self.author_name} if self.author_name else {}
+        variables = {**self.defaults, **fields.get("environment", {})}
+        if not self.author_name:
+            name = str(fields.get("name", self.name))
+            return JobSpec(self.script, name, environment=variables, fields=fields)
+        paths = {
+            field: _named(fields[field], self.author_name) for field in OUTPUTS if field in fields
+        }
         return JobSpec(
-            script=self.script,
-            name=self.name if self.author_name else fields.get("name", self.name),
-            environment={**self.defaults, **own, **fields.get("environment", {})},
-            fields=fields,
+            with_job_name(self.script, self.author_name),
+            self.name,
+            environment={"SLURM_JOB_NAME": self.author_name, **variables},
+            fields={**fields, **paths},
         )
 
     def _changed(self, change: Callable[[Fields], Fields]) -> JobRequest:
         return replace(self, components=tuple(change(each) for each in self.components))
+
+
+OUTPUTS = ("standard_output", "standard_error", "standard_input")
+
+
+def _named(path: str, name: str) -> str:
+    """A file's path with the job's name in the place of ``%x``; a backslash turns that off."""
+    if "\\" in path:
+        return path
+    plain = name.replace("%", "%%")
+    return re.sub("%%|%[0-9]*x", lambda found: "%%" if found[0] == "%%" else plain, path)
 
 
 def _with_variables(fields: Fields, variables: Mapping[str, str]) -> Fields:
@@ -277,6 +312,7 @@ def read_arguments(
     now: datetime,
     name: str,
     defaults: Mapping[str, str] | None = None,
+    script_arguments: Sequence[str] = (),
 ) -> JobRequest:
     """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one.
 
@@ -297,7 +333,11 @@ def read_arguments(
     for each in merged:
         settle_gpus(each.fields)
         settle_tasks(each.fields)
+    if script_arguments:
+        # the first one is the script's own name, which the job does not see
+        merged[0].fields["argv"] = ["script", *script_arguments]
     conflicts = dict.fromkeys(words for each in merged for words in each.conflicts)
+    conflicts |= dict.fromkeys(overlooked(script))
     return JobRequest(
         script,
         tuple(each.fields for each in merged),

@@ -509,11 +509,11 @@ def put_profile(fields: Fields, value: str) -> None:
 
 
 def put_distribution(fields: Fields, value: str) -> None:
-    """``--distribution``, whose plane's size is a field of its own."""
-    kind, equals, size = value.lower().partition("=")
-    fields["distribution"] = kind
-    if equals:
-        fields["distribution_plane_size"] = no_val(whole_number(size, 1))
+    """``--distribution``; a plane has a size."""
+    kind, _, size = value.lower().partition("=")
+    if kind == "plane":
+        whole_number(size, 1)
+    fields["distribution"] = value.lower()
 
 
 def put_cpu_frequency(fields: Fields, value: str) -> None:

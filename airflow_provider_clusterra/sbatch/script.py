@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from shlex import quote
 from typing import NamedTuple
 
 from airflow_provider_clusterra.api.errors import InputError
@@ -29,6 +30,10 @@ from airflow_provider_clusterra.sbatch.options import (
 LINE = re.compile(r"#SBATCH(.*)")
 FOREIGN = re.compile(r"^#(?:PBS|BSUB)[ \t]*[^\s#].*", re.MULTILINE)
 """A line of another system's; ``sbatch`` obeys it, wherever in the script it stands."""
+HARMLESS = re.compile(
+    r"#PBS(?:[ \t]*(?:-[ScCkv][ \t]*\S+|-j[ \t]*(?:oe|eo|n)\b|-[VIz]\b))+[ \t]*(?:#.*)?"
+)
+"""One of which it does nothing: a shell, the variables of the submitting one, joined outputs."""
 
 
 PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"#\\])+""", re.ASCII)
@@ -117,6 +122,50 @@ def read_components(script: str) -> list[Component]:
     return found
 
 
+SHELLS = re.compile(r"#!.*\b(?:(?P<sh>(?:ba|da|k|z|a)?sh)|(?P<csh>t?csh))\b")
+
+
+def with_job_name(script: str, name: str) -> str:
+    """A shell's script that finds ``name`` as SLURM_JOB_NAME, which slurmd sets to what Slurm shows.
+
+    It is said before the first command, on its line: the lines keep their numbers.
+    """
+    lines = script.split("\n")
+    shell = SHELLS.match(lines[0])
+    first = next((n for n, line in enumerate(lines) if _is_command(line)), None)
+    if shell is None or first is None:
+        return script
+    words = (
+        f"setenv SLURM_JOB_NAME {quote(name)}\n"
+        if shell["csh"]
+        else (f"export SLURM_JOB_NAME={quote(name)}; ")
+    )
+    lines[first] = words + lines[first]
+    return "\n".join(lines)
+
+
+def overlooked(script: str) -> list[str]:
+    """What an author may take for an option and ``sbatch`` does not read, in words."""
+    lines = script.split("\n")
+    first = next((n for n, line in enumerate(lines) if _is_command(line)), len(lines))
+    # what begins with another shebang is a script that this one writes
+    other = next((n for n, line in enumerate(lines) if n and line.lstrip().startswith("#!")), None)
+    found: dict[str, list[int]] = {"it is indented": [], "it stands behind the first command": []}
+    for number, line in enumerate(lines[:other], 1):
+        if line.lstrip().startswith("#SBATCH"):
+            why = "it stands behind the first command" if number > first else "it is indented"
+            found[why] += [number] if number > first or line[:1].isspace() else []
+    return [
+        f"Line {number} of the script, {lines[number - 1].strip()[:60]!r}, is not read, as by sbatch: {why}."
+        for why, numbers in found.items()
+        for number in numbers
+    ]
+
+
+def _is_command(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
 def _check_rivals(options: tuple[Directive, ...]) -> None:
     names = rivals(claim for each in options for claim in claims_of(each.name, each.value))
     if names:
@@ -125,8 +174,9 @@ def _check_rivals(options: tuple[Directive, ...]) -> None:
 
 
 def _check_foreign(script: str) -> None:
-    line = FOREIGN.search(script)
-    if line:
+    for line in FOREIGN.finditer(script):
+        if HARMLESS.fullmatch(line[0]):
+            continue
         number = script.count("\n", 0, line.start()) + 1
         raise InputError(
             f"Line {number} of the script is one that sbatch would obey: {line[0][:60]!r}. Write it as "
@@ -162,7 +212,7 @@ def read_script(script: str) -> list[Directive | Separator]:
     """
     found: list[Directive | Separator] = []
     for number, text in enumerate(script.split("\n"), 1):
-        if text.strip() and not text.lstrip().startswith("#"):
+        if _is_command(text):
             break
         match = LINE.match(text)
         if match:

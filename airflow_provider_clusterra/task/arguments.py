@@ -167,6 +167,15 @@ def mapping(name: str, given: Any) -> dict[str, Any]:
     raise InputError(f"{name} is {given!r:.200}; it takes a dict.")
 
 
+def texts(name: str, given: Any) -> list[str]:
+    """Words of a command; numbers and paths may be among them."""
+    value = from_text(given)
+    plain = (str, int, float, os.PathLike)
+    if isinstance(value, list | tuple) and all(isinstance(each, plain) for each in value):
+        return [str(each) for each in value]
+    raise InputError(f"{name} is {given!r:.200}; it takes a list of texts, e.g. ['3', 'cfg.yaml'].")
+
+
 def environment(name: str, given: Any) -> dict[str, str]:
     """Variables: a dict, or a list of ``NAME=value`` as Slurm's own API takes it."""
     value = from_text(given)

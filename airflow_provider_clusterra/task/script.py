@@ -7,6 +7,8 @@ an operator with ``template_ext`` takes any text that ends in ``sh run.sh`` for 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import textwrap
 import traceback
 from pathlib import Path
@@ -15,14 +17,30 @@ import jinja2
 import msgspec
 from airflow.providers.common.compat.sdk import Context
 from airflow.sdk.definitions.context import render_template_to_string
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
 
-FILES = (".sh", ".sbatch", ".slurm")
-"""How the name of a script's file ends."""
-LENGTH = "${#"
-"""The shell's length of a variable or an array. To Jinja, ``{#`` begins a comment."""
-HIDDEN_LENGTH = "$\0#"
+FILES = (
+    *(
+        ".sh",
+        ".sbatch",
+        ".slurm",
+        ".job",
+        ".run",
+        ".slrm",
+        ".sl",
+        ".bash",
+        ".batch",
+        ".csh",
+        ".zsh",
+    ),
+)
+"""How the name of a script's file ends, if it has an ending."""
+OF_SHELL = re.compile(r"(?<=\$)\{#|\{#(?=\})")
+"""The shell's length of an array, and GNU parallel's job number. To Jinja, both begin a comment."""
+HIDDEN = {"{#": "\0#", "\r": "\0r"}
+"""What is kept from Jinja, which reads a lone CR as the end of a line."""
 CURE = (
     "Put {% raw %} before what is not for Jinja and {% endraw %} behind it, "
     "or give render_script=False."
@@ -34,6 +52,8 @@ class TidyScript(msgspec.Struct, frozen=True):
 
     text: str
     warnings: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    """Those that stand behind the name of the script's file."""
 
 
 def render_script(
@@ -45,19 +65,84 @@ def render_script(
     :source: ``BashOperator``'s ``bash_command``, which is found and rendered alike.
     """
     tidy = tidy_script(script)
-    if names_a_file(tidy.text):
-        name = _render(env, tidy.text, context).strip()
-        tidy = tidy_script(_load(env, name))
+    arguments: tuple[str, ...] = ()
+    if is_one_line(tidy.text):
+        found = _find(env, _render(env, tidy.text, context).strip())
+        if found is not None:
+            text, arguments = found
+            tidy = tidy_script(text)
     if not jinja:
-        return tidy
+        return replace(tidy, arguments=arguments)
     rendered = tidy_script(_render(env, tidy.text, context))
-    return TidyScript(rendered.text, (*tidy.warnings, *rendered.warnings))
+    warnings = (*tidy.warnings, *made_of(env, tidy.text), *rendered.warnings)
+    return TidyScript(rendered.text, warnings, arguments)
 
 
-def names_a_file(text: str) -> bool:
-    """Whether a script is the name of its file: one line, no shebang, and one of :data:`FILES`."""
+def is_one_line(text: str) -> bool:
+    """Whether a script may be the name of its file: one line without a shebang."""
     line = text.strip()
-    return "\n" not in line and not line.startswith("#!") and line.endswith(FILES)
+    return bool(line) and "\n" not in line and not line.startswith("#!")
+
+
+def made_of(env: jinja2.Environment, text: str) -> list[str]:
+    """What Jinja makes of a script that may not be meant for it, in words.
+
+    That is a comment, and an expression without a name: ``{{0,0}}`` is the shell's, or awk's.
+    """
+    found = []
+    lines = text.split("\n")
+    inside: list[tuple[str, str]] | None = None
+    for number, kind, value in env.lex(_hidden(text)):
+        if kind == "comment":
+            found.append(
+                f"Line {number} of the script: Jinja removed the comment {value.strip()!r}."
+            )
+        elif kind == "variable_begin":
+            inside = []
+        elif kind == "variable_end":
+            if inside is not None and not _has_a_name(inside):
+                inner = "".join(each for _, each in inside)
+                made = env.from_string(f"{{{{{inner}}}}}").render()
+                found.append(
+                    f"Line {number} of the script, {lines[number - 1].strip()[:80]!r}: Jinja made "
+                    f"{str(made)!r} of {{{{{inner}}}}}."
+                )
+            inside = None
+        elif inside is not None:
+            inside.append((kind, value))
+    return [f"{words} If it is not for Jinja: {CURE}" for words in found]
+
+
+def _has_a_name(tokens: list[tuple[str, str]]) -> bool:
+    """Whether an expression is one of Jinja's; a text alone is what an author writes for Jinja."""
+    kinds = [kind for kind, _ in tokens if kind != "whitespace"]
+    return "name" in kinds or kinds == ["string"]
+
+
+def _find(env: jinja2.Environment, line: str) -> tuple[str, tuple[str, ...]] | None:
+    """The text of the file that a line names, and the arguments behind its name; None: it names none.
+
+    :raises InputError: it looks like a file's name, and there is none; or it cannot be read.
+    """
+    name = line
+    arguments: tuple[str, ...] = ()
+    text = _load(env, name)
+    if text is None:
+        name, arguments = _words(line)
+        text = _load(env, name) if arguments else None
+    if text is not None:
+        return text, arguments
+    if line.endswith(FILES) or name.endswith(FILES):
+        raise _not_found(env, line if line.endswith(FILES) else name)
+    return None
+
+
+def _words(line: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        name, *arguments = shlex.split(line)
+    except ValueError as exc:
+        raise InputError(f"script: {line[:80]!r} cannot be split into words: {exc}.") from exc
+    return name, tuple(arguments)
 
 
 def tidy_script(text: str) -> TidyScript:
@@ -77,7 +162,7 @@ def tidy_script(text: str) -> TidyScript:
     return TidyScript(text, tuple(warnings))
 
 
-def _load(env: jinja2.Environment, name: str) -> str:
+def _load(env: jinja2.Environment, name: str) -> str | None:
     path = Path(name)
     try:
         if path.is_absolute() and path.is_file():
@@ -85,14 +170,19 @@ def _load(env: jinja2.Environment, name: str) -> str:
         if not path.is_absolute() and env.loader is not None:
             return env.loader.get_source(env, name)[0]
     except jinja2.TemplateNotFound:
-        pass
+        return None
     except OSError as exc:
         raise InputError(f"The script {name} cannot be read: {exc.strerror}.") from exc
     except UnicodeDecodeError as exc:
         raise InputError(f"The script {name} is not UTF-8 text. Save it as such.") from exc
+    return None
+
+
+def _not_found(env: jinja2.Environment, name: str) -> InputError:
+    path = Path(name)
     folders = [os.fspath(each) for each in getattr(env.loader, "searchpath", [])]
     places = f" (looked in {', '.join(folders)})" if folders and not path.is_absolute() else ""
-    raise InputError(
+    return InputError(
         f"There is no script {name!r} on the worker{places}. Put it beside the DAG or into its "
         "template_searchpath. A command, or a file that is only on the cluster, is run by a "
         f"script's text, e.g. '#!/bin/bash\\nbash {path.name}'."
@@ -101,7 +191,7 @@ def _load(env: jinja2.Environment, name: str) -> str:
 
 def _render(env: jinja2.Environment, text: str, context: Context) -> str:
     try:
-        template = env.from_string(text.replace(LENGTH, HIDDEN_LENGTH))
+        template = env.overlay(keep_trailing_newline=True).from_string(_hidden(text))
     except jinja2.TemplateSyntaxError as exc:
         raise _bad_line(text, exc.lineno, exc) from exc
     try:
@@ -111,7 +201,13 @@ def _render(env: jinja2.Environment, text: str, context: Context) -> str:
         lines = [frame.lineno or 1 for frame in frames if frame.filename == "<template>"]
         number = template.get_corresponding_lineno(lines[-1]) if lines else 1
         raise _bad_line(text, number, exc) from exc
-    return rendered.replace(HIDDEN_LENGTH, LENGTH)
+    for shown, hidden in HIDDEN.items():
+        rendered = rendered.replace(hidden, shown)
+    return rendered
+
+
+def _hidden(text: str) -> str:
+    return OF_SHELL.sub(HIDDEN["{#"], text).replace("\r", HIDDEN["\r"])
 
 
 def _bad_line(text: str, number: int, error: jinja2.TemplateError) -> InputError:

@@ -28,7 +28,7 @@ from airflow_provider_clusterra.api.specs import (
         ({"overcommit": True}, {"SLURM_OVERCOMMIT": "1"}),
         ({"oom_kill_step": 0}, {"SLURM_OOM_KILL_STEP": "0"}),
         (
-            {"distribution": "plane", "distribution_plane_size": {"set": True, "number": 4}},
+            {"distribution": "plane=4"},
             {"SLURM_DISTRIBUTION": "plane", "SLURM_DIST_PLANESIZE": "4"},
         ),
         ({"tasks_per_node": 2, "nodes": "2-4"}, {"SLURM_NTASKS_PER_NODE": "2"}),

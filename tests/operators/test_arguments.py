@@ -207,6 +207,12 @@ def test_a_time_of_day_is_one_of_the_connections_zone(local, connection, request
         ({"script": f"{BASH}#SBATCH --wrap=x\n"}, "Line 2 of the script, #SBATCH: --wrap=x cannot"),
         ({"array": "all"}, "array is 'all': it takes indices"),
         ({"dependency": "12"}, "dependency is '12': it takes e.g. afterok:12:13"),
+        ({"dependency": "singleton"}, "dependency: singleton waits for jobs of the same name"),
+        (
+            {"script": f"{BASH}#SBATCH -o logs/%x.log\n", "return_output": "text"},
+            "return_output: the job's output goes to /mnt/efs/logs/%x.log, which the API does not",
+        ),
+        ({"script_arguments": "3"}, "script_arguments is '3'; it takes a list of texts"),
         ({"uploads": {"IN": "missing.dat"}}, "uploads: IN: missing.dat cannot be read"),
     ],
     ids=repr,
@@ -220,3 +226,24 @@ def test_what_cannot_be_asked_fails_the_task_before_anything_is_sent(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert ti.pushed == {}
+
+
+def test_arguments_of_a_script_come_behind_those_of_its_file(rendered, request_of, tmp_path):
+    (tmp_path / "train").write_text(BASH + "echo $1\n")
+    operator = rendered(
+        lambda: submit(script="train 3 {{ ds }}", script_arguments=["{{ ds }}", 5]), ds="today"
+    )
+
+    assert operator.script == BASH + "echo $1\n"
+    assert request_of(operator).body()["job"]["argv"] == ["script", "3", "today", "today", "5"]
+
+
+def test_an_output_elsewhere_is_told_and_runs_if_it_is_not_returned(request_of, capsys):
+    assert request_of(submit(f"{BASH}#SBATCH -o logs/x.log\n"))
+    assert "The output goes to /mnt/efs/logs/x.log" in capsys.readouterr().out
+
+
+def test_a_singleton_is_for_jobs_without_a_tag(request_of):
+    request = request_of(submit(dependency="singleton", tag_job_name=False))
+
+    assert request.dependency == "singleton"

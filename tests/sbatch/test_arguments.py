@@ -345,3 +345,49 @@ def test_a_dependency_changes_in_each_component_that_has_the_first_ones():
 
     assert [each["dependency"] for each in left] == ["afterok:8", "singleton", "afterok:8"]
     assert found.with_dependency("").dependency == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("%x.out", "100%% md.out"),
+        ("log/%x_%j", "log/100%% md_%j"),
+        ("%%x", "%%x"),
+        ("%5x", "100%% md"),
+        ("\\\\%x", "\\%x"),
+        ("job_%j.out", "job_%j.out"),
+    ],
+)
+def test_the_authors_name_stands_in_the_paths_of_a_renamed_job(given, shown):
+    found = asked(f"-o '{given}' -e '{given}'", name="100% md")
+
+    assert found.renamed("md.tag").body()["job"]["standard_output"] == shown
+    assert found.renamed("md.tag").body()["job"]["standard_error"] == shown
+    assert found.body()["job"]["standard_output"] == given.replace("\\\\", "\\")
+
+
+def test_a_singleton_is_refused_if_names_are_tagged():
+    for lines in (["-d singleton"], ["-d afterok:7,singleton"], ["-n 1", "hetjob", "-d Singleton"]):
+        with pytest.raises(InputError, match=r"tag_job_name=False.*max_active_tis_per_dag"):
+            asked(*lines).check_tagged()
+
+    asked("-d afterok:7").check_tagged()
+
+
+def test_a_scripts_arguments_stand_behind_its_name():
+    found = read_arguments(
+        script("-n 1", "hetjob", "-n 2"),
+        {},
+        job={},
+        environment={},
+        now=NOW,
+        name="x",
+        script_arguments=["3", "two words"],
+    )
+
+    assert [each.get("argv") for each in found.components] == [["script", "3", "two words"], None]
+    assert "argv" not in asked().body()["job"]
+
+
+def test_what_is_overlooked_is_told_with_the_conflicts():
+    assert "is not read" in asked("-n 1\n   #SBATCH -n 2").conflicts[0]

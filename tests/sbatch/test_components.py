@@ -97,3 +97,18 @@ def test_a_line_of_another_system_that_sbatch_would_obey_is_refused(lines):
 )
 def test_a_line_of_another_system_that_sbatch_ignores_is_ignored(lines):
     assert components(*lines) == [{}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-S /bin/bash", "-V", "-j oe", "-S /bin/sh -V -j n", "-k oe", "-joe"],
+)
+def test_a_line_of_another_system_that_changes_nothing_is_ignored(line):
+    assert components(f"#PBS {line}") == [{}]
+    with pytest.raises(InputError, match="sbatch would obey"):
+        components(f"#PBS {line} -N name")
+
+
+@pytest.mark.parametrize("word", ["hetjob", "HETJOB", "packjob", "HetJob"])
+def test_components_are_separated_in_any_case(word):
+    assert len(components(f"#SBATCH {word}")) == 2

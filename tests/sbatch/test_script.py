@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.sbatch.script import script_fields
+from airflow_provider_clusterra.sbatch.script import overlooked, script_fields, with_job_name
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
@@ -162,7 +162,7 @@ def test_one_line_may_hold_several_options():
         ("--no-kill=off", {"kill_on_node_fail": True}),
         ("--oom-kill-step", {"oom_kill_step": 1}),
         ("--cpu-freq=low-HIGH:ondemand", {"cpu_frequency": "Low-High:OnDemand"}),
-        ("-m Plane=4", {"distribution": "plane", "distribution_plane_size": number(4)}),
+        ("-m Plane=4", {"distribution": "plane=4"}),
         (
             "--mem-bind=verbose,map_mem:0,1",
             {
@@ -358,3 +358,42 @@ def test_an_option_that_cannot_be_honoured_is_named_with_its_line(line, words):
 
     assert str(caught.value).startswith("Line 3 of the script, #SBATCH: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "first"),
+    [
+        ("#!/bin/bash\n# c\n\nset -e\na\n", "export SLURM_JOB_NAME='my job'; set -e"),
+        ("#!/usr/bin/env bash\nif x; then\n  y\nfi", "export SLURM_JOB_NAME='my job'; if x; then"),
+        ("#!/bin/sh -l\n  indented\n", "export SLURM_JOB_NAME='my job';   indented"),
+        ("#!/bin/tcsh -f\nif (1) then\n", "setenv SLURM_JOB_NAME 'my job'"),
+    ],
+)
+def test_a_shells_script_finds_its_authors_name(script, first):
+    changed = with_job_name(script, "my job")
+
+    assert first in changed.split("\n")
+    assert changed.count("\n") - script.count("\n") == ("tcsh" in script)
+
+
+@pytest.mark.parametrize(
+    "script", ["#!/usr/bin/python3\nimport os\n", "#!/bin/bash\n# nothing\n", "#!/opt/fish\na\n"]
+)
+def test_another_programs_script_is_left_as_it_is(script):
+    assert with_job_name(script, "x") == script
+
+
+def test_what_looks_like_an_option_and_is_none_is_told():
+    script = "#!/bin/bash\n#SBATCH -n 1\n  #SBATCH -n 2\nset -e\n#SBATCH -n 3\n"
+
+    assert overlooked(script) == [
+        "Line 3 of the script, '#SBATCH -n 2', is not read, as by sbatch: it is indented.",
+        "Line 5 of the script, '#SBATCH -n 3', is not read, as by sbatch: it stands behind the first "
+        "command.",
+    ]
+
+
+def test_the_options_of_a_script_that_this_one_writes_are_its_own():
+    script = "#!/bin/bash\ncat > sub.sh <<E\n#!/bin/bash\n#SBATCH -n 4\nE\n"
+
+    assert overlooked(script) == []

@@ -6,7 +6,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.task.script import render_script, tidy_script
+from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
 
 BASH = "#!/bin/bash\n"
 
@@ -35,6 +35,9 @@ def test_jinja_is_rendered(rendered):
         'for i in $(seq ${#a[@]}); do echo "{{ n }}"; done # #}',
         "echo ${array[@]%%.txt} ${array[@]#*.}",
         "sh run.sh",
+        "parallel 'work {} > out_{#}.log 2> err_{#}.log' ::: *",
+        "parallel 'a {#}' ::: 1\nparallel 'b {#}' ::: 2\n",
+        "printf 'a\rb\n' # a lone CR\n\n\n",
         "awk '{print $1}' f | sed 's/{}/x/'",
     ],
 )
@@ -83,7 +86,7 @@ def test_a_file_beside_the_dag_is_read_and_rendered(rendered, tmp_path, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text(BASH + "echo {{ x }}\n")
 
-    assert rendered(name, x=1).text == BASH + "echo 1"
+    assert rendered(name, x=1).text == BASH + "echo 1\n"
 
 
 def test_a_files_name_may_hold_jinja_and_be_absolute(rendered, tmp_path):
@@ -137,3 +140,59 @@ def test_windows_line_ends_are_told_once(rendered):
 
 def test_a_blank_line_that_jinja_leaves_before_the_shebang_goes(rendered):
     assert rendered("{% set n = 3 %}\n#!/bin/sh\necho {{ n }}").text == "#!/bin/sh\necho 3"
+
+
+@pytest.mark.parametrize(
+    ("line", "made"),
+    [
+        (
+            "work {# all of it #} now",
+            "Line 2 of the script: Jinja removed the comment 'all of it'.",
+        ),
+        (
+            "awk '{{0,0}}' f",
+            "Line 2 of the script, \"awk '{{0,0}}' f\": Jinja made '(0, 0)' of {{0,0}}.",
+        ),
+        ("echo {{0}}", "Line 2 of the script, 'echo {{0}}': Jinja made '0' of {{0}}."),
+    ],
+)
+def test_what_jinja_makes_of_what_may_be_the_shells_is_told(rendered, line, made):
+    (words,) = rendered(BASH + line).warnings
+
+    assert words.startswith(made)
+    assert "{% raw %}" in words
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{{ ds }}", "{{ '{#' }}", "{% raw %}{# {{0}} #}{% endraw %}", "{% if ds %}a{% endif %}"],
+)
+def test_what_is_jinjas_is_not_told(rendered, line):
+    assert rendered(BASH + line, ds="x").warnings == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train", "a.job", "a.run", "a.slrm", "a.sl", "a.bash", "a.batch", "a.txt", "deep/b.csh"],
+)
+def test_one_line_that_names_a_file_is_a_file_whatever_its_name_ends_in(rendered, tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(BASH)
+
+    assert rendered(name) == TidyScript(BASH)
+    assert rendered(f"{tmp_path}/{name}").text == BASH
+
+
+def test_what_stands_behind_a_files_name_are_the_scripts_arguments(rendered, tmp_path):
+    (tmp_path / "train.sh").write_text(BASH)
+    found = rendered("train.sh 3 'two words' {{ x }}.yaml", x="cfg")
+
+    assert (found.text, found.arguments) == (BASH, ("3", "two words", "cfg.yaml"))
+
+
+def test_one_line_that_names_no_file_is_the_scripts_text(rendered):
+    assert rendered("echo hello").text == "echo hello"
+    with pytest.raises(InputError, match=r"There is no script 'missing.sh'"):
+        rendered("missing.sh 3")
+    with pytest.raises(InputError, match="cannot be split into words"):
+        rendered("train 'x")
