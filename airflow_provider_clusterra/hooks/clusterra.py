@@ -221,6 +221,8 @@ class Connected(msgspec.Struct, frozen=True):
     settings: ConnectionSettings
     client: Client
     cluster_id: str
+    deployment: str
+    """What tells this Airflow from others on the same cluster."""
 
 
 class ClusterraHook(BaseHook):
@@ -315,7 +317,7 @@ class ClusterraHook(BaseHook):
         with Client(settings.access) as client:
             cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
             try:
-                yield Connected(settings, client, cluster_id)
+                yield Connected(settings, client, cluster_id, settings.deployment)
             except NotFoundError as error:
                 raise self.explain(client, cluster_id, error) from error
 

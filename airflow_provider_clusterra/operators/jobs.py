@@ -252,7 +252,7 @@ class SubmitOperator(BaseOperator):
             client, cluster_id = connected.client, connected.cluster_id
             self._kill.set_access(client.access, cluster_id)
             given.read_all(self, self.READERS)
-            place = self._place_trigger(connected, again)
+            place = self._begin(again)
             request = self.build_request(context, connected)
             submission = self._submission(context, connected, store)
             job = self._obtain_job(submission, connected, request, place)
@@ -260,28 +260,23 @@ class SubmitOperator(BaseOperator):
                 self._kill.check()
                 store.drop()
                 return {"job_id": job.job_id, "name": job.name or request.name}
-            return self._wait(context, client, self._trigger(job, place), job, store)
+            trigger = self._trigger(cluster_id, job, place)
+            return self._wait(context, client, trigger, job, store)
 
-    def _place_trigger(
-        self, connected: Connected, again: Mapping[str, Any] | None
-    ) -> ClusterraPlaceTrigger:
-        """What waits for a place in the queue, if it is full; also the deadline of all."""
-        place: dict[str, Any] = {"tries": 0, "keys": {}}
-        if again is None:
-            deadline = deadline_of(timeout=self.timeout, execution_timeout=self.execution_timeout)
-            place["deadline"], place["limit"] = deadline
-        place |= again or {}
-        self._keys.update(place["keys"])
-        return ClusterraPlaceTrigger(
-            clusterra_conn_id=self.clusterra_conn_id, cluster_id=connected.cluster_id, **place
-        )
+    def _begin(self, again: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The deadline of all, and how often the queue was full: what the wait for a place keeps."""
+        if again is not None:
+            self._keys.update(again["keys"])
+            return dict(again)
+        end, limit = deadline_of(timeout=self.timeout, execution_timeout=self.execution_timeout)
+        return {"tries": 0, "deadline": end, "limit": limit}
 
     def _obtain_job(
         self,
         submission: Submission,
         connected: Connected,
         request: Request,
-        place: ClusterraPlaceTrigger,
+        place: dict[str, Any],
     ) -> TaskJob:
         prepare = partial(self._upload_inputs, connected) if self._inputs else None
         while True:
@@ -290,17 +285,21 @@ class SubmitOperator(BaseOperator):
             except QueueFullError as error:
                 self._kill.check()
                 full = error
-            if place.deadline is not None and time.time() >= place.deadline:
+            end = place["deadline"]
+            if end is not None and time.time() >= end:
                 raise QueueFullError(
-                    f"There was no place in the queue ({full}) until {place.limit} had passed."
+                    f"There was no place in the queue ({full}) until {place['limit']} had passed."
                 ) from full
-            if not place.tries:
+            if not place["tries"]:
                 self.log.warning("No place in the queue (%s); waiting.", full)
-            place = place.once_more(self._keys)
+            place |= {"tries": place["tries"] + 1, "keys": self._keys}
+            trigger = ClusterraPlaceTrigger(
+                clusterra_conn_id=self.clusterra_conn_id, cluster_id=connected.cluster_id, **place
+            )
             if self.deferrable:
-                timeout = deferral_of(place.deadline)
-                self.defer(trigger=place, method_name="submit_again", timeout=timeout)
-            self._kill.pause(place.pause())
+                timeout = deferral_of(end)
+                self.defer(trigger=trigger, method_name="submit_again", timeout=timeout)
+            self._kill.pause(trigger.pause())
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -346,7 +345,8 @@ class SubmitOperator(BaseOperator):
 
     def _submission(self, context: Context, connected: Connected, store: RecordStore) -> Submission:
         cluster_id, settings = connected.cluster_id, connected.settings
-        identity = identity_of(context, settings.deployment, cluster_id, self._identity())
+        values = self._identity()
+        identity = identity_of(context, connected.deployment, cluster_id, values)
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
@@ -421,17 +421,19 @@ class SubmitOperator(BaseOperator):
         self.log.warning("Job %s was cancelled: it is %s.", number, state)
         store_of(context).save_failure(Failure("CANCELLED"))
 
-    def _trigger(self, job: TaskJob, place: ClusterraPlaceTrigger) -> ClusterraJobTrigger:
+    def _trigger(
+        self, cluster_id: str, job: TaskJob, place: Mapping[str, Any]
+    ) -> ClusterraJobTrigger:
         return ClusterraJobTrigger(
             job_id=job.job_id,
-            cluster_id=place.cluster_id,
+            cluster_id=cluster_id,
             clusterra_conn_id=self.clusterra_conn_id,
             job_name=job.name,
             since=time.time(),
             array=job.array,
             poll_interval=self.poll_interval,
-            deadline=place.deadline,
-            limit=place.limit,
+            deadline=place["deadline"],
+            limit=place["limit"],
             pending_timeout=self.pending_timeout,
             max_restarts=self.max_restarts,
             on_stuck=self.on_stuck,
@@ -494,8 +496,10 @@ def store_of(context: Context) -> RecordStore:
 def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
     """Say so if the session ends before the job's time limit: nobody could wait for it then."""
     end = connected.client.access.session_end()
+    if end is None:
+        return
     limit = read_number(request.components[0].get("time_limit"))
-    if end is not None and end < datetime.now(UTC) + timedelta(minutes=limit or 0):
+    if end < datetime.now(UTC) + timedelta(minutes=limit or 0):
         log.warning(
             "The session ends %s UTC, and the job may run for %s min. Renew the connection before "
             "then: the wait for the job needs it.",

@@ -167,11 +167,6 @@ class RetryOptions(msgspec.Struct, frozen=True):
     """Of an array only the indices that have not succeeded."""
     growth: Growth = Growth()
 
-    @property
-    def wanted(self) -> bool:
-        """Whether a retry is to be anything else than the same once more."""
-        return self.failed_indices or self.growth != Growth()
-
     def check(self, job: JobRequest) -> None:
         """Refuse what cannot be retried so.
 

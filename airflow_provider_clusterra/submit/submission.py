@@ -208,6 +208,7 @@ class Submission:
         self._cluster_id = cluster_id
         self._identity = identity
         self._tag = identity.tag
+        self._words = str(identity.tag)
         self._options = options
         self._store = store
         self._kill = kill
@@ -390,7 +391,7 @@ class Submission:
     def _adapt(self, request: Request) -> Request:
         """What this try asks for."""
         retries = self._options.retries
-        if not isinstance(request, JobRequest) or not retries.wanted:
+        if not isinstance(request, JobRequest) or retries == RetryOptions():
             self._state = RetryState(array=request.array)
             return request
         retries.check(request)
@@ -425,12 +426,12 @@ class Submission:
     def _submit(self, request: Request) -> TaskJob:
         name = request.name if self._options.tagged else ""
         post = calls.submit_job(self._cluster_id, request.body())
-        self._kill.set_target(None, name, self._known)
         begin = time.time()
         attempt = 0
         while True:
             attempt += 1
-            self._remember(None, name, str(self._tag))
+            self._remember(None, name, self._words)
+            self._kill.set_target(None, name, self._known)
             self._kill.check()
             try:
                 submitted = self._client.send(post, retry=ONCE)
@@ -539,7 +540,7 @@ class Submission:
         self._kill.set_target(job_id)
         log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
         self._kill.check()
-        self._remember(job_id, name, str(self._tag), unwanted=bool(submitted.problems))
+        self._remember(job_id, name, self._words, unwanted=bool(submitted.problems))
         self._announce(job_id)
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)

@@ -308,16 +308,6 @@ class ClusterraPlaceTrigger(BaseTrigger):
         place = {"clusterra_conn_id": self.clusterra_conn_id, "cluster_id": self.cluster_id}
         return f"{type(self).__module__}.{type(self).__qualname__}", place | self._so_far()
 
-    def once_more(self, keys: dict[str, str]) -> ClusterraPlaceTrigger:
-        """The trigger after one more try in vain.
-
-        :param keys: of what has been uploaded by now.
-        """
-        so_far = self._so_far() | {"tries": self.tries + 1, "keys": dict(keys)}
-        return type(self)(
-            clusterra_conn_id=self.clusterra_conn_id, cluster_id=self.cluster_id, **so_far
-        )
-
     def pause(self) -> float:
         """Seconds for which a worker waits that does not defer."""
         left = math.inf if self.deadline is None else max(0.0, self.deadline - time.time())

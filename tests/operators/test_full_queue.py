@@ -1,5 +1,7 @@
 """Tests of a submit to a full queue, on a real server behind a proxy that knows a limit."""
 
+import json
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
@@ -106,25 +108,25 @@ def test_a_limit_without_a_name_is_the_jobs_own_if_no_job_of_ours_is_there(
             run(submit())
 
 
-def test_a_deferrable_task_waits_without_a_worker(limited, job_of_ours, run, ti, store):
-    limited(2, refusal())
-    operator = submit(deferrable=True, timeout=60)
-    with pytest.raises(TaskDeferred) as first:
-        run(operator)
-    trigger = first.value.trigger
-    assert isinstance(trigger, ClusterraPlaceTrigger)
-    assert first.value.method_name == "submit_again"
+def resumed(trigger):
+    """What the task is told, as Airflow's triggerer would bring it."""
     path, kwargs = trigger.serialize()
     assert path.endswith(".ClusterraPlaceTrigger")
+    return ClusterraPlaceTrigger(**json.loads(json.dumps(kwargs)))._so_far()
+
+
+def test_a_deferrable_task_waits_without_a_worker(limited, job_of_ours, run, ti, store):
+    limited(2, refusal())
+    with pytest.raises(TaskDeferred) as first:
+        run(submit(deferrable=True, timeout=60))
+    assert first.value.method_name == "submit_again"
     context = {"ti": ti, "task_state_store": store}
     with pytest.raises(TaskDeferred) as second:
-        submit(deferrable=True, timeout=60).submit_again(
-            context, ClusterraPlaceTrigger(**kwargs)._so_far()
-        )
+        submit(deferrable=True, timeout=60).submit_again(context, resumed(first.value.trigger))
     again = second.value.trigger
 
-    assert (again.tries, again.deadline) == (2, trigger.deadline)
-    assert submit(timeout=60).submit_again(context, again._so_far())["job_id"]
+    assert (again.tries, again.deadline) == (2, first.value.trigger.deadline)
+    assert submit(timeout=60).submit_again(context, resumed(again))["job_id"]
 
 
 def test_patience_ends_with_the_timeout(limited, job_of_ours, run, store):
