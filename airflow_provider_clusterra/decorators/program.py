@@ -60,10 +60,7 @@ if __name__ == "__main__":
 
 
 def check_interpreter(python: str) -> None:
-    """Refuse what cannot stand in the script's first line.
-
-    :raises InputError: it is more than one word, or none.
-    """
+    """Refuse what cannot stand in the script's first line."""
     if len(python.split()) != 1:
         raise InputError(
             f"python is {python!r}; it is one word: the path of an interpreter on the cluster, e.g. "
@@ -72,10 +69,7 @@ def check_interpreter(python: str) -> None:
 
 
 def read_source(function: Callable[..., Any]) -> str:
-    """The source of a function as it can stand alone, without its decorators.
-
-    :raises InputError: it has no source, or needs more than its own source.
-    """
+    """The source of a function as it can stand alone, without its decorators."""
     name = getattr(function, "__name__", repr(function))
     try:
         lines, _ = inspect.getsourcelines(function)
@@ -109,8 +103,6 @@ def write_program(
     """The batch script that calls a function and prints its value.
 
     ``loop`` becomes an argument of that name, with attributes as Airflow's accessor has them.
-
-    :raises InputError: an argument is not JSON; or as :func:`read_source`.
     """
     source = read_source(function)
     signature = inspect.signature(function)
@@ -133,10 +125,7 @@ def write_program(
 
 
 def read_value(output: Output) -> Any:
-    """The function's value, out of its job's output.
-
-    :raises InputError: it holds no value, or one that XCom cannot hold.
-    """
+    """The function's value, out of its job's output."""
     _, mark, after = output.data.decode("utf-8", "replace").rpartition(MARK)
     try:
         return read_json(json.loads, after.partition("\n")[0] if mark else "")

@@ -34,10 +34,7 @@ class ArgumentError(InputError, AirflowFailException):
 
 
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
-    """Read what is known when the DAG is read.
-
-    :raises ArgumentError: it cannot be right; the words name the argument.
-    """
+    """Read what is known when the DAG is read."""
     for name, read in readers.items():
         if not is_plain(given := getattr(task, name)):
             continue
@@ -48,10 +45,7 @@ def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
 
 
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
-    """Replace what was given by its value, once everything is rendered.
-
-    :raises InputError: it cannot be right; the words name the argument.
-    """
+    """Replace what was given by its value, once everything is rendered."""
     for name, read in readers.items():
         value = read(name, getattr(task, name))
         _check_text(name, value)

@@ -17,10 +17,7 @@ DEPENDENCY_PROBLEM = 2038
 
 
 def without_forgotten(client: Client, cluster_id: str, asked: JobRequest) -> JobRequest | None:
-    """The job without the jobs that it need not wait for; None where Slurm knows all of them.
-
-    :raises InputError: a forgotten job did not end as it should, or accounting does not say.
-    """
+    """The job without the jobs that it need not wait for; None where Slurm knows all of them."""
     text = asked.dependency
     if not text:
         return None

@@ -45,10 +45,7 @@ class SourceFile(msgspec.Struct, frozen=True):
 
 
 def find_files(source: Source | Sequence[Source], filename: str | None) -> list[SourceFile]:
-    """The files that a source means, all of them checked before the first is uploaded.
-
-    :raises InputError: one is missing, no plain file, or over 5 GiB; or two would have one name.
-    """
+    """The files that a source means, all of them checked before the first is uploaded."""
     many = _listed(source)
     files = [file for one in ([source] if many is None else many) for file in _files_of(one)]
     if not files:
@@ -171,8 +168,6 @@ def find_inputs(uploads: Mapping[str, Source] | None, context: Context) -> dict[
 
     Mapped tasks and runs upload files of one name, and must not read each other's; a retry puts its
     files in the place of its own earlier ones.
-
-    :raises InputError: one cannot be read, is over 5 GiB, or means several files.
     """
     found = {}
     for name, source in (uploads or {}).items():
@@ -193,10 +188,7 @@ def find_inputs(uploads: Mapping[str, Source] | None, context: Context) -> dict[
 
 
 def check_variables(uploads: Sequence[str], environment: Mapping[str, Any]) -> None:
-    """Refuse names that cannot be variables, or that are used already.
-
-    :raises InputError: the words name it.
-    """
+    """Refuse names that cannot be variables, or that are used already."""
     taken = set(environment)
     for name in uploads:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -210,11 +202,7 @@ def check_variables(uploads: Sequence[str], environment: Mapping[str, Any]) -> N
 
 
 def download_route(client: Client) -> str:
-    """The API's route for addresses to read files from.
-
-    :raises InputError: it has none, so a script cannot read what is uploaded.
-    :source: ``GET /v1/api-routes``
-    """
+    """The API's route for addresses to read files from."""
     try:
         route = find_download(client.list_routes())
     except NotFoundError:

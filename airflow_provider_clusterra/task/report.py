@@ -342,12 +342,7 @@ def kind_of(job: Job, output: str = "") -> type[JobError]:
 
 @contextmanager
 def airflow_errors(clusterra_conn_id: str) -> Iterator[None]:
-    """Turn the api's errors into Airflow's: those that no retry can heal fail the task at once.
-
-    :raises AirflowFailException: bad input, a session that is not accepted, a request refused.
-    :raises SubmitLostError: the answer to a submit was lost.
-    :raises AirflowException: anything else; Airflow's retries apply.
-    """
+    """Turn the api's errors into Airflow's: those that no retry can heal fail the task at once."""
     try:
         yield
     except (InputError, SubmitRefusedError) as error:

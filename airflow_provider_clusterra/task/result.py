@@ -66,10 +66,7 @@ ADVICE = "Let the job write its result to a file, and return only the file's nam
 
 
 def check_return_output(return_output: str | None) -> None:
-    """Refuse what is no way of returning output.
-
-    :raises InputError: it is not one of :data:`RETURN_OUTPUT`.
-    """
+    """Refuse what is no way of returning output."""
     if return_output not in RETURN_OUTPUT:
         raise InputError(
             f"return_output is {return_output!r}; it can be 'last_line', 'json', 'text' or None."
@@ -77,11 +74,7 @@ def check_return_output(return_output: str | None) -> None:
 
 
 def returned_output(client: Client, cluster_id: str, job: Job, return_output: str) -> Any:
-    """What of a job's output is returned; of an array, for each index (as text: JSON has no other).
-
-    :raises InputError: there is none, or it is too large for XCom.
-    :raises ClusterraError: no answer.
-    """
+    """What of a job's output is returned; of an array, for each index (as text: JSON has no other)."""
     tasks = array_tasks(job)
     if not tasks:
         return read_result(client.read_output(cluster_id, job.job_id), return_output)
@@ -116,10 +109,7 @@ def returned_output(client: Client, cluster_id: str, job: Job, return_output: st
 
 
 def read_result(output: Output, return_output: str, most: int = LARGEST_VALUE) -> Any:
-    """What of an output is returned.
-
-    :raises InputError: there is none, or it is too large for XCom.
-    """
+    """What of an output is returned."""
     if return_output == "text":
         return _text(output, most)
     value: Any = ""
@@ -157,10 +147,7 @@ def _last_json(lines: list[str]) -> Any:
 
 
 def read_json(decode: Callable[[str], Any], text: str) -> Any:
-    """A value that XCom can hold, too: like JSON, Airflow goes into it by recursion.
-
-    :raises InputError: it is nested too deeply.
-    """
+    """A value that XCom can hold, too: like JSON, Airflow goes into it by recursion."""
     try:
         value = decode(text)
     except RecursionError:
@@ -227,12 +214,7 @@ def finish(
     earlier: Iterable[Job] = (),
     more: str = "",
 ) -> dict[str, Any]:
-    """The value that the task returns, or the error that it fails with.
-
-    :raises AirflowFailException: no retry can help.
-    :raises JobSkippedError: the job exited with a code that skips the task.
-    :raises JobError: the job did not end well, or its output cannot be returned; the subclass says how.
-    """
+    """The value that the task returns, or the error that it fails with."""
     if event.outcome != "ended" or event.job is None:
         raise UNFINISHED.get(event.outcome, _lost)(event, client, earlier, more)
     own = with_tasks(event, event.job, client, ids=return_output is not None)
@@ -357,10 +339,7 @@ def end_try(
     store: RecordStore,
     skip_on: Collection[int] = (),
 ) -> dict[str, Any]:
-    """The value of a try that submitted its job.
-
-    :raises JobError: the job ended badly; the next try knows how, but for a job that is lost.
-    """
+    """The value of a try that submitted its job."""
     record = store.load()
     state = record.retry_state if record else RetryState()
     try:
