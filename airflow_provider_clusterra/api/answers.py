@@ -308,14 +308,19 @@ def _plain_words(answer: Answer) -> str:
 
 def _kind(answer: Answer, number: int | None, detail: str) -> type[ApiError]:
     status = answer.status
-    by_number = next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
+    by_number = _kind_by_number(number)
     if by_number is not None and status != 401:
         return by_number
-    if status < 300 or status >= 500 or (status == 403 and NOT_NOW in detail):
+    if status == 403 and NOT_NOW in detail:
         return ServerError
-    if status in (401, 403, 429) or status < 400 or not is_a_gateways(answer):
-        return BY_STATUS.get(status, RequestError)
-    return ServerError
+    kind = BY_STATUS.get(status, RequestError if 300 <= status < 500 else ServerError)
+    # whoever asks for a session or for fewer requests is heeded, the API or not
+    heeded = kind in (AuthenticationError, RateLimitedError)
+    return ServerError if not heeded and is_a_gateways(answer) else kind
+
+
+def _kind_by_number(number: int | None) -> type[ApiError] | None:
+    return next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
 
 
 def is_page(headers: Mapping[str, str]) -> bool:
@@ -324,7 +329,9 @@ def is_page(headers: Mapping[str, str]) -> bool:
 
 
 def is_a_gateways(answer: Answer) -> bool:
-    """Whether a no is of something before the API: a web page, or a 404 that is no JSON object."""
+    """Whether a 4xx is of something before the API: a web page, or a 404 that is no JSON object."""
+    if answer.status < 400:
+        return False
     if is_page(answer.headers) or answer.body.lstrip().startswith(b"<"):
         return True
     try:

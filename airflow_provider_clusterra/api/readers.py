@@ -301,11 +301,13 @@ def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
     if body.jobs is not msgspec.UNSET:
         records: list[JobRecord] | None = body.jobs
         return records
-    if body.job is not None:
-        return [body.job]
+    return [body.job] if body.job is not None else _bare(answer)
+
+
+def _bare(answer: Answer) -> list[JobRecord] | None:
+    """An answer that is one record; a proxy's own ``{"status": "ok"}`` is none."""
     bare: JobRecord = decode(answer.body, JobRecord)
     named = (bare.job_id, bare.job_state, bare.state)
-    # a proxy's own {"status": "ok"} is no job
     return [bare] if any(each is not None for each in named) or read_job_state(bare).known else None
 
 
@@ -341,9 +343,7 @@ def read_cancelled(answer: Answer) -> bool:
         return False
     if error is not None:
         raise error
-    body = answer.json() if answer.body.strip() else None
-    entries = _list(body.get("status")) if isinstance(body, dict) else []
-    numbers = {_cancel_number(entry) or 0 for entry in entries}
+    numbers = _cancel_numbers(answer)
     if ACCESS_DENIED in numbers:
         words = f"{answer.request}: not cancelled, because the job is another user's."
         raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
@@ -353,9 +353,12 @@ def read_cancelled(answer: Answer) -> bool:
     return not numbers or 0 in numbers
 
 
-def _cancel_number(entry: Any) -> int | None:
-    error = entry.get("error") if isinstance(entry, dict) else None
-    return read_number(error.get("code")) if isinstance(error, dict) else None
+def _cancel_numbers(answer: Answer) -> set[int]:
+    """Slurm's numbers for each task of the job; 0 is a task that is cancelled."""
+    body = answer.json() if answer.body.strip() else None
+    entries = _list(body.get("status")) if isinstance(body, dict) else []
+    errors = [entry.get("error") if isinstance(entry, dict) else None for entry in entries]
+    return {(isinstance(error, dict) and read_number(error.get("code"))) or 0 for error in errors}
 
 
 def read_grant(answer: Answer) -> UploadGrant:

@@ -271,11 +271,15 @@ def read_state(value: Any) -> JobState:
 
 @lru_cache(maxsize=1024)
 def _from_words(words: tuple[str, ...]) -> JobState:
-    names = [SHORT_FORMS.get(word.strip().upper(), word.strip().upper()) for word in words]
-    names = [name for name in names if name]
+    tidy = (word.strip().upper() for word in words)
+    names = [SHORT_FORMS.get(word, word) for word in tidy if word]
     if not names:
         return NO_STATE
-    base = next((name for name in names if name in ACTIVE or name in TERMINAL), None)
-    if base is None:
-        base = next((name for name in names if name not in FLAGS), UNKNOWN)
-    return JobState(base, frozenset(name for name in names if name != base))
+    base = min(names, key=_rank)
+    base = UNKNOWN if base in FLAGS else base
+    return JobState(base, frozenset(names) - {base})
+
+
+def _rank(name: str) -> int:
+    """A base that we know before one that we do not, and that before a flag."""
+    return 0 if name in ACTIVE or name in TERMINAL else 2 if name in FLAGS else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -302,29 +302,32 @@ def check_params(
     :source: ``GET /v1/templates/{template_id}``, both generations of its schema.
     """
     chassis = parent or template
-    known = {param.name: param for param in chassis.params}
     given = {name: value for name, value in values.items() if value is not None}
-    problems = _cannot_run(template, parent)
-    problems += [_unknown(name, known) for name in given if name not in known]
-    problems += [
-        f"{name} is fixed by the preset at {template.static_values[name]!r}"
-        for name, value in given.items()
-        if name in template.static_values and value != template.static_values[name]
-    ]
+    problems = [*_cannot_run(template, parent), *_not_taken(template, given, chassis)]
     taken = {**template.preset_values, **given, **template.static_values}
     placed: dict[str, dict[str, Any]] = {"inputs": {}, "params": {}}
     for param in chassis.params:
-        if param.name not in taken or taken[param.name] is None:
-            if param.required and not param.has_default:
-                problems.append(f"{param.name} is missing")
-            continue
+        value = taken.get(param.name)
         try:
-            placed[param.place][param.name] = read_value(param, taken[param.name])
+            if value is not None:
+                placed[param.place][param.name] = read_value(param, value)
+            elif param.required and not param.has_default:
+                problems.append(f"{param.name} is missing")
         except ValueProblem as problem:
             problems.append(str(problem))
     if problems:
         raise InputError(f"Template {template.template_id}: {'; '.join(problems)}.")
     return CheckedParams(chassis.template_id, placed["inputs"], placed["params"])
+
+
+def _not_taken(template: Template, given: Mapping[str, Any], chassis: Template) -> Iterator[str]:
+    """What is wrong with the names: not known, or fixed by the preset at another value."""
+    known = {param.name: param for param in chassis.params}
+    for name, value in given.items():
+        if name not in known:
+            yield _unknown(name, known)
+        if value != template.static_values.get(name, value):
+            yield f"{name} is fixed by the preset at {template.static_values[name]!r}"
 
 
 def _cannot_run(template: Template, parent: Template | None) -> list[str]:
