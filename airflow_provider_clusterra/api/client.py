@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ class Client(_Endpoints):
         self.access = access
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.Client, access)
+        self._building = threading.Lock()
         self._storages: dict[str, httpx.Client] = {}
         """For uploads, by origin; they share its connections, and the first one builds it."""
 
@@ -187,9 +189,10 @@ class Client(_Endpoints):
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
         origin = origin_of(grant.check(self.access.origin))
-        storage = self._storages.get(origin)
-        if storage is None:
-            storage = self._storages[origin] = build(httpx.Client, self.access, origin)
+        with self._building:
+            storage = self._storages.get(origin)
+            if storage is None:
+                storage = self._storages[origin] = build(httpx.Client, self.access, origin)
         with _in_our_words(f"PUT {grant.shown_url}", self.access, origin), content() as file:
             response = storage.put(
                 grant.upload_url,

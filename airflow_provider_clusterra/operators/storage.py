@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_file
+from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.report import airflow_errors
 
 
@@ -50,7 +50,7 @@ class ClusterraUploadFileOperator(BaseOperator):
         self.cluster_id = cluster_id
 
     def execute(self, context: Context) -> str | list[str]:  # noqa: ARG002 - Airflow's form
-        """Upload, one file after the other, in constant memory.
+        """Upload, some files at a time, in constant memory.
 
         :returns: the key, or for a list or a glob the list of keys, ready for job parameters.
         :raises AirflowFailException: what no retry can heal, e.g. a missing file; nothing was
@@ -62,7 +62,7 @@ class ClusterraUploadFileOperator(BaseOperator):
             with hook.client() as client:
                 cluster_id = hook.find_cluster(client)
                 try:
-                    keys = [upload_file(client, cluster_id, file, self.location) for file in files]
+                    keys = upload_all(client, cluster_id, files, self.location)
                 except NotFoundError as error:
                     raise hook.explain(client, cluster_id, error) from error
         return keys if is_many(self.source) else keys[0]

@@ -9,6 +9,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -145,6 +146,26 @@ def _check_kind(path: Any, mode: int) -> None:
 
 log = logging.getLogger(__name__)
 LOCATION = "data"
+AT_ONCE = 4
+"""Uploads: small files wait for the API and the storage longer than they take."""
+
+
+def upload_all(
+    client: Client, cluster_id: str, files: Sequence[SourceFile], location: str
+) -> list[str]:
+    """Put files into the storage, some at a time; the keys are in the order of the files.
+
+    The error of the first file that fails, in that order, is raised, and no more are begun.
+    """
+    if len(files) == 1:
+        return [upload_file(client, cluster_id, files[0], location)]
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-upload") as pool:
+        try:
+            return list(
+                pool.map(lambda file: upload_file(client, cluster_id, file, location), files)
+            )
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def upload_file(client: Client, cluster_id: str, file: SourceFile, location: str) -> str:

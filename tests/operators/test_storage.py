@@ -31,6 +31,26 @@ def test_a_list_gives_a_list(connected, run, tmp_path):
     assert [stored(connected, key) for key in keys] == ["1.dat", "2.dat"]
 
 
+def test_many_files_are_uploaded_some_at_a_time_and_their_keys_are_in_order(
+    connected, run, tmp_path
+):
+    names = [f"{number:02}.dat" for number in range(20)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    keys = run(upload([str(tmp_path / name) for name in names]))
+
+    assert keys == [f"data/you/{name}" for name in names]
+    assert [stored(connected, key) for key in keys] == names
+
+
+def test_the_first_file_that_fails_is_the_one_that_is_named(connected, run, tmp_path):
+    for name in ("1", "2", "3"):
+        (tmp_path / name).write_text(name)
+    files = [str(tmp_path / name) for name in ("1", "2", "3")]
+    with pytest.raises(AirflowFailException, match="location 'attic' is none of"):
+        run(upload(files, location="attic"))
+
+
 def test_nothing_is_uploaded_where_one_file_is_missing(connected, run, tmp_path):
     (tmp_path / "there").write_text("x")
     with pytest.raises(AirflowFailException, match="cannot be read on the worker"):
