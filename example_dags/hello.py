@@ -10,7 +10,7 @@ from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 with DAG("hello", schedule=None, tags=["clusterra"]):
     ClusterraSubmitJobOperator(
         task_id="hello",
-        script="#!/bin/bash\necho hello from $(hostname)\n",
+        script="#!/bin/bash\nsleep 20\necho hello from $(hostname)\n",
         time_limit="0:05:00",
         deferrable=True,
         return_output="last_line",

@@ -648,7 +648,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "script_arguments": given.optional(given.texts),
         "environment": given.optional(given.environment),
         "login_environment": given.flag,
-        **dict.fromkeys(("job", "uploads"), given.optional(given.mapping)),
+        "job": given.optional(given.job_fields),
+        "uploads": given.optional(given.mapping),
     }
     template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
     template_fields_renderers = {  # noqa: RUF012 - Airflow's form

@@ -170,6 +170,14 @@ def texts(name: str, given: Any) -> list[str]:
     raise InputError(f"{name} is {given!r:.200}; it takes a list of texts, e.g. ['3', 'cfg.yaml'].")
 
 
+def job_fields(name: str, given: Any) -> dict[str, Any]:
+    """Fields of slurmrestd, whose variables have the same forms as ``environment=``."""
+    fields = mapping(name, given)
+    if fields.get("environment") is not None:
+        fields["environment"] = environment(f"{name}: environment", fields["environment"])
+    return fields
+
+
 def environment(name: str, given: Any) -> dict[str, str]:
     """Variables: a dict, or a list of ``NAME=value`` as Slurm's own API takes it."""
     value = from_text(given)
