@@ -44,6 +44,7 @@ from airflow_provider_clusterra.submit.protocol import (
     identity_of,
     is_replaced,
     iteration_of,
+    read_tag,
 )
 from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
 from airflow_provider_clusterra.submit.submission import (
@@ -260,7 +261,7 @@ class SubmitOperator(BaseOperator):
                 self._kill.check()
                 store.drop()
                 return {"job_id": job.job_id, "name": job.name or request.name}
-            trigger = self._trigger(cluster_id, job, place)
+            trigger = self._trigger(context, cluster_id, job, place)
             return self._wait(context, client, trigger, job, store)
 
     def _begin(self, again: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -422,7 +423,7 @@ class SubmitOperator(BaseOperator):
         store_of(context).save_failure(Failure("CANCELLED"))
 
     def _trigger(
-        self, cluster_id: str, job: TaskJob, place: Mapping[str, Any]
+        self, context: Context, cluster_id: str, job: TaskJob, place: Mapping[str, Any]
     ) -> ClusterraJobTrigger:
         return ClusterraJobTrigger(
             job_id=job.job_id,
@@ -440,6 +441,8 @@ class SubmitOperator(BaseOperator):
             follow_output=self.follow_output,
             owns_job=True,
             cancel_on_kill=self.cancel_on_kill,
+            # only a tag is found by the next try; in a loop Airflow tells the state of no iteration
+            reconnects=bool(CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)),
             adopted_at=job.adopted_at,
         )
 

@@ -52,6 +52,9 @@ log = logging.getLogger(__name__)
 THROUGH_AN_OUTAGE = Retry(tries=40)
 """About a quarter of an hour: nobody comes back to cancel a job that a kill has left alone."""
 
+ENDS = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""The states of a task that nobody runs again."""
+
 _under_way: set[asyncio.Task[None]] = set()
 
 
@@ -71,18 +74,27 @@ async def is_wanted(task_instance: Any, job_id: int) -> bool:
     :source: the task's state, and XCom ``job_id``, which each try pushes anew.
     """
     try:
-        return await sync_to_async(_look)(task_instance, job_id)
+        if await sync_to_async(_state_of)(task_instance) != "deferred":
+            return False
+        return await sync_to_async(_pushed_by)(task_instance) == str(job_id)
     except Exception:
         log.exception("It cannot be told whether job %s is still wanted; it is left alone.", job_id)
         return True
 
 
-def _look(task_instance: Any, job_id: int) -> bool:
-    # only a kill needs them, and they are large
-    from airflow.providers.common.compat.sdk import XCom  # noqa: PLC0415
+async def was_cleared(task_instance: Any) -> bool:
+    """Whether another try comes, which alone can see whether the task's state was kept."""
+    try:
+        return await sync_to_async(_state_of)(task_instance) not in ENDS
+    except Exception:
+        log.exception("It cannot be told whether the task was cleared; its job is cancelled.")
+        return False
+
+
+def _state_of(ti: Any) -> str | None:
+    # only a kill needs it, and it is large
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415
 
-    ti = task_instance
     states = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id,
         task_ids=[ti.task_id],
@@ -91,8 +103,14 @@ def _look(task_instance: Any, job_id: int) -> bool:
     )
     # a mapped task's key has its index
     name = f"{ti.task_id}_{ti.map_index}" if ti.map_index >= 0 else ti.task_id
-    if states.get(ti.run_id, {}).get(name) != "deferred":
-        return False
+    state: str | None = states.get(ti.run_id, {}).get(name, "removed")
+    return state
+
+
+def _pushed_by(ti: Any) -> str:
+    # only a kill needs it, and it is large
+    from airflow.providers.common.compat.sdk import XCom  # noqa: PLC0415
+
     pushed = XCom.get_one(
         key="job_id",
         dag_id=ti.dag_id,
@@ -100,7 +118,7 @@ def _look(task_instance: Any, job_id: int) -> bool:
         run_id=ti.run_id,
         map_index=ti.map_index,
     )
-    return str(pushed).strip() == str(job_id)
+    return str(pushed).strip()
 
 
 def min_deferral() -> float:
@@ -136,6 +154,7 @@ class ClusterraJobTrigger(BaseTrigger):
     :param owns_job: whether the job is the task's own, and is cancelled when the wait is given up.
         A sensor's never is.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
+    :param reconnects: whether a clear leaves the job to the task's next try (Airflow 3.4).
     :param adopted_at: when the task took the job over from an earlier try, in seconds since 1970.
     """
 
@@ -240,7 +259,11 @@ class ClusterraJobTrigger(BaseTrigger):
 
     async def _cancel_unwanted(self) -> None:
         job_id = self.spec.job_id
-        if not A_KILL_IS_A_USERS and await is_wanted(self.task_instance, job_id):
+        if A_KILL_IS_A_USERS:
+            if self.spec.reconnects and await was_cleared(self.task_instance):
+                self.log.info("Job %s is left to the task's next try.", job_id)
+                return
+        elif await is_wanted(self.task_instance, job_id):
             self.log.info("Job %s is left alone: its task still waits for it.", job_id)
             return
         try:

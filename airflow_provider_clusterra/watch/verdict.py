@@ -111,6 +111,8 @@ class WaitSpec(msgspec.Struct, frozen=True):
     owns_job: bool = False
     """Whether it is the task's own, and is cancelled when the wait is given up."""
     cancel_on_kill: bool = False
+    reconnects: bool = False
+    """Whether a clear leaves it to the next try, which may go on with it."""
     adopted_at: float | None = None
     """When the task took it over from an earlier try, in seconds since 1970."""
 

@@ -113,7 +113,8 @@ def shapes_here(*, slurm: bool = False) -> list[Shape]:
 
 def _suits(shape: Shape, kind: Kind) -> bool:
     if shape is Shape.SENSOR:
-        return kind not in OF_SUBMITS | {Kind.MARK_FAILED}
+        # it asks for two minutes, at each try, for what nobody remembers
+        return kind not in OF_SUBMITS | {Kind.MARK_FAILED, Kind.FORGOTTEN_BLIND}
     return shape is not Shape.BLIND or kind not in NEEDS_LONG_JOBS | {Kind.CLEAR}
 
 

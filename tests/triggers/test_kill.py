@@ -119,6 +119,29 @@ async def test_from_airflow_3_4_on_every_kill_is_a_users(client, trigger, mocker
     assert await state(client, trigger) == "CANCELLED"
 
 
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ({"r": {"t": None}}, "RUNNING"),
+        ({"r": {"t": "deferred"}}, "RUNNING"),
+        ({"r": {"t": "failed"}}, "CANCELLED"),
+        ({"r": {}}, "CANCELLED"),
+        (RuntimeError("no answer"), "CANCELLED"),
+    ],
+    ids=str,
+)
+async def test_from_airflow_3_4_on_the_next_try_decides_about_a_cleared_tasks_job(
+    client, trigger, mocker, told, state
+):
+    mocker.patch(f"{JOBS}.A_KILL_IS_A_USERS", new=True)
+    mocker.patch(RUN, side_effect=[told])
+    trigger.spec = replace(trigger.spec, reconnects=True)
+    await trigger.on_kill()
+
+    job = await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)
+    assert job.state.base == state
+
+
 async def test_a_kill_that_is_itself_cancelled_goes_on(client, trigger, mocker):
     mocker.patch(RUN, return_value={"r": {"t": "failed"}})
     kill = asyncio.create_task(trigger.on_kill())
