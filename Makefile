@@ -18,6 +18,8 @@ WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt $(OURS) \
 KEEP ?=
 ROUNDS ?= 40
 SEED ?=
+AIRFLOW ?=
+SHAPES ?=
 
 # Airflow starts two to three times faster with its bytecode written
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,6 +34,7 @@ FIND_PYTHON = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/ver
   $$python -c "" 2>/dev/null && echo $$python && exit; done; echo $(PYTHON))
 OLDER_TESTS := tests/triggers tests/operators tests/task tests/submit tests/sensors tests/decorators tests/links tests/hooks \
   tests/test_package.py
+E2E_OF_3.4 := $(addprefix tests/e2e/test_,loops.py commands.py triggerers.py waits.py)
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema asyncpg \
   psycopg2-binary
 
@@ -45,9 +48,9 @@ help:
 	@echo "make demo KEEP=1 the same, and leave it up to look at"
 	@echo "make test        all tests, those on a real Airflow included"
 	@echo "make test-fast   all tests but those"
-	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1, 3.2 and 3.4"
+	@echo "make test-older  the tests of what Airflow touches, on Airflow 3.1, 3.2 and 3.4, and what only 3.4 has"
 	@echo "make test-slurm  what a real Slurm has to say; sets one up in a chroot (root on Debian)"
-	@echo "make crash       kill tasks, cut connections, count jobs: ROUNDS=40, and a SEED to play again"
+	@echo "make crash       kill tasks, cut connections, count jobs: ROUNDS=40, a SEED to play again, AIRFLOW=3.4"
 	@echo "make bench       speed and cost beside curl and the peers; writes bench/RESULTS.md"
 	@echo "make lint        style, imports, spelling"
 	@echo "make types       mypy, strict"
@@ -67,13 +70,16 @@ test-older: $(OLDER:%=.venv-%/.ready)
 	@set -e; for version in $(OLDER); do echo "Airflow $$version"; \
 	  .venv-$$version/bin/python -m pytest -q --numprocesses 4 -W ignore::DeprecationWarning \
 	    -W ignore::FutureWarning -W ignore::PendingDeprecationWarning $(OLDER_TESTS); done
+	@echo "Airflow 3.4, with all of its parts"
+	.venv-3.4/bin/python -m pytest -q -m e2e $(E2E_OF_3.4)
 
 test-slurm: $(READY)
 	$(BIN)/python -m pytest -m slurm tests/behaviour tests/slurm
 	$(BIN)/python -m tests.crash --slurm --rounds 14 --seed 11
 
-crash: $(READY)
-	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+crash: $(if $(AIRFLOW),.venv-$(AIRFLOW)/.ready,$(READY))
+	$(if $(AIRFLOW),.venv-$(AIRFLOW)/bin,$(BIN))/python -m tests.crash --rounds $(ROUNDS) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(SHAPES),--shapes $(SHAPES))
 
 bench: .venv-bench/.ready
 	@.venv-bench/bin/python -m bench
