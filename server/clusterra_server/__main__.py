@@ -10,8 +10,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -21,20 +21,24 @@ import uvicorn
 from clusterra_server import __version__
 from clusterra_server.app import Api
 from clusterra_server.backend import LOG, TokenError
+from clusterra_server.connections import Connections, raise_limit
 from clusterra_server.ledger import LedgerError
 from clusterra_server.options import DEFAULT_HOST, TOKEN_VARIABLE, is_loopback, read_options
 from clusterra_server.process_tree import ProcessTree
 from clusterra_server.processes import Processes
+from clusterra_server.requests import PARTITIONS
 from clusterra_server.scheduler import Limits, Scheduler
 from clusterra_server.sign_in import (
     USER,
     Account,
     Session,
-    fits_cookie,
+    keep_session,
     new_session,
+    why_unfit,
 )
-from clusterra_server.slurm import Slurm
+from clusterra_server.slurm import Slurm, prepare_folders
 from clusterra_server.slurmrestd import (
+    CONNECTIONS,
     Slurmrestd,
     SlurmrestdUser,
     SlurmToken,
@@ -48,6 +52,10 @@ from clusterra_server.storage import Rclone, Storage, StorageError, given_bucket
 
 LOOKS_FOR = 3.0
 """Seconds for which a start waits for slurmrestd."""
+OURS = {"efs", "spool", "scratch", "s3", "session", "rclone.log", "rclone.conf", ".cache"} | {
+    f"jobs.sqlite{each}" for each in ("", "-wal", "-shm")
+}
+"""What is in the server's folder."""
 SHUTDOWN_SECONDS = 1
 """How long answers that are under way may hold up the end."""
 
@@ -60,6 +68,7 @@ def tell(options: argparse.Namespace, port: int, folder: Path, accounts: Sequenc
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(
         f"clusterra-server {__version__}: cluster {options.cluster_id}, {_jobs(options, accounts)}",
+        *([f"partitions   {', '.join(PARTITIONS)}"] if options.backend == "processes" else []),
         f"files        {folder}",
         f"API          http://{host}:{port}/v1",
         sep="\n",
@@ -100,7 +109,7 @@ async def processes(
     scheduler = Scheduler(folder, limits, tree, variables)
     scheduler.schedule()
     try:
-        yield [Account(_session(), Processes(scheduler))]
+        yield [Account(_session(options), Processes(scheduler))]
     finally:
         await scheduler.stop()
 
@@ -112,11 +121,16 @@ async def slurm(options: argparse.Namespace) -> AsyncIterator[list[Account]]:
     :raises TokenError: there is no Slurm token, or one that may not be used.
     :raises VersionError: slurmrestd does not offer the API that is asked for.
     """
-    slurmrestd = Slurmrestd(options.slurmrestd, options.api_version or "")
     users = _users(options)
+    _warn_of_open_files([options.users, *(user.slurm.path for user in users)])
+    if options.users:
+        prepare_folders(options.output_dir, [user.slurm.user for user in users])
+    slurmrestd = Slurmrestd(options.slurmrestd, options.api_version or "")
     open_to_others = not is_loopback(options.host)
+    share = max(2, CONNECTIONS // len(users))
     callers = [
-        SlurmrestdUser(slurmrestd, user.slurm, ordinary_only=open_to_others) for user in users
+        SlurmrestdUser(slurmrestd, user.slurm, ordinary_only=open_to_others, share=share)
+        for user in users
     ]
     try:
         await _look(slurmrestd, callers, options.host)
@@ -124,8 +138,9 @@ async def slurm(options: argparse.Namespace) -> AsyncIterator[list[Account]]:
             Account(
                 Session(user.token, user.slurm.user, str(options.users))
                 if user.token
-                else _session(user.slurm.user or USER),
-                Slurm(caller, options.output_dir, own_only=bool(options.users)),
+                else _session(options, user.slurm.user or USER),
+                Slurm(caller, options.output_dir, own_folder=bool(options.users)),
+                is_admin=user.is_admin,
             )
             for user, caller in zip(users, callers, strict=True)
         ]
@@ -143,15 +158,22 @@ def _users(options: argparse.Namespace) -> list[SlurmUser]:
     return [SlurmUser("", replace(token, given_user=token.user))]
 
 
-def _session(user: str = USER) -> Session:
-    """The session of a server with one user."""
+def _warn_of_open_files(paths: Iterable[Path | None]) -> None:
+    for path in filter(None, paths):
+        with suppress(OSError):
+            if path.stat().st_mode & 0o007:
+                LOG.warning("every user of this machine can read %s: chmod o= %s", path, path)
+
+
+def _session(options: argparse.Namespace, user: str = USER) -> Session:
+    """The session of a server with one user: given, or kept from the last time, or new."""
     token = os.environ.get(TOKEN_VARIABLE, "")
     if not token:
-        return new_session(user)
-    if not fits_cookie(token):
-        raise TokenError(
-            f"{TOKEN_VARIABLE} holds what no cookie can: a space, ';', ',' or the like"
+        return (
+            keep_session(Path(options.dir) / "session", user) if options.dir else new_session(user)
         )
+    if why := why_unfit(token):
+        raise TokenError(f"{TOKEN_VARIABLE} {why}")
     return Session(token, user, TOKEN_VARIABLE)
 
 
@@ -172,12 +194,12 @@ async def _look(slurmrestd: Slurmrestd, callers: Sequence[SlurmrestdUser], host:
         pass
     found = await asyncio.gather(*(_is_privileged(caller, end) for caller in callers))
     for words in dict.fromkeys(each for each in found if isinstance(each, str)):
-        LOG.warning(f"whose Slurm token it is cannot be told now: {words}")
+        LOG.warning("whose Slurm token it is cannot be told now: %s", words)
     for caller in (caller for caller, is_so in zip(callers, found, strict=True) if is_so is True):
         words = privileged(caller.token)
         if not is_loopback(host):
             raise TokenError(f"{words}; with --host {host} give one of an ordinary user")
-        LOG.warning(f"{words}; give one of an ordinary user")
+        LOG.warning("%s; give one of an ordinary user", words)
 
 
 async def _is_privileged(caller: SlurmrestdUser, end: float) -> bool | str:
@@ -226,13 +248,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = read_options(arguments)
     logging.basicConfig(format="clusterra-server: %(message)s", level=logging.WARNING)
+    LOG.setLevel(logging.INFO)
     with ExitStack() as stack:
         try:
             listener = stack.enter_context(_listen(options.host, options.port))
+            # it lets jobs have the mask and the limits that are found here
+            tree = ProcessTree()
+            stack.callback(os.umask, os.umask(0o077))
             folder = Path(options.dir or stack.enter_context(tempfile.TemporaryDirectory()))
             folder = folder.resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            asyncio.run(_serve(options, listener, folder))
+            make_private(folder)
+            asyncio.run(_serve(options, listener, folder, tree))
         except (asyncio.CancelledError, KeyboardInterrupt):
             return 0
         except (OSError, LedgerError, StorageError, TokenError, VersionError) as exc:
@@ -241,10 +267,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def make_private(folder: Path) -> None:
+    """See that nobody else can look into the server's folder, in which there are jobs' secrets.
+
+    :raises OSError: it is somebody else's, or holds other things.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = folder.stat()
+    if facts.st_uid != os.geteuid() != 0:
+        raise OSError(f"--dir {folder} belongs to another user")
+    if facts.st_mode & 0o077:
+        if others := {each.name for each in folder.iterdir()} - OURS:
+            raise OSError(
+                f"--dir {folder} is open to others, and holds other things, such as {min(others)}: "
+                "give a folder of its own, or chmod 700 this one"
+            )
+        folder.chmod(0o700)
+
+
 def _listen(host: str, port: int) -> socket.socket:
-    tree = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # with the protocol named, asyncio sends what is written at once; else an answer waits for 40 ms
-    listener = socket.socket(tree, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -262,10 +306,13 @@ def _on_signals(end: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, end)
 
 
-async def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
+async def _serve(
+    options: argparse.Namespace, listener: socket.socket, folder: Path, tree: ProcessTree
+) -> None:
     if (starting := asyncio.current_task()) is not None:
         _on_signals(starting.cancel)
-    async with ProcessTree() as tree, AsyncExitStack() as stack:
+    async with tree, AsyncExitStack() as stack:
+        connections = Connections(raise_limit())
         storage: Storage
         if options.s3:
             storage, variables = given_bucket(options.s3), dict[str, str]()
@@ -281,9 +328,11 @@ async def _serve(options: argparse.Namespace, listener: socket.socket, folder: P
             else processes(options, folder, tree, variables)
         )
         open_pages = options.backend == "processes" and is_loopback(options.host)
-        api = Api(options.cluster_id, accounts, storage, open_pages=open_pages)
+        names = [options.host, socket.gethostname(), *options.name]
+        api = Api(options.cluster_id, accounts, storage, connections, names, open_pages=open_pages)
         config = uvicorn.Config(
             api.app(),
+            http=connections.protocol(),
             log_level="warning",
             access_log=False,
             lifespan="off",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -19,17 +19,20 @@ from starlette.responses import (
     StreamingResponse,
 )
 from starlette.routing import Route
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from clusterra_server import outputs
 from clusterra_server.backend import LOG, Answer, Backend, BrokenOffError, ReplyError
 from clusterra_server.catalog import Catalog
+from clusterra_server.connections import Connections
 from clusterra_server.page import job_page
 from clusterra_server.sign_in import Account, SignIn, account_of
-from clusterra_server.storage import EXPIRES_IN, Storage, StorageError, check_key, key_of
+from clusterra_server.storage import EXPIRES_IN, SHARED, Storage, StorageError, key_of, may_read
 
 LIMIT = 32 * 1024 * 1024
 """Bytes: a script may have 4 MiB, of which JSON makes six times as many where it is all escapes."""
+COMES_WITHIN = 60.0
+"""Seconds for a body."""
 LONGEST = 200
 """Characters of an id in a path."""
 CLUSTER = "/v1/clusters/{cluster_id}"
@@ -43,7 +46,7 @@ class BodyError(ReplyError):
 async def read_object(request: Request) -> dict[str, Any]:
     """The JSON object that a request brings; empty where it is JSON, but no object.
 
-    :raises BodyError: it is no JSON, or too much of it.
+    :raises BodyError: it is no JSON, does not say so, or is too much.
     :raises RecursionError: it is nested too deeply; whoever writes it again may find so, too.
     """
     text = await _read(request)
@@ -52,6 +55,10 @@ async def read_object(request: Request) -> dict[str, Any]:
         found = msgspec.json.decode(text)
     except msgspec.DecodeError as exc:
         raise BodyError(400, f"the body cannot be read as JSON: {exc}") from exc
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # what a page of another site can make a browser send says something else
+        raise BodyError(415, 'a body is JSON, and says so: "Content-Type: application/json"')
     return found if isinstance(found, dict) else {}
 
 
@@ -61,12 +68,15 @@ async def _read(request: Request) -> bytes:
         raise too_large
     text = bytearray()
     try:
-        async for piece in request.stream():
-            text += piece
-            if len(text) > LIMIT:
-                raise too_large
+        async with asyncio.timeout(COMES_WITHIN):
+            async for piece in request.stream():
+                text += piece
+                if len(text) > LIMIT:
+                    raise too_large
     except ClientDisconnect as exc:
         raise BodyError(400, "the body broke off") from exc
+    except TimeoutError as exc:
+        raise BodyError(408, f"the body did not come within {COMES_WITHIN:.0f} s") from exc
     return bytes(text)
 
 
@@ -77,13 +87,35 @@ class PassedOn(StreamingResponse):
         super().__init__(pieces, status, media_type=media_type)
         self._pieces = pieces
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and give it up however that ends."""
+        async with aclosing(self._pieces):
+            await super().__call__(scope, receive, send)
+
     async def stream_response(self, send: Send) -> None:
         """Send it; without an end where there was none, so that nobody takes a part for it all."""
-        async with aclosing(self._pieces):
-            try:
-                await super().stream_response(send)
-            except BrokenOffError as exc:
-                LOG.warning("%s", exc)
+        try:
+            await super().stream_response(send)
+        except BrokenOffError as exc:
+            LOG.warning("%s", exc)
+
+
+class Opened(StreamingResponse):
+    """What is read from an open file, which is closed however that ends."""
+
+    def __init__(
+        self, pieces: AsyncIterator[bytes], media_type: str, *close: Callable[[], object]
+    ) -> None:
+        super().__init__(pieces, media_type=media_type)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for each in self._close:
+                each()
 
 
 def respond(answer: Answer) -> Response:
@@ -100,7 +132,7 @@ def respond(answer: Answer) -> Response:
 def refuse(status: int, words: str) -> Response:
     """A no of the server's own."""
     # what is left of a body that is too large is not waited for
-    headers = {"Connection": "close"} if status == 413 else None
+    headers = {"Connection": "close"} if status in (408, 413) else None
     return JSONResponse({"error": words}, status, headers)
 
 
@@ -122,14 +154,23 @@ class Api:
     """
 
     def __init__(
-        self, cluster_id: str, accounts: Sequence[Account], storage: Storage, *, open_pages: bool
+        self,
+        cluster_id: str,
+        accounts: Sequence[Account],
+        storage: Storage,
+        connections: Connections,
+        names: Collection[str] = (),
+        *,
+        open_pages: bool,
     ) -> None:
         self._cluster_id = cluster_id
+        self._connections = connections
+        self._names = names
         self._accounts = accounts
         self._storage = storage
         self._catalog = Catalog()
         self._open_pages = open_pages
-        self._ending = asyncio.Event()
+        self._followers = outputs.Followers()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -137,7 +178,13 @@ class Api:
             Route(path, self._of_this_cluster(handler), methods=[method])
             for method, path, handler in self._table()
         ]
-        sign_in = Middleware(SignIn, accounts=self._accounts, open_pages=self._open_pages)
+        sign_in = Middleware(
+            SignIn,
+            accounts=self._accounts,
+            connections=self._connections,
+            names=self._names,
+            open_pages=self._open_pages,
+        )
         return Starlette(
             routes=routes,
             middleware=[sign_in],
@@ -146,7 +193,7 @@ class Api:
 
     def stop(self) -> None:
         """Let the streams end, which would go on for as long as they are read."""
-        self._ending.set()
+        self._followers.stop()
 
     def _table(self) -> list[tuple[str, str, Handler]]:
         job = CLUSTER + "/jobs/{job_id}"
@@ -206,6 +253,7 @@ class Api:
         body = await read_object(request)
         rendered = self._catalog.render(body, account_of(request).session.email)
         answer = await _backend(request).submit_job(rendered.body if rendered else body)
+        _log_submit(account_of(request), answer)
         if rendered is None or not (document := answer.document()):
             return respond(answer)
         return JSONResponse(rendered.answer(document), answer.status)
@@ -232,12 +280,18 @@ class Api:
         file = await _open_output(request)
         if file is None:
             return PlainTextResponse("log not found\n", 404)
-        return StreamingResponse(outputs.whole(file), media_type="text/plain")
+        return Opened(outputs.whole(file), "text/plain", file.close)
 
     async def stream_output(self, request: Request) -> Response:
         """``GET …/jobs/{job_id}/output/stream``: server-sent events, without an end."""
-        file = await _open_output(request)
-        return StreamingResponse(outputs.stream(file, self._ending), media_type="text/event-stream")
+        leave = self._connections.follow()
+        try:
+            file = await _open_output(request)
+        except BaseException:
+            leave()
+            raise
+        close = [leave, file.close] if file else [leave]
+        return Opened(self._followers.stream(file), "text/event-stream", *close)
 
     async def list_accounting(self, request: Request) -> Response:
         """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
@@ -259,13 +313,12 @@ class Api:
     async def presign_upload(self, request: Request) -> Response:
         """``POST …/storage/presigned-url``."""
         body = await read_object(request)
-        location = body.get("location", "data")
-        if location == "shared":
+        location = str(body.get("location", "data"))
+        account = account_of(request)
+        if location == SHARED and not account.is_admin:
             return refuse(403, "only an administrator may upload to shared")
         try:
-            key = key_of(
-                str(body.get("filename") or ""), str(location), account_of(request).session.user
-            )
+            key = key_of(str(body.get("filename") or ""), location, account.session.user)
             url = self._storage.presign("PUT", key)
         except ValueError as exc:
             return refuse(400, str(exc))
@@ -277,7 +330,8 @@ class Api:
         """``POST …/storage/download-url``: ours; the vendor's own is not documented."""
         key = str((await read_object(request)).get("key") or "")
         try:
-            check_key(key)
+            if not may_read(key, account_of(request).session.user):
+                return refuse(403, f"{key} belongs to another user")
             url = self._storage.presign("GET", key)
         except ValueError as exc:
             return refuse(400, str(exc))
@@ -309,8 +363,7 @@ class Api:
     async def show_job(self, request: Request) -> Response:
         """``GET /manage/{cluster_id}/jobs/{job_id}``: a page for a person."""
         job_id = request.path_params["job_id"]
-        answer = await (await _backend(request).get_job(job_id)).whole()
-        records = answer.document().get("jobs") or []
+        records = await _backend(request).show_job(job_id)
         return HTMLResponse(job_page(job_id, records), 200 if records else 404)
 
     def _cluster(self) -> dict[str, str]:
@@ -323,5 +376,15 @@ def _backend(request: Request) -> Backend:
 
 
 async def _open_output(request: Request) -> outputs.Output | None:
-    path = await _backend(request).find_output(request.path_params["job_id"])
-    return await outputs.open_output(path)
+    place = await _backend(request).find_output(request.path_params["job_id"])
+    return await outputs.open_output(place)
+
+
+def _log_submit(account: Account, answer: Answer) -> None:
+    said = answer.document()
+    user = account.session.user
+    if job_id := said.get("job_id"):
+        LOG.info("job %s was submitted by %s", job_id, user)
+    else:
+        words = ", ".join(str(each.get("error")) for each in said.get("errors") or [])
+        LOG.info("a submit by %s was refused: %s %s", user, answer.status, words)

@@ -47,6 +47,17 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
+@dataclass(frozen=True, slots=True)
+class OutputPlace:
+    """Where a job's output is, or will be."""
+
+    folder: Path
+    names: Sequence[str]
+    """Below the folder; the first that is there is it."""
+    owner: int | None = None
+    """The system's user whose file it must be; None is anybody."""
+
+
 class ReplyError(Exception):
     """A request that is answered with an HTTP status and words alone."""
 
@@ -73,8 +84,8 @@ class Backend(Protocol):
     def user(self) -> str:
         """The jobs' ``user_name``; empty if it is not known."""
 
-    async def find_output(self, job_id: str) -> Path:
-        """The file with a job's output, which need not be there yet.
+    async def find_output(self, job_id: str) -> OutputPlace:
+        """Where a job's output is, which need not be there yet.
 
         :raises OutputError: this user cannot be given it.
         """
@@ -93,6 +104,9 @@ class Backend(Protocol):
 
     async def cancel_job(self, job_id: str) -> Answer:
         """Cancel a job, a task of an array, or a whole array."""
+
+    async def show_job(self, job_id: str) -> list[dict[str, Any]]:
+        """The records of one of the user's own jobs, forgotten ones as accounting has them."""
 
     async def list_accounting(self, query: Query) -> Answer:
         """Jobs that accounting remembers, by ``job_name`` or ``step``: lists with commas.

@@ -54,9 +54,18 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         f"or a token of your own in {TOKEN_VARIABLE}",
     )
     parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="what else than its address clients call the server, such as a proxy's name that is "
+        "passed on; may be given several times",
+    )
+    parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help=f"0: any free one ({DEFAULT_PORT})"
     )
-    parser.add_argument("--dir", help="where files are kept; otherwise a folder that goes with it")
+    parser.add_argument(
+        "--dir", help="where files are kept, for this user alone; otherwise one that goes with it"
+    )
     parser.add_argument("--cluster-id", default="clusloc1", help="the cluster's id (clusloc1)")
     parser.add_argument(
         "--s3",
@@ -116,8 +125,8 @@ def _add_slurm(parser: argparse.ArgumentParser) -> None:
         "--users",
         type=Path,
         metavar="FILE",
-        help="several users: a line each with a token to sign in with, a Slurm user, and the file "
-        "with that user's Slurm token",
+        help="several users: a line each with a token to sign in with, a Slurm user, the file with "
+        "that user's Slurm token, and perhaps the word admin",
     )
     group.add_argument(
         "--output-dir",

@@ -6,20 +6,19 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import PurePosixPath
 
-import anyio
+import anyio.to_thread
 
-from clusterra_server.backend import OutputError
+from clusterra_server.backend import OutputError, OutputPlace
 
 REPLAY = 64 * 1024
 """Bytes before the file's end at which a stream begins."""
 PIECE = 4096
 TICK = 0.5
 """Seconds between two reads of a stream, of at most :data:`PIECE` bytes each."""
-Output = anyio.AsyncFile[bytes]
 
 
 def event(piece: bytes) -> bytes:
@@ -27,55 +26,148 @@ def event(piece: bytes) -> bytes:
     return b"".join(b"data: " + line + b"\n" for line in piece.split(b"\n")) + b"\n"
 
 
-async def open_output(path: Path) -> Output | None:
-    """The file with a job's output; None where it is not there.
+class Output:
+    """A file with a job's output, open."""
 
-    A symbolic link is not followed: who may write to the folder could make it lead anywhere.
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
 
-    :raises OutputError: it cannot be read.
+    @property
+    def size(self) -> int:
+        """As it is now."""
+        return os.fstat(self.descriptor).st_size
+
+    async def read(self, count: int, offset: int) -> bytes:
+        """Some bytes; empty if there are none."""
+        return await anyio.to_thread.run_sync(os.pread, self.descriptor, count, offset)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.descriptor)
+
+
+async def open_output(place: OutputPlace) -> Output | None:
+    """The file with a job's output; None if it is not there.
+
+    :raises OutputError: it cannot be read, or is not the user's to read.
     """
-    try:
-        file = await anyio.open_file(path, "rb", opener=_open)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        why = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror
-        raise OutputError(500, f"The output cannot be read: {path}: {why}") from exc
-    if not stat.S_ISREG(os.fstat(file.wrapped.fileno()).st_mode):
-        await file.aclose()
-        raise OutputError(500, f"The output cannot be read: {path}: it is no file")
-    return file
+    # in a thread: the folder may be another machine's
+    descriptor = await anyio.to_thread.run_sync(_open, place)
+    return None if descriptor is None else Output(descriptor)
 
 
-async def whole(file: Output) -> AsyncIterator[bytes]:
+async def whole(output: Output) -> AsyncIterator[bytes]:
     """The whole file as it is now, in pieces."""
-    async with file:
-        left = os.fstat(file.wrapped.fileno()).st_size
-        while left > 0 and (piece := await file.read(min(left, 256 * 1024))):
-            left -= len(piece)
-            yield piece
+    size, offset = output.size, 0
+    while offset < size and (piece := await output.read(min(size - offset, 256 * 1024), offset)):
+        offset += len(piece)
+        yield piece
 
 
-async def stream(file: Output | None, ending: asyncio.Event) -> AsyncIterator[bytes]:
-    """The end of the file, and then what is added to it, until the reader leaves.
+class Followers:
+    """All outputs that are followed: one thread reads them together, twice a second."""
 
-    :param ending: set when the server ends.
-    :source: clusterra-hpc's edge-agent, ``logs.go``: no ids, no keep-alive, no end.
-    """
-    if file is None:
-        yield b"event: error\ndata: " + os.strerror(errno.ENOENT).encode() + b"\n\n"
-        return
-    async with file:
-        size = os.fstat(file.wrapped.fileno()).st_size
-        await file.seek(max(0, size - REPLAY))
-        while not ending.is_set():
-            if piece := await file.read(PIECE):
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Future[bytes], tuple[int, int]] = {}
+        self._ticks: asyncio.Task[None] | None = None
+        self._ending = False
+
+    def stop(self) -> None:
+        """Let the streams end, which would go on for as long as they are read."""
+        self._ending = True
+        for each in self._waiting:
+            if not each.done():
+                each.set_result(b"")
+
+    async def stream(self, output: Output | None) -> AsyncIterator[bytes]:
+        """The end of the file, and then what is added to it, until the reader leaves.
+
+        :source: clusterra-hpc's edge-agent, ``logs.go``: no ids, no keep-alive, no end.
+        """
+        if output is None:
+            yield b"event: error\ndata: " + os.strerror(errno.ENOENT).encode() + b"\n\n"
+            return
+        offset = max(0, output.size - REPLAY)
+        piece = await output.read(PIECE, offset)
+        while not self._ending:
+            if piece:
+                offset += len(piece)
                 yield event(piece)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TICK):
-                    await ending.wait()
+            piece = await self._next(output, offset)
+
+    async def _next(self, output: Output, offset: int) -> bytes:
+        if self._ending:
+            return b""
+        loop = asyncio.get_running_loop()
+        waits: asyncio.Future[bytes] = loop.create_future()
+        self._waiting[waits] = output.descriptor, offset
+        if self._ticks is None:
+            self._ticks = loop.create_task(self._tick())
+        try:
+            return await waits
+        finally:
+            self._waiting.pop(waits, None)
+
+    async def _tick(self) -> None:
+        while self._waiting and not self._ending:
+            await asyncio.sleep(TICK)
+            waiting = dict(self._waiting)
+            pieces = await anyio.to_thread.run_sync(_read_all, waiting.values())
+            for waits, piece in zip(waiting, pieces, strict=True):
+                if piece and not waits.done():
+                    waits.set_result(piece)
+        self._ticks = None
 
 
-def _open(path: str, flags: int) -> int:
-    # a pipe in the file's place must not hold the server up
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _read_all(places: Iterable[tuple[int, int]]) -> list[bytes]:
+    return [_read(descriptor, offset) for descriptor, offset in places]
+
+
+def _read(descriptor: int, offset: int) -> bytes:
+    # its reader may have left, and closed it
+    with suppress(OSError):
+        return os.pread(descriptor, PIECE, offset)
+    return b""
+
+
+def _open(place: OutputPlace) -> int | None:
+    refused: list[OutputError] = []
+    for name in place.names:
+        path = place.folder / name
+        try:
+            descriptor = _open_below(place, PurePosixPath(name).parts)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            why = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror
+            refused.append(OutputError(500, f"The output cannot be read: {path}: {why}"))
+            continue
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            refused.append(OutputError(500, f"The output cannot be read: {path}: it is no file"))
+        elif place.owner not in (None, facts.st_uid):
+            words = f"log not found: {path} belongs to another user than the job"
+            refused.append(OutputError(404, words))
+        else:
+            return descriptor
+        os.close(descriptor)
+    if refused:
+        raise refused[0]
+    return None
+
+
+def _open_below(place: OutputPlace, parts: tuple[str, ...]) -> int:
+    """Open a file below a folder, whatever others make of the way there in the meantime.
+
+    No symbolic link is followed: who may write to the folder could make it lead anywhere.
+    """
+    at = os.open(place.folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = below
+        # a pipe in the file's place must not hold the server up
+        return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    finally:
+        os.close(at)

@@ -10,13 +10,21 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from signal import Signals
 from typing import Any, NamedTuple
 
 import msgspec
 
-from clusterra_server.backend import Answer, Query, bad_job_id, envelope, job_metrics, problem
+from clusterra_server.backend import (
+    Answer,
+    OutputError,
+    OutputPlace,
+    Query,
+    bad_job_id,
+    envelope,
+    job_metrics,
+    problem,
+)
 from clusterra_server.jobs import NODE, Job
 from clusterra_server.requests import (
     PARTITIONS,
@@ -255,10 +263,20 @@ class Processes:
         """The jobs' ``user_name``."""
         return USER
 
-    async def find_output(self, job_id: str) -> Path:
-        """The file with a job's output, which need not be there yet."""
-        # what a path's segment holds has no slash, so it cannot leave the folder
-        return self._scheduler.outputs / f"job_{job_id}.out"
+    async def find_output(self, job_id: str) -> OutputPlace:
+        """Where a job's output is, which need not be there yet.
+
+        :raises OutputError: the id is none.
+        """
+        if read_job_id(job_id) is None:
+            raise OutputError(400, "invalid job id")
+        return OutputPlace(self._scheduler.outputs, [f"job_{job_id}.out"])
+
+    async def show_job(self, job_id: str) -> list[dict[str, Any]]:
+        """A job's records, as long as the ledger knows it."""
+        asked = read_job_id(job_id)
+        jobs = self._scheduler.find_jobs(asked.number) if asked else []
+        return [dict(_fields(row, self._scheduler.state_of)) for row in rows_of(jobs)]
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""

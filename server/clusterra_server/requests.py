@@ -240,7 +240,14 @@ def _check(request: Request, memory_mb: int) -> None:
             2063, "Job cannot be submitted without the current working directory specified."
         )
     if request.partition not in PARTITIONS:
-        raise refused(2000, "Invalid partition name specified")
+        names = ", ".join(PARTITIONS)
+        raise RefusedError(
+            422,
+            2000,
+            "Invalid partition name specified",
+            f"Batch job submission failed: there is no partition {request.partition!r}, but {names}",
+            "slurm_submit_batch_job()",
+        )
     if len(request.script.encode()) > MAX_SCRIPT or len(request.name) > MAX_NAME:
         raise refused(2012, "Pathname of a file, directory or other parameter too long")
     memory = max(request.memory_mb or 0, (request.memory_per_cpu_mb or 0) * request.cpus)

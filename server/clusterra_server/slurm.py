@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import anyio.to_thread
+import msgspec
 
-from clusterra_server.backend import Answer, OutputError, Query, bad_job_id, job_metrics
+from clusterra_server.backend import (
+    LOG,
+    Answer,
+    OutputError,
+    OutputPlace,
+    Query,
+    TokenError,
+    bad_job_id,
+    job_metrics,
+)
 from clusterra_server.slurmrestd import SlurmrestdUser, words_of
 
 EFS = PurePosixPath("/mnt/efs")
@@ -26,9 +37,13 @@ OTHER_PEOPLE = ("user_id", "group_id")
 """Who a job belongs to is the token's business."""
 JOB_ID = re.compile(r"[0-9]{1,10}(?:[_+][0-9]{1,10})?")
 NAMES = ("job_{}.out", "slurm-{}.out")
+REMEMBERED = 10_000
+"""Places of outputs, at most."""
 
 
-def own_submit(body: Mapping[str, Any], outputs: Path, login: Mapping[str, str]) -> dict[str, Any]:
+def own_submit(
+    body: Mapping[str, Any], outputs: Path, login: Mapping[str, str], *, own: Path | None = None
+) -> dict[str, Any]:
     """The submit as slurmrestd gets it.
 
     Clusterra's shared folder is ``outputs``; a job's output goes there unless it says otherwise;
@@ -37,25 +52,29 @@ def own_submit(body: Mapping[str, Any], outputs: Path, login: Mapping[str, str])
     :param body: ``{"script": str, "job": {…}}``, or ``jobs`` for a heterogeneous one.
     :param outputs: the folder that the jobs share, as they see it.
     :param login: variables that a user finds after signing in, for jobs that do not set them.
+    :param own: the user's own folder, if outputs go there.
     """
+    own = own or outputs
     found = dict(body)
     if isinstance(body.get("job"), Mapping):
-        found["job"] = _own_job(body["job"], outputs, login)
+        found["job"] = _own_job(body["job"], outputs, login, own)
     if isinstance(body.get("jobs"), list):
         found["jobs"] = [
-            _own_job(each, outputs, login) if isinstance(each, Mapping) else each
+            _own_job(each, outputs, login, own) if isinstance(each, Mapping) else each
             for each in body["jobs"]
         ]
     return found
 
 
-def _own_job(job: Mapping[str, Any], outputs: Path, login: Mapping[str, str]) -> dict[str, Any]:
+def _own_job(
+    job: Mapping[str, Any], outputs: Path, login: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
     own = {name: value for name, value in job.items() if name not in OTHER_PEOPLE}
     for name in PLACES:
         if isinstance(own.get(name), str):
             own[name] = _place(own[name], outputs)
     if not own.get("standard_output"):
-        own["standard_output"] = f"{outputs}/job_%j.out"
+        own["standard_output"] = f"{folder}/job_%j.out"
     if isinstance(own.get("environment"), list) and own["environment"]:
         own["environment"] = _environment(own["environment"], outputs, login)
     return own
@@ -80,15 +99,15 @@ class Slurm:
     """A real Slurm, as one of its users.
 
     :param outputs: the folder that the jobs share, here as there.
-    :param own_only: whether a user is given the outputs of their own jobs only.
+    :param own_folder: whether a user's output goes to a folder of the user's own in it.
     """
 
-    def __init__(self, caller: SlurmrestdUser, outputs: Path, *, own_only: bool) -> None:
+    def __init__(self, caller: SlurmrestdUser, outputs: Path, *, own_folder: bool) -> None:
         self._caller = caller
         self._outputs = outputs
-        self._own_only = own_only
-        self._own: set[str] = set()
-        """Jobs that were seen to be this user's."""
+        self._own_folder = own_folder
+        self._places: dict[str, OutputPlace] = {}
+        """Of jobs whose records say where it is."""
 
     @property
     def user(self) -> str:
@@ -97,8 +116,9 @@ class Slurm:
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""
-        login = _login(self._caller.token.given_user)
-        own = own_submit(body, self._outputs, login)
+        user = self._caller.token.given_user
+        folder = self._outputs / user if self._own_folder else None
+        own = own_submit(body, self._outputs, _login(user), own=folder)
         return await self._caller.ask("POST", "/slurm/{version}/job/submit", body=own)
 
     async def list_jobs(self) -> Answer:
@@ -151,76 +171,202 @@ class Slurm:
         states = [each.get("state") or ["UNKNOWN"] for each in answer.document().get("jobs") or []]
         return Answer(job_metrics(state[0] for state in states))
 
-    async def find_output(self, job_id: str) -> Path:
-        """The file with a job's output, which need not be there yet.
+    async def find_output(self, job_id: str) -> OutputPlace:
+        """Where a job's output is, which need not be there yet: a file of the user's own.
 
-        :raises OutputError: it is somebody else's, or the folder cannot be read.
+        :raises OutputError: the job is somebody else's, or the folder cannot be read.
         :raises UnavailableError: whether this user may ask cannot be told now.
         :source: clusterra-hpc's edge-agent, ``logs.go``: the shared folder, and one level below.
         """
         if not JOB_ID.fullmatch(job_id):
             raise OutputError(400, "invalid job id")
         await self._caller.check()
-        if self._own_only and not await self._is_own(job_id):
-            raise OutputError(404, "log not found")
-        return await anyio.to_thread.run_sync(find_output, self._outputs, job_id)
+        if job_id in self._places:
+            return self._places[job_id]
+        user = self._caller.token.user
+        usual = await anyio.to_thread.run_sync(usual_names, self._outputs, job_id)
+        closed = not self._own_folder and not self._outputs.stat().st_mode & 0o022
+        if closed and any((self._outputs / name).is_file() for name in usual):
+            # nobody else can have put it there
+            return OutputPlace(self._outputs, usual)
+        jobs = await self._own_facts(job_id, user)
+        uid = await anyio.to_thread.run_sync(uid_of, user) if user else None
+        owner = next(filter(lambda each: each >= 0, (_number(job.user_id) for job in jobs)), uid)
+        if owner is None and not closed:
+            words = f"log not found: which system's user {user!r} is, is not known here"
+            raise OutputError(404, words)
+        exact = [job for job in jobs if job.is_called(job_id)]
+        names = names_below(self._outputs, exact[0].output) if exact else []
+        if self._own_folder:
+            usual = [f"{user}/{name.format(job_id)}" for name in NAMES] + usual
+        place = OutputPlace(self._outputs, list(dict.fromkeys(names + usual)), owner)
+        if names:
+            if len(self._places) >= REMEMBERED:
+                self._places.clear()
+            self._places[job_id] = place
+        return place
 
-    async def _is_own(self, job_id: str) -> bool:
-        if job_id not in self._own:
-            number = re.split("[_+]", job_id)[0]
-            users = await _users_of(await self.get_job(number))
-            users = users or await _users_of(await self.list_accounting([("step", number)]))
-            if users == {self._caller.token.user}:
-                self._own.add(job_id)
-        return job_id in self._own
+    async def _own_facts(self, job_id: str, user: str) -> list[JobFacts]:
+        """What is known of a job that is the user's own, or of nobody."""
+        number = re.split("[_+]", job_id)[0]
+        jobs = await _facts(await self.get_job(number))
+        jobs = jobs or await _facts(await self.list_accounting([("step", number)]))
+        if (not jobs and self._own_folder) or {job.owner for job in jobs} - {user or jobs[0].owner}:
+            raise OutputError(404, "log not found")
+        return jobs
+
+    async def show_job(self, job_id: str) -> list[dict[str, Any]]:
+        """The records of one of the user's own jobs, forgotten ones as accounting has them."""
+        if not JOB_ID.fullmatch(job_id):
+            return []
+        number = re.split("[_+]", job_id)[0]
+        for answer in (await self.get_job(number), await self.list_accounting([("step", number)])):
+            jobs = (await answer.whole()).document().get("jobs") or []
+            if jobs:
+                user = self._caller.token.user
+                return [
+                    job for job in jobs if user in ("", job.get("user_name") or job.get("user"))
+                ]
+        return []
 
     async def _get(self, path: str, query: Query = ()) -> Answer:
         return await self._caller.ask("GET", path, query=query, stream=True)
 
 
-def find_output(outputs: Path, job_id: str) -> Path:
-    """The file with a job's output; where it would be, where it is not there.
+class JobFacts(msgspec.Struct):
+    """What a record of slurmctld's or slurmdbd's says of whose a job is, and where its output goes."""
 
-    :param outputs: the folder that the jobs share.
+    job_id: int = 0
+    user_name: str = ""
+    user: str = ""
+    user_id: Any = None
+    array_job_id: Any = None
+    array_task_id: Any = None
+    het_job_id: Any = None
+    het_job_offset: Any = None
+    standard_output: str | None = ""
+    stdout_expanded: str | None = ""
+    current_working_directory: str | None = ""
+
+    @property
+    def owner(self) -> str:
+        """The Slurm user's name."""
+        return self.user_name or self.user
+
+    @property
+    def output(self) -> str:
+        """The file's path; empty if it is not told."""
+        path = self.stdout_expanded or self.standard_output or ""
+        return "" if "%" in path else os.path.join(self.current_working_directory or "/", path)  # noqa: PTH118
+
+    def is_called(self, job_id: str) -> bool:
+        """Whether it goes by an id: its own, an array's with an index, or a het job's with an offset."""
+        number, mark, index = re.fullmatch(r"([0-9]+)(?:([_+])([0-9]+))?", job_id).groups()  # type: ignore[union-attr]
+        if not mark:
+            return self.job_id == int(number)
+        pair = {"_": (self.array_job_id, self.array_task_id)}
+        first, second = pair.get(mark, (self.het_job_id, self.het_job_offset))
+        return (_number(first), _number(second)) == (int(number), int(index))
+
+
+class JobsFacts(msgspec.Struct):
+    """A list of them."""
+
+    jobs: list[JobFacts] = []
+
+
+async def _facts(answer: Answer) -> list[JobFacts]:
+    """What an answer says of whose its jobs are.
+
+    :raises OutputError: it comes of an outage, and tells nothing of the jobs.
+    """
+    if answer.status > 500:
+        raise OutputError(answer.status, words_of(answer))
+    body = (await answer.whole()).body
+    try:
+        return msgspec.json.decode(body, type=JobsFacts).jobs if isinstance(body, bytes) else []
+    except msgspec.DecodeError:
+        return []
+
+
+def _number(value: Any) -> int:
+    """A number of Slurm's, which may be one of its objects; -1 if there is none."""
+    if isinstance(value, Mapping):
+        value = value.get("number") if value.get("set") else -1
+    return value if isinstance(value, int) else -1
+
+
+def names_below(outputs: Path, path: str) -> list[str]:
+    """A path as a name below a folder; none if it is not there."""
+    place = PurePosixPath(path)
+    for folder in {outputs, Path(os.path.realpath(outputs))}:
+        if place.is_relative_to(folder) and ".." not in place.parts:
+            return [str(place.relative_to(folder))]
+    return []
+
+
+def usual_names(outputs: Path, job_id: str) -> list[str]:
+    """Where the vendor looks for a job's output: in the shared folder, and one level below.
+
     :raises OutputError: the folder cannot be read.
     """
+    names = [name.format(job_id) for name in NAMES]
+    if any((outputs / name).is_file() for name in names):
+        return names
     try:
-        found = next(filter(_is_there, _places(outputs, job_id)), None)
+        with os.scandir(outputs) as entries:
+            # not what a symbolic link leads to: it may be anywhere
+            folders = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
     except OSError as exc:
         raise OutputError(
             500,
             f"The output cannot be read: {outputs}: {exc.strerror}. clusterra-server must be able "
             "to read the folder that the jobs write to; --output-dir names it.",
         ) from exc
-    return found or outputs / NAMES[0].format(job_id)
+    return names + [f"{folder}/{name}" for folder in folders for name in names]
 
 
-def _places(outputs: Path, job_id: str) -> Iterator[Path]:
-    names = [name.format(job_id) for name in NAMES]
-    yield from (outputs / name for name in names)
-    with os.scandir(outputs) as entries:
-        # not what a symbolic link leads to: it may be anywhere
-        folders = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
-    yield from (outputs / folder / name for folder in folders for name in names)
-
-
-def _is_there(path: Path) -> bool:
+def uid_of(user: str) -> int | None:
+    """The system's user of a name, as far as this machine knows."""
     try:
-        path.lstat()
-    except OSError:
-        return False
-    return True
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
 
 
-async def _users_of(answer: Answer) -> set[Any]:
-    """Whose the jobs of an answer are.
+def prepare_folders(outputs: Path, users: Sequence[str]) -> None:
+    """See that nobody can come between the users of a folder and their outputs.
 
-    :raises OutputError: it comes of an outage, and tells nothing of the jobs.
+    :raises TokenError: somebody can; the words say what to do.
     """
-    if answer.status > 500:
-        raise OutputError(answer.status, words_of(answer))
-    jobs = (await answer.whole()).document().get("jobs") or []
-    return {each.get("user_name") or each.get("user") for each in jobs}
+    if outputs.stat().st_mode & 0o1022 in (0o020, 0o002, 0o022):
+        raise TokenError(
+            f"{outputs}: its users could put their files in the place of others': chmod +t {outputs}"
+        )
+    for user in users:
+        _prepare_folder(outputs / user, user, uid_of(user))
+
+
+def _prepare_folder(folder: Path, user: str, uid: int | None) -> None:
+    cure = f"install --directory --owner={user} --mode=2750 --group=$(id -gn) {folder}"
+    try:
+        if uid is not None and os.geteuid() == 0:
+            folder.mkdir(mode=0o700)
+            os.chown(folder, uid, -1)
+        else:
+            folder.mkdir()
+            folder.chmod(0o1777)
+            LOG.warning("%s is open to everybody, for lack of rights; better: %s", folder, cure)
+    except FileExistsError:
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in (
+            uid or facts.st_uid,
+            0,
+            os.geteuid(),
+        ):
+            raise TokenError(f"{folder} is not {user}'s folder; make it: {cure}") from None
+    except OSError as exc:
+        LOG.warning("%s: %s; the outputs of %s go there: %s", folder, exc.strerror, user, cure)
 
 
 def _login(user: str) -> dict[str, str]:

@@ -8,8 +8,8 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,15 @@ from clusterra_server.backend import (
     envelope,
     problem,
 )
-from clusterra_server.sign_in import fits_cookie
+from clusterra_server.sign_in import why_unfit
 
+ADMIN = "admin"
 VARIABLE = "SLURM_JWT"
 """Slurm's own name for the variable with a token."""
+CONNECTIONS = 100
+"""To slurmrestd, which takes 124 by default."""
+WAITS = 10.0
+"""Seconds for which a request waits for one of its user's connections."""
 OLDEST = 40
 """v0.0.40 is the first version in whose shape the client knows all that it needs."""
 LOOKED_AGAIN = 60.0
@@ -82,6 +87,8 @@ class SlurmUser:
     token: str = field(repr=False)
     """What the client signs in with."""
     slurm: SlurmToken
+    is_admin: bool = False
+    """Whether files that everybody may read are this user's to write."""
 
 
 def read_users(path: Path) -> list[SlurmUser]:
@@ -101,15 +108,15 @@ def read_users(path: Path) -> list[SlurmUser]:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        if len(words) != 3:
+        if len(words) not in (3, 4) or words[3:] not in ([], [ADMIN]):
             raise TokenError(
                 f"{path}, line {number}: it has {len(words)} words, not a client's token, a Slurm "
-                "user, and the file with that user's Slurm token"
+                f"user, the file with that user's Slurm token, and perhaps {ADMIN!r}"
             )
-        token, user, file = words
-        if not fits_cookie(token):
-            raise TokenError(f"{path}, line {number}: the client's token holds what no cookie can")
-        found.append(SlurmUser(token, SlurmToken(path.parent / file, user)))
+        token, user, file = words[:3]
+        if why := why_unfit(token):
+            raise TokenError(f"{path}, line {number}: the client's token {why}")
+        found.append(SlurmUser(token, SlurmToken(path.parent / file, user), len(words) > 3))
     if not found:
         raise TokenError(f"{path} names no users")
     if len({each.token for each in found}) < len(found):
@@ -174,7 +181,7 @@ class Slurmrestd:
         self._version = version
         self._looked_at = -inf
         # a kept connection that slurmrestd has closed would leave unclear what became of a submit
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+        limits = httpx.Limits(max_connections=CONNECTIONS + 20, max_keepalive_connections=0)
         # a proxy that the environment names would be handed the Slurm tokens
         self._http = httpx.AsyncClient(
             base_url=self.url, timeout=TIMEOUT, limits=limits, trust_env=False
@@ -222,6 +229,8 @@ class Slurmrestd:
         """
         path = "/slurm/{version}/diag/"
         ours = await self.ask(token, "GET", path)
+        if ours.status in (502, 503, 504):
+            raise UnavailableError(ours.status, words_of(ours))
         if ours.status != 200:
             words = f"{self.url} does not take the Slurm token of {token.user or 'its user'}"
             raise UnavailableError(503, f"{words}: {ours.status} {words_of(ours)}".rstrip())
@@ -277,8 +286,13 @@ class Slurmrestd:
         try:
             response = await self._http.send(request, stream=True)
             stream = question.stream and response.status_code == 200
-            body = self._pieces(response) if stream else await _read(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
+            body = (
+                Held(self._pieces(response), response.aclose) if stream else await _read(response)
+            )
+        except httpx.PoolTimeout as exc:
+            words = f"all {CONNECTIONS} connections to slurmrestd are in use"
+            raise UnavailableError(503, words) from exc
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
             words = f"slurmrestd at {self.url} cannot be reached"
             raise UnavailableError(503, words) from exc
         except httpx.TimeoutException as exc:
@@ -297,8 +311,6 @@ class Slurmrestd:
         except httpx.HTTPError as exc:
             words = f"slurmrestd at {self.url} broke off in the middle of an answer"
             raise BrokenOffError(f"{words} ({type(exc).__name__})") from exc
-        finally:
-            await response.aclose()
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -351,18 +363,62 @@ def words_of(answer: Answer) -> str:
     return text[:200]
 
 
+class Held(AsyncGenerator[bytes, None]):
+    """Pieces of an answer that hold something until they end or are given up, begun or not."""
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes, None], let_go: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._pieces = pieces
+        self._let_go: Callable[[], Awaitable[None]] | None = let_go
+
+    async def asend(self, value: None) -> bytes:
+        """The next piece."""
+        try:
+            return await self._pieces.asend(value)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def athrow(self, *error: Any) -> bytes:
+        """End it with an error."""
+        await self._end()
+        return await self._pieces.athrow(*error)
+
+    async def aclose(self) -> None:
+        """Give it up."""
+        await self._end()
+        await self._pieces.aclose()
+
+    async def _end(self) -> None:
+        let_go, self._let_go = self._let_go, None
+        if let_go:
+            await let_go()
+
+
 class SlurmrestdUser:
     """One of a slurmrestd's users.
 
     :param token: the user's.
     :param ordinary_only: whether a token of root's or SlurmUser's is refused: until it is known to
         be none, nothing is asked with it.
+    :param share: how many connections to slurmrestd this user may hold at once.
+    :param waits: for how many seconds a request waits for one of them.
     """
 
     def __init__(
-        self, slurmrestd: Slurmrestd, token: SlurmToken, *, ordinary_only: bool = False
+        self,
+        slurmrestd: Slurmrestd,
+        token: SlurmToken,
+        *,
+        ordinary_only: bool = False,
+        share: int = CONNECTIONS,
+        waits: float = WAITS,
     ) -> None:
         self.token = token
+        self._share = share
+        self._waits = waits
+        self._places = asyncio.Semaphore(share)
         self._slurmrestd = slurmrestd
         self._doubtful = ordinary_only
         self._check = asyncio.Lock()
@@ -381,9 +437,27 @@ class SlurmrestdUser:
             await self.check()
         except UnavailableError as exc:
             return exc.answer
-        return await self._slurmrestd.ask(
-            self.token, method, path, query=query, body=body, stream=stream
-        )
+        try:
+            async with asyncio.timeout(self._waits):
+                await self._places.acquire()
+        except TimeoutError:
+            words = f"{self._share} requests of this user are under way, and no more can be"
+            return UnavailableError(503, words).answer
+        body_held = False
+        try:
+            answer = await self._slurmrestd.ask(
+                self.token, method, path, query=query, body=body, stream=stream
+            )
+            if isinstance(answer.body, AsyncGenerator):
+                body_held = True
+                return replace(answer, body=Held(answer.body, self._release))
+            return answer
+        finally:
+            if not body_held:
+                self._places.release()
+
+    async def _release(self) -> None:
+        self._places.release()
 
     async def check(self) -> None:
         """Refuse what may be a token of root's or SlurmUser's, where it is not to be one.

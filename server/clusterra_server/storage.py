@@ -30,6 +30,10 @@ REGION = "us-east-1"
 """Where no other is given: S3's own default."""
 STARTS_WITHIN = 10.0
 LOCATIONS = ("data", "scripts", "outputs")
+SHARED = "shared"
+"""The location that everybody may read, and administrators write."""
+LONGEST = 800
+"""Bytes of a file's name; S3's keys have 1024."""
 
 
 class StorageError(Exception):
@@ -194,34 +198,38 @@ def find_rclone() -> str:
 
 
 def key_of(filename: str, location: str, user: str) -> str:
-    """A file's key: its location, who it belongs to, and its name.
+    """A file's key: its location, who it belongs to unless it is everybody's, and its name.
 
     :param filename: a relative name; folders are fine.
-    :param location: one of :data:`LOCATIONS`.
     :param user: the part of their e-mail address before the @.
     :raises ValueError: it is no name for a file; the words say why.
     """
-    if location not in LOCATIONS:
-        raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS)}")
+    if location not in (*LOCATIONS, SHARED):
+        raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS)}, {SHARED}")
     if not _is_name(filename):
         raise ValueError(f"filename {filename!r} is no name for a file")
-    return f"{location}/{user}/{filename}"
+    return f"{SHARED}/{filename}" if location == SHARED else f"{location}/{user}/{filename}"
 
 
-def check_key(key: str) -> None:
-    """Refuse what no upload can have made.
+def may_read(key: str, user: str) -> bool:
+    """Whether a file is the user's own, or everybody's.
 
     :param key: e.g. ``"data/me/md.tpr"``.
     :raises ValueError: it is no file's key; the words say why.
     """
-    location, _, name = key.partition("/")
-    if location not in LOCATIONS or not _is_name(name):
+    location, _, rest = key.partition("/")
+    owner, _, name = rest.partition("/")
+    if location == SHARED and _is_name(rest):
+        return True
+    if location not in LOCATIONS or not _is_name(owner) or not _is_name(name):
         raise ValueError(f"key {key!r} is no file's; a key looks like data/me/md.tpr")
+    return owner == user
 
 
 def _is_name(name: str) -> bool:
     parts = name.split("/")
-    return name.isprintable() and not any(part in ("", ".", "..") for part in parts)
+    is_short = len(name.encode()) <= LONGEST and all(len(each.encode()) <= 255 for each in parts)
+    return is_short and name.isprintable() and not any(each in ("", ".", "..") for each in parts)
 
 
 def _free_port() -> int:

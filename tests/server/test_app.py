@@ -15,8 +15,11 @@ SUBMIT = "/v1/clusters/clusloc1/jobs/submit"
 def post(local):
     """Posts a body as it is."""
 
-    def send(text, path=SUBMIT):
-        headers = {"Authorization": f"Bearer {local.token}"}
+    def send(text, path=SUBMIT, kind="application/json"):
+        headers = {
+            "Authorization": f"Bearer {local.token}",
+            **({"Content-Type": kind} if kind else {}),
+        }
         return httpx.post(local.url + path, content=text, headers=headers, timeout=30)
 
     return send
@@ -43,6 +46,20 @@ def test_what_is_no_json_surely_submits_nothing(post, path, text):
 
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("the body cannot be read as JSON: ")
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", [SUBMIT, "/v1/clusters/clusloc1/storage/download-url"])
+def test_a_body_that_does_not_say_that_it_is_json_is_not_taken(post, path, kind):
+    answer = post(b"{}", path, kind)
+
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
+def test_json_may_say_more(post, kind):
+    assert post(b"{}", kind=kind).status_code == 422
 
 
 @pytest.mark.parametrize("text", [b"[]", b"7", b"null"])

@@ -25,6 +25,7 @@ def token_file(tmp_path):
     """Alice's Slurm token."""
     path = tmp_path / "token"
     path.write_text("e30.eyJzdW4iOiAiYWxpY2UifQ.c2VjcmV0")
+    path.chmod(0o600)
     return path
 
 

@@ -26,7 +26,7 @@ NO_PING = http(200, {"pings": [{"pinged": "DOWN"}]})
 @pytest.fixture
 def arguments(tmp_path, monkeypatch):
     """The command's, for a server that other machines reach, with Alice's token."""
-    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "mine")
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "a-token-of-mine-0123")
     (tmp_path / "token").write_text(ALICES)
 
     def make(url, *more, token="token"):
@@ -115,7 +115,7 @@ async def test_all_users_are_looked_at_together_and_not_for_long(
     arguments, users_file, mocker, caplog
 ):
     mocker.patch.object(start, "LOOKS_FOR", 0.3)
-    users = users_file(*(f"t{number} user{number} token" for number in range(8)))
+    users = users_file(*(f"token-number-{number}-xyz user{number} token" for number in range(8)))
 
     def answer(request):
         """The version, and then nothing."""
@@ -167,7 +167,7 @@ async def test_a_version_that_turns_out_not_to_be_offered_is_said_then(arguments
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("s3cret alice nowhere", "the Slurm token in {folder}/nowhere cannot be read"),
+        ("s3cret-0123456789 alice nowhere", "the Slurm token in {folder}/nowhere cannot be read"),
         ("s3cret;s3cret alice token", "line 1: the client's token holds what no cookie can"),
         ("s3crét alice token", "line 1: the client's token holds what no cookie can"),
     ],
@@ -179,6 +179,34 @@ def test_a_wrong_user_is_said_at_the_start(arguments, users_file, tmp_path, caps
     assert status == 2
     assert words.format(folder=tmp_path) in said
     assert "s3cr" not in said
+
+
+@pytest.mark.parametrize(
+    "token", ["mine", "0123456789abcde", "aaaaaaaaaaaaaaaaaaaaaaaa", "1212121212121212"]
+)
+def test_a_token_that_can_be_guessed_is_refused(arguments, users_file, monkeypatch, capsys, token):
+    assert main(arguments(NOWHERE, users_file(f"{token} alice token"))) == 2
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", token)
+    assert main(["--port=0"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("can be guessed") == 2
+    assert "line 1: the client's token" in said
+    assert token not in said
+
+
+@pytest.mark.parametrize("name", ["token", "users"])
+async def test_a_file_of_tokens_that_everybody_can_read_is_warned_of(
+    arguments, users_file, tmp_path, caplog, name
+):
+    users = users_file("a-token-of-alice-0123 alice token")
+    for each in ("token", "users"):
+        (tmp_path / each).chmod(0o644 if each == name else 0o640)
+    async with start.slurm(read_options(arguments(NOWHERE, users))):
+        pass
+
+    assert [
+        record.getMessage() for record in caplog.records if "can read" in record.getMessage()
+    ] == [f"every user of this machine can read {tmp_path / name}: chmod o= {tmp_path / name}"]
 
 
 def test_a_slurm_that_is_down_is_waited_for(arguments, tmp_path):
@@ -194,7 +222,8 @@ def test_a_slurm_that_is_down_is_waited_for(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_start_can_be_given_up_without_a_word(arguments, number):
+def test_a_start_can_be_given_up_without_a_word(arguments, tmp_path, number):
+    (tmp_path / "token").chmod(0o600)
     with Wire(OFFERS) as wire:
         wire.silent.set()
         process = subprocess.Popen(

@@ -1,16 +1,20 @@
 """Tests of clusterra_server.slurm: what does not take a real Slurm."""
 
 import os
-from contextlib import asynccontextmanager
+import pwd
+import stat
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from clusterra_server.backend import OutputError
+from clusterra_server.backend import OutputError, OutputPlace, TokenError
 from clusterra_server.outputs import open_output, whole
-from clusterra_server.slurm import Slurm, find_output, own_submit
+from clusterra_server.slurm import Slurm, own_submit, prepare_folders, usual_names
 from clusterra_server.slurmrestd import Slurmrestd, SlurmrestdUser, SlurmToken
 from tests.support.wire import Wire, http
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 
 
 @pytest.fixture
@@ -22,11 +26,11 @@ def token_file(tmp_path):
 
 
 @asynccontextmanager
-async def asking(wire, token_file, outputs, *, own_only=True):
+async def asking(wire, token_file, outputs, *, own_folder=True):
     slurmrestd = Slurmrestd(wire.url, "v0.0.44")
     try:
         caller = SlurmrestdUser(slurmrestd, SlurmToken(token_file, "alice"))
-        yield Slurm(caller, outputs, own_only=own_only)
+        yield Slurm(caller, outputs, own_folder=own_folder)
     finally:
         await slurmrestd.close()
 
@@ -34,31 +38,31 @@ async def asking(wire, token_file, outputs, *, own_only=True):
 @pytest.mark.parametrize(
     "place", ["job_7.out", "slurm-7.out", "alice/job_7.out", "alice/slurm-7.out"]
 )
-def test_an_output_is_found_where_the_vendor_looks(tmp_path, place):
+async def test_an_output_is_found_where_the_vendor_looks(tmp_path, place):
     (tmp_path / "alice/deep").mkdir(parents=True)
     (tmp_path / "alice/deep/job_7.out").touch()
-    (tmp_path / place).touch()
+    (tmp_path / place).write_text("found")
 
-    assert find_output(tmp_path, "7") == tmp_path / place
+    assert await read(OutputPlace(tmp_path, usual_names(tmp_path, "7"))) == b"found"
 
 
-def test_an_output_that_is_not_there_yet_has_its_place(tmp_path):
-    assert find_output(tmp_path, "7") == tmp_path / "job_7.out"
+async def test_an_output_that_is_not_there_yet_is_nothing(tmp_path):
+    assert await open_output(OutputPlace(tmp_path, usual_names(tmp_path, "7"))) is None
 
 
 def test_an_output_is_found_among_many_without_a_look_at_each(tmp_path, mocker):
     for number in range(200):
         (tmp_path / f"job_{number}.out").touch()
-    looks = mocker.spy(Path, "lstat")
+    looks = mocker.spy(Path, "is_file")
 
-    assert find_output(tmp_path, "7") == tmp_path / "job_7.out"
-    assert find_output(tmp_path, "777") == tmp_path / "job_777.out"
+    assert usual_names(tmp_path, "7") == ["job_7.out", "slurm-7.out"]
+    assert usual_names(tmp_path, "777") == ["job_777.out", "slurm-777.out"]
     assert looks.call_count < 10
 
 
 def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path):
     with pytest.raises(OutputError, match=r"No such file or directory.*--output-dir") as caught:
-        find_output(tmp_path / "nowhere", "7")
+        usual_names(tmp_path / "nowhere", "7")
 
     assert caught.value.status == 500
 
@@ -73,45 +77,177 @@ async def test_an_output_leads_nowhere_else(tmp_path):
     (outputs / "link").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(OutputError, match="symbolic link"):
-        await open_output(find_output(tmp_path, "7"))
-    assert await open_output(find_output(outputs, "8")) is None
+        await open_output(OutputPlace(tmp_path, ["job_7.out"]))
+    assert await open_output(OutputPlace(outputs, usual_names(outputs, "8"))) is None
+    # nor is one that comes in the way later
+    assert await open_output(OutputPlace(outputs, ["link/job_8.out"])) is None
 
 
 async def test_a_pipe_in_an_outputs_place_holds_nobody_up(tmp_path):
     os.mkfifo(tmp_path / "job_7.out")
     with pytest.raises(OutputError, match="no file"):
-        await open_output(tmp_path / "job_7.out")
+        await open_output(OutputPlace(tmp_path, ["job_7.out"]))
 
 
 async def test_an_output_is_given_whole(tmp_path):
     (tmp_path / "job_7.out").write_bytes(b"x" * 600_000)
-    pieces = [piece async for piece in whole(await open_output(tmp_path / "job_7.out"))]
 
-    assert b"".join(pieces) == b"x" * 600_000
+    assert await read(OutputPlace(tmp_path, ["job_7.out"])) == b"x" * 600_000
 
 
+async def read(place):
+    output = await open_output(place)
+    try:
+        return b"".join([piece async for piece in whole(output)])
+    finally:
+        output.close()
+
+
+@AS_ROOT
+async def test_a_file_of_another_users_is_passed_over(tmp_path):
+    for name, uid in (("planted", 4242), ("job_7.out", os.getuid())):
+        (tmp_path / name).write_text(name)
+        os.chown(tmp_path / name, uid, -1)
+    names = ["planted", "job_7.out"]
+
+    assert await read(OutputPlace(tmp_path, names, os.getuid())) == b"job_7.out"
+    assert await read(OutputPlace(tmp_path, names)) == b"planted"
+    with pytest.raises(OutputError, match="belongs to another user") as caught:
+        await open_output(OutputPlace(tmp_path, names[:1], os.getuid()))
+    assert caught.value.status == 404
+
+
+ALICES = {"job_id": 7, "user_name": "alice", "user_id": os.getuid()}
+BOBS = {**ALICES, "user_name": "bob"}
+KEPT = {"job_id": 7, "user": "alice"}
+
+
+@pytest.mark.parametrize("own_folder", [True, False], ids=["several users", "one user"])
 @pytest.mark.parametrize(
     ("answers", "given"),
     [
-        ([http(200, {"jobs": [{"job_id": 7, "user_name": "alice"}]})], True),
-        ([http(200, {"jobs": [{"job_id": 7, "user_name": "bob"}]})], False),
-        ([http(404, {"jobs": []}), http(200, {"jobs": [{"user": "alice"}]})], True),
+        ([http(200, {"jobs": [ALICES]})], True),
+        ([http(200, {"jobs": [BOBS]})], False),
+        ([http(200, {"jobs": [ALICES, BOBS]})], False),
+        ([http(404, {"jobs": []}), http(200, {"jobs": [{**KEPT, **ALICES}]})], True),
+        ([http(404, {"jobs": []}), http(200, {"jobs": [{**KEPT, "user": "bob"}]})], False),
         ([http(404, {"jobs": []}), http(404, b"no such route")], False),
     ],
-    ids=["own", "another's", "own, and forgotten", "nobody's"],
+    ids=["own", "another's", "a part another's", "own, kept", "another's, kept", "nobody's"],
 )
-async def test_one_of_several_users_is_given_their_own_outputs(
-    tmp_path, token_file, answers, given
-):
+async def test_a_user_is_given_their_own_outputs(tmp_path, token_file, answers, given, own_folder):
     (tmp_path / "job_7.out").touch()
+    tmp_path.chmod(0o1777)
     with Wire(*answers, http(404, b"")) as wire:
-        async with asking(wire, token_file, tmp_path) as backend:
+        async with asking(wire, token_file, tmp_path, own_folder=own_folder) as backend:
             if given:
-                assert await backend.find_output("7") == await backend.find_output("7")
+                place = await backend.find_output("7")
+                assert (place.folder, place.owner) == (tmp_path, os.getuid())
+                assert "job_7.out" in place.names
             else:
                 with pytest.raises(OutputError, match="log not found"):
                     await backend.find_output("7")
-    assert len(wire.requests) <= 2
+
+
+async def test_nobody_is_asked_about_a_folder_that_is_closed_to_others(tmp_path, token_file):
+    (tmp_path / "job_7.out").touch()
+    with Wire() as wire:
+        async with asking(wire, token_file, tmp_path, own_folder=False) as backend:
+            assert (await backend.find_output("7")).names[0] == "job_7.out"
+
+    assert wire.requests == []
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ({"stdout_expanded": "{folder}/deep/er/x.txt"}, "deep/er/x.txt"),
+        ({"standard_output": "{folder}/x.txt"}, "x.txt"),
+        ({"standard_output": "x.txt", "current_working_directory": "{folder}/run"}, "run/x.txt"),
+        ({"standard_output": "{folder}/%j.txt", "stdout_expanded": "{folder}/7.txt"}, "7.txt"),
+        ({"stdout_expanded": "/elsewhere/x.txt"}, None),
+        ({"stdout_expanded": "{folder}/../x.txt"}, None),
+        ({"standard_output": "{folder}/%j.txt"}, None),
+        ({"stdout_expanded": "{folder}x/x.txt"}, None),
+        ({"stdout_expanded": None}, None),
+    ],
+)
+async def test_the_file_that_a_jobs_record_names_comes_first(tmp_path, token_file, told, name):
+    told = {key: value and value.format(folder=tmp_path) for key, value in told.items()}
+    with Wire(http(200, {"jobs": [{**ALICES, **told}]})) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            names = (await backend.find_output("7")).names
+            if name:
+                assert names == (await backend.find_output("7")).names
+    usual = ["alice/job_7.out", "alice/slurm-7.out", "job_7.out", "slurm-7.out"]
+
+    assert names == ([name] if name else []) + usual
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize("job_id", ["12_3", "13"])
+async def test_a_task_of_an_array_has_its_own_file(tmp_path, token_file, job_id):
+    jobs = [
+        {**ALICES, "job_id": 10 + n, "array_job_id": number(12), "array_task_id": number(n)}
+        | {"stdout_expanded": f"{tmp_path}/{n}.txt"}
+        for n in (2, 3)
+    ]
+    with Wire(http(200, {"jobs": jobs})) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            assert (await backend.find_output(job_id)).names[0] == "3.txt"
+
+
+async def test_a_part_of_a_het_job_has_its_own_file(tmp_path, token_file):
+    jobs = [
+        {**ALICES, "job_id": 12 + n, "het_job_id": number(12), "het_job_offset": number(n)}
+        | {"stdout_expanded": f"{tmp_path}/{n}.txt"}
+        for n in (0, 1)
+    ]
+    with Wire(http(200, {"jobs": jobs})) as wire:
+        async with asking(wire, token_file, tmp_path) as backend:
+            assert (await backend.find_output("12+1")).names[0] == "1.txt"
+
+
+def number(value):
+    return {"set": True, "infinite": False, "number": value}
+
+
+@AS_ROOT
+def test_the_users_folders_are_made(tmp_path):
+    prepare_folders(tmp_path, ["nobody", "whoever"])
+
+    assert (tmp_path / "nobody").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    assert stat.S_IMODE((tmp_path / "nobody").stat().st_mode) == 0o700
+    # whose it is to be is not known here: everybody may write, and nobody take away
+    assert stat.S_IMODE((tmp_path / "whoever").stat().st_mode) == 0o1777
+    prepare_folders(tmp_path, ["nobody", "whoever"])
+
+
+def planted(path):
+    path.mkdir()
+    os.chown(path, 4242, -1)
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    "plant",
+    [planted, Path.touch, lambda path: path.symlink_to("/")],
+    ids=["dir", "file", "link"],
+)
+def test_a_users_folder_that_is_another_users_is_refused(tmp_path, plant):
+    plant(tmp_path / "nobody")
+
+    with pytest.raises(TokenError, match=r"is not nobody's folder.*install --directory"):
+        prepare_folders(tmp_path, ["nobody"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "taken"), [(0o755, True), (0o1777, True), (0o777, False), (0o775, False)]
+)
+def test_a_folder_in_which_anybody_may_take_away_anything_is_refused(tmp_path, mode, taken):
+    tmp_path.chmod(mode)
+    with nullcontext() if taken else pytest.raises(TokenError, match=r"chmod \+t"):
+        prepare_folders(tmp_path, [])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +290,7 @@ async def test_accounting_is_asked_as_the_client_asks_and_past_midnight(
 @pytest.mark.parametrize("job_id", ["..", "7/..", "abc", "7_x", "", "1" * 11], ids=repr)
 async def test_an_id_that_is_none_goes_no_further(tmp_path, token_file, job_id):
     with Wire(http(200, {})) as wire:
-        async with asking(wire, token_file, tmp_path, own_only=False) as backend:
+        async with asking(wire, token_file, tmp_path, own_folder=False) as backend:
             found = [
                 await backend.get_job(job_id),
                 await backend.cancel_job(job_id),
@@ -181,6 +317,14 @@ OUTPUTS = Path("/srv/shared")
 
 def own(login=None, **job):
     return own_submit({"script": "#!/bin/sh", "job": job}, OUTPUTS, login or {})["job"]
+
+
+def test_the_output_of_one_of_several_users_goes_to_their_own_folder():
+    body = {"script": "#!/bin/sh", "job": {"current_working_directory": "/mnt/efs"}}
+    job = own_submit(body, OUTPUTS, {}, own=OUTPUTS / "alice")["job"]
+
+    assert job["standard_output"] == "/srv/shared/alice/job_%j.out"
+    assert job["current_working_directory"] == "/srv/shared"
 
 
 def test_the_output_goes_where_it_is_looked_for():

@@ -4,10 +4,11 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 from clusterra_server import slurmrestd
 from clusterra_server.backend import TokenError
-from clusterra_server.sign_in import new_session
+from clusterra_server.sign_in import Session, given_tokens
 from clusterra_server.slurmrestd import (
     Slurmrestd,
     SlurmToken,
@@ -247,11 +248,17 @@ def test_a_token_that_names_nobody_names_nobody(token):
 
 def test_the_users_are_read_line_by_line(users, tmp_path):
     alice, bob = read_users(
-        users("# who may ask\n\ns3cret alice alice.jwt\n0ther bob /run/bob.jwt\n")
+        users(
+            "# who may ask\n\ns3cret-of-alice-01 alice alice.jwt\n0ther-of-bob-01234 bob /run/bob.jwt admin\n"
+        )
     )
 
-    assert (alice.token, alice.slurm) == ("s3cret", SlurmToken(tmp_path / "alice.jwt", "alice"))
+    assert (alice.token, alice.slurm) == (
+        "s3cret-of-alice-01",
+        SlurmToken(tmp_path / "alice.jwt", "alice"),
+    )
     assert str(bob.slurm.path) == "/run/bob.jwt"
+    assert (alice.is_admin, bob.is_admin) == (False, True)
     assert "s3cret" not in repr(alice)
 
 
@@ -260,7 +267,8 @@ def test_the_users_are_read_line_by_line(users, tmp_path):
     [
         ("", "names no users"),
         ("s3cret alice\n", "line 1: it has 2 words"),
-        ("s3cret a a.jwt\ns3cret b b.jwt\n", "two users have the same token"),
+        ("s3cret-0123456789 a a.jwt boss\n", "line 1: it has 4 words"),
+        ("s3cret-0123456789 a a.jwt\ns3cret-0123456789 b b.jwt\n", "two users have the same token"),
     ],
 )
 def test_a_wrong_line_is_named_without_its_token(users, text, words):
@@ -275,6 +283,8 @@ def test_a_wrong_line_is_named_without_its_token(users, text, words):
     [("Basic YWxpY2U6czNjcmV0", True), ("Basic YWxpY2U6b3RoZXI=", False), ("Basic %", False)],
 )
 def test_a_browser_signs_in_with_the_token_as_its_password(header, accepted):
-    session = type(new_session())("s3cret", "alice")
+    session = Session("s3cret", "alice")
+    headers = Headers({"Authorization": header})
 
-    assert session.accepts(None, header) is accepted
+    assert session.accepts(given_tokens(headers, basic=True)) is accepted
+    assert not session.accepts(given_tokens(headers, basic=False))

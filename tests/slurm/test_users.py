@@ -87,7 +87,7 @@ def _answers(client, job_id):
 
 
 def test_what_the_server_must_not_be_given_it_does_not_take(lab, monkeypatch, capsys):
-    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "mine")
+    monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "a-token-of-mine-0123")
     status = main(
         [
             *("--backend=slurm", "--host=0.0.0.0", "--port=0", f"--slurmrestd={lab.url}"),
