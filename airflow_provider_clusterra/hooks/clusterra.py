@@ -67,7 +67,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     console_url: str | None = None
     """Where jobs are shown, as :meth:`job_url` reads it."""
     instance: str | None = None
-    """A name for this Airflow, where others submit as the same user."""
+    """A name for this Airflow, if others submit as the same user."""
     timezone: tzinfo = UTC
     """The cluster's, for times in words."""
 

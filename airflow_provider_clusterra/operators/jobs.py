@@ -245,6 +245,8 @@ class SubmitOperator(BaseOperator):
 
     def _execute(self, context: Context, again: Mapping[str, Any] | None = None) -> Any:
         store = store_of(context)
+        with airflow_errors(self.clusterra_conn_id):
+            given.read_all(self, self.READERS)
         with (
             airflow_errors(self.clusterra_conn_id),
             store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
@@ -252,7 +254,6 @@ class SubmitOperator(BaseOperator):
         ):
             client, cluster_id = connected.client, connected.cluster_id
             self._kill.set_access(client.access, cluster_id)
-            given.read_all(self, self.READERS)
             place = self._begin(again)
             request = self.build_request(context, connected)
             submission = self._submission(context, connected, store)
@@ -322,7 +323,7 @@ class SubmitOperator(BaseOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
-        """Go on after the deferral, also where Airflow itself has ended it: the last line.
+        """Go on after the deferral, also if Airflow itself has ended it: the last line.
 
         :param next_method: ``"execute_complete"``, or Airflow's word for a deferral that failed.
         :param next_kwargs: for it.

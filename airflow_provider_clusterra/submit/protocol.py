@@ -10,7 +10,7 @@ The rules:
 3. A job of the same body is adopted while it is alive, and when it has succeeded. One that ended badly
    is followed by a new one, once nothing of it runs any more.
 4. If a submit is remembered and its job is not found, the job ended long ago or never was. Accounting
-   is asked; if nothing can tell, the user's ``on_unknown`` decides.
+   is asked; if nothing knows, the user's ``on_unknown`` decides.
 5. If a submit's answer is lost, the job may run: it is looked for, and the submit is not sent again.
    A submit that did not arrive is sent again after a look.
 6. Only jobs of the session's own Slurm user count: names are public.
@@ -285,7 +285,7 @@ def keep_own(
     """What is found, without the jobs of other Slurm users: rule 6.
 
     The job whose id is remembered is ours; otherwise the API is asked who we are, if a user is shown at
-    all. It may call its users otherwise than Slurm does: then nothing can be told apart.
+    all. It may call its users otherwise than Slurm does: then nothing can be accounts apart.
     """
     if not any(job.user for job in found):
         return list(found)
@@ -471,36 +471,36 @@ def _timestamp(time: datetime | None) -> float:
     return time.timestamp() if time else 0.0
 
 
-def decide_gone(record: Record | None, told: Sequence[Job] | None, on_unknown: str) -> Decision:
+def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknown: str) -> Decision:
     """What to do about an earlier submit whose job Slurm does not show: rule 4.
 
-    ``told`` is what accounting knows, None if it cannot be asked.
+    ``accounts`` are the records of accounting, None if it cannot be asked.
     """
-    job = _last_record(told, record) if told else None
+    job = _last_record(accounts, record) if accounts else None
     if job is not None and job.state.ended:
         found = (TaggedJob(job, _tag_of(job, record)),)
         adopted = job.state.succeeded
         words = Finding.SUCCEEDED if adopted else ""
         return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, words)
-    if record is None or _never_was(record, told, job):
+    if record is None or _never_was(record, accounts, job):
         return Decision(Action.SUBMIT)
-    words = _unknown_words(record, told, job)
+    words = _unknown_words(record, accounts, job)
     if on_unknown == "submit":
         return Decision(Action.SUBMIT, words=f"{words} on_unknown is 'submit', so it runs again.")
     advice = "Look for it before you clear this task, which submits a new one; on_unknown='submit' "
     return Decision(Action.FAIL, words=f"{words} {advice}would do so by itself.")
 
 
-def _never_was(record: Record, told: Sequence[Job] | None, job: Job | None) -> bool:
+def _never_was(record: Record, accounts: Sequence[Job] | None, job: Job | None) -> bool:
     # accounting keeps a job from its submit on
-    return told is not None and job is None and record.job_id is None
+    return accounts is not None and job is None and record.job_id is None
 
 
-def _last_record(told: Sequence[Job], record: Record | None) -> Job | None:
+def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
     """Of a requeued job there are several records; the last one counts."""
-    number = (record and record.job_id) or whole_id(told[0])
-    told = sorted(told, key=lambda each: _timestamp(each.submitted_at))
-    latest = {(job.job_id, job.array_task_id): job for job in told}
+    number = (record and record.job_id) or whole_id(accounts[0])
+    accounts = sorted(accounts, key=lambda each: _timestamp(each.submitted_at))
+    latest = {(job.job_id, job.array_task_id): job for job in accounts}
     return one_job(list(latest.values()), number)
 
 
@@ -509,8 +509,10 @@ def _tag_of(job: Job, record: Record | None) -> Tag:
     return tag or Tag("", "", "", 0, 0)
 
 
-def _unknown_words(record: Record, told: Sequence[Job] | None, job: Job | None) -> str:
-    why = "there is no accounting to ask" if told is None else "accounting does not tell its end"
+def _unknown_words(record: Record, accounts: Sequence[Job] | None, job: Job | None) -> str:
+    why = (
+        "there is no accounting to ask" if accounts is None else "accounting does not tell its end"
+    )
     if job is not None:
         why = f"accounting still says that it is {job.state}"
     if record.job_id is None:

@@ -146,7 +146,7 @@ def _more_time(
 
 
 def _larger(before: int, factor: float, most: int | None) -> int | None:
-    """The amount times the factor, at most so much; None where that is not more."""
+    """The amount times the factor, at most so much; None if that is not more."""
     more = math.ceil(round(before * factor, 6))
     more = more if most is None else min(more, most)
     return more if more > before else None

@@ -274,8 +274,8 @@ class Submission:
         self._known = frozenset(each.job.job_id for each in found)
         if decision.action is Action.ASK:
             log.info("An earlier try's job is not shown by Slurm; asking accounting.")
-            told = self._ask_accounting(record, request)
-            decision = decide_gone(record, told, self._options.on_unknown)
+            accounts = self._ask_accounting(record, request)
+            decision = decide_gone(record, accounts, self._options.on_unknown)
         return decision
 
     def _same_bodies(self, record: Record | None, found: list[TaggedJob]) -> set[str]:
@@ -349,13 +349,13 @@ class Submission:
         if record is not None and not record.name and not record.job_id:
             return None
         try:
-            told = self._list_accounting(record, request)
+            accounts = self._list_accounting(record, request)
         except RequestError as error:
             if silence_of(error) is Silence.LATE:
                 raise
             log.debug("Accounting cannot be asked: %s", error)
             return None
-        return keep_own(told, told, self._client.get_user, record)
+        return keep_own(accounts, accounts, self._client.get_user, record)
 
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
         client, cluster_id = self._client, self._cluster_id
@@ -364,7 +364,7 @@ class Submission:
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
         names = [record.name] if record else self._earlier_names(request)
         asked = (client.list_accounting(cluster_id, job_name=each, since=since) for each in names)
-        return next((told for told in asked if told), [])
+        return next((accounts for accounts in asked if accounts), [])
 
     def _earlier_names(self, request: Request) -> list[str]:
         """What this task's earlier tries would have called the same job, the last try first."""

@@ -1,5 +1,6 @@
 """Tests of airflow_provider_clusterra.operators.jobs."""
 
+import base64
 import json
 import os
 import re
@@ -392,3 +393,23 @@ def test_an_exit_code_may_skip_the_task(connected, run, ti, store, codes, deferr
 def test_another_exit_code_fails_the_task(connected, run):
     with pytest.raises(JobError, match="exit code 98"):
         run(submit("exit 98", skip_on_exit_code=99))
+
+
+def session_until(end):
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": int(end)}).encode()).decode().rstrip("=")
+    return f"head.{claims}.signature"
+
+
+@pytest.mark.parametrize(
+    ("hours", "time_limit", "warned"),
+    [(1, timedelta(hours=2), True), (3, timedelta(hours=2), False), (1, None, False)],
+    ids=["before the time limit", "after it", "no time limit is known"],
+)
+def test_a_session_that_ends_before_the_jobs_time_limit_is_warned_of(
+    connection, run, caplog, hours, time_limit, warned
+):
+    with Wire(SUBMITTED) as wire:
+        connection(wire.url, session_until(time.time() + hours * 3600))
+        run(submit(time_limit=time_limit, wait_for_completion=False))
+
+    assert ("The session ends" in caplog.text) is warned

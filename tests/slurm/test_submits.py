@@ -1,5 +1,6 @@
 """Submits to a real Slurm: limits of accounts and QOS, and other users' jobs of the same name."""
 
+import asyncio
 import threading
 import time
 from datetime import timedelta
@@ -105,9 +106,10 @@ async def test_another_users_job_of_the_same_name_is_not_ours(both, connection):
     await theirs.until(lambda: theirs.job(succeeded).state.base == "COMPLETED")
     running = theirs.submit("sleep 60", name=name)
     await theirs.until_running(running)
-    mine = operator.execute({"ti": ti, "task_state_store": store})["job_id"]
+    context = {"ti": ti, "task_state_store": store}
+    mine = (await asyncio.to_thread(operator.execute, context))["job_id"]
     cancel = ClusterraCancelJobOperator(task_id="cancel", tag_of_run=True)
-    cancelled = cancel.execute({"ti": TaskInstance(run_id="names")})
+    cancelled = await asyncio.to_thread(cancel.execute, {"ti": TaskInstance(run_id="names")})
 
     assert mine not in (succeeded, running)
     assert running not in cancelled
