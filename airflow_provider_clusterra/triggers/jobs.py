@@ -200,7 +200,8 @@ class ClusterraJobTrigger(BaseTrigger):
             raise
         # from here on the task may resume, and a kill is the worker's business
         self._told = True
-        yield TriggerEvent(event.to_payload())
+        # an array of thousands takes its time to pack
+        yield TriggerEvent(await asyncio.to_thread(event.to_payload))
 
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has ended while it was deferred."""

@@ -83,6 +83,21 @@ def indices_of(task: Job) -> frozenset[int]:
     return read_indices(task.array_task_string)
 
 
+def all_indices(tasks: Iterable[Job]) -> frozenset[int]:
+    """The indices of all records together.
+
+    :raises ProtocolError: there are more than :data:`MOST`.
+    """
+    found: list[frozenset[int]] = []
+    count = 0
+    for task in tasks:
+        found.append(indices_of(task))
+        count += len(found[-1])
+        if count > 2 * MOST:
+            raise _too_many(task.array_task_string)
+    return frozenset[int]().union(*found)
+
+
 def collect_ends(ends: Ends, tasks: Iterable[Job]) -> Ends:
     """The ends known before and those shown now; a task that runs again has none."""
     found = dict(ends)

@@ -27,6 +27,10 @@ T = TypeVar("T")
 LARGE = 2 * 1024 * 1024
 """Bytes of an answer that are decoded in less than 10 ms."""
 PIECE = 256 * 1024
+JOBS_TOGETHER = 500
+"""Jobs that are handed over at a time: a millisecond's decoding."""
+LENGTH = 4
+"""Bytes of a piece's length, before it."""
 _HOME = str(Path(airflow_provider_clusterra.__file__).parent.parent)
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
@@ -38,7 +42,7 @@ async def read_job_answer(call: Call[Job], answer: Answer, job_id: int) -> Job:
     """
     if len(answer.body) <= LARGE or answer.status >= 300:
         return call.read(answer)
-    job = one_job(await _read_elsewhere(answer), job_id)
+    job = await asyncio.to_thread(one_job, await _read_elsewhere(answer), job_id)
     # an answer without the job, which is rare, is refused in the call's own words
     return call.read(answer) if job is None else job
 
@@ -77,7 +81,14 @@ async def _read_elsewhere(answer: Answer) -> list[Job]:
     if code:
         why = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise answer.unreadable(why or f"its reader ended with {code}")
-    return msgspec.msgpack.decode(told, type=list[Job])
+    jobs: list[Job] = []
+    view = memoryview(told)
+    while view:
+        end = LENGTH + int.from_bytes(view[:LENGTH])
+        jobs += msgspec.msgpack.decode(view[LENGTH:end], type=list[Job])
+        view = view[end:]
+        await asyncio.sleep(0)
+    return jobs
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
@@ -112,7 +123,9 @@ def main() -> int:
     except ClusterraError as error:
         sys.stderr.write(str(error))
         return 1
-    sys.stdout.buffer.write(msgspec.msgpack.encode(jobs))
+    for begin in range(0, len(jobs), JOBS_TOGETHER):
+        piece = msgspec.msgpack.encode(jobs[begin : begin + JOBS_TOGETHER])
+        sys.stdout.buffer.write(len(piece).to_bytes(LENGTH) + piece)
     return 0
 
 

@@ -22,6 +22,7 @@ from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.retry import Retry
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
+    all_indices,
     collect_ends,
     indices_of,
     is_array,
@@ -208,7 +209,7 @@ def _remember(progress: Progress, job: Job) -> Progress:
     seen = replace(progress, last=job, misses=0, missing_since=None)
     if not is_array(job):
         return seen
-    shown = frozenset[int]().union(*(indices_of(task) for task in job.tasks))
+    shown = all_indices(job.tasks)
     ends = collect_ends(progress.ends, job.tasks)
     return replace(seen, indices=progress.indices | shown, ends=ends)
 
@@ -374,7 +375,7 @@ def _judge_array(
     tasks = sorted((job for job in ours if job.array_job_id == spec.job_id), key=_order)
     # what was seen to end stays as it was seen: accounting may be late
     ends = {**collect_ends({}, tasks), **progress.ends}
-    shown = frozenset[int]().union(*(indices_of(task) for task in tasks))
+    shown = all_indices(tasks)
     unknown = (read_indices(spec.array) or progress.indices | shown) - ends.keys()
     known = replace(progress, ends=ends)
     last = progress.last or newest(tasks)

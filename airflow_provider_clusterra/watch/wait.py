@@ -119,7 +119,7 @@ class Wait:
         self.progress = Progress()
         self._asked = WAIT
         """What accounting's last answer meant."""
-        self._shown: tuple[object, ...] | None = None
+        self._shown = ""
         self._warned = ""
         self._restarts = 0
         self._following: asyncio.Task[None] | None = None
@@ -233,10 +233,10 @@ class Wait:
     async def _consider(self, client: AsyncClient | None, job: Job | None) -> Verdict:
         spec, at = self._spec, self._now()
         sighting = Sighting(at, job)
-        judged = partial(judge, spec, self.progress, sighting, self._patience)
-        many = job is not None and len(job.tasks) > MANY_TASKS
+        judged = partial(_judge_and_show, spec, self.progress, sighting, self._patience)
+        many = job is not None and (len(job.tasks) > MANY_TASKS or job.array_task_string)
         try:
-            self.progress, verdict = await asyncio.to_thread(judged) if many else judged()
+            shown, self.progress, verdict = await asyncio.to_thread(judged) if many else judged()
         except ProtocolError as error:
             self._warn(f"Job {spec.job_id} cannot be judged by this look; looking again: {error}")
             return WAIT
@@ -248,7 +248,14 @@ class Wait:
             self._restarts = job.restarts
             await self._stop_following()
             self._tail.is_run(job.restarts)
-        self._report(job, verdict)
+        if shown and shown != self._shown:
+            self._log.info("Job %s %s", spec.job_id, shown)
+            if job is not None and not job.state.known:
+                words = "This version of the provider does not know the state %s; waiting on."
+                self._log.warning(words, job.state)
+        self._shown = shown or self._shown
+        if verdict.outcome is Outcome.WAIT and verdict.words:
+            self._warn(verdict.words)
         return verdict
 
     async def _ask_accounting(self, client: AsyncClient, at: float) -> Verdict:
@@ -261,31 +268,11 @@ class Wait:
         self.progress, verdict = judge_accounting(spec, self.progress, at, told, self._patience)
         return verdict
 
-    def _report(self, job: Job | None, verdict: Verdict) -> None:
-        if job is not None and self._shown != (face := _face(job)):
-            self._shown = face
-            self._log_change(job)
-        if verdict.outcome is Outcome.WAIT and verdict.words:
-            self._warn(verdict.words)
-
     def _warn(self, words: str) -> None:
         """Once, however often it is so."""
         if words != self._warned:
             self._warned = words
             self._log.warning(words)
-
-    def _log_change(self, job: Job) -> None:
-        if job.tasks:
-            counts = ", ".join(f"{count} {state}" for state, count in counts_of(job).items())
-            self._log.info("Job %s has %s", job.job_id, counts)
-            return
-        reason = f" ({job.reason})" if job.reason else ""
-        place = f" on {job.nodes}" if job.nodes else ""
-        self._log.info("Job %s is %s%s%s", job.job_id, job.state, reason, place)
-        if not job.state.known:
-            self._log.warning(
-                "This version of the provider does not know the state %s; waiting on.", job.state
-            )
 
     async def _follow(self, poller: Poller, job: Job | None) -> None:
         if job is None or self._tail is None or poller.client is None:
@@ -334,7 +321,19 @@ class Wait:
         )
 
 
-def _face(job: Job) -> tuple[object, ...]:
+def _judge_and_show(
+    spec: WaitSpec, progress: Progress, sighting: Sighting, patience: Patience
+) -> tuple[str, Progress, Verdict]:
+    return (_show(sighting.job), *judge(spec, progress, sighting, patience))
+
+
+def _show(job: Job | None) -> str:
+    """How a job is, in words that change when it does."""
+    if job is None:
+        return ""
     if job.tasks:
-        return tuple(sorted(counts_of(job).items()))
-    return (job.state, job.reason, job.restarts, job.nodes)
+        counts = ", ".join(f"{count} {state}" for state, count in counts_of(job).items())
+        return f"has {counts}"
+    reason = f" ({job.reason})" if job.reason else ""
+    place = f" on {job.nodes}" if job.nodes else ""
+    return f"is {job.state}{reason}{place}"

@@ -260,7 +260,7 @@ def test_a_deferral_that_airflow_ends_leaves_the_job_alone(submitted, connected)
 def test_an_exit_code_may_skip_the_task(submitted, connected, fields):
     job_id = submitted("exit 99")
     with ClusterraHook().client() as client:
-        while not (job := client.get_job(connected.cluster_id, job_id)).state.ended:
+        while not (job := client.get_job(connected.cluster_id, job_id)).state.finished:
             pass
     with pytest.raises(AirflowSkipException, match="exit code 99"):
         run(wait_for(job_id, skip_on_exit_code=[99], **fields))
