@@ -54,7 +54,10 @@ class Access(msgspec.Struct, frozen=True):
         return {"Cookie": f"clusterra_session={self.secret}"}
 
     def hide_session(self, words: bytes) -> bytes:
-        """An answer's words without the session: an API may repeat what it was sent."""
+        """An answer's words without the session: an API may repeat what it was sent.
+
+        :param words: as they arrived.
+        """
         secret = self.secret.encode()
         return words.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else words
 

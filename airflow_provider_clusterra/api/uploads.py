@@ -47,6 +47,7 @@ class UploadGrant(msgspec.Struct, frozen=True):
     def check(self, origin: str) -> httpx.URL:
         """The address, if a file may be sent there by an API of this origin.
 
+        :param origin: e.g. ``"https://api.example.org"``.
         :raises ProtocolError: it may not.
         """
         try:
