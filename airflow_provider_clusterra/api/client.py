@@ -188,14 +188,15 @@ class Client(_Endpoints):
             return call.answer(body, response, self.access)
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
-        origin = origin_of(grant.check(self.access.origin))
+        url = grant.check(self.access.origin)
+        origin = origin_of(url)
         with self._building:
             storage = self._storages.get(origin)
             if storage is None:
                 storage = self._storages[origin] = build(httpx.Client, self.access, origin)
         with _in_our_words(f"PUT {grant.shown_url}", self.access, origin), content() as file:
             response = storage.put(
-                grant.upload_url,
+                url,
                 content=pieces(file, size),
                 headers={"Content-Length": str(size)},
             )

@@ -146,7 +146,7 @@ def _check_kind(path: Any, mode: int) -> None:
 
 log = logging.getLogger(__name__)
 LOCATION = "data"
-AT_ONCE = 4
+AT_ONCE = 8
 """Uploads: small files wait for the API and the storage longer than they take."""
 
 
