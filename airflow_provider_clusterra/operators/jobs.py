@@ -752,16 +752,17 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         super()._do_render_template_fields(parent, fields, context, jinja_env, seen_oids)
         if ours and "script" in template_fields:
             try:
-                tidy = self._render_script(self.script, context)
+                self._take_script(self._render_script(self.script, context))
             except Exception as error:  # noqa: BLE001 - raised once the script is needed
                 # Airflow renders at a resume, too, when the job has its script already
                 self._unreadable = error
-                return
-            self.script = tidy.text
-            if tidy.arguments:
-                self.script_arguments = [*tidy.arguments, *(self.script_arguments or [])]
-            for words in tidy.warnings:
-                self.log.warning(words)
+
+    def _take_script(self, tidy: TidyScript) -> None:
+        self.script = tidy.text
+        if tidy.arguments:
+            self.script_arguments = [*tidy.arguments, *(self.script_arguments or [])]
+        for words in tidy.warnings:
+            self.log.warning(words)
 
     def _render_script(self, script: str, context: Context) -> TidyScript:
         dag = self.get_dag()
