@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -282,7 +283,8 @@ def make_private(folder: Path) -> None:
                 f"--dir {folder} is open to others, and holds other things, such as {min(others)}: "
                 "give a folder of its own, or chmod 700 this one"
             )
-        folder.chmod(0o700)
+        for each in (folder, *folder.iterdir()):
+            each.chmod(stat.S_IMODE(each.stat().st_mode) & 0o700)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -17,6 +17,8 @@ from clusterra_server.backend import OutputError, OutputPlace
 REPLAY = 64 * 1024
 """Bytes before the file's end at which a stream begins."""
 PIECE = 4096
+AT_ONCE = 50
+"""Streams that are gone on with before something else has its turn."""
 TICK = 0.5
 """Seconds between two reads of a stream, of at most :data:`PIECE` bytes each."""
 
@@ -113,9 +115,12 @@ class Followers:
             await asyncio.sleep(TICK)
             waiting = dict(self._waiting)
             pieces = await anyio.to_thread.run_sync(_read_all, waiting.values())
-            for waits, piece in zip(waiting, pieces, strict=True):
+            for number, (waits, piece) in enumerate(zip(waiting, pieces, strict=True)):
                 if piece and not waits.done():
                     waits.set_result(piece)
+                if number % AT_ONCE == AT_ONCE - 1:
+                    # the others' requests have their turn
+                    await asyncio.sleep(0)
         self._ticks = None
 
 

@@ -90,9 +90,17 @@ class ProcessTree:
             await self._reads
 
     async def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: Path
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        output: Path,
+        umask: int | None = None,
     ) -> Program:
         """Start a program, whose output is added to a file.
+
+        :param umask: otherwise the one that was found at the start.
 
         :raises LaunchError: it does not start.
         """
@@ -102,7 +110,11 @@ class ProcessTree:
         self._asked += 1
         number = self._asked
         said = self._starts[number] = asyncio.get_running_loop().create_future()
-        where = {"cwd": str(cwd), "output": str(output), "umask": self._umask}
+        where = {
+            "cwd": str(cwd),
+            "output": str(output),
+            "umask": self._umask if umask is None else umask,
+        }
         self._say({"start": number, "argv": list(argv), "env": dict(env), **where})
         return await asyncio.shield(said)
 

@@ -168,6 +168,7 @@ class Rclone:
                 env=environment,
                 cwd=self._log.parent,
                 output=self._log,
+                umask=0o077,
             )
         except LaunchError as exc:
             raise StorageError(f"rclone does not start: {exc.filename}: {exc.strerror}") from exc

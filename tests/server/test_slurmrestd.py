@@ -11,11 +11,13 @@ from clusterra_server.backend import TokenError
 from clusterra_server.sign_in import Session, given_tokens
 from clusterra_server.slurmrestd import (
     Slurmrestd,
+    SlurmrestdUser,
     SlurmToken,
     UnavailableError,
     choose_version,
     read_users,
     user_of,
+    words_of,
 )
 from tests.support.wire import Wire, headers_of, http
 
@@ -288,3 +290,39 @@ def test_a_browser_signs_in_with_the_token_as_its_password(header, accepted):
 
     assert session.accepts(given_tokens(headers, basic=True)) is accepted
     assert not session.accepts(given_tokens(headers, basic=False))
+
+
+async def test_one_users_unread_lists_leave_the_others_their_share(token):
+    with Wire(http(200, b"x" * 1_000_000)) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            greedy, other = (SlurmrestdUser(server, token, share=2, waits=0.05) for _ in range(2))
+            held = [await greedy.ask("GET", JOBS, stream=True) for _ in range(2)]
+            refused = await greedy.ask("GET", JOBS, stream=True)
+            served = await other.ask("GET", JOBS, stream=True)
+            # one that was begun, and one that was not
+            assert await anext(held[0].body)
+            for each in held:
+                await each.body.aclose()
+            again = [await greedy.ask("GET", JOBS) for _ in range(3)]
+            await served.body.aclose()
+
+    assert (refused.status, served.status) == (503, 200)
+    assert words_of(refused) == "2 requests of this user are under way, and no more can be"
+    assert [len(each.body) for each in again] == [1_000_000] * 3
+
+
+async def test_an_answer_that_is_read_to_its_end_gives_its_place_back(token):
+    with Wire(http(200, b"x" * 1000)) as wire:
+        async with asking(wire.url, "v0.0.44") as server:
+            user = SlurmrestdUser(server, token, share=1, waits=0.05)
+            for _ in range(3):
+                answer = await user.ask("GET", JOBS, stream=True)
+                assert (await answer.whole()).body == b"x" * 1000
+
+
+async def test_a_slurmrestd_that_cannot_be_reached_is_not_said_to_refuse_a_token(token):
+    async with asking("http://127.0.0.1:9", "v0.0.44") as server:
+        with pytest.raises(UnavailableError, match="cannot be reached") as caught:
+            await SlurmrestdUser(server, token).is_privileged()
+
+    assert "token" not in str(caught.value)

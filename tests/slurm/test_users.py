@@ -11,11 +11,15 @@ from tests.support.cluster import Cluster
 pytestmark = pytest.mark.slurm
 
 
+def token_of(user):
+    return f"what-{user}-signs-in-with"
+
+
 @pytest.fixture(scope="module")
 def shared_front(lab, tmp_path_factory):
     """A server for two users."""
     users = tmp_path_factory.mktemp("users") / "users"
-    lines = [f"{user}s-token {user} {lab.token_file(user)}" for user in (USER, OTHER)]
+    lines = [f"{token_of(user)} {user} {lab.token_file(user)}" for user in (USER, OTHER)]
     users.write_text("\n".join(lines))
     with lab.front(users=users) as server:
         yield server
@@ -26,7 +30,7 @@ def two(shared_front):
     """Both users' views of it."""
 
     def view(user):
-        return Cluster(shared_front, f"{user}s-token")
+        return Cluster(shared_front, token_of(user))
 
     return view
 
@@ -121,3 +125,67 @@ def test_the_version_may_be_an_older_one(lab):
         made = Cluster(server)
 
         assert made.job(made.submit("exit 0", hold=True)).state.base == "PENDING"
+
+
+async def test_an_output_goes_to_the_users_own_folder(two, lab):
+    for user in (USER, OTHER):
+        cluster = two(user)
+        job_id = cluster.submit("echo from $SLURM_JOB_ID")
+        await cluster.until_ended(job_id)
+
+        assert cluster.output(job_id) == f"from {job_id}\n"
+        assert (lab.shared / user / f"job_{job_id}.out").is_file()
+
+
+async def test_what_another_user_plants_is_not_given(two, lab):
+    ours = two(USER)
+    next_id = ours.submit("exit 0", hold=True)
+    ours.cancel(next_id)
+    job_id = ours.submit("sleep 2; echo true")
+    for folder in (lab.shared, lab.shared / USER, lab.shared / OTHER):
+        for name in (f"job_{job_id}.out", f"slurm-{job_id}.out"):
+            plant = f"echo forged > {folder}/{name} || true; chmod a+rw {folder}/{name} || true"
+            lab.run("sh", "-c", plant, user=OTHER)
+    await ours.until_ended(job_id)
+    with Client(ours.access) as client:
+        try:
+            output = client.read_output(ours.cluster_id, job_id)
+        except NotFoundError:
+            output = b""
+
+    assert b"forged" not in bytes(output if isinstance(output, bytes) else str(output).encode())
+
+
+async def test_the_file_that_a_jobs_record_names_is_read(two, lab):
+    ours, theirs = two(USER), two(OTHER)
+    lab.run("mkdir", "-p", f"{lab.shared}/{USER}-runs/deep", user=USER)
+    path = f"{lab.shared}/{USER}-runs/deep/x-%j.txt"
+    job_id = ours.submit("echo found", standard_output=path)
+    await ours.until_ended(job_id)
+
+    assert ours.output(job_id) == "found\n"
+    with Client(theirs.access) as client, pytest.raises(NotFoundError):
+        client.read_output(theirs.cluster_id, job_id)
+
+
+async def test_a_link_that_a_job_puts_in_its_outputs_place_leads_nowhere(two, lab):
+    ours = two(USER)
+    path = f"{lab.shared}/linked-{USER}.txt"
+    job_id = ours.submit(f"ln -sf /etc/passwd {path}", standard_output=path)
+    await ours.until_ended(job_id)
+    with Client(ours.access) as client, pytest.raises(Exception, match="symbolic link|not found"):
+        client.read_output(ours.cluster_id, job_id)
+
+
+def test_a_token_that_can_be_guessed_is_not_taken(lab, tmp_path, capsys):
+    users = tmp_path / "users"
+    users.write_text(f"mine {USER} {lab.token_file()}")
+    status = main(
+        [
+            *("--backend=slurm", "--port=0", f"--slurmrestd={lab.url}"),
+            *(f"--users={users}", f"--output-dir={lab.shared}"),
+        ]
+    )
+
+    assert status == 2
+    assert "can be guessed" in capsys.readouterr().err
