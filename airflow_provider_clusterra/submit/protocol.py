@@ -536,8 +536,8 @@ class SubmitOutcome(StrEnum):
     """It may have worked."""
 
 
-NO_CONTROLLER = 1800
-"""Slurm's SLURMCTLD_COMMUNICATIONS_CONNECTION_ERROR: the submit never reached slurmctld."""
+NEVER_TAKEN = (1800, 1804, 1805)
+"""Slurm's numbers of a submit that never reached slurmctld, or that it had no time for (rate limits)."""
 OWN_WORDS = (503, 511)
 """Statuses with which Slurm or the server itself says, in JSON, that it took nothing in: unavailable,
 or at odds with its own slurmctld. A gateway says them as well, after its upstream died with the
@@ -564,7 +564,7 @@ def outcome_of(error: ClusterraError) -> SubmitOutcome:
 
 def _outcome_of_answer(error: ApiError) -> SubmitOutcome:
     own_word = error.number is not None or error.in_own_words
-    if isinstance(error, RateLimitedError) or error.number == NO_CONTROLLER:
+    if isinstance(error, RateLimitedError) or error.number in NEVER_TAKEN:
         return SubmitOutcome.NOT_ARRIVED
     if full_queue(error):
         return SubmitOutcome.QUEUE_FULL
@@ -578,7 +578,7 @@ def _outcome_of_answer(error: ApiError) -> SubmitOutcome:
 POLICY = 2050
 """Slurm's ESLURM_ACCOUNTING_POLICY: a limit on jobs, or on one job's size or time."""
 MOST_JOBS = (11, 2007)
-"""Slurm has as many jobs as ``MaxJobCount`` (EAGAIN, ESLURM_ERROR_ON_DESC_TO_RECORD_COPY)."""
+"""Slurm has as many jobs as ``MaxJobCount``; before 26.05 it says EAGAIN."""
 LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")
 """A reason that names the limit, as in ``AssocMaxSubmitJobLimit``."""
 

@@ -306,6 +306,11 @@ def test_an_arrays_records_are_one_job():
             SubmitOutcome.REFUSED,
         ),
         (ServerError("try again", status=500, number=11), SubmitOutcome.QUEUE_FULL),
+        (
+            ServerError("MaxJobCount limit reached", status=500, number=2007),
+            SubmitOutcome.QUEUE_FULL,
+        ),
+        (ServerError("Rate limit exceeded", status=500, number=1805), SubmitOutcome.NOT_ARRIVED),
         (RequestError("bad request", status=400), SubmitOutcome.REFUSED),
         (AuthenticationError("who", status=401), SubmitOutcome.REFUSED),
         (InputError("no shebang"), SubmitOutcome.REFUSED),

@@ -531,3 +531,66 @@ def test_with_cancel_on_kill_false_the_words_say_that_the_job_goes_on(connected,
     with ClusterraHook().client() as client:
         assert not client.get_job(connected.cluster_id, ti.pushed["job_id"]).state.ended
         client.cancel_job(connected.cluster_id, ti.pushed["job_id"])
+
+
+def taken_and(answer):
+    """The API takes the request, and a gateway that lost it answers in its place."""
+
+    async def fault(send, passed):
+        async for _ in passed():
+            pass
+        await answer(send, passed)
+
+    return fault
+
+
+def fails(_, lists):
+    return says(503) if lists <= 2 else None
+
+
+def lags(answer, lists):
+    return answer if lists <= 2 else None
+
+
+@pytest.mark.parametrize(
+    ("status", "looks"), [(502, fails), (503, lags), (504, lags), (511, fails)]
+)
+def test_a_submit_that_was_taken_behind_a_gateways_answer_is_never_sent_again(
+    task, connected, connection, status, looks
+):
+    with Proxy(connected.url).serve() as proxy:
+        seen = {"POST": 0, "GET": 0}
+
+        def fault(request):
+            method = request.split(" ")[0]
+            if method == "POST" and not seen["POST"]:
+                seen["POST"] += 1
+                return taken_and(says(status, b"upstream connect error"))
+            if request.split(" ")[1].endswith("/jobs"):
+                seen["GET"] += 1
+                return looks(says(200, {"jobs": []}), seen["GET"])
+            return None
+
+        proxy.fault = fault
+        connection(proxy.url, connected.token, connected.cluster_id)
+        job_id = task.crash(submit(submit_confirmation_timeout=20))
+        connection(connected.url, connected.token, connected.cluster_id)
+
+    assert list(task.jobs()) == [job_id]
+
+
+@pytest.mark.parametrize("status", [503, 511])
+def test_a_submit_that_a_gateway_did_not_take_is_left_to_the_next_try(
+    task, connected, connection, status
+):
+    with Proxy(connected.url).serve() as proxy:
+        proxy.fault = lambda request: says(status, b"") if request.startswith("POST") else None
+        connection(proxy.url, connected.token, connected.cluster_id)
+        with pytest.raises(SubmitLostError):
+            task.execute(submit())
+        connection(connected.url, connected.token, connected.cluster_id)
+    assert task.jobs() == {}
+    task.retry()
+    job_id = task.crash(submit())
+
+    assert list(task.jobs()) == [job_id]
