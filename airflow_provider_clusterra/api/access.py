@@ -9,7 +9,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime
+from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal, TypeVar
 
@@ -73,11 +73,6 @@ class Access(msgspec.Struct, frozen=True):
             return read_time(claims.get("exp"))
         except (IndexError, ValueError, AttributeError, binascii.Error, msgspec.MsgspecError):
             return None
-
-    def session_has_ended(self) -> bool:
-        """Whether the session says of itself that it is over."""
-        end = self.session_end()
-        return end is not None and end <= datetime.now(UTC)
 
 
 def read_origin(host: str, *, allow_http: bool = False) -> str:
