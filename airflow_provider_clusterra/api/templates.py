@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
 from typing import Any, Literal
 
 import msgspec
@@ -36,6 +38,7 @@ KINDS = {
     "object": "json",
 }
 """A widget or type as the schema says it, and what kind of value it takes; any other takes text."""
+WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
 WORDS = {"true": True, "1": True, "yes": True, "on": True}
 WORDS |= {"false": False, "0": False, "no": False, "off": False}
 
@@ -87,6 +90,7 @@ def read_value(param: Param, value: Any) -> Any:
 
     :raises ValueProblem: it cannot be a value of this parameter.
     """
+    value = _plain(value)
     if param.has_default and value == param.default and type(value) is type(param.default):
         return value
     if param.options:
@@ -111,12 +115,16 @@ def _read_option(param: Param, value: Any) -> Any:
 
 
 def _read_number(param: Param, value: Any) -> float:
+    text = str(value).strip()
+    if WHOLE.fullmatch(text) and not isinstance(value, bool):
+        # as it is: a float holds only 53 bits of it
+        return int(text)
     try:
-        number = None if isinstance(value, bool) else float(str(value).strip())
+        number = math.nan if isinstance(value, bool) else float(text)
     except ValueError:
-        number = None
-    if number is None or not math.isfinite(number):
-        raise ValueProblem(f"{param.name} is {value!r}, and takes a number")
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueProblem(f"{param.name} is {_shown(value)}, and takes a number")
     return int(number) if number.is_integer() and not isinstance(value, float) else number
 
 
@@ -135,6 +143,7 @@ def _read_bool(param: Param, value: Any) -> bool:
 
 
 def _read_text(param: Param, value: Any) -> str:
+    value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueProblem(f"{param.name} is {_shown(value)}, and takes one text")
     if param.required and not str(value).strip():
@@ -146,7 +155,10 @@ def _read_map(param: Param, value: Any) -> dict[str, str]:
     found = _decoded(value)
     if not isinstance(found, Mapping):
         raise ValueProblem(f"{param.name} is {_shown(value)}, and takes names with values")
-    return {str(name): str(each) for name, each in found.items()}
+    bad = [name for name, each in found.items() if each is None or isinstance(each, dict | list)]
+    if bad:
+        raise ValueProblem(f"{param.name}: {bad[0]} is {_shown(found[bad[0]])}, and takes one text")
+    return {str(_plain(name)): str(_plain(each)) for name, each in found.items()}
 
 
 def _read_json(param: Param, value: Any) -> Any:
@@ -156,7 +168,37 @@ def _read_json(param: Param, value: Any) -> Any:
         raise ValueProblem(f"{param.name} is {_shown(value)}, and takes JSON")
     if not isinstance(value, str | Mapping | list):
         raise ValueProblem(f"{param.name} is {_shown(value)}, and takes JSON")
-    return value
+    return value if isinstance(value, str) else _as_json(param.name, value)
+
+
+def _as_json(name: str, value: Any) -> Any:
+    """A value of JSON's own types, or one that an enum stands for.
+
+    :raises ValueProblem: something in it is of another; the words name where.
+    """
+    value = _plain(value)
+    if isinstance(value, Mapping):
+        return {_key(name, key): _as_json(f"{name}.{key}", each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(f"{name}[{index}]", each) for index, each in enumerate(value)]
+    finite = isinstance(value, float) and math.isfinite(value)
+    if value is None or finite or isinstance(value, str | bool | int):
+        return value
+    raise ValueProblem(
+        f"{name} is {_shown(value)}, which JSON cannot hold: give a text or a number"
+    )
+
+
+def _key(name: str, key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueProblem(f"{name} has the key {key!r}, and takes texts as keys")
+    return str(_plain(key))
+
+
+def _plain(value: Any) -> Any:
+    """What an enum stands for, if it is a text or a number: its own text is another one."""
+    is_enum = isinstance(value, Enum) and isinstance(value, str | int | float)
+    return value.value if is_enum else value
 
 
 _READERS: dict[str, Callable[[Param, Any], Any]] = {
@@ -227,6 +269,8 @@ class CheckedParams(msgspec.Struct, frozen=True):
     template_id: str
     inputs: Mapping[str, Any]
     params: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+    """What an author may not have meant, in words."""
 
     def body(self) -> dict[str, Any]:
         """The submit's JSON body in its documented form, inputs and parameters together.
@@ -317,7 +361,20 @@ def check_params(
             problems.append(str(problem))
     if problems:
         raise InputError(f"Template {template.template_id}: {'; '.join(problems)}.")
-    return CheckedParams(chassis.template_id, placed["inputs"], placed["params"])
+    warnings = _suspicious(template, chassis, {**placed["inputs"], **placed["params"]})
+    return CheckedParams(chassis.template_id, placed["inputs"], placed["params"], warnings)
+
+
+def _suspicious(
+    template: Template, chassis: Template, values: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Fractions for what is a whole number by default."""
+    return tuple(
+        f"Template {template.template_id}: {name} is {value}, and its default {default} is a whole "
+        "number."
+        for name, default in ((each.name, each.default) for each in chassis.params)
+        if isinstance(value := values.get(name), float) and value % 1 and type(default) is int
+    )
 
 
 def _not_taken(template: Template, given: Mapping[str, Any], chassis: Template) -> Iterator[str]:
@@ -343,7 +400,12 @@ def _cannot_run(template: Template, parent: Template | None) -> list[str]:
                 f"{each.template_id} is a workflow, which the server does not run as one job: "
                 "submit a task for each of its steps"
             )
-    if template.kind == "preset" and parent is None:
+    if template.kind == "preset" and not template.parent_id:
+        problems.append(
+            "it is a preset, and the catalogue does not say of which template (parent_id): submit "
+            "that template with the preset's values"
+        )
+    elif template.kind == "preset" and parent is None:
         problems.append(f"it is a preset, and its parent {template.parent_id or ''!r} is not known")
     return problems
 

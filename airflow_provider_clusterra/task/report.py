@@ -21,6 +21,7 @@ its retry policies decide.
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,12 @@ BY_EXIT_CODE = {
     "module or activate its environment in the script, write its whole path, or give "
     "login_environment=True.",
 }
+NO_LOGIN = re.compile(
+    r"\b(?:HOME|USER|LOGNAME)\b: (?:unbound variable|parameter not set|parameter null or not set"
+    r"|Undefined variable)|cd: HOME not set|KeyError: '(?:HOME|USER|LOGNAME)'"
+)
+"""What shells and Python write if they miss what a user finds after signing in."""
+GIVE_LOGIN = "The job has no HOME and USER: give login_environment=True."
 BY_SIGNAL = {
     "SIGKILL": "Somebody killed it from outside. Mostly that is the kernel, because memory ran out: "
     "a Slurm without cgroups does not say more. Ask for more with memory=, and if that is not it, ask "
@@ -173,7 +180,8 @@ def advise(job: Job, output: str = "") -> str:
         folder = part.working_directory or "not known"
         cannot = part.exit.signal == CANNOT_START
         return NOT_STARTED.format(folder=folder) if cannot else NO_INTERPRETER
-    return _advise_exit(part.exit)
+    words = _advise_exit(part.exit)
+    return f"{words} {GIVE_LOGIN}".strip() if NO_LOGIN.search(output) else words
 
 
 def never_began(job: Job, output: str) -> bool:

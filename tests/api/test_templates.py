@@ -1,6 +1,8 @@
 """Tests of airflow_provider_clusterra.api.templates and .values."""
 
 import re
+from datetime import date
+from enum import Enum, IntEnum
 
 import pytest
 
@@ -234,3 +236,63 @@ def test_a_template_that_nobody_knows_is_told(connect):
     said = http(404, {"error": 'template "mace-of" not found'})
     with Wire(said) as wire, pytest.raises(NotFoundError, match='"mace-of" not found'):
         connect(wire.url).get_template("mace-of")
+
+
+@pytest.mark.parametrize("kind", ["number", "integer"])
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**63), 10**30])
+def test_a_large_whole_number_is_exact(kind, number):
+    assert taken(one(type=kind), number) == taken(one(type=kind), str(number)) == number
+
+
+class Colour(str, Enum):  # noqa: UP042 - the older form, whose text is another one
+    RED = "red"
+
+
+class Size(IntEnum):
+    LARGE = 3
+
+
+def test_an_enum_stands_for_its_value():
+    assert taken(one(type="text"), Colour.RED) == "red"
+    assert taken(one(type="integer"), Size.LARGE) == 3
+    assert taken(one(type="text", options=["red", "blue"]), Colour.RED) == "red"
+    assert taken(one(type="env_map"), {Colour.RED: Colour.RED}) == {"red": "red"}
+    assert taken(one(type="object"), {"a": [Colour.RED, Size.LARGE]}) == {"a": ["red", 3]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("object", {"when": date(2026, 1, 2)}, "x.when is datetime.date(2026, 1, 2), which JSON"),
+        ("object", {"a": [1, {"b": float("nan")}]}, "x.a[1].b is nan, which JSON cannot hold"),
+        ("object", [float("inf")], "x[0] is inf, which JSON cannot hold"),
+        ("object", {"a": {1, 2}}, "x.a is {1, 2}, which JSON cannot hold"),
+        ("object", {1: "a"}, "x has the key 1, and takes texts as keys"),
+        ("object", {"a": {None: 1}}, "x.a has the key None, and takes texts as keys"),
+        ("env_map", {"A": None}, "x: A is None, and takes one text"),
+        ("env_map", {"A": [1]}, "x: A is [1], and takes one text"),
+        ("env_map", '{"A": null}', "x: A is None, and takes one text"),
+        ("number", "9" * 5000, "and takes a number"),
+    ],
+    ids=repr,
+)
+def test_a_value_that_could_not_be_sent_is_refused_by_its_place(kind, value, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        taken(one(type=kind), value)
+
+
+def test_a_preset_without_a_parent_is_told_so():
+    with pytest.raises(InputError, match=r"does not say of which template .parent_id."):
+        check_params(template(kind="preset"), {})
+    with pytest.raises(InputError, match="its parent 'gone' is not known"):
+        check_params(template(kind="preset", parent_id="gone"), {})
+
+
+def test_a_fraction_in_the_place_of_a_whole_number_is_told():
+    made = one(type="number", default=4)
+
+    assert check_params(made, {"x": 4.5}).warnings == (
+        "Template t: x is 4.5, and its default 4 is a whole number.",
+    )
+    assert check_params(made, {"x": "5"}).warnings == ()
+    assert check_params(one(type="number", default=0.5), {"x": 4.5}).warnings == ()

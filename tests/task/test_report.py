@@ -184,3 +184,18 @@ def test_an_array_that_ends_in_many_ways_is_reported_in_few_lines():
     ]
 
     assert "  and 20 other ends" in report(one_job(tasks, 9), "")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "job.sh: line 3: HOME: unbound variable",
+        "/bin/bash: line 1: cd: HOME not set",
+        "./run: 2: USER: parameter not set",
+        "LOGNAME: Undefined variable.",
+        "    raise KeyError(key) from None\nKeyError: 'HOME'",
+    ],
+)
+def test_a_script_that_misses_its_users_home_is_told_how_to_have_it(output):
+    assert "give login_environment=True" in advise(exited(1), f"begin\n{output}\n")
+    assert "login_environment" not in advise(exited(1), "HOMER: unbound variable")
