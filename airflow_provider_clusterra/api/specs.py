@@ -45,6 +45,7 @@ FROM_FIELD = {
     "SLURM_CONTAINER": "container",
     "SLURM_CONTAINER_ID": "container_id",
     "SLURM_OOM_KILL_STEP": "oom_kill_step",
+    "SLURM_JOB_DEPENDENCY": "dependency",
 }
 OF_GPUS = ("tres_per_job", "tres_per_socket", "cpus_per_tres", "memory_per_tres")
 """Fields of which a variable holds only what is said of GPUs."""
@@ -187,10 +188,7 @@ def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
     parts = [component._parts() for component in components]  # noqa: SLF001 - it is the same story
     groups: dict[str, str] = {}
     for number, (job, variables) in enumerate(parts):
-        tasks = {
-            f"SLURM_{name}": str(job["tasks"]) for name in ("NTASKS", "NPROCS") if "tasks" in job
-        }
-        for name, value in (tasks | variables).items():
+        for name, value in (_tasks_of(job) | variables).items():
             if name in OF_A_COMPONENT:
                 groups |= {f"{name}_{kind}_GROUP_{number}": value for kind in ("HET", "PACK")}
     jobs = [
@@ -198,6 +196,13 @@ def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
         for job, variables in parts
     ]
     return {"script": components[0].script, "jobs": jobs}
+
+
+def _tasks_of(job: Mapping[str, Any]) -> dict[str, str]:
+    """A component's number of tasks, which ``sbatch`` tells unless it follows from that of GPUs."""
+    if "tasks" not in job or "ntasks_per_tres" in job:
+        return {}
+    return dict.fromkeys(("SLURM_NTASKS", "SLURM_NPROCS"), str(job["tasks"]))
 
 
 def _sized(job: dict[str, Any]) -> dict[str, Any]:

@@ -590,8 +590,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     ``#SBATCH`` lines of the script count, as they would for ``sbatch``; an argument wins over
     ``job``, and both win over a line.
 
-    :param script: the batch script's text, beginning with a shebang; or the name or path of a file that
-        ends in ``.sh``, ``.sbatch`` or ``.slurm``, beside the DAG or in its ``template_searchpath``.
+    :param script: the batch script's text, beginning with a shebang; or one line with the name or path
+        of a file beside the DAG or in its ``template_searchpath``, perhaps with arguments behind it.
     :param script_arguments: what the script finds as ``$1``, ``$2`` …, behind those that stand behind
         its file's name: ``script="train.sh 3 cfg.yaml"``.
     :param render_script: whether Jinja in the script is rendered. ``${#array[@]}`` is the shell's.
@@ -879,6 +879,8 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         self._inputs = find_inputs(self.uploads, context)
         template, parent = find_template(connected.client, self.template_id)
         checked = check_template(template, self.template_params or {}, [*self._inputs], parent)
+        for words in checked.warnings:
+            self.log.warning(words)
         ti = context["ti"]
         name = job_name_of(parent or template, checked, f"{ti.dag_id}.{ti.task_id}")
         return TemplateRequest(checked, name)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,8 +26,7 @@ from airflow_provider_clusterra.sbatch.options import (
     put_nothing,
     put_variables,
     rivals,
-    settle_gpus,
-    settle_tasks,
+    settled,
 )
 from airflow_provider_clusterra.sbatch.script import (
     Component,
@@ -324,27 +324,28 @@ def read_arguments(
     merged = [Merged(component.fields(now, given)) for component in components]
     _overrule_by_job(merged[0], job)
     _overrule_by_arguments(components, merged, arguments)
+    _overrule_by_environment(merged, environment)
+    first = merged[0].fields
+    if len(merged) > 1 and first.get("array"):
+        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
+    if script_arguments:
+        # the first one is the script's own name, which the job does not see
+        first["argv"] = ["script", *script_arguments]
+    conflicts = [*chain.from_iterable(each.conflicts for each in merged), *overlooked(script)]
+    return JobRequest(
+        script,
+        tuple(settled(each.fields) for each in merged),
+        str(first.get("name", name)),
+        defaults=defaults or {},
+        conflicts=tuple(dict.fromkeys(conflicts)),
+    )
+
+
+def _overrule_by_environment(merged: Sequence[Merged], environment: Mapping[str, Any]) -> None:
     for variable, value in environment.items():
         said = f"environment's {variable}"
         for each in merged:
             each.overrule(said, said, as_field("environment", {variable: str(value)}))
-    if len(merged) > 1 and merged[0].fields.get("array"):
-        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
-    for each in merged:
-        settle_gpus(each.fields)
-        settle_tasks(each.fields)
-    if script_arguments:
-        # the first one is the script's own name, which the job does not see
-        merged[0].fields["argv"] = ["script", *script_arguments]
-    conflicts = dict.fromkeys(words for each in merged for words in each.conflicts)
-    conflicts |= dict.fromkeys(overlooked(script))
-    return JobRequest(
-        script,
-        tuple(each.fields for each in merged),
-        str(merged[0].fields.get("name") or name),
-        defaults=defaults or {},
-        conflicts=tuple(conflicts),
-    )
 
 
 def _overrule_by_job(first: Merged, job: Mapping[str, Any]) -> None:
@@ -384,8 +385,7 @@ def as_option(name: str, value: Any) -> tuple[str, str] | None:
 
     :raises InputError: ``requeue`` is neither True nor False.
     """
-    exact = timedelta(minutes=value) if name == "time_limit" and type(value) is float else value
-    text = _text(exact)
+    text = _text(name, value)
     flag = WORDS.get(text.lower())
     if not text or (name == "exclusive" and flag is False):
         return None
@@ -459,9 +459,11 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if name == "time_limit" and type(value) is float:
+        value = timedelta(minutes=value)
     if isinstance(value, timedelta):
         seconds = round(value.total_seconds())
         return f"{seconds // 60}:{seconds % 60:02}"

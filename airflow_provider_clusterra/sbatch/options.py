@@ -120,8 +120,8 @@ class _Moment:
     def _take(self, part: re.Match[str]) -> None:
         said = part.groupdict()
         if said["day"]:
-            ahead = 86400 if said["day"].lower() == "tomorrow" else 0
-            self._date = _later(self._now, ahead).date()
+            ahead = {"today": 0, "tomorrow": 1}[said["day"].lower()]
+            self._date = _later(self._now, ahead * UNITS["day"]).date()
         elif said["word"]:
             self._clock = time(HOURS[said["word"].lower()])
         elif said["hour"]:
@@ -465,7 +465,7 @@ def put_export(fields: Fields, value: str) -> None:
     for part in re.findall(r"(?:[^,'\"]|'[^']*'|\"[^\"]*\")+", value):
         name, equals, content = part.partition("=")
         if equals:
-            found[name] = re.sub(r"'([^']*)'|\"([^\"]*)\"", r"\1\2", content)
+            found[name] = content
         elif name.upper() not in ("ALL", "NIL", "NONE"):
             raise ValueError(f"there is no shell here to take {name} from: give it a value")
     if value.upper() != "ALL":
@@ -619,40 +619,35 @@ def job_id_of(written: str) -> int:
     return int(re.split(r"[_+]", written)[0])
 
 
-class Settled(NamedTuple):
-    """What is left of a clause once some of its jobs have ended; nothing and no ``broken``: it holds."""
-
-    left: Clause | None
-    broken: list[str]
-    """The jobs that ended in another way than it asks for, in words."""
-
-
 def settle_dependency(text: str, ends: Mapping[str, bool]) -> str:
-    """What is left of a dependency once some of its jobs have ended.
+    """What is left of a dependency once some of its jobs have ended, well or badly.
 
     :raises InputError: it can never hold; the words name the job.
     """
     clauses, between = read_dependency(text)
-    settled = [_settle(clause, ends) for clause in clauses]
-    if between == "?" and any(each == (None, []) for each in settled):
+    bad = [each for clause in clauses for each in _broken_by(clause, ends)]
+    left = [_left_of(clause, ends) for clause in clauses if not _broken_by(clause, ends)]
+    if between == "?" and "" in left:
         return ""
-    left = [str(each.left) for each in settled if each.left]
-    broken = [words for each in settled for words in each.broken]
-    if broken and (between == "," or not left):
-        raise InputError(f"dependency: {text} can never hold: {', '.join(broken)}.")
-    return between.join(left)
+    if bad and (between == "," or not left):
+        raise InputError(f"dependency: {text} can never hold: {', '.join(bad)}.")
+    return between.join(filter(None, left))
 
 
-def _settle(clause: Clause, ends: Mapping[str, bool]) -> Settled:
-    ended = [each for each in clause.job_ids if each in ends]
+def _broken_by(clause: Clause, ends: Mapping[str, bool]) -> list[str]:
+    """The jobs that ended in another way than a clause asks for, in words."""
     wanted = SUCCESS.get(clause.kind)
-    bad = [each for each in ended if wanted is not None and ends[each] is not wanted]
-    if bad:
-        ways = {True: "succeeded", False: "failed"}
-        return Settled(None, [f"job {each} {ways[ends[each]]}" for each in bad])
+    if wanted is None:
+        return []
+    ways = {True: "failed", False: "succeeded"}
+    bad = [each for each in clause.job_ids if ends.get(each, wanted) is not wanted]
+    return [f"job {each} {ways[wanted]}" for each in bad]
+
+
+def _left_of(clause: Clause, ends: Mapping[str, bool]) -> str:
+    """A clause without the jobs that have ended; ``""`` if it holds."""
     rest = tuple(each for each in clause.job_ids if each not in ends)
-    holds = ended and not rest
-    return Settled(None if holds else Clause(clause.kind, rest), [])
+    return "" if clause.job_ids and not rest else str(Clause(clause.kind, rest))
 
 
 PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")
@@ -714,7 +709,26 @@ def _read_gpus(value: str) -> list[re.Match[str]]:
     return [each for each in found if each]
 
 
-def settle_tasks(fields: Fields) -> None:
+def settled(fields: Fields) -> Fields:
+    """The fields of all sources, with what ``sbatch`` makes of several of them.
+
+    :raises InputError: they do not fit together.
+    """
+    if str(fields.get("nodes", "")).isdigit() and "tasks_per_node" not in fields:
+        put_tasks_of_nodes(fields)
+    _settle_gpus(fields)
+    _settle_tasks(fields)
+    return fields
+
+
+def put_tasks_of_nodes(fields: Fields) -> None:
+    """A task for each thread or socket that is asked for of a fixed number of nodes, as sbatch has it."""
+    places = [fields[name] for name in ("sockets_per_node", "threads_per_core") if name in fields]
+    if places:
+        fields.setdefault("tasks", int(fields.get("nodes", 1)) * math.prod(places))
+
+
+def _settle_tasks(fields: Fields) -> None:
     """As many tasks as a job's GPUs are for, if it says how many are for each."""
     per_gpu = fields.get("ntasks_per_tres")
     nodes = str(fields.get("nodes", "1"))
@@ -725,7 +739,7 @@ def settle_tasks(fields: Fields) -> None:
             fields["tasks"] = max(fields.get("tasks", 0), least)
 
 
-def settle_gpus(fields: Fields) -> None:
+def _settle_gpus(fields: Fields) -> None:
     """As many tasks as a job's GPUs are for, as ``sbatch`` counts them; slurmrestd would take one.
 
     :raises InputError: there is no number of tasks, or another than all GPUs make.
@@ -745,6 +759,8 @@ def settle_gpus(fields: Fields) -> None:
                 f"GPUs: {each} for each task{kind and f' ({kind[1:]})'}, and not how many tasks. "
                 "Give --ntasks or --gpus beside --gpus-per-task, as sbatch wants it."
             )
+        if "tasks_per_node" not in fields:
+            fields["tasks"] = given
         return
     tasks, rest = divmod(int(total[1]), each)
     if rest or given not in (None, tasks):

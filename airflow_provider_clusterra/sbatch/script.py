@@ -6,7 +6,7 @@ The API itself ignores these lines: only ``sbatch`` reads them, and we do in its
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from shlex import quote
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from airflow_provider_clusterra.sbatch.options import (
     TIMES,
     Fields,
     claims_of,
+    put_tasks_of_nodes,
     read_when,
     rivals,
     same,
@@ -85,9 +86,8 @@ class Component(NamedTuple):
             if (each.name == "hint" and forgets_hint) or OPTIONS[each.name].field in given:
                 continue
             _put(found, each, now)
-        if any(each.name == "extra-node-info" for each in self.options):
-            nodes = str(found.get("nodes", "1"))
-            found.setdefault("tasks", int(nodes) if nodes.isdigit() else 1)
+        if any(each.name == "extra-node-info" for each in self.options) and "nodes" not in found:
+            put_tasks_of_nodes(found)
         return found
 
 
@@ -132,8 +132,8 @@ def with_job_name(script: str, name: str) -> str:
     """
     lines = script.split("\n")
     shell = SHELLS.match(lines[0])
-    first = next((n for n, line in enumerate(lines) if _is_command(line)), None)
-    if shell is None or first is None:
+    first = _first(lines, _is_command)
+    if shell is None or first == len(lines):
         return script
     words = (
         f"setenv SLURM_JOB_NAME {quote(name)}\n"
@@ -147,19 +147,19 @@ def with_job_name(script: str, name: str) -> str:
 def overlooked(script: str) -> list[str]:
     """What an author may take for an option and ``sbatch`` does not read, in words."""
     lines = script.split("\n")
-    first = next((n for n, line in enumerate(lines) if _is_command(line)), len(lines))
+    first = _first(lines, _is_command)
     # what begins with another shebang is a script that this one writes
-    other = next((n for n, line in enumerate(lines) if n and line.lstrip().startswith("#!")), None)
-    found: dict[str, list[int]] = {"it is indented": [], "it stands behind the first command": []}
-    for number, line in enumerate(lines[:other], 1):
-        if line.lstrip().startswith("#SBATCH"):
-            why = "it stands behind the first command" if number > first else "it is indented"
-            found[why] += [number] if number > first or line[:1].isspace() else []
+    own = lines[: 1 + _first(lines[1:], lambda line: line.lstrip().startswith("#!"))]
+    behind = ["it is indented", "it stands behind the first command"]
     return [
-        f"Line {number} of the script, {lines[number - 1].strip()[:60]!r}, is not read, as by sbatch: {why}."
-        for why, numbers in found.items()
-        for number in numbers
+        f"Line {n + 1} of the script, {line.strip()[:60]!r}, is not read, as by sbatch: {behind[n > first]}."
+        for n, line in enumerate(own)
+        if re.match(r"\s*#SBATCH" if n > first else r"\s+#SBATCH", line)
     ]
+
+
+def _first(lines: Sequence[str], is_it: Callable[[str], bool]) -> int:
+    return next((number for number, line in enumerate(lines) if is_it(line)), len(lines))
 
 
 def _is_command(line: str) -> bool:

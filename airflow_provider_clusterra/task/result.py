@@ -318,7 +318,9 @@ def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     try:
         output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)
     except ClusterraError as error:
-        return "", str(error)
+        job = failed if failed and failed.standard_output else event.job
+        where = f" Slurm wrote it to {job.standard_output}." if job and job.standard_output else ""
+        return "", f"{error}{where}"
     return output.data.decode("utf-8", "replace"), ""
 
 

@@ -247,3 +247,12 @@ def test_a_singleton_is_for_jobs_without_a_tag(request_of):
     request = request_of(submit(dependency="singleton", tag_job_name=False))
 
     assert request.dependency == "singleton"
+
+
+def test_arguments_behind_a_files_name_are_the_same_at_each_try(rendered, ti, tmp_path):
+    (tmp_path / "train.sh").write_text(BASH)
+    operator = rendered(lambda: submit(script="train.sh 3", script_arguments=["4"]), ti=ti)
+    context = {"dag": operator.get_dag(), "task": operator, "ti": ti}
+
+    assert operator.script_arguments == ["3", "4"]
+    assert operator._render_anew("script_arguments", context) == ["3", "4"]

@@ -54,7 +54,7 @@ def test_gpus_per_task_without_a_number_of_tasks_are_refused(lines, words):
         ("--gpus-per-task=2", {"gpus": 4}, 2),
         ("--gpus-per-task=1 --gpus=4 -N 2 --ntasks-per-node=2", {}, 4),
         ("--gpus-per-task=1 --gpus=2 -N 1-2", {}, 2),
-        ("--gpus-per-task=1 -N 2", {}, None),
+        ("--gpus-per-task=1 -N 2", {}, 2),
     ],
     ids=repr,
 )

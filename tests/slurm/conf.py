@@ -13,6 +13,7 @@ NODES = ("lab1", "lab2")
 CPUS = 16
 """Of each node, whatever the machine has."""
 MEMORY_MB = 8000
+GPUS = "gpu:a100:2,gpu:2080ti:1,gpu:3g.20gb:1"
 DATABASE = "slurm_acct"
 
 
@@ -104,7 +105,7 @@ def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:
         ]
     lines += [
         f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
-        f"RealMemory={MEMORY_MB} Gres=gpu:2 Features=fast State=UNKNOWN"
+        f"RealMemory={MEMORY_MB} Gres={GPUS} Features=fast State=UNKNOWN"
         for node, port in zip(NODES, ports.nodes, strict=True)
     ]
     everything = f"Nodes={','.join(NODES)} MaxTime=INFINITE State=UP DefMemPerCPU=100"
@@ -151,8 +152,9 @@ def cgroup_conf(*, cgroups: bool) -> str:
 def gres_conf() -> str:
     """``gres.conf``: GPUs that are counted and not there."""
     nodes = ",".join(NODES)
+    files = {"null": "a100", "zero": "a100", "full": "2080ti", "random": "3g.20gb"}
     return "".join(
-        f"NodeName={nodes} Name=gpu File={each}\n" for each in ("/dev/null", "/dev/zero")
+        f"NodeName={nodes} Name=gpu Type={kind} File=/dev/{each}\n" for each, kind in files.items()
     )
 
 

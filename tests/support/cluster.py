@@ -68,6 +68,11 @@ class Cluster:
         assert found
         return found
 
+    def all_records(self) -> list[dict[str, Any]]:
+        """The records of all jobs."""
+        records: list[dict[str, Any]] = self._get("jobs").json()["jobs"]
+        return records
+
     def indices(self, job_id: int) -> set[int]:
         """The indices of an array's tasks that have begun and are not forgotten."""
         found = self._get(f"jobs/{job_id}").json()["jobs"]

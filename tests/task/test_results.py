@@ -1,6 +1,7 @@
 """Tests of airflow_provider_clusterra.task.result."""
 
 import json
+import re
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -99,8 +100,10 @@ def test_a_failed_job_without_output_says_so():
 
 
 def test_a_failure_is_told_even_where_the_output_cannot_be_read():
-    with pytest.raises(failures.JobError, match="Its output cannot be read: 500"):
+    with pytest.raises(failures.JobError, match="Its output cannot be read: 500") as caught:
         end("job_failed_exit3", http(500, b"oops"))
+
+    assert re.search(r"Slurm wrote it to /\S+\.", str(caught.value))
 
 
 @pytest.mark.parametrize(
