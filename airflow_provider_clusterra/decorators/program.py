@@ -108,7 +108,8 @@ def write_program(
     signature = inspect.signature(function)
     for argument, value in signature.bind_partial(*args, **kwargs).arguments.items():
         try:
-            _to_json(value)
+            # as deep as it stands in what is sent
+            _to_json([[value]])
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(
                 f"@task.clusterra: the argument {argument} of {function.__name__} cannot travel: "

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -36,20 +37,29 @@ class ArgumentError(InputError, AirflowFailException):
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
     """Read what is known when the DAG is read."""
     for name, read in readers.items():
-        if not is_plain(given := getattr(task, name)):
-            continue
         try:
-            _check_text(name, read(name, given))
+            _read(name, partial(_if_plain, read), getattr(task, name))
         except InputError as error:
             raise ArgumentError(str(error)) from None
+
+
+def _if_plain(read: Reader, name: str, given: Any) -> Any:
+    return read(name, given) if is_plain(given) else None
 
 
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
     """Replace what was given by its value, once everything is rendered."""
     for name, read in readers.items():
-        value = read(name, getattr(task, name))
+        setattr(task, name, _read(name, read, getattr(task, name)))
+
+
+def _read(name: str, read: Reader, given: Any) -> Any:
+    try:
+        value = read(name, given)
         _check_text(name, value)
-        setattr(task, name, value)
+    except RecursionError:
+        raise InputError(f"{name} is nested too deeply to be sent.") from None
+    return value
 
 
 def is_plain(given: Any) -> bool:

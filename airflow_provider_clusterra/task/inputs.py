@@ -171,7 +171,11 @@ def upload_all(
 def upload_file(client: Client, cluster_id: str, file: SourceFile, location: str) -> str:
     """Put one file into the storage, and say so in the log."""
     begin = time.monotonic()
-    key = client.upload_file(cluster_id, file.name, location, file.size, file.open)
+    try:
+        key = client.upload_file(cluster_id, file.name, location, file.size, file.open)
+    except OSError as exc:
+        # it was there when the sources were checked
+        raise InputError(f"{file.shown} cannot be read any more: {exc.strerror}.") from exc
     took = max(time.monotonic() - begin, 1e-3)
     log.info(
         "Uploaded %s as %s: %s bytes in %.1f s (%.0f MiB/s)",

@@ -4,6 +4,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.operators.storage import ClusterraUploadFileOperator
+from airflow_provider_clusterra.task.inputs import find_files
 
 
 def upload(source, **fields):
@@ -73,3 +74,14 @@ def test_what_the_api_refuses_fails_the_task_for_good(connected, run, tmp_path, 
     (tmp_path / "in.txt").write_text("hello")
     with pytest.raises(AirflowFailException, match=words):
         run(upload(tmp_path / "in.txt", **fields))
+
+
+def test_a_file_that_goes_while_the_task_uploads_is_named(connected, run, tmp_path, monkeypatch):
+    source = tmp_path / "in.txt"
+    source.write_text("hello")
+    monkeypatch.setattr(
+        "airflow_provider_clusterra.operators.storage.find_files",
+        lambda *given: (find_files(*given), source.unlink())[0],
+    )
+    with pytest.raises(AirflowFailException, match=r"in.txt cannot be read any more: No such file"):
+        run(upload(source))

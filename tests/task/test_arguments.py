@@ -170,6 +170,14 @@ def test_values_of_a_template_are_a_dict(value):
         ClusterraSubmitTemplateOperator(task_id="t", template_id="x", template_params=value)
 
 
+def test_what_is_nested_too_deeply_breaks_the_dag_and_names_its_argument():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(InputError, match="job is nested too deeply"):
+        submit(job={"comment": value})
+
+
 def test_clear_forms_are_taken(connected, run, tmp_path):
     script = tmp_path / "run.sh"
     script.write_text('#!/bin/bash\necho "$SLURM_CPUS_PER_TASK $A"\n')
