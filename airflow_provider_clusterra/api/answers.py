@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -56,6 +57,11 @@ BY_STATUS: dict[int, type[ApiError]] = {
 }
 NOT_NOW = "Operation not permitted"
 """What a slurmrestd says with a 403 to a cancel while its slurmctld is down."""
+NO_ROUTE = re.compile(
+    r"|no route matched.*|missing authentication token|((page|resource|route|service) )?not found\.?",
+    re.IGNORECASE,
+)
+"""What gateways say in JSON with a 404 of their own: AWS's, Kong and their like, or nothing at all."""
 LONG = 4 * 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
 NOT_SENT = (
@@ -329,15 +335,22 @@ def is_page(headers: Mapping[str, str]) -> bool:
 
 
 def is_a_gateways(answer: Answer) -> bool:
-    """Whether a 4xx is of something before the API: a web page, or a 404 that is no JSON object."""
+    """Whether a 4xx is of something before the API: a web page, or a 404 that is not the API's own."""
     if answer.status < 400:
         return False
     if is_page(answer.headers) or answer.body.lstrip().startswith(b"<"):
         return True
     try:
-        return answer.status == 404 and not isinstance(decode(answer.body), dict)
+        return answer.status == 404 and _knows_no_route(decode(answer.body))
     except NOT_JSON:
         return True
+
+
+def _knows_no_route(body: Any) -> bool:
+    if not isinstance(body, dict):
+        return True
+    is_own = body.keys() & {"errors", "error", "detail"}
+    return not is_own and bool(NO_ROUTE.fullmatch(str(body.get("message") or "")))
 
 
 def _advice(kind: type[ApiError], answer: Answer) -> str:

@@ -542,6 +542,9 @@ OWN_WORDS = (503, 511)
 """Statuses with which Slurm or the server itself says, in JSON, that it took nothing in: unavailable,
 or at odds with its own slurmctld. A gateway says them as well, after its upstream died with the
 request."""
+NOTHING_TAKEN = (None, 1007)
+"""Slurm's numbers with such a status that say so: none, or SLURM_PROTOCOL_AUTHENTICATION_ERROR. With
+any other it may be Slurm's answer that was lost on its way."""
 MAY_HAVE_ARRIVED = (408, 425)
 PAUSES = Retry(first=1.0, cap=30.0)
 STALE_FOR = 5.0
@@ -568,7 +571,7 @@ def _outcome_of_answer(error: ApiError) -> SubmitOutcome:
         return SubmitOutcome.NOT_ARRIVED
     if full_queue(error):
         return SubmitOutcome.QUEUE_FULL
-    if error.status in OWN_WORDS and own_word:
+    if error.status in OWN_WORDS and own_word and error.number in NOTHING_TAKEN:
         return SubmitOutcome.NOT_ARRIVED
     if isinstance(error, ServerError) or error.status in MAY_HAVE_ARRIVED:
         return SubmitOutcome.LOST

@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.errors import InputError, ProtocolError
+from airflow_provider_clusterra.api.slurm import read_job_id
 
 Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""
@@ -96,10 +97,17 @@ def _seconds_of(given: Any) -> float:
 def count(name: str, given: Any) -> int:
     """A whole number, 0 or more."""
     with suppress(TypeError, ValueError, OverflowError):
-        found = float(given)
+        found = float(_plain_number(given))
         if found.is_integer() and found >= 0 and not isinstance(given, bool):
             return int(found)
     raise InputError(f"{name} is {given!r:.200}; it takes a whole number, 0 or more.")
+
+
+def _plain_number(given: Any) -> Any:
+    # float() alone would read "12_3" as 123, and "1e3" as 1000
+    if isinstance(given, str) and not re.fullmatch(r"\s*[0-9]+(\.0*)?\s*", given):
+        raise ValueError(given)
+    return given
 
 
 def flag(name: str, given: Any) -> bool:
@@ -139,17 +147,16 @@ def job_id(name: str, given: Any) -> int:
     value = from_text(given)
     if isinstance(value, Mapping):
         value = value.get("job_id")
-    with suppress(InputError):
-        if number := count(name, value):
-            return number
+    with suppress(InputError, ProtocolError):
+        return read_job_id(count(name, value)).number
     if isinstance(value, Sequence) and not isinstance(value, str):
         raise InputError(
             f"{name} holds the jobs of several tasks, mapped ones or a loop's iterations, and takes "
             "one. Map this task over them with .expand(), or put it into the loop."
         )
     raise InputError(
-        f"{name} is {given!r:.200}; it is Slurm's number for a job. Does the task that it is taken "
-        "from push one?"
+        f"{name} is {given!r:.200}; it is Slurm's number for a job, e.g. 12, and for an array the "
+        "array's. Does the task that it is taken from push one?"
     )
 
 
@@ -158,7 +165,7 @@ def job_ids(name: str, given: Any) -> list[int]:
     value = from_text(given)
     if isinstance(value, str):
         value = value.split(",")
-    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
         value = [value]
     return [job_id(name, each) for each in value if each is not None and each not in NOTHING]
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
+from airflow_provider_clusterra.api.answers import ACCESS_DENIED, INVALID_JOB_ID
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
@@ -119,8 +120,8 @@ T = TypeVar("T")
 
 AT_ONCE = 8
 """Requests under way at the same time."""
-SLURM_NUMBERS = 2000
-"""The first of Slurm's own error numbers that speak of a job."""
+ABOUT_THE_JOB = (ACCESS_DENIED, INVALID_JOB_ID)
+"""Slurm's own error numbers that speak of the job that was asked for; others are of its daemons."""
 WHOLE_EVERY = 10
 """A pending job's reason is not among the states, so every tenth look at it is a whole one."""
 
@@ -200,7 +201,7 @@ class RoundResult(msgspec.Struct):
 def is_final(error: ClusterraError) -> bool:
     """Whether an error is Slurm's own numbered no, which no waiting changes. All else is said by
     something between Slurm and us."""
-    return isinstance(error, RequestError) and (error.number or 0) >= SLURM_NUMBERS
+    return isinstance(error, RequestError) and error.number in ABOUT_THE_JOB
 
 
 def concerns_all(error: ClusterraError) -> bool:

@@ -175,7 +175,15 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("body", PLAIN)
+GATEWAYS_JSON = (
+    {},
+    {"message": "Not Found"},
+    {"message": "no Route matched with those values", "request_id": "e1"},
+    {"message": "Missing Authentication Token"},
+)
+
+
+@pytest.mark.parametrize("body", [*PLAIN, *GATEWAYS_JSON])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_gateways_404_is_a_hiccup_whatever_was_asked(call, body):
     with pytest.raises(errors.ServerError):
@@ -184,7 +192,12 @@ def test_a_gateways_404_is_a_hiccup_whatever_was_asked(call, body):
 
 @pytest.mark.parametrize(
     "body",
-    [{"error": "no such job"}, {"detail": "Not Found"}, {"errors": [{"error_number": 2017}]}],
+    [
+        {"error": "no such job"},
+        {"message": "job 9 not found"},
+        {"detail": "Not Found"},
+        {"errors": [{"error_number": 2017}]},
+    ],
 )
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_the_apis_own_404_is_a_no(call, body):

@@ -293,6 +293,12 @@ def test_an_arrays_records_are_one_job():
         (ServerError("no slurmctld", status=502, number=1800), SubmitOutcome.NOT_ARRIVED),
         (ServerError("a key was changed", status=511, number=1007), SubmitOutcome.NOT_ARRIVED),
         (ServerError("slurmctld's answer was lost", status=502, number=1802), SubmitOutcome.LOST),
+        (ServerError("the same, rewritten", status=503, number=1802), SubmitOutcome.LOST),
+        (ServerError("a socket's timeout", status=503, number=5004), SubmitOutcome.LOST),
+        (
+            ServerError("unspecified", status=511, number=-1, in_own_words=True),
+            SubmitOutcome.LOST,
+        ),
         (ServerError("bad gateway", status=502), SubmitOutcome.LOST),
         (ServerError("gateway timeout", status=504), SubmitOutcome.LOST),
         (ServerError("oops", status=500), SubmitOutcome.LOST),

@@ -211,7 +211,9 @@ def test_a_job_id_may_be_text_a_float_or_a_whole_result(value):
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", "None", 0, -1, 7.5, "x", {}, {"job_id": None}, True], ids=repr
+    "value",
+    [None, "", "None", 0, -1, 7.5, "x", {}, {"job_id": None}, True, "12_3", "1e3", "12+1", 1 << 32],
+    ids=repr,
 )
 def test_what_is_no_job_id_names_the_argument(value):
     with pytest.raises(InputError, match=r"job_id is .*it is Slurm's number for a job"):

@@ -152,6 +152,13 @@ async def test_slurms_own_no_about_a_job_fails_at_once():
         assert len(wire.requests) == 1
 
 
+@pytest.mark.parametrize("number", [2019, 2027, 9001])
+async def test_a_number_that_speaks_of_slurms_daemons_is_a_hiccup(number):
+    odd = http(500, {"errors": [{"error": "in standby mode", "error_number": number}]})
+    with Wire(odd, RUNNING, odd, odd, DONE) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
+
+
 @pytest.mark.parametrize("status", ODD)
 @pytest.mark.parametrize("body", [WEB_PAGE, {"error": "not now"}], ids=["html", "json"])
 async def test_what_is_not_slurms_own_no_is_a_hiccup(status, body):
