@@ -357,7 +357,8 @@ def _advice(kind: type[ApiError], answer: Answer) -> str:
     if answer.status == 401:
         return (
             " The session is not accepted: sign in with the browser and put the new "
-            "clusterra_session cookie into the connection's password."
+            "clusterra_session cookie into the connection's password; of a clusterra-server, put the "
+            "token of the line that it prints when it starts there."
         )
     if answer.status == 403:
         return " The session's user may not do this."

@@ -19,6 +19,7 @@ import httpx
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import (
     Access,
+    SessionAuth,
     build,
     build_for_api,
     origin_of,
@@ -212,9 +213,19 @@ class AsyncClient(_Endpoints):
     """
 
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
-        self.access = access
+        self._access = access
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.AsyncClient, access)
+
+    @property
+    def access(self) -> Access:
+        """Where the API is, and the session, which may be renewed meanwhile."""
+        return self._access
+
+    @access.setter
+    def access(self, access: Access) -> None:
+        self._access = access
+        self._http.auth = SessionAuth(access)
 
     async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the streams is this.

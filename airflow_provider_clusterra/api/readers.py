@@ -343,22 +343,29 @@ def read_cancelled(answer: Answer) -> bool:
         return False
     if error is not None:
         raise error
-    numbers = _cancel_numbers(answer)
+    entries = _cancel_entries(answer)
+    numbers = {_cancel_number(entry) for entry in entries}
     if ACCESS_DENIED in numbers:
         words = f"{answer.request}: not cancelled, because the job is another user's."
         raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
     if odd := numbers - NOTHING_TO_CANCEL - {0}:
         words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
         raise ApiError(words, status=answer.status, detail=words, number=min(odd))
-    return not numbers or 0 in numbers
+    # of an array, Slurm names the tasks that had ended, and not those that it cancelled
+    whole = [entry for entry in entries if "_" not in str(entry.get("step_id", ""))]
+    return not whole or any(_cancel_number(entry) == 0 for entry in whole)
 
 
-def _cancel_numbers(answer: Answer) -> set[int]:
-    """Slurm's numbers for each task of the job; 0 is a task that is cancelled."""
+def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
     body = answer.json() if answer.body.strip() else None
     entries = _list(body.get("status")) if isinstance(body, dict) else []
-    errors = [entry.get("error") if isinstance(entry, dict) else None for entry in entries]
-    return {(isinstance(error, dict) and read_number(error.get("code"))) or 0 for error in errors}
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _cancel_number(entry: dict[str, Any]) -> int:
+    """Slurm's number for a job or one task of it; 0 if it is cancelled."""
+    error = entry.get("error")
+    return (read_number(error.get("code")) if isinstance(error, dict) else None) or 0
 
 
 def read_grant(answer: Answer) -> UploadGrant:

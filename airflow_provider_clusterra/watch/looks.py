@@ -154,6 +154,15 @@ class PolledJob(msgspec.Struct, frozen=True):
             return True
         return self.last.state.base == "PENDING" and self.light_looks >= WHOLE_EVERY
 
+    @property
+    def may_be_checked(self) -> bool:
+        """Whether its state alone says that nothing has changed."""
+        return self.last is not None and not self.singly
+
+    def is_still(self, state: JobState | None) -> bool:
+        """Whether it is as it was last seen."""
+        return self.last is not None and state == self.last.state
+
     def joined(self, now: float) -> PolledJob:
         """One more waits for it, who has seen nothing yet."""
         return replace(self, last=None, due=now, asked=now)
@@ -232,8 +241,7 @@ class Looker:
             whole += await self._check_states(light, known, result)
         else:
             whole += light
-        if result.hiccup is None:
-            await self._see(whole, result)
+        await self._see(whole, result)
         self._log_way(way, len(light), len(whole))
         return result
 
@@ -241,12 +249,8 @@ class Looker:
         self, due: list[PolledJob], known: Collection[PolledJob], result: RoundResult
     ) -> list[PolledJob]:
         """Those of the jobs whose state is another, or not told."""
-        plain = {
-            each.job_id: each async for each in yielding(known) if each.last and not each.singly
-        }
-        asked = {each.job_id for each in due}
-        if len(plain) > len(asked) and fits_a_url(plain):
-            asked = set(plain)
+        plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
+        asked = set(plain) if fits_a_url(plain) else {each.job_id for each in due}
         call = calls.list_states(self._cluster_id, sorted(asked) if fits_a_url(asked) else [])
         states = await self._batch(Way.STATES, result, due[0], lambda: self._states(call))
         if states is None:
@@ -255,7 +259,7 @@ class Looker:
         changed = []
         async for job_id, job in yielding(plain.items()):
             state = states.get(job_id)
-            if job.last is not None and state == job.last.state:
+            if job.is_still(state):
                 result.unchanged.add(job_id)
             elif state is not None or job_id in asked:
                 changed.append(job)
@@ -268,19 +272,19 @@ class Looker:
     async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
         plain = [each for each in wanted if not each.singly]
         if self._costs.way_to_see(len(plain), time.monotonic()) is Way.LIST:
-            listed = await self._batch(Way.LIST, result, plain[0], self._list)
-            if result.hiccup is not None:
-                return
-            found = {each.job_id: (listed or {}).get(each.job_id) for each in plain}
-            # an array's records are many, and a job that is not listed may be known all the same
-            result.jobs |= {
-                job_id: job
-                for job_id, job in found.items()
-                if job is not None and not (job.array_job_id or job.het_job_id)
-            }
+            await self._see_in_list(plain, result)
         places = asyncio.Semaphore(AT_ONCE)
         left = [each.job_id for each in wanted if each.job_id not in result.jobs]
+        # after a hiccup these ask nothing
         await asyncio.gather(*(self._see_one(job_id, places, result) for job_id in left))
+
+    async def _see_in_list(self, plain: list[PolledJob], result: RoundResult) -> None:
+        listed = await self._batch(Way.LIST, result, plain[0], self._list)
+        for each in plain:
+            job = (listed or {}).get(each.job_id)
+            # an array's records are many, and a job that is not listed may be known all the same
+            if job is not None and not (job.array_job_id or job.het_job_id):
+                result.jobs[each.job_id] = job
 
     async def _list(self) -> dict[int, Job]:
         call = calls.list_jobs(self._cluster_id)

@@ -24,7 +24,6 @@ from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,
     collect_ends,
-    indices_of,
     is_array,
     read_indices,
     with_ends,
@@ -222,10 +221,7 @@ def _judge_end(
     if job is not None and job.state.completing and at - since < patience.completing:
         verdict = Verdict(Outcome.WAIT, until=since + patience.completing)
         return replace(seen, completing_since=since), verdict
-    if seen.indices and not spec.array:
-        # nobody knows which indices there were: some may have been forgotten before the first look
-        return seen, Verdict(Outcome.MISSING, job)
-    return seen, Verdict(Outcome.ENDED, job)
+    return seen, Verdict(_end_of(spec, seen), job)
 
 
 def _judge_going(
@@ -285,20 +281,22 @@ def _judge_stuck(
 def _judge_missing(
     spec: WaitSpec, progress: Progress, at: float, patience: Patience
 ) -> tuple[Progress, Verdict]:
-    missed = replace(
-        progress,
-        misses=progress.misses + 1,
-        missing_since=at if progress.missing_since is None else progress.missing_since,
-    )
+    since = at if progress.missing_since is None else progress.missing_since
+    missed = replace(progress, misses=progress.misses + 1, missing_since=since)
     last = progress.last
     known = not _expected(spec, progress) - progress.ends.keys()
     if last is not None and last.state.ended and known:
         ended = with_ends(last, progress.ends) if is_array(last) else last
-        unsure = progress.indices and not spec.array
-        return missed, Verdict(Outcome.MISSING if unsure else Outcome.ENDED, ended)
-    if missed.misses < patience.misses or (last is None and at - spec.since < patience.grace):
+        return missed, Verdict(_end_of(spec, progress), ended)
+    late = last is None and at - spec.since < patience.grace
+    if missed.misses < patience.misses or late:
         return missed, WAIT
     return missed, Verdict(Outcome.MISSING, last)
+
+
+def _end_of(spec: WaitSpec, seen: Progress) -> Outcome:
+    """If nobody knows an array's indices, some may have been forgotten before the first look."""
+    return Outcome.MISSING if seen.indices and not spec.array else Outcome.ENDED
 
 
 NOT_OFFERED = (404, 405, 501)
@@ -340,7 +338,7 @@ def judge_accounting(
     if isinstance(told, ClusterraError):
         return progress, _judge_silence(spec, progress, at, told, patience)
     ours = [job for job in told if _is_ours(spec, job)]
-    if _expected(spec, progress) or any(indices_of(job) for job in ours):
+    if _expected(spec, progress) or all_indices(ours):
         return _judge_array(spec, progress, at, ours, patience)
     found = _as_one(ours, spec.job_id)
     if found is None:

@@ -231,32 +231,47 @@ class Wait:
         return verdict
 
     async def _consider(self, client: AsyncClient | None, job: Job | None) -> Verdict:
-        spec, at = self._spec, self._now()
-        sighting = Sighting(at, job)
-        judged = partial(_judge_and_show, spec, self.progress, sighting, self._patience)
-        many = job is not None and (len(job.tasks) > MANY_TASKS or job.array_task_string)
+        sighting = Sighting(self._now(), job)
         try:
-            shown, self.progress, verdict = await asyncio.to_thread(judged) if many else judged()
+            shown, verdict = await self._judge(sighting)
         except ProtocolError as error:
-            self._warn(f"Job {spec.job_id} cannot be judged by this look; looking again: {error}")
+            job_id = self._spec.job_id
+            self._warn(f"Job {job_id} cannot be judged by this look; looking again: {error}")
             return WAIT
         if verdict.outcome is Outcome.MISSING and client is not None:
-            if at >= (self._asked.until or 0.0):
-                self._asked = await self._ask_accounting(client, at)
+            if sighting.at >= (self._asked.until or 0.0):
+                self._asked = await self._ask_accounting(client, sighting.at)
             verdict = self._asked
-        if job is not None and self._tail is not None and job.restarts > self._restarts:
-            self._restarts = job.restarts
-            await self._stop_following()
-            self._tail.is_run(job.restarts)
-        if shown and shown != self._shown:
-            self._log.info("Job %s %s", spec.job_id, shown)
-            if job is not None and not job.state.known:
-                words = "This version of the provider does not know the state %s; waiting on."
-                self._log.warning(words, job.state)
-        self._shown = shown or self._shown
+        if job is not None:
+            await self._heed_restarts(job)
+            self._log_change(job, shown)
         if verdict.outcome is Outcome.WAIT and verdict.words:
             self._warn(verdict.words)
         return verdict
+
+    async def _judge(self, sighting: Sighting) -> tuple[str, Verdict]:
+        """How the job is, in words, and what that means."""
+        job = sighting.job
+        judged = partial(_judge_and_show, self._spec, self.progress, sighting, self._patience)
+        many = job is not None and (len(job.tasks) > MANY_TASKS or job.array_task_string)
+        shown, self.progress, verdict = await asyncio.to_thread(judged) if many else judged()
+        return shown, verdict
+
+    async def _heed_restarts(self, job: Job) -> None:
+        """Each run of a job begins its output anew."""
+        if self._tail is not None and job.restarts > self._restarts:
+            self._restarts = job.restarts
+            await self._stop_following()
+            self._tail.is_run(job.restarts)
+
+    def _log_change(self, job: Job, shown: str) -> None:
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._log.info("Job %s %s", self._spec.job_id, shown)
+        if not job.state.known:
+            words = "This version of the provider does not know the state %s; waiting on."
+            self._log.warning(words, job.state)
 
     async def _ask_accounting(self, client: AsyncClient, at: float) -> Verdict:
         spec = self._spec

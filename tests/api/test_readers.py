@@ -305,12 +305,20 @@ def test_a_web_page_is_no_output():
 
 
 @pytest.mark.parametrize(
-    ("codes", "cancelled"),
-    [([0, 2021, 0], True), ([2021, 2021], False), ([2020, 0], True), ([2017], False), ([], True)],
+    ("ids", "codes", "cancelled"),
+    [
+        (["7_0", "7_1", "7_2"], [0, 2021, 0], True),
+        # a real Slurm names only the tasks that had ended already
+        (["7_0"], [2021], True),
+        (["7_0", "7_2"], [2021, 2021], True),
+        (["7_0", "7_1"], [2020, 0], True),
+        (["7"], [2021], False),
+        (["7"], [2017], False),
+        ([], [], True),
+    ],
 )
-def test_an_array_is_cancelled_if_any_task_of_it_is(codes, cancelled):
-    told = {
-        "status": [{"error": {"code": code}, "step_id": f"7_{i}"} for i, code in enumerate(codes)]
-    }
+def test_an_array_is_cancelled_unless_slurm_says_that_all_of_it_has_ended(ids, codes, cancelled):
+    entries = zip(ids, codes, strict=True)
+    told = {"status": [{"error": {"code": code}, "step_id": step} for step, code in entries]}
 
     assert readers.read_cancelled(answer(told)) is cancelled
