@@ -213,18 +213,16 @@ class AsyncClient(_Endpoints):
     """
 
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
-        self._access = access
+        self.access = access
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.AsyncClient, access)
 
-    @property
-    def access(self) -> Access:
-        """Where the API is, and the session, which may be renewed meanwhile."""
-        return self._access
+    def renew(self, access: Access) -> None:
+        """Go on with another session, of the same API.
 
-    @access.setter
-    def access(self, access: Access) -> None:
-        self._access = access
+        :param access: as the client was built with, but for the secret.
+        """
+        self.access = access
         self._http.auth = SessionAuth(access)
 
     async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
