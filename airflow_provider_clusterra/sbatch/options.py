@@ -753,22 +753,26 @@ def _settle_gpus(fields: Fields) -> None:
     fields.setdefault("tres_bind", f"gres/gpu:per_task:{sum(counts)}")
     given = _tasks(fields)
     total = re.search(rf"gres/gpu{kind}:([0-9]+)$", str(fields.get("tres_per_job", "")))
-    if not total:
-        if given is None:
-            raise InputError(
-                f"GPUs: {each} for each task{kind and f' ({kind[1:]})'}, and not how many tasks. "
-                "Give --ntasks or --gpus beside --gpus-per-task, as sbatch wants it."
-            )
-        if "tasks_per_node" not in fields:
-            fields["tasks"] = given
-        return
-    tasks, rest = divmod(int(total[1]), each)
+    if total:
+        fields["tasks"] = _tasks_for(int(total[1]), each, given)
+    elif given is None:
+        raise InputError(
+            f"GPUs: {each} for each task{kind and f' ({kind[1:]})'}, and not how many tasks. "
+            "Give --ntasks or --gpus beside --gpus-per-task, as sbatch wants it."
+        )
+    elif "tasks_per_node" not in fields:
+        fields["tasks"] = given
+
+
+def _tasks_for(total: int, each: int, given: int | None) -> int:
+    """So many tasks use up the job's GPUs."""
+    tasks, rest = divmod(total, each)
     if rest or given not in (None, tasks):
         raise InputError(
-            f"GPUs: {each} for each task are not the {total[1]} of the job with "
+            f"GPUs: {each} for each task are not the {total} of the job with "
             f"{given or 'any number of'} tasks. Leave out one of --gpus, --gpus-per-task and --ntasks."
         )
-    fields["tasks"] = tasks
+    return tasks
 
 
 def _tasks(fields: Fields) -> int | None:

@@ -318,10 +318,13 @@ def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     try:
         output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)
     except ClusterraError as error:
-        job = failed if failed and failed.standard_output else event.job
-        where = f" Slurm wrote it to {job.standard_output}." if job and job.standard_output else ""
-        return "", f"{error}{where}"
+        return "", f"{error}{_place(failed, event.job)}"
     return output.data.decode("utf-8", "replace"), ""
+
+
+def _place(*jobs: Job | None) -> str:
+    paths = [job.standard_output for job in jobs if job is not None and job.standard_output]
+    return f" Slurm wrote it to {paths[0]}." if paths else ""
 
 
 def _iso(time: Any) -> str | None:
