@@ -72,7 +72,7 @@ from airflow_provider_clusterra.task.result import check_return_output, end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, ClusterraPlaceTrigger
-from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success
+from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success, check_indices
 from airflow_provider_clusterra.watch.cancel import cancel_now
 from airflow_provider_clusterra.watch.tail import write_output
 from airflow_provider_clusterra.watch.wait import check_on_stuck, deadline_of, deferral_of
@@ -256,6 +256,7 @@ class SubmitOperator(BaseOperator):
             self._kill.set_access(client.access, cluster_id)
             place = self._begin(again)
             request = self.build_request(context, connected)
+            check_indices(request.array if self.wait_for_completion else "")
             submission = self._submission(context, connected, store)
             job = self._obtain_job(submission, connected, request, place)
             if not self.wait_for_completion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -65,7 +66,13 @@ def check_fields(job: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InputError: a field is not known, or cannot have its value; the words name it.
     """
-    return {name: _checked(name, value) for name, value in job.items()}
+    found = {name: _checked(name, value) for name, value in job.items()}
+    for name, value in found.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as exc:
+            raise InputError(f"job: {name} is {value!r:.200}, and that is no JSON: {exc}.") from exc
+    return found
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -425,7 +432,10 @@ def as_field(name: str, value: Any) -> Callable[[Fields], None]:
         if name == "environment":
             fields[name] = {**fields.get(name, {}), **value}
         elif name == "cpus_per_task":
-            put_cpus_per_task(fields, str(value))
+            try:
+                put_cpus_per_task(fields, str(value))
+            except ValueError as exc:
+                raise InputError(f"job: cpus_per_task is {value!r}: {exc}.") from exc
         else:
             if name == "tres_per_node":
                 fields.get("environment", {}).pop("SLURM_GPUS_PER_NODE", None)
@@ -463,7 +473,10 @@ def _text(name: str, value: Any) -> str:
     if value is None:
         return ""
     if name == "time_limit" and type(value) is float:
-        value = timedelta(minutes=value)
+        try:
+            value = timedelta(minutes=value)
+        except (ValueError, OverflowError) as exc:
+            raise InputError(f"time_limit is {value!r}, which is no time: {exc}.") from exc
     if isinstance(value, timedelta):
         seconds = round(value.total_seconds())
         return f"{seconds // 60}:{seconds % 60:02}"

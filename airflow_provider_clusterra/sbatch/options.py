@@ -15,7 +15,7 @@ from airflow_provider_clusterra.api.slurm import no_val
 from airflow_provider_clusterra.api.specs import put_tres_per_task
 
 MB_IN = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
-MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
+MEMORY = re.compile(r"\s*(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
 CLOCK = re.compile(
     r"\s*(?:(?P<days>\d+)-(?:(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?)?"
     r"|(?:(?P<h>\d+):(?=\d+:))?(?P<m>\d+)(?::(?P<s>\d+))?)\s*"
@@ -651,7 +651,7 @@ def _left_of(clause: Clause, ends: Mapping[str, bool]) -> str:
 
 
 PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")
-GPUS = re.compile(r"(?:(?P<type>[\w.-]+):)?(?P<count>[0-9]+[kKmM]?)|(?P<only>[\w.-]+)")
+GPUS = re.compile(r"(?:(?P<type>[\w.-]+):)?(?P<count>[0-9]+[kKmM]?)|(?P<only>\w[\w.-]*)")
 GRES = re.compile(r"(?:gres/)?([^\s,]+)")
 
 

@@ -220,7 +220,7 @@ def _pairs(texts: Sequence[Any]) -> dict[str, str] | None:
 
 def whole(name: str, given: Any) -> Any:
     """A number of things that may come as a float; Slurm's other forms, e.g. ``"2-4"``, stay."""
-    if isinstance(given, float) or (
+    if isinstance(given, float | bool) or (
         isinstance(given, str) and re.fullmatch(r"\d+\.\d+", given.strip())
     ):
         return count(name, given)

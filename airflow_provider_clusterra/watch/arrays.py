@@ -60,6 +60,17 @@ def _too_many(text: str) -> ProtocolError:
     )
 
 
+def check_indices(array: str) -> None:
+    """Refuse an array before its submit that could not be waited for after it.
+
+    :raises InputError: there are more than :data:`MOST` indices.
+    """
+    try:
+        read_indices(array)
+    except ProtocolError as error:
+        raise InputError(f"array: {error} Split it, or give wait_for_completion=False.") from error
+
+
 def write_indices(indices: Iterable[int]) -> str:
     """Indices in Slurm's form, e.g. ``"0-3,7"``."""
     runs: list[list[int]] = []

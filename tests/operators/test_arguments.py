@@ -183,6 +183,13 @@ def test_what_the_author_asks_for_is_the_same_at_every_try(request_of, ti):
     assert identity(script=begins, environment={"A": "1"}) != first
 
 
+def test_an_array_that_could_not_be_waited_for_is_not_submitted(connected, run, ti):
+    with pytest.raises(AirflowFailException, match=r"more than 100000.*wait_for_completion=False"):
+        run(submit(array="0-100000"))
+
+    assert ti.pushed == {}
+
+
 def test_an_array_is_told_by_its_indices(request_of):
     assert request_of(submit(array="0-3%2")).array == "0-3%2"
     assert request_of(submit(f"{BASH}#SBATCH -a 1,3\ntrue")).array == "1,3"

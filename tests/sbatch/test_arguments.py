@@ -207,6 +207,16 @@ def test_resources_per_task_add_up():
         ({"job": {"partitoin": "x"}}, "no field 'partitoin'. Did you mean partition?"),
         ({"job": {"environment": ["A"]}}, "environment holds 'A'; each is NAME=value."),
         ({"job": {"nice": "low"}}, "nice is 'low'; it is of type integer"),
+        ({"time_limit": float("nan")}, "time_limit is nan, which is no time"),
+        ({"time_limit": float("inf")}, "time_limit is inf, which is no time"),
+        ({"memory": "9" * 400}, "is no amount. Give MB as a number"),
+        ({"gpus": -1}, "gpus is -1: it takes a number, a type, or a type and a number"),
+        ({"job": {"cpus_per_task": 0}}, "job: cpus_per_task is 0: it takes a whole number"),
+        (
+            {"job": {"priority": {"set": True, "number": float("nan")}}},
+            "job: priority is {'set': True, 'number': nan}, and that is no JSON",
+        ),
+        ({"job": {"crontab": {"minute": {1, 2}}}}, "job: crontab is {'minute': {1, 2}}"),
     ],
     ids=repr,
 )

@@ -262,3 +262,9 @@ def test_a_flag_that_a_template_has_made_text_of_is_still_a_flag(connected, run)
     assert run(operator)["output"] == "none"
     with pytest.raises(InputError, match="login_environment is 'maybe'; it takes True or False"):
         submit(login_environment="maybe")
+
+
+@pytest.mark.parametrize("value", [True, False, 1.5, float("nan")], ids=repr)
+def test_what_is_no_number_of_things_names_the_argument(value):
+    with pytest.raises(InputError, match=r"gpus is .*it takes a whole number"):
+        given.whole("gpus", value)
