@@ -160,7 +160,8 @@ class SessionAuth(httpx.Auth):
     """The session on requests to the API's own origin, and to no other. It shows itself nowhere."""
 
     def __init__(self, access: Access) -> None:
-        self._headers = access.headers
+        self.access = access
+        """Another one of the same API may take its place: a session is renewed."""
         self._origin = origin_of(httpx.URL(access.origin))
 
     def __repr__(self) -> str:
@@ -169,7 +170,7 @@ class SessionAuth(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """httpx's hook: called once a request."""
         if origin_of(request.url) == self._origin:
-            request.headers.update(self._headers())
+            request.headers.update(self.access.headers())
         yield request
 
 
@@ -198,14 +199,15 @@ def build(kind: Callable[..., C], access: Access, url: str, **settings: Any) -> 
         ) from exc
 
 
-def build_for_api(kind: Callable[..., C], access: Access) -> C:
+def build_for_api(kind: Callable[..., C], session: SessionAuth) -> C:
     """An httpx client for the API's own origin."""
+    access = session.access
     return build(
         kind,
         access,
         access.origin,
         base_url=access.origin,
-        auth=SessionAuth(access),
+        auth=session,
         # whoever asks for much at once says how much; nobody waits for a connection
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
     )

@@ -81,6 +81,17 @@ class _Endpoint(Generic[P, T]):
 class _Endpoints:
     """What both clients offer; the functions of ``calls`` say what each takes and returns."""
 
+    _session: SessionAuth
+
+    @property
+    def access(self) -> Access:
+        """The address and the session; a renewed session of the same API may be set."""
+        return self._session.access
+
+    @access.setter
+    def access(self, access: Access) -> None:
+        self._session.access = access
+
     get_user = _Endpoint(calls.get_user)
     list_clusters = _Endpoint(calls.list_clusters)
     submit_job = _Endpoint(calls.submit_job)
@@ -104,9 +115,9 @@ class Client(_Endpoints):
     """The API for a thread. Use it as a context manager, or :meth:`close` it."""
 
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
-        self.access = access
+        self._session = SessionAuth(access)
         self._retry = retry or Retry()
-        self._http = build_for_api(httpx.Client, access)
+        self._http = build_for_api(httpx.Client, self._session)
         self._building = threading.Lock()
         self._storages: dict[str, httpx.Client] = {}
         """For uploads, by origin; they share its connections, and the first one builds it."""
@@ -213,9 +224,9 @@ class AsyncClient(_Endpoints):
     """
 
     def __init__(self, access: Access, *, retry: Retry | None = None) -> None:
-        self.access = access
+        self._session = SessionAuth(access)
         self._retry = retry or Retry()
-        self._http = build_for_api(httpx.AsyncClient, access)
+        self._http = build_for_api(httpx.AsyncClient, self._session)
 
     def renew(self, access: Access) -> None:
         """Go on with another session, of the same API.

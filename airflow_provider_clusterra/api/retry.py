@@ -76,6 +76,8 @@ class Retry(msgspec.Struct, frozen=True):
 
 ONCE = Retry(tries=1)
 """One try: for a caller that has patience of its own."""
+BACKOFF = Retry(first=1.0, cap=30.0)
+"""The pauses of such a caller."""
 
 
 def may_repeat(error: ClusterraError, *, repeatable: bool) -> bool:

@@ -39,7 +39,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import User
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.retry import BACKOFF
 
 
 class SubmitError(ClusterraError):
@@ -546,7 +546,6 @@ NOTHING_TAKEN = (None, 1007)
 """Slurm's numbers with such a status that say so: none, or SLURM_PROTOCOL_AUTHENTICATION_ERROR. With
 any other it may be Slurm's answer that was lost on its way."""
 MAY_HAVE_ARRIVED = (408, 425)
-PAUSES = Retry(first=1.0, cap=30.0)
 STALE_FOR = 5.0
 """Seconds for which a list may be older than a submit that was answered with 503: a service that is
 overloaded is one behind a cache, too."""
@@ -604,9 +603,9 @@ UNNAMED_LIMIT = "Slurm does not say which limit"
 
 def pause_before_resend(error: ClusterraError, attempt: int) -> float:
     """Seconds after a submit that did not arrive before it is looked for and sent again."""
-    asked = PAUSES.delay(error, 1, repeatable=True) or 0.0
+    asked = BACKOFF.delay(error, 1, repeatable=True) or 0.0
     status = error.status if isinstance(error, ApiError) else None
-    return max(asked, PAUSES.pause(attempt), STALE_FOR if status in OWN_WORDS else 0.0)
+    return max(asked, BACKOFF.pause(attempt), STALE_FOR if status in OWN_WORDS else 0.0)
 
 
 REPLACED_WITHIN = 120.0

@@ -22,13 +22,12 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import Submitted
-from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.retry import BACKOFF, ONCE
 from airflow_provider_clusterra.api.slurm import JobState
 from airflow_provider_clusterra.api.templates import TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
-    PAUSES,
     UNNAMED_LIMIT,
     Action,
     AnswerLostError,
@@ -297,7 +296,7 @@ class Submission:
         while True:
             attempt += 1
             found = self._look_for_earlier(record)
-            pause = PAUSES.pause(attempt)
+            pause = BACKOFF.pause(attempt)
             is_late = time.time() + pause > end
             if is_late or record.tag in {str(each.tag) for each in found}:
                 return found
@@ -495,7 +494,7 @@ class Submission:
             attempt += 1
             self._kill.check()
             found = self._look(name, begin)
-            pause = PAUSES.pause(attempt)
+            pause = BACKOFF.pause(attempt)
             if found or time.monotonic() + pause > end:
                 break
             self._kill.pause(pause)

@@ -31,7 +31,7 @@ from airflow_provider_clusterra.api.answers import Body
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.retry import BACKOFF, Retry
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 
 RECORD = 64 * 1024
@@ -118,7 +118,7 @@ class TailPace(msgspec.Struct, frozen=True):
     """After its job's end a file is waited for that is not there, or still grows."""
     end_within: float = 60.0
     """All of the reading after a job's end."""
-    reopen: Retry = Retry(first=1.0, cap=30.0)
+    reopen: Retry = BACKOFF
 
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()

@@ -19,7 +19,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.retry import BACKOFF, Retry
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,
@@ -57,7 +57,7 @@ class Patience(msgspec.Struct, frozen=True):
     readable, and a gateway that refuses everything be mended."""
     hurry_every: float = 5.0
     """Between two looks at one job that somebody asked for."""
-    backoff: Retry = Retry(first=1.0, cap=30.0)
+    backoff: Retry = BACKOFF
 
 
 PATIENT = Patience()

@@ -331,6 +331,21 @@ def test_patience_belongs_to_the_request(connect):
         assert connect(wire.url, retry=ONCE).send(calls.get_user(), retry=QUICK).email
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_renewed_session_takes_the_old_ones_place(kind):
+    with Wire(USER) as wire:
+        client = kind(Access(wire.url, "s3cret-old"))
+        client.access = Access(wire.url, "s3cret-new")
+        said = client.get_user()
+        if kind is AsyncClient:
+            await said
+            await client.aclose()
+        else:
+            client.close()
+
+        assert headers_of(wire.requests[0])["cookie"] == "clusterra_session=s3cret-new"
+
+
 def test_the_twins_have_the_same_names_and_signatures():
     only_sync = {"close", "upload_file"}
     only_async = {"aclose", "exchange", "read_output_pieces", "stream_output"}
