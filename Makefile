@@ -68,8 +68,7 @@ test-fast: $(READY)
 
 test-older: $(OLDER:%=.venv-%/.ready)
 	@set -e; for version in $(OLDER); do echo "Airflow $$version"; \
-	  .venv-$$version/bin/python -m pytest -q --numprocesses 4 -W ignore::DeprecationWarning \
-	    -W ignore::FutureWarning -W ignore::PendingDeprecationWarning $(OLDER_TESTS); done
+	  .venv-$$version/bin/python -m pytest -q --numprocesses 4 $(OLDER_TESTS); done
 	@echo "Airflow 3.4, with all of its parts"
 	.venv-3.4/bin/python -m pytest -q -m e2e $(E2E_OF_3.4)
 

@@ -32,6 +32,21 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
 
 
+OTHERS_WARN = (
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::PendingDeprecationWarning",
+    "error:::airflow_provider_clusterra",
+)
+
+
+def pytest_configure(config):
+    """Airflow's other versions warn of themselves: there, only warnings at our own code count."""
+    if not version("apache-airflow-core").startswith("3.3."):
+        for line in OTHERS_WARN:
+            config.addinivalue_line("filterwarnings", line)
+
+
 @pytest.fixture(scope="session")
 def local():
     """One clusterra-server for all tests that only need to talk to one."""
