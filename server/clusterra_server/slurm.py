@@ -257,6 +257,10 @@ class JobFacts(msgspec.Struct):
     def output(self) -> str:
         """The file's path; empty if it is not told."""
         path = self.stdout_expanded or self.standard_output or ""
+        array, index = _number(self.array_job_id), _number(self.array_task_id)
+        numbers = {"j": self.job_id, "A": array if array > 0 else self.job_id, "a": index}
+        # an older slurmrestd has not expanded it
+        path = re.sub("%([0-9]*)([jAa])", lambda m: f"{numbers[m[2]]:0{m[1] or 0}d}", path)
         return "" if "%" in path else os.path.join(self.current_working_directory or "/", path)  # noqa: PTH118
 
     def is_called(self, job_id: str) -> bool:
