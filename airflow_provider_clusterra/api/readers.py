@@ -344,16 +344,19 @@ def read_cancelled(answer: Answer) -> bool:
     if error is not None:
         raise error
     entries = _cancel_entries(answer)
-    numbers = {_cancel_number(entry) for entry in entries}
+    _check_cancelled(answer, {_cancel_number(entry) for entry in entries})
+    # of an array, Slurm names the tasks that had ended, and not those that it cancelled
+    whole = [entry for entry in entries if "_" not in str(entry.get("step_id", ""))]
+    return not whole or any(_cancel_number(entry) == 0 for entry in whole)
+
+
+def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
     if ACCESS_DENIED in numbers:
         words = f"{answer.request}: not cancelled, because the job is another user's."
         raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
     if odd := numbers - NOTHING_TO_CANCEL - {0}:
         words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
         raise ApiError(words, status=answer.status, detail=words, number=min(odd))
-    # of an array, Slurm names the tasks that had ended, and not those that it cancelled
-    whole = [entry for entry in entries if "_" not in str(entry.get("step_id", ""))]
-    return not whole or any(_cancel_number(entry) == 0 for entry in whole)
 
 
 def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:

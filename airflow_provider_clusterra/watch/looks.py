@@ -220,6 +220,12 @@ def concerns_all(error: ClusterraError) -> bool:
     return isinstance(error, HICCUPS)
 
 
+def _to_ask(plain: Collection[int], due: list[PolledJob]) -> tuple[set[int], list[int]]:
+    """The jobs that an answer must tell of, and those that the request names: none means all."""
+    asked = set(plain) if fits_a_url(plain) else {each.job_id for each in due}
+    return asked, sorted(asked) if fits_a_url(asked) else []
+
+
 class Looker:
     """Looks at jobs of one cluster, and remembers what each way of asking costs."""
 
@@ -250,8 +256,8 @@ class Looker:
     ) -> list[PolledJob]:
         """Those of the jobs whose state is another, or not told."""
         plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
-        asked = set(plain) if fits_a_url(plain) else {each.job_id for each in due}
-        call = calls.list_states(self._cluster_id, sorted(asked) if fits_a_url(asked) else [])
+        asked, named = _to_ask(plain, due)
+        call = calls.list_states(self._cluster_id, named)
         states = await self._batch(Way.STATES, result, due[0], lambda: self._states(call))
         if states is None:
             # another way in the next round, or the same in better weather
