@@ -339,6 +339,10 @@ def read_arguments(
         # the first one is the script's own name, which the job does not see
         first["argv"] = ["script", *script_arguments]
     conflicts = [*chain.from_iterable(each.conflicts for each in merged), *overlooked(script)]
+    if "clusters" in first:
+        conflicts.append(
+            f"--clusters={first['clusters']} chooses nothing: the job runs on the task's cluster_id."
+        )
     return JobRequest(
         script,
         tuple(settled(each.fields) for each in merged),
@@ -437,8 +441,10 @@ def as_field(name: str, value: Any) -> Callable[[Fields], None]:
             except ValueError as exc:
                 raise InputError(f"job: cpus_per_task is {value!r}: {exc}.") from exc
         else:
-            if name == "tres_per_node":
-                fields.get("environment", {}).pop("SLURM_GPUS_PER_NODE", None)
+            if name == "tres_per_node" and "environment" in fields:
+                variables = dict(fields["environment"])
+                variables.pop("SLURM_GPUS_PER_NODE", None)
+                fields["environment"] = variables
             for each in MEMORY_FIELDS if name in MEMORY_FIELDS else ():
                 fields.pop(each, None)
             fields[name] = value

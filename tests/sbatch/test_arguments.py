@@ -401,3 +401,19 @@ def test_a_scripts_arguments_stand_behind_its_name():
 
 def test_what_is_overlooked_is_told_with_the_conflicts():
     assert "is not read" in asked("-n 1\n   #SBATCH -n 2").conflicts[0]
+
+
+def test_other_gpus_of_a_node_take_their_variable_with_them_and_leave_the_first_job_as_it_was():
+    first = asked("--gpus-per-node=2 --export=ALL,A=1")
+    before = first.body()
+    changed = first.with_fields({"tres_per_node": "gres/gpu:1"})
+
+    assert "SLURM_GPUS_PER_NODE=2" in before["job"]["environment"]
+    assert not any("GPUS_PER_NODE" in each for each in changed.body()["job"]["environment"])
+    assert first.body() == before
+
+
+def test_a_cluster_that_a_line_names_is_told_to_be_the_tasks_own():
+    (words,) = asked("-M lab").conflicts
+
+    assert words == "--clusters=lab chooses nothing: the job runs on the task's cluster_id."
