@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
     conf,
 )
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
@@ -39,6 +40,8 @@ from airflow_provider_clusterra.watch.wait import (
 
 REFUSED_SINCE = "clusterra_refused_since"
 """In the task state store: since when the session is not accepted, in seconds since 1970."""
+ASKED_SINCE = "clusterra_asked_since"
+"""The same: since when accounting is asked in vain what became of the job."""
 
 
 class ClusterraJobSensor(BaseSensorOperator):
@@ -138,7 +141,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         with self._ending(context):
             trigger = self._trigger_of(context)
             event = asyncio.run(trigger.look(catch_up=self.mode == "poke" and not self.deferrable))
-            self._remember_refusals(context, trigger)
+            self._remember(context, trigger)
             if event is None and trigger.the_wait.progress.misses == 0:
                 return False
             cluster_id = trigger.spec.cluster_id
@@ -184,21 +187,27 @@ class ClusterraJobSensor(BaseSensorOperator):
             wait = self._trigger.the_wait
             wait.progress = Progress(misses=self._trigger.patience.misses, stuck_since=since)
             store: Any = context.get("task_state_store")
-            refused = None if store is None else store.get(REFUSED_SINCE)
-            if refused is not None:
-                wait.renewal.refused_since = time.monotonic() - (time.time() - float(refused))
+            if store is not None:
+                refused, asked = store.get(REFUSED_SINCE), store.get(ASKED_SINCE)
+                wait.progress = replace(wait.progress, asked_since=asked)
+                if refused is not None:
+                    wait.renewal.refused_since = time.monotonic() - (time.time() - float(refused))
         return self._trigger
 
-    def _remember_refusals(self, context: Context, trigger: ClusterraJobTrigger) -> None:
-        """Since when the session is not accepted, for the next look's process (from Airflow 3.3)."""
+    def _remember(self, context: Context, trigger: ClusterraJobTrigger) -> None:
+        """What the next look's process has to know of the looks before (from Airflow 3.3)."""
         store: Any = context.get("task_state_store")
-        since = trigger.the_wait.renewal.refused_since
         if store is None or not self._is_rescheduled:
             return
-        if since is None:
-            store.delete(REFUSED_SINCE)
-        else:
-            store.set(REFUSED_SINCE, time.time() - (time.monotonic() - since))
+        wait = trigger.the_wait
+        refused = wait.renewal.refused_since
+        if refused is not None:
+            refused = time.time() - (time.monotonic() - refused)
+        for key, since in ((REFUSED_SINCE, refused), (ASKED_SINCE, wait.progress.asked_since)):
+            if since is None:
+                store.delete(key)
+            else:
+                store.set(key, since)
 
     @property
     def _is_rescheduled(self) -> bool:

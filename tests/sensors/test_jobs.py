@@ -19,7 +19,7 @@ from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task.report import JobError, JobLostError, JobStuckError
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch.verdict import Patience
+from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
 from airflow_provider_clusterra.watch.wait import seconds
 from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.wire import Wire, http
@@ -329,6 +329,27 @@ def test_a_rescheduled_sensor_remembers_since_when_it_is_refused(renewable, mock
         renewable(wire.url)
         with pytest.raises(AirflowRescheduleException):
             rescheduled(None)
+
+
+def test_a_rescheduled_sensor_asks_accounting_in_vain_no_longer_than_any_other(connection, mocker):
+    tasks = [
+        {"job_id": 7 + index, "array_job_id": 7, "array_task_id": index, "job_state": "COMPLETED"}
+        for index in range(2)
+    ]
+    refused = http(403, {"error": "no accounting for you"})
+
+    def answer(request):
+        return refused if b"/accounting" in request else http(200, {"jobs": tasks})
+
+    store = TaskStateStore()
+    with Wire(answer) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowRescheduleException):
+            rescheduled(store)
+        later = time.time() + PATIENT.grace + 1
+        mocker.patch("airflow_provider_clusterra.sensors.jobs.time.time", return_value=later)
+
+        assert rescheduled(store)["state"] == "COMPLETED"
 
 
 def test_slurms_own_no_fails_a_sensor_at_once(renewable):
