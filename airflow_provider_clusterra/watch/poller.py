@@ -321,7 +321,7 @@ class Poller:
         if not concerns_all(error) or isinstance(error, AuthenticationError):
             access = await self._renewal.renew(client.access, error)
             if access != client.access:
-                client.renew(access)
+                client.access = access
                 return
         wait = backoff.delay(error, 1, repeatable=True) or 0.0
         pause = max(wait, backoff.pause(self._failures))
