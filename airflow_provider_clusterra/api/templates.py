@@ -383,7 +383,7 @@ def _not_taken(template: Template, given: Mapping[str, Any], chassis: Template) 
     for name, value in given.items():
         if name not in known:
             yield _unknown(name, known)
-        if value != template.static_values.get(name, value):
+        if name in template.static_values and value != template.static_values[name]:
             yield f"{name} is fixed by the preset at {template.static_values[name]!r}"
 
 

@@ -273,6 +273,7 @@ def test_an_enum_stands_for_its_value():
         ("env_map", {"A": [1]}, "x: A is [1], and takes one text"),
         ("env_map", '{"A": null}', "x: A is None, and takes one text"),
         ("number", "9" * 5000, "and takes a number"),
+        ("number", float("nan"), "x is nan, and takes a number"),
     ],
     ids=repr,
 )
