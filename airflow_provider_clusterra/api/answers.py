@@ -334,10 +334,6 @@ def is_page(headers: Mapping[str, str]) -> bool:
     return "html" in headers.get("content-type", "")
 
 
-LOG_SERVER = (b"log not found", b"invalid job id")
-"""What the API's log server says itself, which is no JSON."""
-
-
 def is_a_gateways(answer: Answer) -> bool:
     """Whether a 4xx is of something before the API: a web page, or a 404 that is not the API's own."""
     # the vendor's log server says this in plain text
@@ -345,8 +341,6 @@ def is_a_gateways(answer: Answer) -> bool:
         return False
     if is_page(answer.headers) or answer.body.lstrip().startswith(b"<"):
         return True
-    if answer.body.strip() in LOG_SERVER:
-        return False
     try:
         return answer.status == 404 and _knows_no_route(decode(answer.body))
     except NOT_JSON:

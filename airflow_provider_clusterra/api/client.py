@@ -228,14 +228,6 @@ class AsyncClient(_Endpoints):
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.AsyncClient, self._session)
 
-    def renew(self, access: Access) -> None:
-        """Go on with another session, of the same API.
-
-        :param access: as the client was built with, but for the secret.
-        """
-        self.access = access
-        self._http.auth = SessionAuth(access)
-
     async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the streams is this.
 
