@@ -28,6 +28,7 @@ from airflow_provider_clusterra.api.errors import (
     AuthenticationError,
     NotFoundError,
     ProtocolError,
+    RequestError,
 )
 from airflow_provider_clusterra.api.jobs import (
     Job,
@@ -339,7 +340,7 @@ class _UsualStates(msgspec.Struct, gc=False):
 def read_cancelled(answer: Answer) -> bool:
     """Whether there was something to cancel, and it was: of an array, any of its tasks."""
     error = refusal(answer)
-    if isinstance(error, NotFoundError) and error.number == INVALID_JOB_ID:
+    if isinstance(error, RequestError) and error.number in NOTHING_TO_CANCEL:
         return False
     if error is not None:
         raise error

@@ -104,6 +104,14 @@ def test_a_job_of_somebody_else_is_not_cancelled():
         readers.read_cancelled(answer(said))
 
 
+@pytest.mark.parametrize("number", [2017, 2020, 2021])
+@pytest.mark.parametrize("status", [200, 404, 422, 500])
+def test_a_cancel_of_what_has_ended_is_none_in_the_form_of_an_error_too(status, number):
+    said = {"errors": [{"error": "Job/step already completing", "error_number": number}]}
+
+    assert readers.read_cancelled(answer(said, status=status)) is False
+
+
 def test_a_cancel_that_failed_otherwise_says_slurms_number():
     said = {"status": [{"error": {"code": 1234}, "step_id": "7"}]}
     with pytest.raises(ApiError, match="Slurm says error 1234"):
