@@ -333,7 +333,7 @@ def read_arguments(
     _overrule_by_arguments(components, merged, arguments)
     _overrule_by_environment(merged, environment)
     first = merged[0].fields
-    if len(merged) > 1 and first.get("array"):
+    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
         raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
     if script_arguments:
         # the first one is the script's own name, which the job does not see

@@ -123,6 +123,8 @@ def read_components(script: str) -> list[Component]:
 
 
 SHELLS = re.compile(r"#!.*\b(?:(?P<sh>(?:ba|da|k|z|a)?sh)|(?P<csh>t?csh))\b")
+POLYGLOT = re.compile(r"\s*(?:['\"]|:\s*['\"]|eval\s+'exec\b)")
+"""How a shell's script begins that another language reads as well, which would not understand us."""
 
 
 def with_job_name(script: str, name: str) -> str:
@@ -133,7 +135,7 @@ def with_job_name(script: str, name: str) -> str:
     lines = script.split("\n")
     shell = SHELLS.match(lines[0])
     first = _first(lines, _is_command)
-    if shell is None or first == len(lines):
+    if shell is None or first == len(lines) or POLYGLOT.match(lines[first]):
         return script
     words = (
         f"setenv SLURM_JOB_NAME {quote(name)}\n"

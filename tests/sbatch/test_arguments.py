@@ -270,6 +270,8 @@ def test_a_heterogeneous_job_has_a_component_for_each_part_of_its_lines():
     assert "job" not in body
     with pytest.raises(InputError, match="cannot be an array"):
         asked("hetjob", "-n 2", array="0-1")
+    with pytest.raises(InputError, match="cannot be an array"):
+        asked("-n 2", "hetjob", "-a 0-1")
 
 
 def test_an_argument_reaches_the_components_that_follow_the_first_one():

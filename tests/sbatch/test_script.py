@@ -383,6 +383,15 @@ def test_another_programs_script_is_left_as_it_is(script):
     assert with_job_name(script, "x") == script
 
 
+@pytest.mark.parametrize(
+    "first", ['"exec" "python3" "$0" "$@"', "''':'", ": 'sh'", "eval 'exec perl -wS $0'"]
+)
+def test_a_shells_script_that_another_language_reads_as_well_stays_as_it_is(first):
+    script = f"#!/bin/sh\n{first}\nprint(1)\n"
+
+    assert with_job_name(script, "x") == script
+
+
 def test_what_looks_like_an_option_and_is_none_is_told():
     script = "#!/bin/bash\n#SBATCH -n 1\n  #SBATCH -n 2\nset -e\n#SBATCH -n 3\n"
 
