@@ -333,8 +333,7 @@ def read_arguments(
     _overrule_by_arguments(components, merged, arguments)
     _overrule_by_environment(merged, environment)
     first = merged[0].fields
-    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
-        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
+    _check_no_array(merged)
     if script_arguments:
         # the first one is the script's own name, which the job does not see
         first["argv"] = ["script", *script_arguments]
@@ -357,6 +356,11 @@ def _overrule_by_environment(merged: Sequence[Merged], environment: Mapping[str,
         said = f"environment's {variable}"
         for each in merged:
             each.overrule(said, said, as_field("environment", {variable: str(value)}))
+
+
+def _check_no_array(merged: Sequence[Merged]) -> None:
+    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
+        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
 
 
 def _overrule_by_job(first: Merged, job: Mapping[str, Any]) -> None:
