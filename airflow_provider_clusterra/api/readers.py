@@ -60,6 +60,8 @@ class Cluster(msgspec.Struct, frozen=True):
     name: str = ""
     state: str = ""
     connection_state: str = ""
+    output_folder: str = ""
+    """The folder below which outputs are shown, if the API says so (clusterra-server does)."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -103,7 +105,7 @@ def read_clusters(answer: Answer) -> list[Cluster]:
     for row in answer.rows("clusters"):
         cluster_id = row.get("id") or row.get("cluster_id")
         if cluster_id:
-            words = {key: str(row.get(key) or "") for key in ("name", "state", "connection_state")}
+            words = {key: str(row.get(key) or "") for key in Cluster.__struct_fields__[1:]}
             found.append(Cluster(cluster_id=str(cluster_id), **words))
     return found
 

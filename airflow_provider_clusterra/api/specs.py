@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -252,18 +252,26 @@ def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def check_output_is_shown(job: Mapping[str, Any]) -> None:
+def check_output_is_shown(job: Mapping[str, Any], find_folder: Callable[[], str]) -> None:
     """Refuse an output that nobody could return.
+
+    ``find_folder`` asks the API for the folder whose files it shows, ``""`` if it does not say; only
+    an unusual output is worth the request.
 
     :raises InputError: the API does not show it; the words say where it must go.
     """
-    if not _is_shown(job):
-        raise InputError(
-            f"return_output: the job's output goes to {_output(job)}, which the API does not show. "
-            "Leave out --output (or standard_output in job=), or write it to "
-            f"{DEFAULT_DIRECTORY}/{SHOWN[1]} or one folder below, e.g. "
-            f"#SBATCH --output={DEFAULT_DIRECTORY}/results/{SHOWN[1]}."
-        )
+    if _is_shown(job):
+        return
+    folder = find_folder()
+    if folder and (not job.get("standard_output") or PurePosixPath(folder) in _output(job).parents):
+        return
+    shown = folder or DEFAULT_DIRECTORY
+    below = "anywhere" if folder else "one folder"
+    raise InputError(
+        f"return_output: the job's output goes to {_output(job)}, which the API does not show. "
+        f"Leave out --output (or standard_output in job=), or write it to {shown}/{SHOWN[1]} or "
+        f"{below} below, e.g. #SBATCH --output={shown}/results/{SHOWN[1]}."
+    )
 
 
 def _output(job: Mapping[str, Any]) -> PurePosixPath:

@@ -224,6 +224,12 @@ class Connected(msgspec.Struct, frozen=True):
     deployment: str
     """What tells this Airflow from others on the same cluster."""
 
+    def find_output_folder(self) -> str:
+        """The folder below which the API shows outputs; ``""`` if it does not say."""
+        clusters = self.client.list_clusters()
+        folders = {each.cluster_id: each.output_folder for each in clusters}
+        return folders.get(self.cluster_id, "")
+
 
 class ClusterraHook(BaseHook):
     """Reads a connection of type ``clusterra`` when it is asked to, and not before.

@@ -788,7 +788,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         if self.tag_job_name:
             request.check_tagged()
         if self.return_output:
-            check_output_is_shown(request.components[0])
+            check_output_is_shown(request.components[0], connected.find_output_folder)
         hidden = [words for fields in request.components for words in hidden_outputs(fields)]
         for words in (*request.conflicts, *hidden):
             self.log.warning(words)

@@ -240,13 +240,13 @@ class Api:
         session, slurms = account.session, account.backend.user
         return JSONResponse({"id": session.user, "email": session.email, "user_name": slurms})
 
-    async def list_clusters(self, _: Request) -> Response:
+    async def list_clusters(self, request: Request) -> Response:
         """``GET /v1/clusters``."""
-        return JSONResponse({"clusters": [self._cluster()], "total": 1})
+        return JSONResponse({"clusters": [self._cluster(request)], "total": 1})
 
-    async def get_cluster(self, _: Request) -> Response:
+    async def get_cluster(self, request: Request) -> Response:
         """``GET /v1/clusters/{cluster_id}``."""
-        return JSONResponse(self._cluster())
+        return JSONResponse(self._cluster(request))
 
     async def submit_job(self, request: Request) -> Response:
         """``POST …/jobs/submit`` with a raw script, a template, or a run of one step."""
@@ -366,8 +366,9 @@ class Api:
         records = await _backend(request).show_job(job_id)
         return HTMLResponse(job_page(job_id, records), 200 if records else 404)
 
-    def _cluster(self) -> dict[str, str]:
+    def _cluster(self, request: Request) -> dict[str, str]:
         words = {"state": "running", "connection_state": "connected"}
+        words["output_folder"] = _backend(request).output_folder
         return {"id": self._cluster_id, "name": "This machine", **words}
 
 

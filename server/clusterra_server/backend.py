@@ -84,6 +84,10 @@ class Backend(Protocol):
     def user(self) -> str:
         """The jobs' ``user_name``; empty if it is not known."""
 
+    @property
+    def output_folder(self) -> str:
+        """The folder below which a job's output is shown."""
+
     async def find_output(self, job_id: str) -> OutputPlace:
         """Where a job's output is, which need not be there yet.
 

@@ -263,6 +263,11 @@ class Processes:
         """The jobs' ``user_name``."""
         return USER
 
+    @property
+    def output_folder(self) -> str:
+        """Where what a process prints is kept."""
+        return str(self._scheduler.outputs)
+
     async def find_output(self, job_id: str) -> OutputPlace:
         """Where a job's output is, which need not be there yet.
 

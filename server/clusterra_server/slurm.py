@@ -114,6 +114,11 @@ class Slurm:
         """The jobs' ``user_name``; empty if it is not known."""
         return self._caller.token.user
 
+    @property
+    def output_folder(self) -> str:
+        """The folder that the jobs share."""
+        return str(self._outputs)
+
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""
         user = self._caller.token.given_user

@@ -1,9 +1,17 @@
 """Tests of airflow_provider_clusterra.api.specs."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.specs import LARGEST_SCRIPT, JobSpec, het_body, hidden_outputs
+from airflow_provider_clusterra.api.specs import (
+    LARGEST_SCRIPT,
+    JobSpec,
+    check_output_is_shown,
+    het_body,
+    hidden_outputs,
+)
 
 SCRIPT = "#!/bin/bash\necho hello\n"
 
@@ -177,3 +185,21 @@ def test_an_output_that_the_api_does_not_find_is_told_before(job, words):
     (told,) = hidden_outputs(job)
 
     assert words in told
+
+
+@pytest.mark.parametrize(
+    ("job", "folder", "refused"),
+    [
+        ({}, "", False),
+        ({"standard_output": "elsewhere.log"}, "", True),
+        ({"current_working_directory": "/scratch/me"}, "", True),
+        ({"current_working_directory": "/scratch/me"}, "/shared/out", False),
+        ({"standard_output": "/shared/out/me/x.log"}, "/shared/out", False),
+        ({"standard_output": "/shared/output/x.log"}, "/shared/out", True),
+    ],
+)
+def test_an_output_is_refused_unless_the_api_shows_its_folder(job, folder, refused):
+    with (
+        pytest.raises(InputError, match="which the API does not show") if refused else nullcontext()
+    ):
+        check_output_is_shown(job, lambda: folder)
