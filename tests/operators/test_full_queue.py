@@ -1,6 +1,7 @@
 """Tests of a submit to a full queue, on a real server behind a proxy that knows a limit."""
 
 import json
+import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
@@ -144,15 +145,18 @@ def test_a_kill_ends_the_wait_for_a_place(limited, job_of_ours, run):
     operator = submit()
     proxy = limited(10**6, refusal())
     fault = proxy.fault
+    # the proxy's own thread has the kill's requests to pass on
+    killer = threading.Thread(target=operator.on_kill)
 
     def kill(request):
-        if proxy.posts == 2:
-            operator.on_kill()
+        if proxy.posts == 2 and killer.ident is None:
+            killer.start()
         return fault(request)
 
     proxy.fault = kill
     with pytest.raises(AirflowException, match="The task was killed"):
         run(operator)
+    killer.join()
 
 
 def test_what_is_uploaded_is_not_uploaded_again(limited, job_of_ours, run, tmp_path):
