@@ -171,7 +171,12 @@ def judge(
             "told."
         )
         return progress, Verdict(Outcome.LOST, progress.last, words)
+    shown, job = job, _with_components(job, progress.last)
     seen = _remember(progress, job)
+    if shown.state.ended and not job.state.ended:
+        # a component that ran is not shown any more
+        missing = replace(seen, misses=progress.misses, missing_since=progress.missing_since)
+        return _judge_missing(spec, missing, at, patience)
     if not job.state.ended:
         seen = replace(seen, completing_since=None, asked_since=None)
         return _judge_going(spec, seen, job, at, patience)
@@ -182,6 +187,14 @@ def judge(
             return _judge_missing(spec, missing, at, patience)
         job = with_ends(job, seen.ends)
     return _judge_end(spec, seen, Sighting(at, job), patience)
+
+
+def _with_components(job: Job, last: Job | None) -> Job:
+    """A het job with the components that were seen and are not shown any more."""
+    shown = {task.job_id for task in job.tasks}
+    seen = last.tasks if last is not None and job.het_job_id else ()
+    gone = [task for task in seen if task.het_job_id and task.job_id not in shown]
+    return (one_job([*job.tasks, *gone], job.job_id) or job) if gone else job
 
 
 def _is_ours(spec: WaitSpec, job: Job) -> bool:
@@ -343,6 +356,7 @@ def judge_accounting(
     found = _as_one(ours, spec.job_id)
     if found is None:
         return progress, _lost(spec, progress, at, "and accounting has no record of it", patience)
+    found = _with_components(found, progress.last)
     if found.state.ended:
         return progress, Verdict(Outcome.ENDED, found)
     why = f"and accounting still says that it is {found.state}"

@@ -348,3 +348,30 @@ def test_what_a_real_slurm_shows_is_judged_right(name, outcome):
 
     spec = WaitSpec(job.job_id, array=",".join(str(task.array_task_id) for task in job.tasks))
     assert judge(spec, Progress(), Sighting(0.0, job))[1].outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown", "outcome", "state"),
+    [
+        (("RUNNING", "FAILED"), {0: "COMPLETED"}, Outcome.ENDED, "FAILED"),
+        (("FAILED", "RUNNING"), {1: "COMPLETED"}, Outcome.ENDED, "FAILED"),
+        (("RUNNING", "COMPLETED"), {0: "COMPLETED"}, Outcome.ENDED, "COMPLETED"),
+        (("RUNNING", "RUNNING"), {0: "COMPLETED"}, Outcome.WAIT, None),
+        (("RUNNING", "FAILED"), {0: "RUNNING"}, Outcome.WAIT, None),
+    ],
+)
+def test_a_component_that_is_no_longer_shown_counts_as_it_was_seen(seen, shown, outcome, state):
+    def het(states):
+        parts = [
+            Job(9 + offset, read_state(words), name="mine", het_job_id=9, het_job_offset=offset)
+            for offset, words in states
+        ]
+        return one_job(parts, 9)
+
+    looks = [Sighting(1001.0, het(enumerate(seen))), Sighting(1002.0, het(shown.items()))]
+    progress, verdict = Progress(), None
+    for look in looks:
+        progress, verdict = judge(WATCH, progress, look)
+
+    assert verdict.outcome is outcome
+    assert state is None or verdict.job.state.base == state
