@@ -120,7 +120,9 @@ def _read_number(param: Param, value: Any) -> float:
         # as it is: a float holds only 53 bits of it
         return int(text)
     try:
-        number = math.nan if isinstance(value, bool) else float(text)
+        # float() alone would read "1_0" as 10
+        is_none = isinstance(value, bool) or "_" in text
+        number = math.nan if is_none else float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

@@ -27,6 +27,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.retry import ONCE, Retry
+from airflow_provider_clusterra.api.slurm import read_job_id
 from airflow_provider_clusterra.compat import (
     A_KILL_IS_A_USERS,
     MIN_DEFERRAL,
@@ -76,7 +77,8 @@ async def is_wanted(task_instance: Any, job_id: int) -> bool:
     try:
         if await sync_to_async(_state_of)(task_instance) != "deferred":
             return False
-        return await sync_to_async(_pushed_by)(task_instance) == str(job_id)
+        pushed = await sync_to_async(_pushed_by)(task_instance)
+        return pushed is not None and read_job_id(pushed).number == job_id
     except Exception:
         log.exception("It cannot be told whether job %s is still wanted; it is left alone.", job_id)
         return True
@@ -107,18 +109,17 @@ def _state_of(ti: Any) -> str | None:
     return state
 
 
-def _pushed_by(ti: Any) -> str:
+def _pushed_by(ti: Any) -> Any:
     # only a kill needs it, and it is large
     from airflow.providers.common.compat.sdk import XCom  # noqa: PLC0415
 
-    pushed = XCom.get_one(
+    return XCom.get_one(
         key="job_id",
         dag_id=ti.dag_id,
         task_id=ti.task_id,
         run_id=ti.run_id,
         map_index=ti.map_index,
     )
-    return str(pushed).strip()
 
 
 def min_deferral() -> float:
