@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import AirflowStack
+from tests.slurm.lab import USER
 
 pytestmark = pytest.mark.slurm
 
@@ -19,7 +20,7 @@ def rest(front, tmp_path_factory):
         stack.rest.add_connection(
             "clusterra_default", host=front.url, password=front.token, extra=extra
         )
-        stack.rest.wait_for_dags("pipeline")
+        stack.rest.wait_for_dags("pipeline", "full_queue")
         yield stack.rest
 
 
@@ -48,3 +49,19 @@ def test_a_dag_goes_through_scheduler_triggerer_and_slurm(rest, cluster):
     # the name ends in the tag that Airflow knows it by
     assert job.name.startswith("sum-up")
     assert ".af-" in job.name
+
+
+def test_five_deferred_tasks_share_an_account_with_two_places(rest, lab):
+    modify = ("sacctmgr", "-i", "modify", "user", USER, "set")
+    lab.run(*modify, "MaxSubmitJobs=2")
+    try:
+        run_id = rest.run_dag("full_queue")
+        rest.wait_for_run("full_queue", run_id, within=600)
+    finally:
+        lab.run(*modify, "MaxSubmitJobs=-1")
+    tasks = rest.tasks("full_queue", run_id)
+    logs = [rest.task_log("full_queue", run_id, "each", map_index=n) for n in range(5)]
+
+    assert [row["state"] for row in tasks] == ["success"] * 5
+    assert any("No place in the queue" in log for log in logs)
+    assert all(log.count("Submitted as job") == 1 for log in logs)

@@ -66,3 +66,8 @@ with DAG("pipeline", schedule=None):
         poll_interval=1,
     )
     parts >> sum_up >> look
+
+with DAG("full_queue", schedule=None):
+    ClusterraSubmitJobOperator.partial(
+        task_id="each", deferrable=True, poll_interval=1, timeout=600
+    ).expand(script=[f"#!/bin/bash\nsleep 1\necho {number}\n" for number in range(5)])
