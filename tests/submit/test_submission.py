@@ -7,6 +7,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.sdk import DAG
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.compat import CLEARS_FORGET
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.submit.kill import KillSwitch
@@ -65,6 +66,8 @@ class Task:
     def clear(self):
         self.ti.max_tries = self.ti.try_number
         self.ti.try_number += 1
+        if CLEARS_FORGET and self.store is not None:
+            self.store.clear()
 
     def jobs(self):
         """Job ids of this task to their states, the oldest first."""
