@@ -85,8 +85,8 @@ class SubmitOperator(BaseOperator):
 
     :param wait_for_completion: whether to wait; otherwise the task ends once the job is submitted.
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
-    :param poll_interval: seconds or a timedelta between two looks at an old job; young ones are looked
-        at sooner.
+    :param poll_interval: the longest pause between two looks, in seconds or as a timedelta; it is at
+        most 5 s anyway, unless looks are expensive.
     :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
     :param pending_timeout: seconds or a timedelta for which the job may be pending at a time; then it
         is cancelled and the task fails.
