@@ -39,6 +39,7 @@ from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.places import PAUSES, place_queue_of
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
+    WAIT,
     Outcome,
     Progress,
     Sighting,
@@ -212,6 +213,12 @@ class ClusterraJobTrigger(BaseTrigger):
 
     async def wait(self) -> JobEvent:
         """The end of the wait. A worker that does not defer runs this, too."""
+        verdict = WAIT
+        while verdict.outcome is Outcome.WAIT:
+            verdict = await self._verdict()
+        return self._event(verdict)
+
+    async def _verdict(self) -> Verdict:
         wait = self.the_wait
         try:
             verdict = await wait.run()
@@ -221,7 +228,7 @@ class ClusterraJobTrigger(BaseTrigger):
             verdict = Verdict(Outcome.REFUSED, None, f"{error}{self._renewal(error)}")
         if verdict.outcome not in (Outcome.ENDED, Outcome.LOST):
             verdict = await wait.give_up(verdict)
-        return self._event(verdict)
+        return verdict
 
     async def look(self, *, catch_up: bool = False) -> JobEvent | None:
         """One look, as a sensor pokes: the end, or None while the job goes on.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     NotFoundError,
     RequestError,
+    TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.readers import LightState
@@ -220,6 +222,22 @@ def concerns_all(error: ClusterraError) -> bool:
     return isinstance(error, HICCUPS)
 
 
+@contextmanager
+def surprises_in_our_words() -> Iterator[None]:
+    """One look's surprise must not end all waits: without room on the machine it is a hiccup, and
+    otherwise a refusal, which has its time to heal."""
+    try:
+        yield
+    except ClusterraError:
+        raise
+    except Exception as exc:
+        words = f"A look failed unexpectedly: {exc!r}"
+        log.debug(words, exc_info=True)
+        # RuntimeError: no thread can be started
+        no_room = isinstance(exc, (OSError, MemoryError, RuntimeError))
+        raise (TransportError if no_room else ClusterraError)(words) from exc
+
+
 def _to_ask(plain: Collection[int], due: list[PolledJob]) -> tuple[set[int], list[int]]:
     """The jobs that an answer must tell of, and those that the request names: none means all."""
     asked = set(plain) if fits_a_url(plain) else {each.job_id for each in due}
@@ -304,8 +322,9 @@ class Looker:
             call = calls.get_job(self._cluster_id, job_id)
             begin = time.monotonic()
             try:
-                answer = await self._client.exchange(call)
-                result.jobs[job_id] = await read_job_answer(call, answer, job_id)
+                with surprises_in_our_words():
+                    answer = await self._client.exchange(call)
+                    result.jobs[job_id] = await read_job_answer(call, answer, job_id)
             except NotFoundError:
                 result.jobs[job_id] = None
             except ClusterraError as error:
@@ -321,7 +340,8 @@ class Looker:
         """What one request for many jobs tells; None if it does not."""
         begin = time.monotonic()
         try:
-            told = await ask()
+            with surprises_in_our_words():
+                told = await ask()
         except ClusterraError as error:
             await self._blame(way, error, one, result)
             return None

@@ -58,7 +58,7 @@ def pause_before_look(
     pause = max(SHORTEST, min(LONGEST, age * AGE_SHARE))
     if not missed:
         pause = max(pause, took / SHARE * max(1, alone), ALONE * (alone - 1))
-    return min(poll_interval, pause) * random.uniform(0.9, 1.1)
+    return min(poll_interval, pause * random.uniform(0.9, 1.1))
 
 
 Credentials = Callable[[], Awaitable[Access]]
@@ -85,8 +85,9 @@ class CredentialRenewal:
         self.refused_since: float | None = None
         """Monotonic."""
 
-    async def begin(self) -> Access:
-        """Read the connection; what is wrong with Airflow's database has its time to heal.
+    async def begin(self) -> AsyncClient:
+        """A client of the connection; what is wrong with Airflow's database, or with this machine,
+        has its time to heal.
 
         :raises ClusterraError: there is no such connection, or it cannot be right, or cannot be
             read for as long as patience lasts.
@@ -95,7 +96,8 @@ class CredentialRenewal:
         failures = 0
         while True:
             try:
-                return await self._credentials()
+                access = await self._credentials()
+                return await asyncio.to_thread(AsyncClient, access, retry=ONCE)
             except ClusterraError:
                 raise
             except Exception as exc:
@@ -233,8 +235,7 @@ class Poller:
 
     async def _run(self) -> None:
         try:
-            access = await self._renewal.begin()
-            async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
+            async with await self._renewal.begin() as client:
                 self.client = client
                 looker = Looker(client, self._cluster_id)
                 while self._jobs:

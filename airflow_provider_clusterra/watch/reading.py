@@ -7,11 +7,11 @@ interpreter all the same. So a large answer is read by a process of its own: thi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -23,7 +23,8 @@ from airflow_provider_clusterra.api.errors import ClusterraError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.api.readers import read_jobs
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
+
 LARGE = 2 * 1024 * 1024
 """Bytes of an answer that are decoded in less than 10 ms."""
 PIECE = 256 * 1024
@@ -60,16 +61,12 @@ async def read_jobs_answer(call: Call[list[Job]], answer: Answer) -> list[Job]:
 async def _read_elsewhere(answer: Answer) -> list[Job]:
     """One at a time, so that memory stays flat."""
     async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-        path = os.pathsep.join([_HOME, *filter(None, [os.environ.get("PYTHONPATH")])])
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            __name__,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        try:
+            child = await _begin()
+        except OSError as error:
+            # the event loop stands still for a moment, but the jobs are seen
+            log.warning("A large answer is read without a process of its own: %s", error)
+            return await asyncio.to_thread(read_jobs, answer)
         try:
             _, told, words = await asyncio.gather(
                 _give(child, answer.body), _all_of(child.stdout), _all_of(child.stderr)
@@ -89,6 +86,19 @@ async def _read_elsewhere(answer: Answer) -> list[Job]:
         view = view[end:]
         await asyncio.sleep(0)
     return jobs
+
+
+async def _begin() -> asyncio.subprocess.Process:
+    path = os.pathsep.join([_HOME, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        __name__,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
@@ -23,6 +24,7 @@ from airflow_provider_clusterra.api.errors import (
     InputError,
     NotFoundError,
     ProtocolError,
+    TransportError,
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
@@ -30,7 +32,12 @@ from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
-from airflow_provider_clusterra.watch.looks import Looker, PolledJob, is_final
+from airflow_provider_clusterra.watch.looks import (
+    Looker,
+    PolledJob,
+    is_final,
+    surprises_in_our_words,
+)
 from airflow_provider_clusterra.watch.poller import (
     CredentialRenewal,
     Credentials,
@@ -56,6 +63,8 @@ THROUGH_A_STUMBLE = Retry(tries=8)
 """About half a minute for each request: Airflow's own timeout ends the deferral two minutes later."""
 MANY_TASKS = 500
 """An array with more is judged in a thread: the event loop has others to serve."""
+DOUBTED = (Outcome.OVERDUE, Outcome.STUCK)
+"""What a job that has started since is no more: only a fresh look confirms it."""
 ON_STUCK = ("fail", "warn")
 TRIGGER_MARGIN = 120.0
 """Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
@@ -160,8 +169,7 @@ class Wait:
 
         :raises ClusterraError: what no waiting can heal.
         """
-        access = await self.renewal.begin()
-        async with await asyncio.to_thread(AsyncClient, access, retry=ONCE) as client:
+        async with await self.renewal.begin() as client:
             looker = Looker(client, self._spec.cluster_id)
             result = await looker.look([PolledJob(self._spec.job_id)], [])
             error = result.hiccup or result.refused.get(self._spec.job_id)
@@ -169,7 +177,7 @@ class Wait:
                 if is_final(error):
                     raise error
                 if not isinstance(error, HICCUPS):
-                    await self.renewal.renew(access, error)
+                    await self.renewal.renew(client.access, error)
                 self._log.warning("The API does not answer well; looking again: %s", error)
                 return WAIT
             self.renewal.accept()
@@ -182,7 +190,10 @@ class Wait:
             return verdict
 
     async def give_up(self, verdict: Verdict) -> Verdict:
-        """Cancel the task's own job; it may have ended, too, while nobody looked."""
+        """Cancel the task's own job; it may have ended, too, while nobody looked.
+
+        WAIT if it was given up for being pending, and a fresh look does not confirm that.
+        """
         left = f"Job {self._spec.job_id} is left as it is."
         if verdict.outcome is Outcome.REFUSED and not self._spec.owns_job:
             return replace(verdict, words=f"{verdict.words} {left}")
@@ -202,10 +213,8 @@ class Wait:
 
     async def _last_look(self, client: AsyncClient, verdict: Verdict) -> Verdict:
         spec = self._spec
-        job = await client.get_job(spec.cluster_id, spec.job_id)
-        sighting = Sighting(self._now(), job)
-        self.progress, seen = judge(spec, self.progress, sighting, self._patience)
-        if seen.outcome is Outcome.LOST:
+        job, seen = await self._look_again(client, doubted=verdict.outcome in DOUBTED)
+        if job is None or seen.outcome is Outcome.LOST:
             return seen
         if job.state.ended:
             verdict = Verdict(Outcome.ENDED, seen.job or job)
@@ -217,15 +226,41 @@ class Wait:
             await self._with_care(self._tail.finish(client, END_MARGIN))
         return verdict
 
+    async def _look_again(
+        self, client: AsyncClient, *, doubted: bool
+    ) -> tuple[Job | None, Verdict]:
+        """What a fresh look means; no job if it does not confirm what was doubted."""
+        spec = self._spec
+        job, seen = None, WAIT
+        try:
+            call = calls.get_job(spec.cluster_id, spec.job_id)
+            job = await client.send(call, retry=ONCE if doubted else None)
+            sighting = Sighting(self._now(), job)
+            self.progress, seen = judge(spec, self.progress, sighting, self._patience)
+        except ClusterraError:
+            if not doubted:
+                raise
+        if doubted and seen.outcome is Outcome.WAIT:
+            # two answers that differ may do so again
+            await asyncio.sleep(self._patience.hurry_every)
+            return None, WAIT
+        return job, seen
+
     async def _until_verdict(self, poller: Poller, subscriber: Subscriber) -> Verdict:
         job: Job | None = None
         verdict = WAIT
         while verdict.outcome is Outcome.WAIT:
             within = None if verdict.until is None else max(0.0, verdict.until - self._now())
+            is_fresh = False
             # if nothing new is seen, time has passed
             with suppress(TimeoutError):
                 job = await subscriber.next(within)
+                is_fresh = True
             verdict = await self._consider(poller.client, job)
+            if verdict.outcome in DOUBTED and not is_fresh:
+                # it may have started since; in an outage that cannot be told
+                poller.hurry(self._spec.job_id)
+                verdict = WAIT
             if verdict.outcome is Outcome.WAIT:
                 await self._follow(poller, job)
         return verdict
@@ -233,11 +268,12 @@ class Wait:
     async def _consider(self, client: AsyncClient | None, job: Job | None) -> Verdict:
         sighting = Sighting(self._now(), job)
         try:
-            shown, verdict = await self._judge(sighting)
-        except ProtocolError as error:
+            with surprises_in_our_words():
+                shown, verdict = await self._judge(sighting)
+        except (ProtocolError, TransportError) as error:
             job_id = self._spec.job_id
             self._warn(f"Job {job_id} cannot be judged by this look; looking again: {error}")
-            return WAIT
+            return Verdict(Outcome.WAIT, until=sighting.at + self._patience.ask_every)
         if verdict.outcome is Outcome.MISSING and client is not None:
             if sighting.at >= (self._asked.until or 0.0):
                 self._asked = await self._ask_accounting(client, sighting.at)
@@ -277,7 +313,8 @@ class Wait:
         spec = self._spec
         told: list[Job] | ClusterraError
         try:
-            told = await client.list_accounting(spec.cluster_id, job_ids=[spec.job_id])
+            with surprises_in_our_words():
+                told = await client.list_accounting(spec.cluster_id, job_ids=[spec.job_id])
         except ClusterraError as error:
             told = error
         self.progress, verdict = judge_accounting(spec, self.progress, at, told, self._patience)

@@ -5,12 +5,14 @@ import json
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient, ProtocolError
 from airflow_provider_clusterra.api.readers import read_job
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from tests.support.recorded import sample
+from tests.support.waits import HASTY
 from tests.support.wire import Wire, http
 
 RUNNING = http(200, {"jobs": [{"job_id": 7, "job_state": ["RUNNING"]}]})
@@ -26,8 +28,7 @@ def trigger(job_id=7, cluster_id="c1", **fields):
         job_id=job_id,
         cluster_id=cluster_id,
         clusterra_conn_id="clusterra_default",
-        poll_interval=0.05,
-        **fields,
+        **{"poll_interval": 0.05, **fields},
     )
 
 
@@ -223,6 +224,56 @@ async def test_a_job_that_is_pending_for_too_long_is_cancelled_where_it_is_the_t
         assert "pending_timeout" in event.words
         assert ("It was cancelled and is CANCELLED." in event.words) is owns_job
         assert await state_of(connected, job_id) == state
+
+
+PENDING = http(200, {"jobs": [{"job_id": 7, "job_state": ["PENDING"]}]})
+HELD = {"job_id": 7, "job_state": ["PENDING"], "state_reason": "JobHeldAdmin"}
+DONE = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
+BUSY = http(503, b"busy", {"Retry-After": "0"})
+
+
+@pytest.mark.parametrize(
+    "then", [[RUNNING, DONE], [BUSY] * 4 + [RUNNING, DONE]], ids=["at once", "after an outage"]
+)
+async def test_a_job_that_started_since_the_last_look_is_not_pending_for_too_long(connection, then):
+    with Wire(PENDING, *then) as wire:
+        connection(wire.url)
+        made = trigger(poll_interval=30.0, pending_timeout=0.3, owns_job=True)
+        made.patience = HASTY
+        (event,) = await events(made)
+
+        assert not [request for request in wire.requests if request.startswith(b"DELETE")]
+    assert event.outcome == "ended"
+
+
+@pytest.mark.parametrize("fields", [{"pending_timeout": 0.0}, {}], ids=["overdue", "stuck"])
+@pytest.mark.parametrize("look", [RUNNING, BUSY], ids=["that started", "that cannot be looked at"])
+async def test_a_job_is_not_cancelled_as_pending_by_the_last_look(connection, fields, look):
+    with Wire(http(200, {"jobs": [HELD]}), look, RUNNING, DONE) as wire:
+        connection(wire.url)
+        made = trigger(owns_job=True, **fields)
+        made.patience = replace(HASTY, stuck=0.0, hurry_every=0.0)
+        (event,) = await events(made)
+
+        assert not [request for request in wire.requests if request.startswith(b"DELETE")]
+    assert event.outcome == "ended"
+
+
+async def test_a_job_that_cannot_be_looked_at_is_not_cancelled_before_the_deadline(connection):
+    def answer(request):
+        if request.startswith(b"DELETE"):
+            return http(200, {})
+        return PENDING if len(wire.requests) <= 1 else http(403, b"no")
+
+    with Wire(answer) as wire:
+        connection(wire.url)
+        made = trigger(
+            poll_interval=30.0, pending_timeout=0.1, deadline=time.time() + 0.6, owns_job=True
+        )
+        (event,) = await events(made)
+
+        assert not [request for request in wire.requests if request.startswith(b"DELETE")]
+    assert event.outcome == "timed_out"
 
 
 async def test_a_trigger_that_begins_late_says_so(connected, logged):

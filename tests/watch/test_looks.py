@@ -1,11 +1,13 @@
 """Tests of airflow_provider_clusterra.watch.looks: what a round asks for, over real sockets."""
 
+import errno
 from contextlib import AsyncExitStack
 
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.watch import looks
 from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Looker, PolledJob
 from tests.support.wire import Wire, http
 
@@ -246,6 +248,53 @@ async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
         found = await look(wire, PolledJob(1))
 
     assert len(found.jobs[1].tasks) == 50
+
+
+async def test_a_large_answer_is_read_here_if_no_process_can_be_started(look, mocker):
+    mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
+    full = OSError(errno.EMFILE, "Too many open files")
+    mocker.patch("asyncio.create_subprocess_exec", side_effect=full)
+    with Wire(jobs(*(job(1, "FAILED", comment="x" * 2000),))) as wire:
+        found = await look(wire, PolledJob(1))
+
+    assert found.jobs[1].state.base == "FAILED"
+
+
+@pytest.mark.parametrize("surprise", [OSError("no room"), MemoryError(), RuntimeError("no thread")])
+async def test_a_machine_that_has_no_room_for_a_look_is_a_hiccup(look, mocker, surprise):
+    mocker.patch("airflow_provider_clusterra.watch.looks.read_job_answer", side_effect=surprise)
+    with Wire(jobs(job(1))) as wire:
+        found = await look(wire, PolledJob(1))
+
+    assert repr(surprise) in str(found.hiccup)
+
+
+async def test_a_surprise_in_one_jobs_look_concerns_that_job_only(look, mocker):
+    real = looks.read_job_answer
+
+    async def reads(call, answer, job_id):
+        if job_id == 1:
+            raise ValueError("odd")
+        return await real(call, answer, job_id)
+
+    mocker.patch("airflow_provider_clusterra.watch.looks.read_job_answer", reads)
+    with Wire(jobs(job(1), job(2))) as wire:
+        found = await look(wire, PolledJob(1), PolledJob(2))
+
+    assert "ValueError('odd')" in str(found.refused[1])
+    assert set(found.jobs) == {2}
+
+
+async def test_a_surprise_in_a_list_is_no_reason_not_to_look_one_by_one(look, mocker):
+    mocker.patch(
+        "airflow_provider_clusterra.watch.looks.read_jobs_answer", side_effect=ValueError("odd")
+    )
+    known = [PolledJob(number) for number in range(1, int(WORTH_A_LIST / 0.05) + 3)]
+    with Wire(jobs(*(job(each.job_id) for each in known))) as wire:
+        found = await look(wire, *known)
+
+    assert set(found.jobs) == {each.job_id for each in known}
+    assert found.hiccup is None
 
 
 @pytest.mark.parametrize("body", [b'{"jobs": [' + b" " * 2000, b"<html>" + b" " * 2000], ids=len)

@@ -15,7 +15,7 @@ def test_young_jobs_are_looked_at_often_and_old_ones_every_5_s(age, expected):
 
 
 def test_an_interval_shorter_than_the_shortest_pause_is_kept():
-    assert pause_before_look(500, 0.5) <= 0.55
+    assert max(pause_before_look(500, 0.5) for _ in range(20)) <= 0.5
 
 
 def test_looks_do_not_all_come_at_once():
@@ -28,12 +28,12 @@ def test_a_job_that_was_not_shown_is_looked_for_sooner():
 
 def test_a_look_that_took_long_is_followed_by_a_longer_pause_but_never_than_the_interval():
     assert 9 <= pause_before_look(0, 30.0, took=0.2) <= 11
-    assert pause_before_look(0, 30.0, took=60.0) <= 33
+    assert pause_before_look(0, 30.0, took=60.0) <= 30
 
 
 def test_jobs_that_are_looked_at_one_by_one_share_20_requests_a_minute():
     assert 24 <= pause_before_look(9e9, 60.0, alone=10) <= 30
-    assert pause_before_look(9e9, 30.0, alone=100) <= 33
+    assert pause_before_look(9e9, 30.0, alone=100) <= 30
 
 
 def test_the_end_of_a_job_that_lives_for_less_than_a_minute_is_seen_within_2_s_on_median():

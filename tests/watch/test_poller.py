@@ -14,8 +14,11 @@ from airflow_provider_clusterra.api import (
     InputError,
     WaitTimeoutError,
 )
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.watch import looks
 from airflow_provider_clusterra.watch.poller import Subscriber, poller_of
-from airflow_provider_clusterra.watch.verdict import Outcome, WaitSpec
+from airflow_provider_clusterra.watch.verdict import Outcome, WaitSpec, judge
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.support.waits import HASTY, Log
 from tests.support.wire import Wire, headers_of, http
@@ -269,6 +272,56 @@ async def test_an_answer_of_millions_of_indices_is_a_hiccup(rows):
 
     assert verdict.outcome is Outcome.ENDED
     assert any("as many as can be waited for" in line for line in log)
+
+
+@pytest.mark.parametrize("surprise", [OSError("no room"), ValueError("odd")], ids=repr)
+async def test_a_surprise_of_one_look_is_logged_and_ends_no_wait(mocker, caplog, surprise):
+    real, failures = looks.read_job_answer, [surprise] * 2
+
+    async def reads(*args):
+        if failures:
+            raise failures.pop()
+        return await real(*args)
+
+    mocker.patch("airflow_provider_clusterra.watch.looks.read_job_answer", reads)
+    with Wire(DONE) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
+    assert repr(surprise) in caplog.text
+
+
+async def test_a_machine_without_room_to_judge_an_end_judges_it_again(mocker):
+    real, failures = judge, [MemoryError(), RuntimeError("can't start new thread")]
+
+    def sometimes(*args):
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    mocker.patch("airflow_provider_clusterra.watch.wait.judge", sometimes)
+    with Wire(DONE) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
+
+
+async def test_a_machine_without_room_for_accountings_answer_asks_again(mocker):
+    past = [Job(7, read_state("COMPLETED"))]
+    asks = mocker.AsyncMock(side_effect=[MemoryError(), past])
+    mocker.patch.object(AsyncClient, "list_accounting", asks)
+    gone = http(404, {"errors": [{"error": "Invalid job id specified", "error_number": 2017}]})
+    with Wire(RUNNING, gone) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
+
+
+async def test_a_client_that_cannot_be_made_now_is_made_again(mocker):
+    made, failures = AsyncClient, [OSError("Too many open files")] * 3
+
+    def make(*args, **fields):
+        if failures:
+            raise failures.pop()
+        return made(*args, **fields)
+
+    mocker.patch("airflow_provider_clusterra.watch.poller.AsyncClient", make)
+    with Wire(DONE) as wire:
+        assert (await wait(Connection(wire.url))).outcome is Outcome.ENDED
 
 
 async def test_a_clock_that_is_set_back_changes_nothing(mocker):
