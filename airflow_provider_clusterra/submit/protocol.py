@@ -10,7 +10,8 @@ The rules:
 3. A job of the same body is adopted while it is alive, and when it has succeeded. One that ended badly
    is followed by a new one, once nothing of it runs any more.
 4. If a submit is remembered and its job is not found, the job ended long ago or never was. Accounting
-   is asked; if nothing knows, the user's ``on_unknown`` decides.
+   is asked; if nothing knows its end, or accounting knows a job of ours that has not ended, the user's
+   ``on_unknown`` decides.
 5. If a submit's answer is lost, the job may run: it is looked for, and the submit is not sent again.
    A submit that did not arrive is sent again after a look.
 6. Only jobs of the session's own Slurm user count: names are public.
@@ -196,6 +197,8 @@ class RetryState(msgspec.Struct, frozen=True):
     """The job's fields of memory and time."""
     more: str = ""
     """Both figures of what had grown, in words."""
+    written: dict[str, Any] | None = None
+    """The author's own fields of memory and time, if the job asked for others."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -482,7 +485,7 @@ def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknow
         adopted = job.state.succeeded
         words = Finding.SUCCEEDED if adopted else ""
         return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, words)
-    if record is None or _never_was(record, accounts, job):
+    if job is None and _never_was(record, accounts):
         return Decision(Action.SUBMIT)
     words = _unknown_words(record, accounts, job)
     if on_unknown == "submit":
@@ -491,9 +494,9 @@ def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknow
     return Decision(Action.FAIL, words=f"{words} {advice}would do so by itself.")
 
 
-def _never_was(record: Record, accounts: Sequence[Job] | None, job: Job | None) -> bool:
+def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
     # accounting keeps a job from its submit on
-    return accounts is not None and job is None and record.job_id is None
+    return record is None or (accounts is not None and record.job_id is None)
 
 
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
@@ -509,20 +512,22 @@ def _tag_of(job: Job, record: Record | None) -> Tag:
     return tag or Tag("", "", "", 0, 0)
 
 
-def _unknown_words(record: Record, accounts: Sequence[Job] | None, job: Job | None) -> str:
+def _unknown_words(record: Record | None, accounts: Sequence[Job] | None, job: Job | None) -> str:
     why = (
         "there is no accounting to ask" if accounts is None else "accounting does not tell its end"
     )
     if job is not None:
         why = f"accounting still says that it is {job.state}"
-    if record.job_id is None:
-        named = f" named {record.name!r}" if record.name else ", which carries no name of ours"
-        what = f"An earlier try may have submitted a job{named}"
-        return f"{what}; Slurm does not show it (any more), and {why}."
-    return (
-        f"An earlier try submitted job {record.job_id}; Slurm no longer shows it, and {why}. "
-        f"Its output would be job_{record.job_id}.out."
-    )
+    number = (record and record.job_id) or (job and job.job_id)
+    if number:
+        return (
+            f"An earlier try submitted job {number}; Slurm no longer shows it, and {why}. "
+            f"Its output would be job_{number}.out."
+        )
+    what = "An earlier try may have submitted a job"
+    if record is None or not record.name:
+        return f"{what}, which carries no name of ours and cannot be looked for."
+    return f"{what} named {record.name!r}; Slurm does not show it (any more), and {why}."
 
 
 class SubmitOutcome(StrEnum):

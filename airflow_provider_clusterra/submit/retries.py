@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,13 @@ from airflow_provider_clusterra.watch.arrays import (
 )
 
 PLACES = dict(zip(MEMORY_FIELDS, ("node", "CPU", "GPU"), strict=True))
+SHORTAGES = {
+    "memory": ("OUT_OF_MEMORY", MEMORY_FIELDS),
+    "time_limit": ("TIMEOUT", ("time_limit",)),
+}
+"""What can grow: the state of a job that had too little of it, and the fields that ask for it."""
+Amount = Mapping[str, Any]
+"""One of them as a job's fields ask for it; empty if nothing does."""
 PER_TRES = re.compile(r"(.*[:=])(\d+)")
 """The form of ``memory_per_tres``, e.g. ``"gres/gpu:4096"``."""
 
@@ -195,11 +202,77 @@ def job_of_try(
     state = replace(state, array=job.array, more="")
     if len(job.components) > 1 or options.growth == Growth():
         return job, state
-    job = job.with_fields(state.asked)
-    steps = grow(asked_of(job.components[0]), failure, options.growth)
-    job = job.with_fields({step.field: step.value for step in steps})
+    return _grown(job, state, failure, options.growth)
+
+
+def _grown(
+    job: JobRequest, state: RetryState, failure: Failure, growth: Growth
+) -> tuple[JobRequest, RetryState]:
+    written = asked_of(job.components[0])
+    begin, failure = _begin(written, state, failure, growth)
+    steps = grow(begin, failure, growth)
+    job = job.with_fields(begin | {step.field: step.value for step in steps})
+    asked = asked_of(job.components[0])
     more = " and ".join(step.words for step in steps)
-    return job, replace(state, asked=asked_of(job.components[0]), more=more)
+    state = replace(state, asked=asked, written=None if asked == written else written, more=more)
+    return job, state
+
+
+def _begin(
+    now: Mapping[str, Any], state: RetryState, failure: Failure, growth: Growth
+) -> tuple[dict[str, Any], Failure]:
+    """From which memory and time a retry grows, and after which failure.
+
+    An author who has changed one of them gets what is written now. It does not grow as well, for the
+    job has not failed with it; if it is no more than what was too little, growth goes on from that.
+    """
+    then = state.asked if state.written is None else state.written
+    states = {*(failure.states or (failure.state,))}
+    begin: dict[str, Any] = {}
+    for kind, (short, names) in SHORTAGES.items():
+        mine, before, asked = (_only(each, names) for each in (now, then, state.asked))
+        if mine == before:
+            begin |= asked
+        elif short not in states or getattr(growth, kind) is None:
+            begin |= mine
+        else:
+            first, grows = _after_a_change(mine, asked, _given(failure, kind))
+            begin |= first
+            states -= set() if grows else {short}
+    return begin, replace(failure, state="", states=tuple(sorted(states)))
+
+
+def _after_a_change(mine: Amount, asked: Amount, given: Amount) -> tuple[Amount, bool]:
+    """What is asked for instead of what was too little, and whether it grows."""
+    failed = asked or given
+    if not mine:
+        return failed, True
+    (form, most), (other, least) = _size(mine), _size(failed)
+    if form != other:
+        # if nobody knows what was asked for, it may have been the same
+        return mine, not asked
+    return (mine, False) if most > least else (failed, True)
+
+
+def _only(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in names}
+
+
+def _given(failure: Failure, kind: str) -> dict[str, Any]:
+    """What Slurm gave of what nobody had asked for."""
+    by_slurm = "memory_per_cpu" if failure.memory_per_cpu else "memory_per_node"
+    given = {"memory": (by_slurm, failure.memory_mb)}
+    name, value = given.get(kind, ("time_limit", failure.time_limit_minutes))
+    return {name: no_val(value)} if value else {}
+
+
+def _size(fields: Amount) -> tuple[str, float]:
+    """In which form it is asked for, and how much; without a number there is no limit."""
+    name, value = next(iter(fields.items()), ("", None))
+    per_tres = PER_TRES.fullmatch(value) if isinstance(value, str) else None
+    if per_tres:
+        return per_tres[1], int(per_tres[2])
+    return name, read_number(value) or math.inf
 
 
 def state_after(state: RetryState, job: Job | None) -> RetryState:
@@ -229,5 +302,6 @@ def refused(error: ClusterraError, state: RetryState) -> ClusterraError:
     """A refusal with both figures, if the request had grown."""
     if not state.more or not isinstance(error, RequestError):
         return error
-    words = f"{error} This retry asked for more than the last try: {state.more}."
-    return RequestError(words, status=error.status, detail=error.detail, number=error.number)
+    # its class and the rest of it say what can be done
+    error.args = (f"{error} This retry asked for more than the last try: {state.more}.",)
+    return error

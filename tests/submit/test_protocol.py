@@ -220,6 +220,12 @@ GONE = {
         None,
         Action.SUBMIT,
     ),
+    "without a memory, a job that runs in accounting is no end either": (
+        None,
+        [job("RUNNING")],
+        Action.FAIL,
+    ),
+    "nor is one that is pending there": (None, [job("PENDING")], Action.FAIL),
     "without a memory, a success is found by its name": (None, [job("COMPLETED")], Action.ADOPT),
     "of a requeued job the last record tells": (
         record(),
@@ -245,9 +251,12 @@ def test_an_earlier_submit_that_is_not_shown_is_judged_as_the_rules_say(remember
     assert decide_gone(remembered, told, "fail").action is action
 
 
-@pytest.mark.parametrize("told", [None, [], [job("RUNNING")]])
-def test_a_user_may_have_the_job_run_again_where_nothing_can_tell(told):
-    decision = decide_gone(record(), told, "submit")
+@pytest.mark.parametrize(
+    ("remembered", "told"),
+    [(record(), None), (record(), []), (record(), [job("RUNNING")]), (None, [job("RUNNING")])],
+)
+def test_a_user_may_have_the_job_run_again_where_nothing_can_tell(remembered, told):
+    decision = decide_gone(remembered, told, "submit")
 
     assert decision.action is Action.SUBMIT
     assert "it runs again" in decision.words
@@ -258,6 +267,10 @@ def test_what_cannot_be_told_is_said_with_what_to_look_for():
     assert record().name in decide_gone(record(job_id=None), None, "fail").words
     nameless = replace(record(job_id=None), name="")
     assert "carries no name of ours" in decide_gone(nameless, None, "fail").words
+    for remembered in (None, record(job_id=None)):
+        words = decide_gone(remembered, [job("RUNNING")], "fail").words
+        assert "submitted job 7; Slurm no longer shows it" in words
+        assert "accounting still says that it is RUNNING" in words
 
 
 def test_only_jobs_of_this_task_of_this_run_are_found():

@@ -4,8 +4,10 @@ import time
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api.errors import AuthenticationError, ConflictError, RequestError
 from airflow_provider_clusterra.api.slurm import no_val
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
@@ -17,6 +19,7 @@ from airflow_provider_clusterra.submit.retries import (
     RetryOptions,
     earlier_tasks,
     job_of_try,
+    refused,
     state_after,
 )
 from airflow_provider_clusterra.task.report import (
@@ -111,6 +114,84 @@ def test_growth_goes_on_from_what_the_last_try_asked_for():
         GROWING,
     )
     assert (job_of(third), third_state.more) == (job_of(second), "")
+
+
+def tries_of(*tries):
+    """What each try asks for, given what the author wrote and how the try before ended."""
+    previous = None
+    for written, ended in tries:
+        previous = previous and replace(previous, failure=Failure(ended, memory_mb=4096))
+        asked, state = job_of_try(request(**written), previous, GROWING)
+        previous = Record("tag", 1, job_id=7, retry_state=state)
+        yield {name: job_of(asked)[name] for name in state.asked}, state.more
+
+
+def node(megabytes):
+    return {"memory_per_node": no_val(megabytes)}
+
+
+OUT_OF_MEMORY, GPU = "OUT_OF_MEMORY", {"memory_per_tres": "gres/gpu:64"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "asked"),
+    [
+        (node(4096), node(65536), node(65536)),
+        (node(4096), node(4097), node(4097)),
+        (node(4096), node(2048), node(8192)),
+        (node(4096), {}, node(8192)),
+        (node(4096), GPU, GPU),
+        (node(4096), node(0), node(0)),
+        ({}, node(65536), node(65536)),
+        ({}, node(1024), node(8192)),
+        ({"memory_per_tres": "gres/gpu:8"}, GPU, GPU),
+    ],
+    ids=repr,
+)
+def test_a_retry_asks_for_the_memory_that_the_author_has_written_since(before, now, asked):
+    *_, last = tries_of((before, ""), (now, OUT_OF_MEMORY))
+
+    assert last[0] == asked
+    assert bool(last[1]) is (asked != now)
+
+
+def test_what_had_grown_is_dropped_once_the_author_writes_something_else():
+    asked = tries_of(
+        (node(4), ""),
+        (node(4), OUT_OF_MEMORY),
+        (node(4), "FAILED"),
+        (node(6), "FAILED"),
+        (node(6), OUT_OF_MEMORY),
+        (node(64), OUT_OF_MEMORY),
+        (node(64), OUT_OF_MEMORY),
+    )
+    memory = [each["memory_per_node"]["number"] for each, _ in asked]
+
+    assert memory == [4, 8, 8, 6, 12, 64, 128]
+
+
+def test_a_time_limit_that_the_author_has_changed_is_asked_for_whatever_else_grows():
+    hour, day = {"time_limit": no_val(60)}, {"time_limit": no_val(1440)}
+    *_, last = tries_of((node(4) | hour, ""), (node(4) | day, OUT_OF_MEMORY))
+    assert last[0] == node(8) | day
+    *_, last = tries_of((hour, ""), (hour, "TIMEOUT"), (day, "TIMEOUT"))
+    assert last == (day, "")
+
+
+def test_what_grew_from_slurms_default_stays_grown():
+    *_, last = tries_of(({}, ""), ({}, OUT_OF_MEMORY), ({}, "NODE_FAIL"))
+
+    assert last[0] == node(8192)
+
+
+@pytest.mark.parametrize("kind", [AuthenticationError, ConflictError, RequestError])
+def test_a_refusal_with_both_figures_is_otherwise_the_same(kind):
+    told = {"status": 409, "detail": "no", "number": 1, "request_id": "r", "retry_after": 2.0}
+    error = refused(kind("No.", **told, in_own_words=True), RetryState(more="2 instead of 1"))
+
+    assert str(error) == "No. This retry asked for more than the last try: 2 instead of 1."
+    assert type(error) is kind
+    assert vars(error) == {**told, "in_own_words": True}
 
 
 def test_the_jobs_own_variables_tell_of_what_has_grown():
