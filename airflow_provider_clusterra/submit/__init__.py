@@ -1,1 +1,2 @@
-"""Submitting exactly once: pure decisions; the shell is an operator's."""
+"""Submitting exactly once: pure decisions (protocol, retries), and the shells that carry them out
+(submission, kill)."""

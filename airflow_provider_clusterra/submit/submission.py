@@ -234,13 +234,13 @@ class Submission:
         :raises ClusterraError: the API refused, or did not answer.
         """
         self._before = self._store.load()
-        decision = self._decide(request) if self._options.tagged else Decision(Action.SUBMIT)
+        decision = self._decide(request) if self._options.tagged else self._decide_untagged(request)
         if decision.action is Action.FAIL:
             raise SubmitRefusedError(decision.words)
         if decision.action is Action.ADOPT:
             return self._adopt(decision.found[0], decision.words, request)
         for ended in decision.found:
-            if array_succeeded(ended.job, self._options.array_success):
+            if array_succeeded(self._whole(ended.job), self._options.array_success):
                 return self._adopt(ended, "enough of it has succeeded", request)
             self._note_end(ended.job)
         if decision.words:
@@ -261,7 +261,7 @@ class Submission:
             return Decision(Action.SUBMIT)
         if record is not None:
             # until it is decided, a kill is of that job
-            self._kill.set_target(None, record.name)
+            self._kill.set_target(self._living_id(record), record.name)
         found = self._find_earlier(record)
         bodies = self._same_bodies(record, found)
         judge = partial(decide, tag, record, reconnects=self._options.reconnects, bodies=bodies)
@@ -273,9 +273,27 @@ class Submission:
         self._known = frozenset(each.job.job_id for each in found)
         if decision.action is Action.ASK:
             log.info("An earlier try's job is not shown by Slurm; asking accounting.")
-            accounts = self._ask_accounting(record, request)
-            decision = decide_gone(record, accounts, self._options.on_unknown)
+            return self._decide_gone(request)
         return decision
+
+    def _decide_untagged(self, request: Request) -> Decision:
+        """Nothing is looked for, but a submit of which nothing was heard is not just sent again."""
+        record = self._before
+        if record is None or record.job_id is not None:
+            return Decision(Action.SUBMIT)
+        bodies = self._same_bodies(record, [])
+        decision = decide(self._tag, record, [], bodies=bodies)
+        return self._decide_gone(request) if decision.action is Action.ASK else decision
+
+    def _decide_gone(self, request: Request) -> Decision:
+        accounts = self._ask_accounting(self._before, request)
+        return decide_gone(self._before, accounts, self._options.on_unknown)
+
+    def _living_id(self, record: Record) -> int | None:
+        """The remembered job's id, if it is of this task on this cluster and its end is not known."""
+        tag = read_tag(record.tag)
+        is_ours = tag is not None and tag.is_same_task(self._tag)
+        return record.job_id if is_ours and record.failure is None else None
 
     def _same_bodies(self, record: Record | None, found: list[TaggedJob]) -> set[str]:
         """The hashes that this try's body had at earlier tries: of what differs because of the try."""
@@ -379,12 +397,17 @@ class Submission:
         record = self._store.load()
         return record if record and is_same_life(record, self._tag) else None
 
+    def _whole(self, job: Job) -> Job:
+        """An array together with what the tries before it brought."""
+        last = self._load_previous()
+        return with_earlier(job, earlier_tasks(last.retry_state)) if last else job
+
     def _note_end(self, job: Job) -> None:
         """Remember how the last one's job ended, if that try could not."""
         last = self._load_previous()
         if last is not None and last.failure is None and last.job_id == job.job_id:
-            whole = with_earlier(job, earlier_tasks(last.retry_state))
-            self._store.save_failure(failure_of(job), state_after(last.retry_state, whole))
+            state = state_after(last.retry_state, self._whole(job))
+            self._store.save_failure(failure_of(job), state)
             self._before = self._store.load()
 
     def _adapt(self, request: Request) -> Request:
@@ -516,11 +539,29 @@ class Submission:
         what = f"no job named {name!r} is there" if name else "no new job is there"
         if found is None:
             what = "the cluster does not tell whether its job is there"
-        return AnswerLostError(
+        kind, then = self._next_try(name, found)
+        return kind(
             f"The submit's answer was lost ({failure}), and {what} after "
-            f"{self._options.confirmation_timeout:.0f} s. Nothing is submitted again before the next "
-            "try has looked for it."
+            f"{self._options.confirmation_timeout:.0f} s. {then}"
         )
+
+    def _next_try(self, name: str, found: list[Job] | None) -> tuple[type[SubmitError], str]:
+        """What a retry does after a lost answer; an error of the kind that allows one."""
+        if name:
+            words = "Nothing is submitted again before the next try has looked for it."
+            return AnswerLostError, words
+        if found is not None:
+            return AnswerLostError, "So it counts as not submitted, and the next try submits it."
+        unnamed = "The job carries no name of ours, so that no try can look for it"
+        if self._options.on_unknown == "submit":
+            return (
+                AnswerLostError,
+                f"{unnamed}; on_unknown is 'submit', so the next try submits it.",
+            )
+        if self._store.lasts:
+            return AnswerLostError, f"{unnamed}: the next try fails, as on_unknown='fail' asks."
+        look = "Look for it before you clear this task, which submits a new one."
+        return SubmitRefusedError, f"{unnamed}, and on_unknown is 'fail'. {look}"
 
     def _look(self, name: str, begin: float) -> list[Job] | None:
         """The records that may be of the submit; None if the cluster does not answer now."""

@@ -306,6 +306,38 @@ def test_an_array_that_ended_while_nobody_looked_is_judged_at_the_retry(
     assert len(result["tasks"]) == 4
 
 
+HALF = """\
+#!/bin/bash
+[ $SLURM_ARRAY_TASK_ID = 0 ] || [ $SLURM_ARRAY_TASK_ID = 1 -a -e {folder}/again ] || exit 3
+"""
+
+
+def test_a_retrys_array_that_nobody_looked_at_is_judged_with_the_tries_before(
+    connected, run, ti, tmp_path
+):
+    operator = job(
+        array="0-3",
+        script=HALF.format(folder=tmp_path),
+        retry_failed_indices=True,
+        array_success=2,
+    )
+    ti.max_tries = 2
+    with pytest.raises(JobExitedError):
+        run(operator)
+    (tmp_path / "again").touch()
+    ti.try_number, operator.deferrable = 2, True
+    with pytest.raises(TaskDeferred):
+        run(operator)
+    second = ti.pushed["job_id"]
+    until_ended(connected, second)
+    ti.try_number, operator.deferrable = 3, False
+    result = run(operator)
+
+    assert result["job_id"] == second
+    states = {index: task["state"] for index, task in result["tasks"].items()}
+    assert states == {"0": "COMPLETED", "1": "COMPLETED", "2": "FAILED", "3": "FAILED"}
+
+
 @pytest.fixture(scope="module")
 def hurried():
     """A clusterra-server whose minutes last for half a second."""

@@ -333,6 +333,76 @@ def test_a_lost_job_that_cannot_be_looked_for_is_not_given_up(connection, run, s
     assert store[KEY]["job_id"] is None
 
 
+def lost(run, connection, store, **fields):
+    """An untagged job's submit is lost, and no look answers; the words of the error."""
+    with Wire(None, http(503, b"")) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowException) as caught:
+            run(submit(tag_job_name=False, **fields))
+    return caught.value
+
+
+def test_a_retry_without_a_tag_does_not_submit_beside_a_job_that_may_be_there(
+    connection, run, store, ti
+):
+    error = lost(run, connection, store)
+    assert "the next try fails, as on_unknown='fail' asks" in str(error)
+    ti.try_number = 2
+    with Wire(NO_JOBS) as wire:
+        connection(wire.url)
+        with pytest.raises(AirflowFailException, match="on_unknown='submit' would"):
+            run(submit(tag_job_name=False))
+
+        assert not any(request.startswith(b"POST") for request in wire.requests)
+
+
+def test_a_retry_without_a_tag_submits_again_if_the_user_says_so(
+    connection, run, store, ti, caplog
+):
+    error = lost(run, connection, store, on_unknown="submit")
+    assert "the next try submits it" in str(error)
+    ti.try_number = 2
+    with Wire(http(200, {"job_id": 8})) as wire:
+        connection(wire.url)
+        operator = submit(tag_job_name=False, on_unknown="submit", wait_for_completion=False)
+        assert run(operator)["job_id"] == 8
+    assert "on_unknown is 'submit', so it runs again" in caplog.text
+
+
+def test_a_clear_without_a_tag_submits_again(connection, run, store, ti):
+    lost(run, connection, store)
+    ti.try_number = ti.max_tries = 2
+    with Wire(http(200, {"job_id": 8})) as wire:
+        connection(wire.url)
+        assert run(submit(tag_job_name=False, wait_for_completion=False))["job_id"] == 8
+
+
+@pytest.mark.parametrize(
+    ("on_unknown", "fails_for_good", "words"),
+    [("fail", True, "Look for it before you clear"), ("submit", False, "the next try submits it")],
+)
+def test_what_nothing_remembers_and_nothing_can_find_is_not_left_to_a_retry(
+    connection, ti, store, on_unknown, fails_for_good, words
+):
+    def run(operator):
+        return operator.execute({"ti": ti})
+
+    error = lost(run, connection, store, on_unknown=on_unknown)
+
+    assert isinstance(error, AirflowFailException) is fails_for_good
+    assert words in str(error)
+
+
+def test_an_unnamed_job_that_is_not_there_counts_as_not_submitted(connection, run, store, ti):
+    with Wire(None, NO_JOBS) as wire:
+        connection(wire.url)
+        with pytest.raises(
+            SubmitLostError, match=r"no new job is there .* counts as not submitted"
+        ):
+            run(submit(tag_job_name=False))
+    assert store == {}
+
+
 def test_a_job_is_remembered_also_where_its_id_cannot_be_pushed(connected, run, ti, store, mocker):
     mocker.patch.object(ti, "xcom_push", side_effect=OSError("Airflow's API is away"))
     with pytest.raises(OSError, match="away"):
@@ -373,6 +443,23 @@ def test_a_task_that_is_killed_as_it_looks_cancels_the_earlier_job(connected, ti
 
     assert killed
     assert store[KEY]["unwanted"] is True
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_task_that_is_killed_as_it_looks_cancels_a_job_that_carries_no_name(
+    connected, ti, store, cleared
+):
+    task = Task(connected, ti, store)
+    old = task.crash(submit("sleep 68", tag_job_name=False))
+    assert store[KEY]["name"] == ""
+    task.clear() if cleared else task.retry()
+    again = submit("sleep 68")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Submission, "_look_for_earlier", lambda *_: again.on_kill() or [])
+        with pytest.raises(AirflowException, match=f"job {old} is"):
+            task.execute(again)
+    with ClusterraHook().client() as client:
+        assert client.get_job(connected.cluster_id, old).state.base == "CANCELLED"
 
 
 def test_a_task_that_is_killed_as_it_submits_does_not_succeed_without_waiting(
