@@ -213,15 +213,15 @@ def accounting_record(job: Job) -> dict[str, Any]:
     }
 
 
-async def listed(records: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
+async def listed(records: Iterable[bytes], turn: float = TURN) -> AsyncGenerator[bytes, None]:
     """An answer with many jobs, in pieces between which others have their turn."""
-    pieces, end = [b'{"jobs":['], time.monotonic() + TURN
+    pieces, end = [b'{"jobs":['], time.monotonic() + turn
     for number, record in enumerate(records):
         pieces += [b",", record] if number else [record]
         if time.monotonic() > end:
             yield b"".join(pieces)
             await asyncio.sleep(0)
-            pieces, end = [], time.monotonic() + TURN
+            pieces, end = [], time.monotonic() + turn
     yield b"".join([*pieces, b"],", msgspec.json.encode(envelope())[1:]])
 
 

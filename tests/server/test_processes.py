@@ -13,7 +13,7 @@ import pytest
 from clusterra_server import spawner
 from clusterra_server.backend import ReplyError
 from clusterra_server.process_tree import ProcessTree
-from clusterra_server.processes import Processes
+from clusterra_server.processes import Processes, listed
 from clusterra_server.scheduler import Limits, Scheduler
 from clusterra_server.spawner import places
 from tests.server.escapes import ESCAPES, processes_running
@@ -408,10 +408,17 @@ async def test_arguments_are_texts(make):
     assert (answer.status, answer.body["errors"][0]["source"]) == (500, "#/job/argv/")
 
 
-async def test_a_long_list_lets_others_have_their_turn(make):
+async def test_a_long_list_is_whole(make):
     cluster = make(cpus=1)
     array = await cluster.submit("exit 0", array="0-2999", hold=True)
     await cluster.backend.cancel_job(array)
+    for asked in (cluster.backend.get_job(array), cluster.backend.list_states([])):
+        body = b"".join([piece async for piece in (await asked).body])
+
+        assert len(json.loads(body)["jobs"]) == 3000
+
+
+async def test_a_long_list_lets_others_have_their_turn():
     turns = 0
 
     async def count():
@@ -421,9 +428,8 @@ async def test_a_long_list_lets_others_have_their_turn(make):
             turns += 1
 
     counts = asyncio.create_task(count())
-    for asked in (cluster.backend.get_job(array), cluster.backend.list_states([])):
-        answer, turns = await asked, 0
-        pieces = [piece async for piece in answer.body]
-        assert len(json.loads(b"".join(pieces))["jobs"]) == 3000
-        assert turns >= len(pieces) // 2 > 0
+    pieces = [piece async for piece in listed([b"{}"] * 100, turn=-1.0)]
     counts.cancel()
+
+    assert len(json.loads(b"".join(pieces))["jobs"]) == 100
+    assert turns >= 99
