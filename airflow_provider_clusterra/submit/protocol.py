@@ -454,6 +454,11 @@ def is_same_life(record: Record, ours: Tag) -> bool:
     return tag is not None and tag.is_same_task(ours) and record.max_tries == ours.max_tries
 
 
+def is_untraceable(record: Record) -> bool:
+    """Whether its job can be neither found nor cancelled, whatever it was asked for."""
+    return not (record.name or record.job_id)
+
+
 def _may_be_gone(
     ours: Tag, record: Record | None, shown: Iterable[TaggedJob], bodies: Collection[str]
 ) -> bool:
@@ -463,7 +468,9 @@ def _may_be_gone(
         return not tags and ours.try_number > 1
     tag = read_tag(record.tag)
     is_over = record.unwanted or record.failure is not None or record.tag in tags
-    return not is_over and is_same_life(record, ours) and tag is not None and tag.body in bodies
+    if is_over or not is_same_life(record, ours):
+        return False
+    return is_untraceable(record) or (tag is not None and tag.body in bodies)
 
 
 def _order(each: TaggedJob) -> tuple[int, float, int]:

@@ -58,7 +58,14 @@ def record(tag=BEFORE, job_id=7, **fields):
 
 
 FIRST = replace(OURS, try_number=1)
+NAMELESS = replace(record(CHANGED, job_id=None), name="")
 ROWS = {
+    "an intent without a name is asked about, also with another body": (
+        OURS,
+        NAMELESS,
+        [],
+        Action.ASK,
+    ),
     "a first try of which nothing is known submits": (FIRST, None, [], Action.SUBMIT),
     "a retry adopts a job that runs": (OURS, record(), [found("RUNNING")], Action.ADOPT),
     "a retry adopts a job that is pending": (OURS, record(), [found("PENDING")], Action.ADOPT),
