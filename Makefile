@@ -34,7 +34,7 @@ FIND_PYTHON = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/ver
   $$python -c "" 2>/dev/null && echo $$python && exit; done; echo $(PYTHON))
 OLDER_TESTS := tests/triggers tests/operators tests/task tests/submit tests/sensors tests/decorators tests/links tests/hooks \
   tests/test_package.py
-E2E_OF_3.4 := $(addprefix tests/e2e/test_,loops.py commands.py triggerers.py waits.py)
+E2E_OF_3.4 := $(addprefix tests/e2e/test_,loops.py commands.py waits.py)
 OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonschema asyncpg \
   psycopg2-binary
 
