@@ -772,7 +772,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             return render_script(script, env, context, jinja=self.render_script)
 
     def _render_anew(self, name: str, context: Context) -> Any:
-        source = self._sources["script"]
+        source = self._sources.get("script")
         if name not in ("script", "script_arguments") or not isinstance(source, str):
             return super()._render_anew(name, context)
         tidy = self._render_script(source, context)

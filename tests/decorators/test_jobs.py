@@ -20,7 +20,7 @@ from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.task.report import JobError
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from tests.support.airflow_side import TaskInstance
+from tests.support.airflow_side import TaskInstance, TaskStateStore
 
 NOW = {"deferrable": False, "poll_interval": 0.05, "python": sys.executable}
 
@@ -66,6 +66,26 @@ def test_a_function_runs_as_a_job_and_returns_its_value(connected):
     assert value == {"product": 42, "day": "2026-01-01"}
     assert ti.pushed["job"]["state"] == "COMPLETED"
     assert ti.pushed["job"]["name"].startswith("dag.task")
+
+
+@pytest.mark.parametrize("factor", [7, "{{ ti.try_number }}"])
+def test_a_retry_takes_over_the_job_of_the_try_before(connected, factor):
+    ti, store = TaskInstance(run_id=f"again{factor}"), TaskStateStore()
+
+    def rendered():
+        operator = made(multiply, 6, b=factor)
+        operator.render_template_fields({"ti": ti, "task": operator, "dag": operator.dag})
+        return operator
+
+    dies = rendered()
+    dies._wait = lambda *_: pytest.fail("the worker is gone")
+    with pytest.raises(pytest.fail.Exception):
+        run(dies, ti, task_state_store=store)
+    job_id = ti.pushed["job_id"]
+    ti.try_number += 1
+    run(rendered(), ti, task_state_store=store)
+
+    assert ti.pushed["job"]["job_id"] == job_id
 
 
 def test_what_it_is_given_goes_before_what_airflow_knows(connected):
