@@ -67,6 +67,8 @@ class TaskRecord:
     """Whether a user has ended it."""
     cleared: bool = False
     """Whether a user has cleared it."""
+    terminated: bool = False
+    """Whether a SIGTERM ended a try: a kill, after which a job that has just ended is run again."""
     iterations: int = 1
     """How many jobs it takes: in a loop it is one record for all of them."""
     may_leave_its_job: bool = False
@@ -105,7 +107,9 @@ def judge(tasks: Iterable[TaskRecord], jobs: Sequence[JobRecord]) -> list[Findin
 Told = Iterable[tuple[Fault, str]]
 
 
-def _duplicates(_: TaskRecord, jobs: list[JobRecord]) -> Told:
+def _duplicates(task: TaskRecord, jobs: list[JobRecord]) -> Told:
+    if task.terminated:
+        return
     counts = Counter(job.owner for job in jobs if job.succeeded)
     for owner, count in counts.items():
         if count > 1:

@@ -10,7 +10,7 @@ from random import Random
 from threading import Event
 from typing import Any
 
-from tests.crash.judge import TaskKey, TaskRecord
+from tests.crash.judge import TASK_ENDS, TaskKey, TaskRecord
 from tests.crash.rig import Rig
 from tests.crash.rounds import KILLS, POSTGRES_ONLY, Kind, Round, Shape
 from tests.crash.victim import kill, terminate
@@ -115,6 +115,9 @@ class Play:
             # whoever cancels the job has some seconds, which a part that is down takes from it
             self._rig.gate.stay_up(KILL_SECONDS)
             row = self._row()
+            if row["state"] in TASK_ENDS:
+                # the moment has passed
+                return
             if game.kind is Kind.CLEAR:
                 self._rest.clear(game.dag_id, self._clear_of(row))
             else:
@@ -204,6 +207,7 @@ class Play:
             game.expected(index),
             by_user=game.kind is Kind.MARK_FAILED and index == game.victim,
             cleared=game.kind is Kind.CLEAR and index == game.victim,
+            terminated=game.kind in (Kind.TERM_WORKER, Kind.TERM_SCHEDULER),
             may_leave_its_job=game.shape in (Shape.BLIND, Shape.SENSOR),
         )
 

@@ -32,6 +32,14 @@ def test_two_jobs_that_ran_to_success_are_a_duplicate():
     assert faults(TASK, JOB, second) == [Fault.DUPLICATE]
 
 
+def test_a_task_that_was_terminated_may_run_a_job_again_but_not_beside_the_first():
+    terminated = replace(TASK, terminated=True)
+    again = replace(JOB, job_id=2, submitted=20.0, ended=30.0)
+
+    assert faults(terminated, replace(JOB, ended=15.0), again) == []
+    assert faults(terminated, replace(JOB, ended=25.0), again) == [Fault.TOGETHER]
+
+
 def test_a_cleared_task_runs_a_job_again():
     again = replace(JOB, job_id=2, max_tries=4, submitted=20.0, ended=30.0)
 
