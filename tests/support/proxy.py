@@ -132,19 +132,24 @@ def hangs(seconds: float) -> Fault:
     return fault
 
 
+async def _send_first(after: int, send: Send, passed: Pass) -> None:
+    """The real answer's first bytes, as if more came."""
+    left = after
+    async with aclosing(passed()) as messages:
+        async for message in messages:
+            piece = message.get("body", b"")[:left]
+            left -= len(piece)
+            whole = message["type"] == "http.response.start"
+            await send(message if whole else {**message, "body": piece, "more_body": True})
+            if left <= 0:
+                break
+
+
 def is_cut(after: int) -> Fault:
     """The real answer, cut after so many bytes, as a reset would."""
 
     async def fault(send: Send, passed: Pass) -> None:
-        left = after
-        async with aclosing(passed()) as messages:
-            async for message in messages:
-                piece = message.get("body", b"")[:left]
-                left -= len(piece)
-                whole = message["type"] == "http.response.start"
-                await send(message if whole else {**message, "body": piece, "more_body": True})
-                if left <= 0:
-                    break
+        await _send_first(after, send, passed)
         # the server closes a connection whose answer is not whole
         raise ConnectionResetError
 
@@ -173,15 +178,7 @@ def stalls(after: int, seconds: float = 10.0) -> Fault:
     """
 
     async def fault(send: Send, passed: Pass) -> None:
-        left = after
-        async with aclosing(passed()) as messages:
-            async for message in messages:
-                piece = message.get("body", b"")[:left]
-                left -= len(piece)
-                whole = message["type"] == "http.response.start"
-                await send(message if whole else {**message, "body": piece, "more_body": True})
-                if left <= 0:
-                    break
+        await _send_first(after, send, passed)
         await asyncio.sleep(seconds)
 
     return fault
