@@ -17,10 +17,10 @@ os.environ["AIRFLOW_HOME"] = str(
 )
 
 from airflow_provider_clusterra.watch.tail import TailPace
-from tests.slurm.fixtures import front, lab
+from tests.slurm.fixtures import _own_queue, front, lab
 from tests.support.servers import ClusterraServer
 
-__all__ = ["front", "lab"]
+__all__ = ["_own_queue", "front", "lab"]
 
 
 def pytest_collection_modifyitems(config, items):

@@ -20,3 +20,15 @@ def front(lab):
     """A clusterra-server in front of it, as one of its users."""
     with lab.front() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _own_queue(request):
+    """A test on the Slurm finds no job of another one, and leaves none."""
+    if not request.node.get_closest_marker("slurm"):
+        yield
+        return
+    slurm = request.getfixturevalue("lab")
+    slurm.clear()
+    yield
+    slurm.clear()

@@ -119,6 +119,13 @@ class Lab:
             self.inside.launch(name, words, port)
         until(self._is_idle, f"the nodes do not come up; see {self.root}/srv/slurm/log")
 
+    def clear(self) -> None:
+        """Cancel everybody's jobs, and wait until the queue is empty: limits count what is in it."""
+        if self._queue():
+            for user in (USER, OTHER, "root"):
+                self.run("scancel", "--user", user)
+            until(lambda: not self._queue(), "the queue does not become empty")
+
     def keep(self) -> None:
         """Leave it up when the tests that use it end."""
         self.inside.facts["kept"] = True
@@ -269,6 +276,10 @@ class Lab:
             return False
 
         until(works, f"{words[0]} does not work; see {self.inside.folder}")
+
+    def _queue(self) -> str:
+        # those that are completing included
+        return self.run("squeue", "--noheader", "--format=%i")
 
     def _is_idle(self) -> bool:
         with suppress(LabError):
