@@ -122,7 +122,7 @@ class Submits:
             task_id="bench",
             script=BODY["script"],
             wait_for_completion=False,
-            tag_job_name=tagged,
+            durable=tagged,
         )
         begin = time.perf_counter()
         operator.execute(context)

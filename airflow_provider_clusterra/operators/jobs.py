@@ -109,8 +109,9 @@ class SubmitOperator(BaseOperator):
         again.
     :param submit_confirmation_timeout: seconds or a timedelta for which the job is looked for if the
         submit's answer was lost.
-    :param tag_job_name: whether the job's name ends in a tag that says whose it is. Without it no
-        job of an earlier try is found again.
+    :param durable: whether a retry takes over the job of a try that died (Airflow's durable execution):
+        the job's name ends in a tag that says whose it is. With False no job of an earlier try is
+        searched for.
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
     """
@@ -152,7 +153,7 @@ class SubmitOperator(BaseOperator):
         on_full_queue: str = "wait",
         submit_timeout: float | timedelta = 600.0,
         submit_confirmation_timeout: float | timedelta = 60.0,
-        tag_job_name: bool = True,
+        durable: bool = True,
         clusterra_conn_id: str = ClusterraHook.default_conn_name,
         cluster_id: str | None = None,
         **kwargs: Any,
@@ -181,7 +182,7 @@ class SubmitOperator(BaseOperator):
         self.on_full_queue = on_full_queue
         self.submit_timeout: Any = submit_timeout
         self.submit_confirmation_timeout: Any = submit_confirmation_timeout
-        self.tag_job_name = tag_job_name
+        self.durable = durable
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
         self._kill = KillSwitch()
@@ -360,7 +361,7 @@ class SubmitOperator(BaseOperator):
             cluster_id,
             identity=replace(identity, body_at=partial(self._body_at, context)),
             options=SubmitOptions(
-                self.tag_job_name,
+                self.durable,
                 self.on_unknown,
                 self.on_full_queue,
                 self.submit_timeout,
@@ -785,7 +786,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         if self._unreadable is not None:
             raise self._unreadable
         request = self._read_job(context, connected.settings.timezone)
-        if self.tag_job_name:
+        if self.durable:
             request.check_tagged()
         if self.return_output:
             check_output_is_shown(request.components[0], connected.find_output_folder)

@@ -235,7 +235,7 @@ class JobRequest(msgspec.Struct, frozen=True):
         if any("singleton" in text.lower() for text in texts):
             raise InputError(
                 "dependency: singleton waits for jobs of the same name, and the tag in a job's name "
-                "makes each of them another. Give tag_job_name=False, or let Airflow run one at a "
+                "makes each of them another. Give durable=False, or let Airflow run one at a "
                 "time with max_active_tis_per_dag=1."
             )
 

@@ -251,7 +251,7 @@ def test_an_output_elsewhere_is_told_and_runs_if_it_is_not_returned(request_of, 
 
 
 def test_a_singleton_is_for_jobs_without_a_tag(request_of):
-    request = request_of(submit(dependency="singleton", tag_job_name=False))
+    request = request_of(submit(dependency="singleton", durable=False))
 
     assert request.dependency == "singleton"
 

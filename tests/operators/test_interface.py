@@ -11,7 +11,7 @@ from tests.support.arguments import HEADINGS, PAGE, arguments_of, draw, meanings
 
 CHOICES = {
     *("wait_for_completion", "deferrable", "follow_output", "return_output", "cancel_on_kill"),
-    *("on_stuck", "on_unknown", "on_full_queue", "tag_job_name", "durable", "render_script"),
+    *("on_stuck", "on_unknown", "on_full_queue", "durable", "render_script"),
     *("array_success", "retry_failed_indices", "grow_on_retry", "max_memory", "max_time_limit"),
     *("tag_of_run", "python_callable"),
 }

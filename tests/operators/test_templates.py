@@ -44,7 +44,7 @@ def test_the_authors_own_name_carries_the_tag_too(connected, run, text_key):
     params = {"text_file": text_key, "job_name": "mine"}
 
     assert run(submit("word-count", params))["name"].startswith("mine.af-")
-    assert run(submit("word-count", params, tag_job_name=False))["name"] == "mine"
+    assert run(submit("word-count", params, durable=False))["name"] == "mine"
 
 
 def test_what_jinja_has_turned_into_text_is_read_back(connected, run, text_key):

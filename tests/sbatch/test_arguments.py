@@ -380,7 +380,7 @@ def test_the_authors_name_stands_in_the_paths_of_a_renamed_job(given, shown):
 
 def test_a_singleton_is_refused_if_names_are_tagged():
     for lines in (["-d singleton"], ["-d afterok:7,singleton"], ["-n 1", "hetjob", "-d Singleton"]):
-        with pytest.raises(InputError, match=r"tag_job_name=False.*max_active_tis_per_dag"):
+        with pytest.raises(InputError, match=r"durable=False.*max_active_tis_per_dag"):
             asked(*lines).check_tagged()
 
     asked("-d afterok:7").check_tagged()

@@ -385,7 +385,7 @@ REFUSAL = {
 
 def test_more_than_the_cluster_has_fails_for_good_with_both_figures(connection, run, ti):
     operator = job(
-        script="#!/bin/bash\n", memory="1G", grow_on_retry={"memory": 2.0}, tag_job_name=False
+        script="#!/bin/bash\n", memory="1G", grow_on_retry={"memory": 2.0}, durable=False
     )
     ti.max_tries = 1
     submitted, ended = http(200, {"job_id": 7}), http(200, {"jobs": [OOM]})

@@ -277,7 +277,7 @@ def test_a_job_is_remembered_until_it_has_succeeded(connected, run, store):
 
 
 def test_without_a_tag_nothing_is_adopted(connected, run, store, ti):
-    run(submit("exit 0", name="plain", tag_job_name=False))
+    run(submit("exit 0", name="plain", durable=False))
     with ClusterraHook().client() as client:
         assert client.get_job(connected.cluster_id, ti.pushed["job_id"]).name == "plain"
 
@@ -328,7 +328,7 @@ def test_a_lost_job_that_cannot_be_looked_for_is_not_given_up(connection, run, s
     with Wire(None, answer) as wire:
         connection(wire.url)
         with pytest.raises(SubmitLostError, match="the cluster does not tell"):
-            run(submit(tag_job_name=False))
+            run(submit(durable=False))
 
     assert store[KEY]["job_id"] is None
 
@@ -338,7 +338,7 @@ def lost(run, connection, store, **fields):
     with Wire(None, http(503, b"")) as wire:
         connection(wire.url)
         with pytest.raises(AirflowException) as caught:
-            run(submit(tag_job_name=False, **fields))
+            run(submit(durable=False, **fields))
     return caught.value
 
 
@@ -351,7 +351,7 @@ def test_a_retry_without_a_tag_does_not_submit_beside_a_job_that_may_be_there(
     with Wire(NO_JOBS) as wire:
         connection(wire.url)
         with pytest.raises(AirflowFailException, match="on_unknown='submit' would"):
-            run(submit(tag_job_name=False))
+            run(submit(durable=False))
 
         assert not any(request.startswith(b"POST") for request in wire.requests)
 
@@ -364,7 +364,7 @@ def test_a_retry_without_a_tag_submits_again_if_the_user_says_so(
     ti.try_number = 2
     with Wire(http(200, {"job_id": 8})) as wire:
         connection(wire.url)
-        operator = submit(tag_job_name=False, on_unknown="submit", wait_for_completion=False)
+        operator = submit(durable=False, on_unknown="submit", wait_for_completion=False)
         assert run(operator)["job_id"] == 8
     assert "on_unknown is 'submit', so it runs again" in caplog.text
 
@@ -374,7 +374,7 @@ def test_a_clear_without_a_tag_submits_again(connection, run, store, ti):
     ti.try_number = ti.max_tries = 2
     with Wire(http(200, {"job_id": 8})) as wire:
         connection(wire.url)
-        assert run(submit(tag_job_name=False, wait_for_completion=False))["job_id"] == 8
+        assert run(submit(durable=False, wait_for_completion=False))["job_id"] == 8
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_an_unnamed_job_that_is_not_there_counts_as_not_submitted(connection, ru
         with pytest.raises(
             SubmitLostError, match=r"no new job is there .* counts as not submitted"
         ):
-            run(submit(tag_job_name=False))
+            run(submit(durable=False))
     assert store == {}
 
 
@@ -450,7 +450,7 @@ def test_a_task_that_is_killed_as_it_looks_cancels_a_job_that_carries_no_name(
     connected, ti, store, cleared
 ):
     task = Task(connected, ti, store)
-    old = task.crash(submit("sleep 68", tag_job_name=False))
+    old = task.crash(submit("sleep 68", durable=False))
     assert store[KEY]["name"] == ""
     # what a clear forgets of a job without a name, nobody can find
     task.clear(forgets=False) if cleared else task.retry()
