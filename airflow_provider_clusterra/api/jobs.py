@@ -46,6 +46,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """While the job is running this is when its time limit ends."""
     time_limit_minutes: int | None = None
     nodes: str = ""
+    failed_node: str = ""
+    """The node whose failure ended the job, as far as Slurm says so."""
     partition: str = ""
     user: str = ""
     restarts: int = 0
@@ -106,6 +108,7 @@ class JobRecord(msgspec.Struct, gc=False):
     time: Any = None
     time_limit: Number = None
     nodes: Any = None
+    failed_node: Any = None
     partition: Any = None
     user_name: Any = None
     user: Any = None
@@ -174,6 +177,7 @@ def read_record(record: JobRecord) -> Job:
         ended_at=read_time(record.end_time),
         time_limit_minutes=read_number(record.time_limit),
         nodes=_text(record.nodes),
+        failed_node=_text(record.failed_node),
         partition=_text(record.partition),
         user=_text(record.user_name, record.user),
         restarts=read_number(record.restart_cnt) or 0,

@@ -632,6 +632,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
     :param max_memory: as far as memory grows, in the form of ``memory``: per node, CPU or GPU, as the
         job asks for it. A job that had as much is not submitted again.
     :param max_time_limit: as far as the time limit grows, in the form of ``time_limit``.
+    :param exclude_failed_nodes: whether a retry excludes the nodes that failed under earlier tries
+        (NODE_FAIL, BOOT_FAIL), the last 16 at most. Needs Airflow 3.3.
 
     All arguments of :class:`~airflow_provider_clusterra.operators.jobs.SubmitOperator` as well.
     """
@@ -698,13 +700,16 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         grow_on_retry: Mapping[str, float] | None = None,
         max_memory: int | str | None = None,
         max_time_limit: timedelta | float | str | None = None,
+        exclude_failed_nodes: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_array_success(array_success)
         self.array_success = array_success
         self.retry_options = RetryOptions(
-            retry_failed_indices, read_growth(grow_on_retry, max_memory, max_time_limit)
+            retry_failed_indices,
+            read_growth(grow_on_retry, max_memory, max_time_limit),
+            exclude_failed_nodes,
         )
         self.script = given.text("script", script)
         self.script_arguments = script_arguments

@@ -259,6 +259,17 @@ class JobRequest(msgspec.Struct, frozen=True):
         """The array with other indices."""
         return self.with_fields({"array": indices})
 
+    def without_nodes(self, nodes: Sequence[str]) -> JobRequest:
+        """The job on other nodes, besides those that its author has excluded."""
+        if not nodes:
+            return self
+        return self._changed(
+            lambda fields: {
+                **fields,
+                "excluded_nodes": [*dict.fromkeys((*fields.get("excluded_nodes", ()), *nodes))],
+            }
+        )
+
     def with_dependency(self, text: str) -> JobRequest:
         """The job with another dependency in each component that has the first one's, or none."""
         first = self.dependency

@@ -182,6 +182,8 @@ class Failure(msgspec.Struct, frozen=True):
     memory_mb: int | None = None
     memory_per_cpu: bool = False
     time_limit_minutes: int | None = None
+    nodes: tuple[str, ...] = ()
+    """Those that failed under it."""
 
 
 class RetryState(msgspec.Struct, frozen=True):
@@ -197,6 +199,8 @@ class RetryState(msgspec.Struct, frozen=True):
     """The job's fields of memory and time."""
     more: str = ""
     """Both figures of what had grown, in words."""
+    failed_nodes: tuple[str, ...] = ()
+    """The nodes that failed under the jobs so far, the last one last."""
     written: dict[str, Any] | None = None
     """The author's own fields of memory and time, if the job asked for others."""
 
@@ -240,7 +244,16 @@ def failure_of(job: Job | None) -> Failure:
         job.memory_mb,
         job.memory_per_cpu,
         job.time_limit_minutes,
+        tuple(dict.fromkeys(node for part in (job, *job.tasks) for node in _failed_nodes(part))),
     )
+
+
+def _failed_nodes(job: Job) -> list[str]:
+    """The node that failed; of several without a word about which one, none."""
+    if job.state.base not in ("NODE_FAIL", "BOOT_FAIL"):
+        return []
+    is_one = job.nodes and not any(mark in job.nodes for mark in ",[")
+    return [job.failed_node or job.nodes] if job.failed_node or is_one else []
 
 
 class TaggedJob(msgspec.Struct, frozen=True):

@@ -162,9 +162,11 @@ def _larger(before: int, factor: float, most: int | None) -> int | None:
 LONGEST = 20_000
 """Characters of one part of the retry state: Airflow keeps 64 KB of a task."""
 NEEDS = (
-    "retry_failed_indices and grow_on_retry need Airflow 3.3, which remembers of a task how its last "
-    "try ended; here a retry asks for the same once more."
+    "retry_failed_indices, grow_on_retry and exclude_failed_nodes need Airflow 3.3, which remembers "
+    "how a task's last try ended; here a retry asks for the same once more."
 )
+MOST_NODES = 16
+"""Failed nodes that a retry excludes, the last ones: a cluster that loses more has another problem."""
 
 
 class RetryOptions(msgspec.Struct, frozen=True):
@@ -173,6 +175,8 @@ class RetryOptions(msgspec.Struct, frozen=True):
     failed_indices: bool = False
     """Of an array only the indices that have not succeeded."""
     growth: Growth = Growth()
+    exclude_failed_nodes: bool = False
+    """Whether nodes that failed under earlier tries are excluded."""
 
     def check(self, job: JobRequest) -> None:
         """Refuse what cannot be retried so.
@@ -199,6 +203,10 @@ def job_of_try(
     left = left_of(job.array, succeeded)
     if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
+    if options.exclude_failed_nodes:
+        failed = dict.fromkeys((*state.failed_nodes, *failure.nodes))
+        state = replace(state, failed_nodes=(*failed,)[-MOST_NODES:])
+        job = job.without_nodes(state.failed_nodes)
     state = replace(state, array=job.array, more="")
     if len(job.components) > 1 or options.growth == Growth():
         return job, state

@@ -422,6 +422,9 @@ class Submission:
         adapted, self._state = job_of_try(request, self._load_previous(), retries)
         if adapted.array != request.array:
             log.info("Only the indices that have not succeeded run again: %s.", adapted.array)
+        if self._state.failed_nodes:
+            nodes = ", ".join(self._state.failed_nodes)
+            log.info("Nodes that failed under earlier tries are excluded: %s.", nodes)
         if self._state.more:
             log.info("This try asks for more than the last: %s.", self._state.more)
         return adapted

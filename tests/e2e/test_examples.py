@@ -21,6 +21,7 @@ ENDS = {
     "arrays": ("add_up", lambda value: value == 285),
     "many_jobs": ("square", lambda value: value["output"] in (0, 1, 4, 9)),
     "checkpoint": ("simulate", lambda value: value["output"] == "all 5 steps are done"),
+    "retry_policies": ("simulate", lambda value: value["output"] == "simulated"),
     "until_converged": ("refine.step", lambda value: 1.4142 < value["x"] < 1.4143),
     "environments": ("with_conda", lambda value: value.endswith("python3")),
     "secret_by_name": (

@@ -8,11 +8,12 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.errors import AuthenticationError, ConflictError, RequestError
-from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.slurm import JobState, no_val
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
-from airflow_provider_clusterra.submit.protocol import Failure, Record, RetryState
+from airflow_provider_clusterra.submit.protocol import Failure, Record, RetryState, failure_of
 from airflow_provider_clusterra.submit.retries import (
     LONGEST,
     Growth,
@@ -192,6 +193,76 @@ def test_a_refusal_with_both_figures_is_otherwise_the_same(kind):
     assert str(error) == "No. This retry asked for more than the last try: 2 instead of 1."
     assert type(error) is kind
     assert vars(error) == {**told, "in_own_words": True}
+
+
+EXCLUDING = RetryOptions(exclude_failed_nodes=True)
+
+
+def after_nodes(*nodes, before=()):
+    failure = Failure("NODE_FAIL", nodes=nodes)
+    return Record("tag", 1, failure=failure, retry_state=RetryState(failed_nodes=before))
+
+
+def test_a_retry_excludes_the_nodes_that_failed_besides_the_authors():
+    asked, state = job_of_try(
+        request(excluded_nodes=["n1"]), after_nodes("n2", "n1", before=("n3",)), EXCLUDING
+    )
+
+    assert job_of(asked)["excluded_nodes"] == ["n1", "n3", "n2"]
+    assert state.failed_nodes == ("n3", "n2", "n1")
+
+
+def test_every_component_keeps_away_from_a_failed_node():
+    het = JobRequest("#!/bin/bash\n", ({}, {"excluded_nodes": ["n9"]}), "x")
+
+    asked, _ = job_of_try(het, after_nodes("n2"), EXCLUDING)
+
+    assert [each["excluded_nodes"] for each in asked.components] == [["n2"], ["n9", "n2"]]
+
+
+def test_only_the_last_failed_nodes_are_excluded():
+    nodes = [f"n{number}" for number in range(20)]
+    asked, _ = job_of_try(request(), after_nodes("new", before=nodes), EXCLUDING)
+
+    assert job_of(asked)["excluded_nodes"] == [*nodes[-15:], "new"]
+
+
+@pytest.mark.parametrize("options", [RetryOptions(), GROWING, CHOOSING])
+def test_nodes_are_excluded_only_if_it_is_asked_for(options):
+    asked, _ = job_of_try(request(array="1-3"), after_nodes("n2"), options)
+
+    assert "excluded_nodes" not in job_of(asked)
+
+
+NODE_FAIL = JobState("NODE_FAIL")
+
+
+@pytest.mark.parametrize(
+    ("job", "nodes"),
+    [
+        (Job(7, NODE_FAIL, nodes="n1"), ("n1",)),
+        (Job(7, JobState("BOOT_FAIL"), nodes="n1"), ("n1",)),
+        (Job(7, NODE_FAIL, nodes="n[1-4]", failed_node="n3"), ("n3",)),
+        (Job(7, NODE_FAIL, nodes="n[1-4]"), ()),
+        (Job(7, NODE_FAIL, nodes="n1,n7"), ()),
+        (Job(7, NODE_FAIL), ()),
+        (Job(7, JobState("FAILED"), nodes="n1", failed_node="n1"), ()),
+        (
+            Job(
+                7,
+                NODE_FAIL,
+                tasks=(
+                    Job(8, NODE_FAIL, nodes="n1", array_task_id=0),
+                    Job(9, JobState("COMPLETED"), nodes="n2", array_task_id=1),
+                    Job(10, NODE_FAIL, nodes="n3", array_task_id=2),
+                ),
+            ),
+            ("n1", "n3"),
+        ),
+    ],
+)
+def test_the_nodes_that_failed_are_those_that_slurm_names(job, nodes):
+    assert failure_of(job).nodes == nodes
 
 
 def test_the_jobs_own_variables_tell_of_what_has_grown():
