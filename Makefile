@@ -15,6 +15,7 @@ WITH_PIP = { $(PYTHON) -m venv --clear .venv && \
 PEERS := databricks airbyte dbt-cloud
 WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt $(OURS) \
   $(PEERS:%=apache-airflow-providers-%)
+RELEASE := .work/release
 KEEP ?=
 ROUNDS ?= 40
 SEED ?=
@@ -41,7 +42,7 @@ OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonsch
 # most tests wait more than they work
 FAST := $(BIN)/python -m pytest -m "not e2e" --numprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-fast test-older test-slurm crash bench lint types clean
+.PHONY: help demo test test-fast test-older test-slurm crash bench lint types docs dist release clean
 
 help:
 	@echo "make demo        the main job, end to end, on a Clusterra and an Airflow of its own"
@@ -54,6 +55,9 @@ help:
 	@echo "make bench       speed and cost beside curl and the peers; writes bench/RESULTS.md"
 	@echo "make lint        style, imports, spelling"
 	@echo "make types       mypy, strict"
+	@echo "make docs        the documentation as a site, in .work/docs/index.html"
+	@echo "make dist        wheels and sdists of both distributions, checked, in dist/"
+	@echo "make release     the same, installed in a new environment, with the sdist's own tests; publishes nothing"
 	@echo "make clean       remove what the other targets made"
 
 demo: $(READY)
@@ -93,8 +97,30 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# autodoc imports Airflow, which makes its home
+docs: $(READY)
+	AIRFLOW_HOME=$(CURDIR)/.work/airflow $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs .work/docs
+
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist server
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+release: dist
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)/venv
+	$(RELEASE)/venv/bin/python -m pip install --quiet --constraint $(PINS) dist/*.whl
+	cd $(RELEASE) && AIRFLOW_HOME=$(CURDIR)/$(RELEASE)/airflow venv/bin/airflow providers get airflow-provider-clusterra
+	$(RELEASE)/venv/bin/clusterra-server --version
+	for sdist in dist/*.tar.gz; do tar --extract --gzip --file $$sdist --directory $(RELEASE); done
+	$(MAKE) --directory $(RELEASE)/airflow_provider_clusterra-* test-fast
+	@ls dist
+	@echo "Nothing is published. To publish: date the version in CHANGELOG.md, tag the commit v<version>, twine upload dist/*"
+
 clean:
-	rm -rf .venv .venv-* .work
+	rm -rf .venv .venv-* .work dist
 
 $(READY): pyproject.toml server/pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

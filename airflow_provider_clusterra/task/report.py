@@ -1,19 +1,21 @@
 """A job's bad end as a report, and as an error class of its own.
 
-AirflowException
-└── JobError                   the job ended badly
-    ├── JobExitedError         its script ended with an exit code other than 0
-    ├── JobKilledError         a signal ended it
-    ├── JobNotStartedError     Slurm could not start it                                  (for good)
-    ├── JobOutOfMemoryError    it needed more memory than it had asked for
-    ├── JobTimedOutError       it ran into its time limit
-    │   └── JobOverdueError    our patience ended: timeout, pending_timeout, max_restarts
-    ├── JobCancelledError      somebody cancelled it
-    ├── JobNodeFailedError     its node failed
-    │   └── JobPreemptedError  another job took its place
-    ├── JobStuckError          it would never have started                               (for good)
-    ├── JobLostError           the cluster no longer knows it
-    └── JobResultError         it succeeded, and its output cannot be returned           (for good)
+::
+
+    AirflowException
+    └── JobError                   the job ended badly
+        ├── JobExitedError         its script ended with an exit code other than 0
+        ├── JobKilledError         a signal ended it
+        ├── JobNotStartedError     Slurm could not start it                                  (for good)
+        ├── JobOutOfMemoryError    it needed more memory than it had asked for
+        ├── JobTimedOutError       it ran into its time limit
+        │   └── JobOverdueError    our patience ended: timeout, pending_timeout, max_restarts
+        ├── JobCancelledError      somebody cancelled it
+        ├── JobNodeFailedError     its node failed
+        │   └── JobPreemptedError  another job took its place
+        ├── JobStuckError          it would never have started                               (for good)
+        ├── JobLostError           the cluster no longer knows it
+        └── JobResultError         it succeeded, and its output cannot be returned           (for good)
 
 For good: also an AirflowFailException, because no retry heals it. Of all others Airflow's retries and
 its retry policies decide.
