@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from airflow_provider_clusterra.api import Access, AsyncClient
-from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.errors import ONCE
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, LIMIT, Tail
 from bench.figures import Figure, at_most, show

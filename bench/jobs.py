@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_clusterra.api.answers import Answer
-from airflow_provider_clusterra.api.readers import read_jobs
+from airflow_provider_clusterra.api.calls import read_jobs
 from bench.figures import RUNS, Figure, at_least, ratio, show
 from bench.process import memory_mib
 

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from airflow_provider_clusterra.api.access import Access, read_origin
+from airflow_provider_clusterra.api.calls import (
+    ApiRoute,
+    Cluster,
+    LightState,
+    Node,
+    Output,
+    Submitted,
+    User,
+)
 from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import (
     ApiError,
@@ -15,22 +24,12 @@ from airflow_provider_clusterra.api.errors import (
     ProtocolError,
     RateLimitedError,
     RequestError,
+    Retry,
     ServerError,
     TransportError,
     WaitTimeoutError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import (
-    ApiRoute,
-    Cluster,
-    LightState,
-    Node,
-    Output,
-    Submitted,
-    User,
-)
-from airflow_provider_clusterra.api.retry import Retry
-from airflow_provider_clusterra.api.slurm import ExitStatus, JobState
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.api.templates import CheckedParams, Param, Template, check_params
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant

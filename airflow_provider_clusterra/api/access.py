@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.slurm import read_time
+from airflow_provider_clusterra.api.jobs import read_time
 
 DEFAULT_HOST = "https://api-use1.clusterra.cloud"
 DEFAULT_TIMEOUT = 60.0

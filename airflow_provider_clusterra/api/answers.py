@@ -7,6 +7,8 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -23,8 +25,7 @@ from airflow_provider_clusterra.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_clusterra.api.retry import read_retry_after
-from airflow_provider_clusterra.api.slurm import read_number
+from airflow_provider_clusterra.api.jobs import read_number
 
 T = TypeVar("T")
 NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -374,3 +375,21 @@ def _request_id(answer: Answer) -> str | None:
     return next(
         (answer.headers[name] for name in REQUEST_ID_HEADERS if name in answer.headers), None
     )
+
+
+def read_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait, from either form of the header, or None where it says nothing.
+
+    :source: RFC 9110, 10.2.3.
+    """
+    if not value:
+        return None
+    if re.fullmatch(r"\s*[0-9]+\s*", value):
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())

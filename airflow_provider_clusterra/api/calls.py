@@ -1,7 +1,8 @@
-"""Each endpoint as a value: what is sent, and how its answer is read."""
+"""Each endpoint as a value: what is sent, and how its answer is read, whatever its shape."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -11,21 +12,433 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api import readers, templates
+from airflow_provider_clusterra.api import templates
 from airflow_provider_clusterra.api.access import WHOLE, WHOLE_OUTPUT, Access
-from airflow_provider_clusterra.api.answers import LARGEST_BODY, Answer, Body, checked
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import (
-    ApiRoute,
-    Cluster,
-    LightState,
-    Node,
-    Output,
-    Submitted,
-    User,
+from airflow_provider_clusterra.api.answers import (
+    ACCESS_DENIED,
+    INVALID_JOB_ID,
+    LARGEST_BODY,
+    LONGEST_DETAIL,
+    NOT_JSON,
+    Answer,
+    Body,
+    Problem,
+    checked,
+    decode,
+    is_page,
+    read_problems,
+    refusal,
 )
+from airflow_provider_clusterra.api.errors import (
+    ApiError,
+    AuthenticationError,
+    NotFoundError,
+    ProtocolError,
+    RequestError,
+)
+from airflow_provider_clusterra.api.jobs import (
+    Job,
+    JobRecord,
+    JobState,
+    one_job,
+    read_job_id,
+    read_job_state,
+    read_number,
+    read_record,
+    read_state,
+)
+from airflow_provider_clusterra.api.sse import Event
 from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
+
+log = logging.getLogger(__name__)
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who is signed in."""
+
+    email: str
+    name: str = ""
+    slurm_user: str = ""
+    """As Slurm knows the user, if the API says so."""
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """One cluster that the user may use."""
+
+    cluster_id: str
+    name: str = ""
+    state: str = ""
+    connection_state: str = ""
+    output_folder: str = ""
+    """The folder below which outputs are shown, if the API says so (clusterra-server does)."""
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One machine of a cluster."""
+
+    name: str
+    state: tuple[str, ...] = ()
+    """A base state and flags, e.g. ``("IDLE", "DRAIN")``."""
+    cpus: int = 0
+    allocated_cpus: int = 0
+    memory_mb: int = 0
+    partitions: tuple[str, ...] = ()
+    gres: str = ""
+    """Its other resources, e.g. ``"gpu:a10g:1"``."""
+    reason: str = ""
+    """Why it is down or drained."""
+
+
+class ApiRoute(msgspec.Struct, frozen=True):
+    """One route that the API says it has."""
+
+    method: str
+    path: str
+    """With places such as ``{cluster_id}`` and ``{job_id}``."""
+    name: str = ""
+
+
+def read_user(answer: Answer) -> User:
+    """Who is signed in, from the answer or its ``user``."""
+    body = answer.object()
+    inner = body.get("user")
+    user = inner if isinstance(inner, dict) else body
+    email = user.get("email") or user.get("user_email") or user.get("id") or "unknown user"
+    slurm_user = user.get("user_name") or user.get("slurm_user") or ""
+    return User(str(email), str(user.get("name") or ""), str(slurm_user))
+
+
+def read_clusters(answer: Answer) -> list[Cluster]:
+    """Clusters; a row without an id is none."""
+    found = []
+    for row in answer.rows("clusters"):
+        cluster_id = row.get("id") or row.get("cluster_id")
+        if cluster_id:
+            words = {key: str(row.get(key) or "") for key in Cluster.__struct_fields__[1:]}
+            found.append(Cluster(cluster_id=str(cluster_id), **words))
+    return found
+
+
+def read_nodes(answer: Answer) -> list[Node]:
+    """Nodes; a row without a name is none."""
+    return [
+        Node(
+            name=str(row["name"]),
+            state=tuple(word.upper() for word in _words(row.get("state"))),
+            cpus=read_number(row.get("cpus")) or 0,
+            allocated_cpus=read_number(row.get("alloc_cpus")) or 0,
+            memory_mb=read_number(row.get("real_memory")) or 0,
+            partitions=_words(row.get("partitions")),
+            gres=str(row.get("gres") or ""),
+            reason=str(row.get("reason") or ""),
+        )
+        for row in answer.rows("nodes")
+        if row.get("name")
+    ]
+
+
+def read_stats(answer: Answer) -> dict[str, Any]:
+    """The scheduler's diagnostics, as slurmrestd has them."""
+    body = answer.object()
+    inner = body.get("statistics")
+    return inner if isinstance(inner, dict) else body
+
+
+def read_text(answer: Answer) -> str:
+    """Plain text."""
+    return answer.body.decode("utf-8", "replace")
+
+
+def read_routes(answer: Answer) -> list[ApiRoute]:
+    """The API's own routes; a row without a path is none."""
+    return [
+        ApiRoute(
+            method=str(row.get("method") or "GET").upper(),
+            path=str(row["path"]),
+            name=str(row.get("name") or ""),
+        )
+        for row in answer.rows("routes")
+        if row.get("path")
+    ]
+
+
+def find_download(routes: Sequence[ApiRoute]) -> str | None:
+    """The route that gives addresses to read files from, or None where there is none."""
+    for route in routes:
+        place = route.path.partition("/storage/")[2]
+        # a path of the API itself: the session goes to no other origin
+        ours = route.path.startswith("/v1/") and "{cluster_id}" in route.path
+        if route.method == "POST" and "download" in place and ours:
+            return route.path
+    return None
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    words = value.replace("+", ",").split(",") if isinstance(value, str) else value
+    return tuple(str(word) for word in words) if isinstance(words, list) else ()
+
+
+NOTHING_TO_CANCEL = frozenset({INVALID_JOB_ID, 2020, 2021})
+"""Slurm: not known, pending no more, or already completing or completed."""
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A job that exists, whatever else its answer said."""
+
+    job_id: int
+    run_id: str | None = None
+    """Clusterra's own id of the run, where it gives one."""
+    warnings: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """Errors that came beside the id: the job runs all the same, and not as it was asked."""
+
+
+class LightState(msgspec.Struct, frozen=True, gc=False):
+    """A job's id and state, and nothing else."""
+
+    job_id: str
+    """``"12"``; for arrays ``"12_[3-9]"`` and ``"14_2"`` (its own id), for het jobs ``"12+1"``."""
+    state: JobState
+
+
+class Output(msgspec.Struct, frozen=True):
+    """The end of a job's output."""
+
+    data: bytes
+    skipped: int = 0
+    """Bytes of the output before :attr:`data`."""
+
+
+def read_submitted(answer: Answer) -> Submitted:
+    """A job that exists, wherever in the answer its id stands, whatever stands beside it."""
+    try:
+        body = answer.json()
+    except ProtocolError:
+        body = None
+    job_id = _find_job_id(body)
+    if job_id is None:
+        raise refusal(answer) or answer.unreadable("it holds no job id")
+    warnings = body.get("warnings")
+    return Submitted(
+        job_id=job_id,
+        run_id=str(body["run_id"]) if body.get("run_id") else None,
+        warnings=tuple(_warning(each) for each in warnings) if isinstance(warnings, list) else (),
+        problems=tuple(read_problems(answer)),
+    )
+
+
+def _find_job_id(body: Any) -> int | None:
+    """The first id, of the answer itself or of the job, result or step in it."""
+    if not isinstance(body, dict):
+        return None
+    parts = [body.get("job"), body.get("result")]
+    parts += [part for key in ("steps", "jobs") for part in _list(body.get(key))]
+    found = [body.get("job_id"), body.get("slurm_job_id")]
+    for part in parts:
+        if isinstance(part, dict):
+            found += [part.get("slurm_job_id"), part.get("job_id"), part.get("id")]
+    return next(filter(None, map(_job_number, found)), None)
+
+
+def _job_number(value: Any) -> int | None:
+    try:
+        return read_job_id(value).number
+    except ProtocolError:
+        return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _warning(value: Any) -> str:
+    return str(value.get("description") or value) if isinstance(value, dict) else str(value)
+
+
+class _Jobs(msgspec.Struct, gc=False):
+    jobs: list[JobRecord] | msgspec.UnsetType | None = msgspec.UNSET
+    job: JobRecord | None = None
+    errors: Any = None
+
+
+def read_jobs(answer: Answer) -> list[Job]:
+    """All jobs of an answer, one a record; a row without an id costs that row, not the list."""
+    records = _records(answer)
+    if records is None:
+        raise refusal(answer) or answer.unreadable("it holds no list of jobs")
+    jobs = []
+    for record in records:
+        try:
+            jobs.append(read_record(record))
+        except ProtocolError as error:
+            log.debug("%s: a row is left out: %s", answer.request, error)
+    return jobs
+
+
+def read_job(answer: Answer, job_id: int) -> Job:
+    """One job of an answer; an array's records together are one.
+
+    A job that is there counts, whatever is complained of beside it.
+    """
+    records = _records(answer, whole=False)
+    if records and len(records) == 1 and records[0].job_id is None:
+        records[0].job_id = job_id
+    job = one_job([read_record(record) for record in records or ()], job_id)
+    if job is not None:
+        return job
+    if records is None:
+        raise refusal(answer) or answer.unreadable("it holds no job")
+    raise refusal(answer) or NotFoundError(
+        f"{answer.status} {answer.request}: the answer holds no job {job_id}.",
+        status=answer.status,
+        number=INVALID_JOB_ID,
+    )
+
+
+def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
+    """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object.
+
+    None: there are none, not even an empty list, or (where they are to be ``whole``) something
+    is complained of. Without its slurmctld a slurmrestd says ``null``.
+    """
+    if answer.status >= 300:
+        return None
+    try:
+        body = decode(answer.body, _Jobs)
+    except NOT_JSON:
+        rows = [msgspec.convert(row, JobRecord) for row in answer.rows("jobs")]
+        body = _Jobs(jobs=rows, errors=read_problems(answer))
+    if whole and body.errors:
+        return None
+    if body.jobs is not msgspec.UNSET:
+        records: list[JobRecord] | None = body.jobs
+        return records
+    return [body.job] if body.job is not None else _bare(answer)
+
+
+def _bare(answer: Answer) -> list[JobRecord] | None:
+    """An answer that is one record; a proxy's own ``{"status": "ok"}`` is none."""
+    bare: JobRecord = decode(answer.body, JobRecord)
+    named = (bare.job_id, bare.job_state, bare.state)
+    return [bare] if any(each is not None for each in named) or read_job_state(bare).known else None
+
+
+def read_states(answer: Answer) -> list[LightState]:
+    """Ids and states only; a row without an id is none."""
+    try:
+        rows = decode(answer.body, _UsualStates).jobs
+        # thousands of rows, and few different states
+        words = {bytes(row.state) for row in rows}
+        states = {word: read_state(decode(word)) for word in words}
+    except NOT_JSON:
+        return [
+            LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
+            for row in answer.rows("jobs")
+            if row.get("job_id")
+        ]
+    return [LightState(row.job_id, states[bytes(row.state)]) for row in rows]
+
+
+class _UsualState(msgspec.Struct, gc=False):
+    job_id: str
+    state: msgspec.Raw
+
+
+class _UsualStates(msgspec.Struct, gc=False):
+    jobs: list[_UsualState]
+
+
+def read_cancelled(answer: Answer) -> bool:
+    """Whether there was something to cancel, and it was: of an array, any of its tasks."""
+    error = refusal(answer)
+    if isinstance(error, RequestError) and error.number in NOTHING_TO_CANCEL:
+        return False
+    if error is not None:
+        raise error
+    entries = _cancel_entries(answer)
+    _check_cancelled(answer, {_cancel_number(entry) for entry in entries})
+    # of an array, Slurm names the tasks that had ended, and not those that it cancelled
+    whole = [entry for entry in entries if "_" not in str(entry.get("step_id", ""))]
+    return not whole or any(_cancel_number(entry) == 0 for entry in whole)
+
+
+def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
+    if ACCESS_DENIED in numbers:
+        words = f"{answer.request}: not cancelled, because the job is another user's."
+        raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
+    if odd := numbers - NOTHING_TO_CANCEL - {0}:
+        words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
+        raise ApiError(words, status=answer.status, detail=words, number=min(odd))
+
+
+def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
+    body = answer.json() if answer.body.strip() else None
+    entries = _list(body.get("status")) if isinstance(body, dict) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _cancel_number(entry: dict[str, Any]) -> int:
+    """Slurm's number for a job or one task of it; 0 if it is cancelled."""
+    error = entry.get("error")
+    return (read_number(error.get("code")) if isinstance(error, dict) else None) or 0
+
+
+def read_grant(answer: Answer) -> UploadGrant:
+    """An address to which one file may be PUT."""
+    body = answer.object()
+    url, key = body.get("upload_url"), body.get("key")
+    if not isinstance(url, str) or not isinstance(key, str):
+        raise ProtocolError(f"{answer.request}: the answer holds no upload_url and key.")
+    return UploadGrant(upload_url=url, key=key, expires_in=read_number(body.get("expires_in")))
+
+
+def read_download(answer: Answer) -> DownloadGrant:
+    """An address from which one file may be read."""
+    body = answer.object()
+    url = body.get("download_url") or body.get("url")
+    if not isinstance(url, str):
+        raise ProtocolError(f"{answer.request}: the answer holds no download_url.")
+    return DownloadGrant(download_url=url, expires_in=read_number(body.get("expires_in")))
+
+
+def output_of(answer: Answer) -> Output:
+    """A job's output as it is, or out of the JSON in which a proxy wrapped it."""
+    error = refusal(answer) if answer.status >= 300 or answer.is_json else None
+    if error is not None:
+        raise error
+    text = answer.body
+    if is_page(answer.headers):
+        raise answer.unreadable("it is a web page")
+    if answer.is_json and not answer.skipped:
+        body = answer.json()
+        inner = body.get("output", body.get("content")) if isinstance(body, dict) else body
+        text = inner.encode() if isinstance(inner, str) else text
+    return Output(text, answer.skipped)
+
+
+def is_plain_output(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer whose body is not read yet is a job's output, byte for byte."""
+    return status == 200 and "json" not in headers.get("content-type", "") and not is_page(headers)
+
+
+def is_stream(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer whose body is not read yet is a stream of events."""
+    return status == 200 and headers.get("content-type", "").startswith("text/event-stream")
+
+
+def refuse_stream(answer: Answer) -> None:
+    """What a yes means that is no stream of events."""
+    raise answer.unreadable("it is no stream of events")
+
+
+def read_piece(request: str, event: Event) -> bytes:
+    """A piece of output, of one event of its stream; an ``error`` event is raised."""
+    if event.kind != "error":
+        return event.data
+    words = event.data[:LONGEST_DETAIL].decode("utf-8", "replace")
+    raise NotFoundError(f"{request}: the output cannot be read: {words}", status=200, detail=words)
+
 
 T = TypeVar("T")
 DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
@@ -79,7 +492,7 @@ def get_user() -> Call[User]:
     :raises AuthenticationError: the session is not accepted.
     :source: ``GET /v1/users/me``
     """
-    return Call("GET", "/v1/users/me", checked(readers.read_user))
+    return Call("GET", "/v1/users/me", checked(read_user))
 
 
 def list_clusters() -> Call[list[Cluster]]:
@@ -87,7 +500,7 @@ def list_clusters() -> Call[list[Cluster]]:
 
     :source: ``GET /v1/clusters``
     """
-    return Call("GET", "/v1/clusters", checked(readers.read_clusters))
+    return Call("GET", "/v1/clusters", checked(read_clusters))
 
 
 def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
@@ -100,7 +513,7 @@ def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
     :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``
     """
     path = f"{_cluster(cluster_id)}/jobs/submit"
-    return Call("POST", path, readers.read_submitted, json=body, repeatable=False)
+    return Call("POST", path, read_submitted, json=body, repeatable=False)
 
 
 def get_job(cluster_id: str, job_id: int) -> Call[Job]:
@@ -112,7 +525,7 @@ def get_job(cluster_id: str, job_id: int) -> Call[Job]:
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}``
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}"
-    return Call("GET", path, lambda answer: readers.read_job(answer, job_id))
+    return Call("GET", path, lambda answer: read_job(answer, job_id))
 
 
 def list_jobs(cluster_id: str) -> Call[list[Job]]:
@@ -121,7 +534,7 @@ def list_jobs(cluster_id: str) -> Call[list[Job]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/jobs", readers.read_jobs)
+    return Call("GET", f"{_cluster(cluster_id)}/jobs", read_jobs)
 
 
 def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[LightState]]:
@@ -134,7 +547,7 @@ def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[Light
     """
     query = "&".join(f"job_id={job_id}" for job_id in job_ids)
     path = f"{_cluster(cluster_id)}/jobs/state" + (f"?{query}" if query else "")
-    return Call("GET", path, checked(readers.read_states))
+    return Call("GET", path, checked(read_states))
 
 
 def list_accounting(
@@ -160,7 +573,7 @@ def list_accounting(
         query["start_time"] = max(1, int(since))
     words = urlencode({name: value for name, value in query.items() if value})
     path = f"{_cluster(cluster_id)}/accounting/jobs" + (f"?{words}" if words else "")
-    return Call("GET", path, readers.read_jobs)
+    return Call("GET", path, read_jobs)
 
 
 def list_nodes(cluster_id: str) -> Call[list[Node]]:
@@ -169,7 +582,7 @@ def list_nodes(cluster_id: str) -> Call[list[Node]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/nodes``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/nodes", checked(readers.read_nodes))
+    return Call("GET", f"{_cluster(cluster_id)}/nodes", checked(read_nodes))
 
 
 def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
@@ -178,7 +591,7 @@ def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/stats``; slurmrestd's ``diag/``.
     """
-    return Call("GET", f"{_cluster(cluster_id)}/stats", checked(readers.read_stats))
+    return Call("GET", f"{_cluster(cluster_id)}/stats", checked(read_stats))
 
 
 def read_metrics(cluster_id: str) -> Call[str]:
@@ -187,7 +600,7 @@ def read_metrics(cluster_id: str) -> Call[str]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/metrics/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/metrics/jobs", checked(readers.read_text))
+    return Call("GET", f"{_cluster(cluster_id)}/metrics/jobs", checked(read_text))
 
 
 def list_templates() -> Call[list[Template]]:
@@ -215,7 +628,7 @@ def list_routes() -> Call[list[ApiRoute]]:
     :raises NotFoundError: it does not say.
     :source: ``GET /v1/api-routes``
     """
-    return Call("GET", "/v1/api-routes", checked(readers.read_routes))
+    return Call("GET", "/v1/api-routes", checked(read_routes))
 
 
 def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
@@ -228,7 +641,7 @@ def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
     :source: ``DELETE /v1/clusters/{cluster_id}/jobs/{job_id}``; the answer is 200 whatever
         happened, ``status[].error`` tells.
     """
-    return Call("DELETE", f"{_cluster(cluster_id)}/jobs/{job_id}", readers.read_cancelled)
+    return Call("DELETE", f"{_cluster(cluster_id)}/jobs/{job_id}", read_cancelled)
 
 
 def presign_upload(cluster_id: str, filename: str, location: str) -> Call[UploadGrant]:
@@ -242,7 +655,7 @@ def presign_upload(cluster_id: str, filename: str, location: str) -> Call[Upload
     """
     path = f"{_cluster(cluster_id)}/storage/presigned-url"
     json = {"filename": filename, "location": location}
-    return Call("POST", path, checked(readers.read_grant), json=json)
+    return Call("POST", path, checked(read_grant), json=json)
 
 
 def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> Call[DownloadGrant]:
@@ -255,7 +668,7 @@ def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> 
     :source: ``POST /v1/clusters/{cluster_id}/storage/download-url``
     """
     path = route.replace("{cluster_id}", quote(cluster_id, safe=""))
-    return Call("POST", path, checked(readers.read_download), json={"key": key})
+    return Call("POST", path, checked(read_download), json={"key": key})
 
 
 def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[Output]:
@@ -268,7 +681,7 @@ def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[O
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output``, always the whole file.
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/output"
-    return Call("GET", path, readers.read_output, keep=keep)
+    return Call("GET", path, output_of, keep=keep)
 
 
 def stream_output(cluster_id: str, job_id: int) -> Call[None]:
@@ -283,7 +696,7 @@ def stream_output(cluster_id: str, job_id: int) -> Call[None]:
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output/stream``
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/output/stream"
-    return Call("GET", path, checked(readers.refuse_stream))
+    return Call("GET", path, checked(refuse_stream))
 
 
 def _cluster(cluster_id: str) -> str:

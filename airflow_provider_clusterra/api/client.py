@@ -26,10 +26,8 @@ from airflow_provider_clusterra.api.access import (
     patient,
 )
 from airflow_provider_clusterra.api.answers import Answer, transport_error
-from airflow_provider_clusterra.api.calls import Call
-from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, TransportError
-from airflow_provider_clusterra.api.readers import is_plain_output, is_stream, read_piece
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.calls import Call, is_plain_output, is_stream, read_piece
+from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, Retry, TransportError
 from airflow_provider_clusterra.api.sse import Decoder
 from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refusal
 

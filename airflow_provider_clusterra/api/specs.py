@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.slurm import no_val
+from airflow_provider_clusterra.api.jobs import no_val
 
 SUBMITTED = {
     "SLURM_PRIO_PROCESS": "0",

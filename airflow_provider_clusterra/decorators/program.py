@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_clusterra.api.calls import Output
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.readers import Output
 from airflow_provider_clusterra.task.result import read_json
 
 MARK = "clusterra-value: "

@@ -23,8 +23,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_clusterra import CONNECTION_FORM
 from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT, Access, read_origin
 from airflow_provider_clusterra.api.client import AsyncClient, Client
-from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError, Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
 
 FIELDS = {"boolean": "BooleanField", "number": "IntegerField", "string": "StringField"}

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ApiError, InputError, NotFoundError
-from airflow_provider_clusterra.api.slurm import read_number
+from airflow_provider_clusterra.api.jobs import read_number
 from airflow_provider_clusterra.api.specs import check_output_is_shown, hidden_outputs
 from airflow_provider_clusterra.api.templates import (
     JOB_NAME,

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import ClusterraError, NotFoundError
-from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.errors import ONCE, ClusterraError, NotFoundError
 from airflow_provider_clusterra.submit.protocol import (
     TaskKilledError,
     find_named,

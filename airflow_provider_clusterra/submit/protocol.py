@@ -29,7 +29,9 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_clusterra.api.calls import User
 from airflow_provider_clusterra.api.errors import (
+    BACKOFF,
     ApiError,
     ClusterraError,
     NotFoundError,
@@ -39,8 +41,6 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import User
-from airflow_provider_clusterra.api.retry import BACKOFF
 
 
 class SubmitError(ClusterraError):

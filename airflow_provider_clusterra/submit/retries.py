@@ -12,8 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, RequestError
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import ExitStatus, JobState, no_val, read_number
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, no_val, read_number
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,

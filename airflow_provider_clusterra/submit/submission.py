@@ -13,17 +13,17 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
+from airflow_provider_clusterra.api.calls import Submitted
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
+    BACKOFF,
+    ONCE,
     ApiError,
     ClusterraError,
     NotFoundError,
     RequestError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import Submitted
-from airflow_provider_clusterra.api.retry import BACKOFF, ONCE
-from airflow_provider_clusterra.api.slurm import JobState
+from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.api.templates import TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.kill import KillSwitch

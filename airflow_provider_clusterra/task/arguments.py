@@ -20,7 +20,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.api.errors import InputError, ProtocolError
-from airflow_provider_clusterra.api.slurm import read_job_id
+from airflow_provider_clusterra.api.jobs import read_job_id
 
 Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""

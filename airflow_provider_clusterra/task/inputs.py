@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, cast
 import msgspec
 from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
+from airflow_provider_clusterra.api.calls import find_download
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError, NotFoundError
-from airflow_provider_clusterra.api.readers import find_download
 from airflow_provider_clusterra.api.uploads import check_size
 from airflow_provider_clusterra.submit.protocol import hash_task, iteration_of
 from airflow_provider_clusterra.task.arguments import from_text

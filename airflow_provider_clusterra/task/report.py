@@ -43,8 +43,7 @@ from airflow_provider_clusterra.api.errors import (
     RateLimitedError,
     RequestError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import ExitStatus
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job
 from airflow_provider_clusterra.submit.protocol import (
     AnswerLostError,
     SubmitRefusedError,

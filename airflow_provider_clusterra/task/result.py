@@ -12,6 +12,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api.calls import Output
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     ClusterraError,
@@ -20,7 +21,6 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import Output
 from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
 from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
 from airflow_provider_clusterra.submit.submission import RecordStore

@@ -9,8 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ProtocolError
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import ExitStatus, JobState
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState
 from airflow_provider_clusterra.watch.arrays import (
     pack_ids,
     read_indices,

@@ -20,14 +20,14 @@ from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
+    ONCE,
     AuthenticationError,
     ClusterraError,
     InputError,
+    Retry,
     WaitTimeoutError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.retry import ONCE, Retry
-from airflow_provider_clusterra.api.slurm import read_job_id
+from airflow_provider_clusterra.api.jobs import Job, read_job_id
 from airflow_provider_clusterra.compat import (
     A_KILL_IS_A_USERS,
     MIN_DEFERRAL,

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.answers import ACCESS_DENIED, INVALID_JOB_ID
+from airflow_provider_clusterra.api.calls import LightState
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
@@ -24,9 +25,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
     TransportError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import LightState
-from airflow_provider_clusterra.api.slurm import JobState
+from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.watch.concurrency import yielding
 from airflow_provider_clusterra.watch.reading import read_job_answer, read_jobs_answer
 from airflow_provider_clusterra.watch.verdict import NOT_OFFERED

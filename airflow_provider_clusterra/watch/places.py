@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Hashable
 from weakref import WeakKeyDictionary
 
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.errors import Retry
 
 PAUSES = Retry(first=15.0, cap=300.0)
 """Between two tries, for all that wait for one cluster."""

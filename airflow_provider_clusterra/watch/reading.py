@@ -18,10 +18,9 @@ import msgspec
 
 import airflow_provider_clusterra
 from airflow_provider_clusterra.api.answers import Answer
-from airflow_provider_clusterra.api.calls import Call
+from airflow_provider_clusterra.api.calls import Call, read_jobs
 from airflow_provider_clusterra.api.errors import ClusterraError
 from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import read_jobs
 
 log = logging.getLogger(__name__)
 

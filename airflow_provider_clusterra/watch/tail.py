@@ -29,9 +29,14 @@ import msgspec
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.answers import Body
 from airflow_provider_clusterra.api.client import AsyncClient
-from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, NotFoundError
+from airflow_provider_clusterra.api.errors import (
+    BACKOFF,
+    ApiError,
+    ClusterraError,
+    NotFoundError,
+    Retry,
+)
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.retry import BACKOFF, Retry
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
 
 RECORD = 64 * 1024

@@ -13,13 +13,14 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import (
+    BACKOFF,
     ApiError,
     ClusterraError,
     NotFoundError,
     RequestError,
+    Retry,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.retry import BACKOFF, Retry
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,

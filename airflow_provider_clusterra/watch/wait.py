@@ -20,15 +20,16 @@ from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
+    ONCE,
     ClusterraError,
     InputError,
     NotFoundError,
     ProtocolError,
+    Retry,
     TransportError,
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.retry import ONCE, Retry
 from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.concurrency import cancel_and_wait

@@ -6,29 +6,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_clusterra.api import readers, templates
-from airflow_provider_clusterra.api import readers as cluster
+from airflow_provider_clusterra.api import calls, templates
+from airflow_provider_clusterra.api import calls as cluster
 from airflow_provider_clusterra.api.answers import checked, refusal
 from airflow_provider_clusterra.api.errors import ClusterraError
 from tests.support.openapi import JUNK, answers
 from tests.support.recorded import answer
 
 READERS = {
-    "submit": readers.read_submitted,
-    "job": checked(lambda said: readers.read_job(said, 1)),
-    "cancel": readers.read_cancelled,
-    "states": checked(readers.read_states),
+    "submit": calls.read_submitted,
+    "job": checked(lambda said: calls.read_job(said, 1)),
+    "cancel": calls.read_cancelled,
+    "states": checked(calls.read_states),
     "nodes": checked(cluster.read_nodes),
     "stats": checked(cluster.read_stats),
 }
 OTHERS = {
-    "jobs": readers.read_jobs,
+    "jobs": calls.read_jobs,
     "user": cluster.read_user,
     "clusters": cluster.read_clusters,
     "routes": cluster.read_routes,
     "metrics": cluster.read_text,
-    "grant": readers.read_grant,
-    "output": readers.read_output,
+    "grant": calls.read_grant,
+    "output": calls.output_of,
     "templates": templates.read_templates,
     "template": templates.read_template,
     "refusal": refusal,
@@ -78,4 +78,4 @@ def test_so_are_any_bytes(kind, body, status):
 def test_so_is_an_answer_that_was_cut_short(rows, cut):
     whole = json.dumps({"jobs": rows}).encode()
 
-    read(readers.read_jobs, whole[:cut], 200)
+    read(calls.read_jobs, whole[:cut], 200)

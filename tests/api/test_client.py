@@ -28,7 +28,7 @@ from airflow_provider_clusterra.api import (
     TransportError,
     calls,
 )
-from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.errors import ONCE
 from tests.api.conftest import QUICK
 from tests.support.wire import Wire, headers_of, http
 

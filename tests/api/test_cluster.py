@@ -1,10 +1,10 @@
-"""Tests of airflow_provider_clusterra.api.readers."""
+"""Tests of airflow_provider_clusterra.api.calls."""
 
 import pytest
 
-from airflow_provider_clusterra.api import ApiRoute, ProtocolError, readers
-from airflow_provider_clusterra.api import readers as cluster
-from airflow_provider_clusterra.api.readers import find_download
+from airflow_provider_clusterra.api import ApiRoute, ProtocolError, calls
+from airflow_provider_clusterra.api import calls as cluster
+from airflow_provider_clusterra.api.calls import find_download
 from tests.support.recorded import NEWEST, answer, sample
 
 VERSIONS = ["22.05-v0.0.38", "24.11-v0.0.42", NEWEST]
@@ -36,14 +36,14 @@ def test_the_scheduler_tells_its_numbers():
 
 
 def test_light_states_are_read():
-    (row,) = readers.read_states(sample("get_jobs_state"))
+    (row,) = calls.read_states(sample("get_jobs_state"))
 
     assert (row.job_id, str(row.state)) == ("1", "COMPLETED")
 
 
 def test_light_states_of_a_scheduler_that_is_down_cannot_be_read():
     with pytest.raises(ProtocolError, match="no list of jobs"):
-        readers.read_states(answer({"jobs": None}))
+        calls.read_states(answer({"jobs": None}))
 
 
 def test_routes_are_read():

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from airflow_provider_clusterra.api.calls import read_job, read_jobs
 from airflow_provider_clusterra.api.errors import JobFailedError
 from airflow_provider_clusterra.api.jobs import one_job
-from airflow_provider_clusterra.api.readers import read_job, read_jobs
 from tests.support.recorded import FOLDER, answer, read, sample
 
 VERSIONS = ("22.05-v0.0.38", "24.11-v0.0.42", "26.05-v0.0.44")

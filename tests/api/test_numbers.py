@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.api.slurm."""
+"""Tests of airflow_provider_clusterra.api.jobs."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_clusterra.api.errors import ProtocolError
-from airflow_provider_clusterra.api.slurm import (
+from airflow_provider_clusterra.api.jobs import (
     ExitStatus,
     JobId,
     read_exit,

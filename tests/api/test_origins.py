@@ -23,7 +23,7 @@ from airflow_provider_clusterra.api import (
     calls,
 )
 from airflow_provider_clusterra.api.access import _find_proxy, tls_context
-from airflow_provider_clusterra.api.readers import find_download
+from airflow_provider_clusterra.api.calls import find_download
 from tests.api.conftest import QUICK
 from tests.support.wire import Wire, headers_of, http
 

@@ -1,20 +1,23 @@
-"""Tests of airflow_provider_clusterra.api.retry: the table of its docstring."""
+"""Tests of airflow_provider_clusterra.api.errors: the table of its docstring."""
 
 from datetime import UTC, datetime
 
 import pytest
 
+from airflow_provider_clusterra.api.answers import read_retry_after
 from airflow_provider_clusterra.api.errors import (
+    ONCE,
     AuthenticationError,
     ConflictError,
     NotFoundError,
     ProtocolError,
     RateLimitedError,
     RequestError,
+    Retry,
     ServerError,
     TransportError,
+    may_repeat,
 )
-from airflow_provider_clusterra.api.retry import ONCE, Retry, may_repeat, read_retry_after
 
 
 def refused(kind, status, **facts):

@@ -4,20 +4,20 @@ import json
 
 import pytest
 
-from airflow_provider_clusterra.api import readers
-from airflow_provider_clusterra.api import readers as cluster
+from airflow_provider_clusterra.api import calls
+from airflow_provider_clusterra.api import calls as cluster
 from airflow_provider_clusterra.api.answers import checked, refusal
 from airflow_provider_clusterra.api.errors import ClusterraError
 from tests.support.recorded import FOLDER, answer, read
 
 FILES = [path for path in sorted(FOLDER.rglob("*.json")) if path.parent.name[0].isdigit()]
 READERS = {
-    "job/submit": readers.read_submitted,
-    "jobs/state": checked(readers.read_states),
+    "job/submit": calls.read_submitted,
+    "jobs/state": checked(calls.read_states),
     "nodes": checked(cluster.read_nodes),
     "diag": checked(cluster.read_stats),
-    "job": readers.read_jobs,
-    "jobs": readers.read_jobs,
+    "job": calls.read_jobs,
+    "jobs": calls.read_jobs,
 }
 
 
@@ -38,9 +38,9 @@ def recorded(path):
 def reader_of(method, resource):
     """The reader for a request, by its path behind ``/slurm/v0.0.44/``."""
     if method == "DELETE":
-        return readers.read_cancelled
+        return calls.read_cancelled
     if method == "POST":
-        return readers.read_submitted if resource == "job/submit" else refusal
+        return calls.read_submitted if resource == "job/submit" else refusal
     return READERS.get(resource) or READERS.get(resource.partition("/")[0]) or refusal
 
 
@@ -57,4 +57,4 @@ def test_every_recorded_answer_is_read_or_refused_in_our_words(path):
 
     assert 10 < len(words) < 1000
     # a yes says no only to a cancel; the recordings of "-auth" have lost their status
-    assert said.status >= 400 or reader is readers.read_cancelled or "-auth" in path.parent.name
+    assert said.status >= 400 or reader is calls.read_cancelled or "-auth" in path.parent.name

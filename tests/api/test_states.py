@@ -1,8 +1,8 @@
-"""Tests of airflow_provider_clusterra.api.slurm."""
+"""Tests of airflow_provider_clusterra.api.jobs."""
 
 import pytest
 
-from airflow_provider_clusterra.api.slurm import JobState, read_state
+from airflow_provider_clusterra.api.jobs import JobState, read_state
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import TypedDict
 
 import pytest
 
+from airflow_provider_clusterra.api.calls import Output
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.readers import Output
 from airflow_provider_clusterra.decorators.program import (
     LARGEST_VALUE,
     MARK,

@@ -7,7 +7,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.errors import Retry
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.triggers.jobs import ClusterraPlaceTrigger

@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.errors import Retry
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api.calls import User
 from airflow_provider_clusterra.api.errors import (
     AuthenticationError,
     InputError,
@@ -15,9 +16,7 @@ from airflow_provider_clusterra.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import User
-from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.jobs import Job, read_state
 from airflow_provider_clusterra.submit.protocol import (
     Action,
     Failure,

@@ -2,8 +2,7 @@
 
 import pytest
 
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.jobs import Job, read_state
 from airflow_provider_clusterra.api.templates import CheckedParams, TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.protocol import (

@@ -9,8 +9,7 @@ from airflow import sdk
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_clusterra.api import errors
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import JobState
+from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.task import report as failures
 from airflow_provider_clusterra.task.report import airflow_errors
 

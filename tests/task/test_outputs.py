@@ -3,10 +3,9 @@
 import pytest
 
 from airflow_provider_clusterra.api import Access, Client, InputError
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import Output
-from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.api.slurm import JobState
+from airflow_provider_clusterra.api.calls import Output
+from airflow_provider_clusterra.api.errors import ONCE
+from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
 from airflow_provider_clusterra.task import result as outputs
 from airflow_provider_clusterra.task.result import read_result, returned_output
 from tests.support.wire import Wire, http

@@ -4,9 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.answers import refusal
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.slurm import ExitStatus, JobState, read_state
+from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, one_job, read_state
 from airflow_provider_clusterra.task import report as failures
 from airflow_provider_clusterra.task.report import advise, advise_refusal, kind_of, report
 from tests.support.recorded import NEWEST, sample

@@ -8,11 +8,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, Client
-from airflow_provider_clusterra.api.errors import ApiError, InputError
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.retry import ONCE
-from airflow_provider_clusterra.api.slurm import ExitStatus, JobState
+from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.errors import ONCE, ApiError, InputError
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, one_job
 from airflow_provider_clusterra.task import report as failures
 from airflow_provider_clusterra.task.arguments import exit_codes
 from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish, job_result

@@ -5,9 +5,8 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.slurm import ExitStatus, read_state
+from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, one_job, read_state
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from tests.support.recorded import sample
 

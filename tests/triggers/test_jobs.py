@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient, ProtocolError
-from airflow_provider_clusterra.api.readers import read_job
+from airflow_provider_clusterra.api.calls import read_job
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from tests.support.recorded import sample

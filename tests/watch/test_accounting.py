@@ -12,9 +12,8 @@ from airflow_provider_clusterra.api import (
     ServerError,
     TransportError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.readers import read_jobs
-from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.calls import read_jobs
+from airflow_provider_clusterra.api.jobs import Job, read_state
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     Outcome,

@@ -3,8 +3,7 @@
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.slurm import JobState
+from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
 from airflow_provider_clusterra.watch.arrays import (
     array_succeeded,
     check_array_success,

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_clusterra.api import ProtocolError
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.jobs import Job, one_job, read_state
 from airflow_provider_clusterra.watch.arrays import (
     collect_ends,
     counts_of,

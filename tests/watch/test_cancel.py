@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient, ServerError
-from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.errors import ONCE
 from airflow_provider_clusterra.watch import cancel
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from tests.support.wire import Wire, http

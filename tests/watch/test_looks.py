@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
-from airflow_provider_clusterra.api.retry import ONCE
+from airflow_provider_clusterra.api.errors import ONCE
 from airflow_provider_clusterra.watch import looks
 from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Looker, PolledJob
 from tests.support.wire import Wire, http

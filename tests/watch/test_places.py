@@ -2,7 +2,7 @@
 
 import asyncio
 
-from airflow_provider_clusterra.api.retry import Retry
+from airflow_provider_clusterra.api.errors import Retry
 from airflow_provider_clusterra.watch.places import PlaceQueue
 
 

@@ -14,8 +14,7 @@ from airflow_provider_clusterra.api import (
     InputError,
     WaitTimeoutError,
 )
-from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.jobs import Job, read_state
 from airflow_provider_clusterra.watch import looks
 from airflow_provider_clusterra.watch.poller import Subscriber, poller_of
 from airflow_provider_clusterra.watch.verdict import Outcome, WaitSpec, judge

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.api.readers import read_job
-from airflow_provider_clusterra.api.slurm import read_state
+from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.jobs import Job, one_job, read_state
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     Outcome,
