@@ -67,6 +67,12 @@ CONNECTION_FORM: dict[str, Any] = {
             "empty: UTC.",
             "schema": {"type": TEXT},
         },
+        "container_runtime": {
+            "label": "Container runtime",
+            "description": "What runs the jobs of tasks with a container: apptainer, singularity, "
+            "pyxis, or Slurm's own oci; or the whole path of one of the first two. Empty: apptainer.",
+            "schema": {"type": TEXT},
+        },
     },
 }
 """The connection's form: what is shown, and what it says. Airflow keeps these fields in ``extra``."""

@@ -25,6 +25,7 @@ from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT,
 from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError, Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
+from airflow_provider_clusterra.sbatch.container import RUNTIMES, is_runtime
 
 FIELDS = {"boolean": "BooleanField", "number": "IntegerField", "string": "StringField"}
 
@@ -69,6 +70,8 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """A name for this Airflow, if others submit as the same user."""
     timezone: tzinfo = UTC
     """The cluster's, for times in words."""
+    container_runtime: str = "apptainer"
+    """What starts a job's container."""
 
     @property
     def deployment(self) -> str:
@@ -122,6 +125,7 @@ def read_connection(
         console_url=_page(_text("console_url", extra)),
         instance=_text("instance", extra),
         timezone=_timezone(_text("timezone", extra)),
+        container_runtime=_runtime(_text("container_runtime", extra)),
     )
 
 
@@ -186,6 +190,15 @@ def _timezone(text: str | None) -> tzinfo:
         raise InputError(
             f"The extra timezone is {text!r}; it is a name such as 'Europe/Berlin' or 'UTC'."
         ) from exc
+
+
+def _runtime(text: str | None) -> str:
+    if text is not None and not is_runtime(text):
+        raise InputError(
+            f"The extra container_runtime is {text!r}; it can be {', '.join(RUNTIMES)}, "
+            "or the whole path of apptainer or singularity on the cluster."
+        )
+    return text or "apptainer"
 
 
 def _flag(name: str, value: Any, *, default: bool) -> bool:

@@ -8,7 +8,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -33,8 +33,9 @@ from airflow_provider_clusterra.compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
 )
-from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected, ConnectionSettings
 from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
+from airflow_provider_clusterra.sbatch.container import in_container, read_container
 from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
@@ -619,6 +620,11 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         Airflow shows them as rendered fields: give secrets by name.
     :param login_environment: whether HOME, USER and the user's own PATH are there.
     :param working_directory: a folder on the cluster; otherwise ``/mnt/efs``.
+    :param container: an image that the script runs in, e.g. ``"docker://python:3.12"`` or
+        ``"/shared/images/md.sif"``; the connection's ``container_runtime`` starts it.
+    :param container_mounts: folders of the node that are there as well, each
+        ``"SOURCE[:TARGET[:OPTIONS]]"``; the job's own folder always is.
+    :param container_workdir: the folder in which the script begins; otherwise the job's own.
     :param job: any other field of slurmrestd v0.0.44, e.g. ``{"nice": 100}``.
     :param uploads: files of the worker by the names of variables: ``{"INPUT": "data/md.tpr"}``
         uploads the file, and gives the job its key as ``INPUT`` and an address as ``INPUT_URL``.
@@ -646,6 +652,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "login_environment",
         "job",
         "uploads",
+        *("container", "container_mounts", "container_workdir"),
     )
     """What the author asks for: with another value it is another job."""
     READERS: ClassVar[dict[str, given.Reader]] = {
@@ -658,6 +665,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "login_environment": given.flag,
         "job": given.optional(given.job_fields),
         "uploads": given.optional(given.mapping),
+        **dict.fromkeys(("container", "container_workdir"), given.optional(given.text)),
+        "container_mounts": given.optional(given.texts),
     }
     template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
     template_fields_renderers = {  # noqa: RUF012 - Airflow's form
@@ -693,6 +702,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         environment: Mapping[str, Any] | None = None,
         login_environment: bool = False,
         working_directory: str | None = None,
+        container: str | None = None,
+        container_mounts: Sequence[str] | None = None,
+        container_workdir: str | None = None,
         job: Mapping[str, Any] | None = None,
         uploads: Mapping[str, Source] | None = None,
         array_success: ArraySuccess = "all",
@@ -735,6 +747,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self.environment = environment
         self.login_environment = login_environment
         self.working_directory = working_directory
+        self.container = container
+        self.container_mounts: Any = container_mounts
+        self.container_workdir = container_workdir
         self.job = job
         self.uploads = uploads
         self._download_route = ""
@@ -790,7 +805,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         """See :meth:`SubmitOperator.build_request`."""
         if self._unreadable is not None:
             raise self._unreadable
-        request = self._read_job(context, connected.settings.timezone)
+        request = self._read_job(context, connected.settings)
         if self.durable:
             request.check_tagged()
         if self.return_output:
@@ -822,7 +837,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
                 return amended
         raise error
 
-    def _read_job(self, context: Context, zone: tzinfo) -> JobRequest:
+    def _read_job(self, context: Context, settings: ConnectionSettings) -> JobRequest:
         tidy = tidy_script(self.script)
         for words in tidy.warnings:
             self.log.warning(words)
@@ -830,16 +845,22 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         variables = context_to_airflow_vars(context, in_env_var_format=True)
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
-        return read_arguments(
+        request = read_arguments(
             tidy.text,
             {name: getattr(self, name) for name in JOB_ARGUMENTS},
             job=self.job or {},
             environment=self.environment or {},
-            now=datetime.now(zone),
+            now=datetime.now(settings.timezone),
             name=f"{ti.dag_id}.{ti.task_id}",
             defaults=variables,
             script_arguments=[str(each) for each in self.script_arguments or []],
         )
+        container = read_container(self.container, self.container_mounts, self.container_workdir)
+        if container is None:
+            return request
+        contained = in_container(request, container, settings.container_runtime)
+        self.log.debug("The script that runs the job in a container:\n%s", contained.script)
+        return contained
 
 
 class ClusterraSubmitTemplateOperator(SubmitOperator):

@@ -13,6 +13,7 @@ from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch.tail import GOES_ON
 from airflow_provider_clusterra.watch.verdict import Patience
 from tests.support.airflow_side import TaskInstance
+from tests.support.containers import APPTAINER
 
 UNKNOWN = 66_000_000
 TALKS = """
@@ -68,6 +69,27 @@ def test_a_task_returns_its_jobs_result(cluster):
     assert (result["state"], result["exit_code"]) == ("COMPLETED", 0)
     assert result["output"] == {"two": 2}
     assert result["nodes"]
+
+
+def test_a_script_runs_in_its_container(cluster):
+    # the lab's cluster sees no folder of ours, so a job brings the program
+    made = f"mkdir -p bin; cat > bin/apptainer <<'END'\n{APPTAINER}END\nchmod +x bin/apptainer"
+    result = run(operator(f"{made}\necho $PWD/bin", return_output="last_line"))
+    folder = result["output"]
+    result = run(
+        operator(
+            'echo "$1 of $SLURM_JOB_NAME"; tail -n 4 "${PATH%%:*}/arguments"',
+            name="md",
+            script_arguments=["frame 7"],
+            container="docker://gromacs/gromacs:2024.1",
+            environment={"PATH": f"{folder}:/usr/bin:/bin"},
+            return_output="text",
+        )
+    )
+
+    first, image, shell, *_, last = result["output"].splitlines()
+    assert (first, last) == ("frame 7 of md", "frame 7")
+    assert (image, shell) == ("docker://gromacs/gromacs:2024.1", "/bin/bash")
 
 
 def test_a_task_fails_with_what_its_job_wrote(cluster):

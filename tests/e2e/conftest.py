@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.postgres import Postgres, why_not
 from tests.e2e.stack import AirflowStack
+from tests.support.containers import APPTAINER
 from tests.support.proxy import Proxy
 from tests.support.servers import ClusterraServer
 from tests.support.versions import HAS_LOOPS, NEED_LOOPS
@@ -73,7 +74,12 @@ def airflow(clusterra, counted, database, tmp_path_factory):
     for path in DAG_FILES:
         shutil.copy(path, dags)
     with AirflowStack(tmp_path_factory.mktemp("airflow"), dags, database) as stack:
-        extra = json.dumps({"cluster_id": clusterra.cluster_id})
+        apptainer = tmp_path_factory.mktemp("bin") / "apptainer"
+        apptainer.write_text(APPTAINER)
+        apptainer.chmod(0o755)
+        extra = json.dumps(
+            {"cluster_id": clusterra.cluster_id, "container_runtime": str(apptainer)}
+        )
         for conn_id, host, password in (
             ("clusterra_default", clusterra.url, clusterra.token),
             ("clusterra_counted", counted.url, clusterra.token),

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.e2e
 
 ENDS = {
     "array_job": ("add_up", lambda value: value == sum(number**2 for number in range(10))),
+    "container": ("version", lambda value: value.startswith("3.")),
     "hello": ("hello", lambda value: value["output"].startswith("hello from ")),
     "upload_then_run": ("report", lambda value: value.startswith("1000 numbers, ")),
     "python_function": ("mean", lambda value: 3.1 < value < 3.2),

@@ -114,6 +114,10 @@ def test_a_cookie_pasted_with_its_name_is_forgiven():
         ({"extra": {"console_url": "http://[::"}}, "console_url is 'http://.*; it is an address"),
         ({"extra": {"timezone": "Mars/Base"}}, "timezone is 'Mars/Base'; it is a name such as"),
         ({"extra": {"timezone": "../etc"}}, "timezone is '../etc'"),
+        (
+            {"extra": {"container_runtime": "docker"}},
+            "container_runtime is 'docker'; it can be apptainer, singularity, pyxis, oci, or",
+        ),
         ({"extra": []}, "extra is not an object"),
     ],
 )
