@@ -18,7 +18,7 @@ from pathlib import Path
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.errors import ONCE
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.tail import GOES_ON, KEPT, LIMIT, Tail
 from bench.figures import Figure, at_most, show
 from bench.lag import percentile, read_lag, written_lag

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
-
-from airflow_provider_clusterra.hooks.clusterra import ConnectionSettings
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 KEY = "clusterra_job_url"
 """The XCom that holds the address."""
@@ -29,8 +27,3 @@ class ClusterraJobLink(BaseOperatorLink):
         """The address that the task pushed: Airflow's worker asks when it ends, and pushes it again."""
         pulled = ti_key.xcom_pull(task_ids=ti_key.task_id, key=KEY, map_indexes=ti_key.map_index)
         return pulled or ""
-
-
-def show_job(context: Context, settings: ConnectionSettings, cluster_id: str, job_id: int) -> None:
-    """Let the task's link lead to a job."""
-    context["ti"].xcom_push(key=KEY, value=settings.job_url(cluster_id, job_id))

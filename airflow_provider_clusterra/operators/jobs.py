@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from abc import abstractmethod
@@ -13,11 +14,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jinja2
-from airflow.providers.common.compat.sdk import BaseOperator, Context, conf, context_to_airflow_vars
+from airflow.providers.common.compat.sdk import BaseOperator, Context, context_to_airflow_vars
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import ApiError, InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import read_number
 from airflow_provider_clusterra.api.specs import check_output_is_shown, hidden_outputs
 from airflow_provider_clusterra.api.templates import (
@@ -34,7 +35,7 @@ from airflow_provider_clusterra.compat import (
     TaskDeferralTimeout,
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected, ConnectionSettings
-from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
+from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.sbatch.container import in_container, read_container
 from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
 from airflow_provider_clusterra.submit.kill import KillSwitch
@@ -49,8 +50,6 @@ from airflow_provider_clusterra.submit.protocol import (
 )
 from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
 from airflow_provider_clusterra.submit.submission import (
-    ON_FULL_QUEUE,
-    ON_UNKNOWN,
     RecordStore,
     Request,
     Submission,
@@ -58,7 +57,6 @@ from airflow_provider_clusterra.submit.submission import (
     TaskJob,
 )
 from airflow_provider_clusterra.task import arguments as given
-from airflow_provider_clusterra.task.dependencies import DEPENDENCY_PROBLEM, without_forgotten
 from airflow_provider_clusterra.task.inputs import (
     Source,
     SourceFile,
@@ -69,14 +67,18 @@ from airflow_provider_clusterra.task.inputs import (
     upload_files,
 )
 from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.result import check_return_output, end_try
+from airflow_provider_clusterra.task.result import end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, ClusterraPlaceTrigger
+from airflow_provider_clusterra.triggers.jobs import (
+    SUBMIT_PAUSES,
+    ClusterraJobTrigger,
+    ClusterraQueueTrigger,
+    deferral_timeout,
+)
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success, check_indices
 from airflow_provider_clusterra.watch.cancel import cancel_now
 from airflow_provider_clusterra.watch.tail import write_output
-from airflow_provider_clusterra.watch.wait import check_on_stuck, deadline_of, deferral_of
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class SubmitOperator(BaseOperator):
     operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#dbe9f6"
     array_success: ArraySuccess = "all"
+    queue_pauses = SUBMIT_PAUSES
+    """Between two submits to a full queue, if the task does not defer."""
     retry_options = RetryOptions()
     """What a retry asks for instead of the same; an operator whose job it fits sets both."""
     IDENTITY: Sequence[str] = ()
@@ -160,16 +164,8 @@ class SubmitOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_return_output(return_output)
-        check_on_stuck(on_stuck)
-        if on_unknown not in ON_UNKNOWN:
-            raise InputError(f"on_unknown is {on_unknown!r}; it can be 'fail' or 'submit'.")
-        if on_full_queue not in ON_FULL_QUEUE:
-            raise InputError(f"on_full_queue is {on_full_queue!r}; it can be 'wait' or 'fail'.")
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
+        self.deferrable = given.is_deferrable(deferrable)
         self.poll_interval: Any = poll_interval
         self.timeout = timeout
         self.pending_timeout = pending_timeout
@@ -186,6 +182,7 @@ class SubmitOperator(BaseOperator):
         self.durable = durable
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
+        given.check_choices(self)
         self._kill = KillSwitch()
         self._inputs: dict[str, SourceFile] = {}
         self._sources: dict[str, Any] = {}
@@ -205,10 +202,6 @@ class SubmitOperator(BaseOperator):
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:  # noqa: ARG002 - a child's
         """Make a request that has inputs ready, once it is sure that it is submitted."""
         return request
-
-    def _amend(self, connected: Connected, request: Request, error: ApiError) -> Request:  # noqa: ARG002 - a child's
-        """Change a request that was refused, or raise the refusal."""
-        raise error
 
     def read_result(
         self,
@@ -239,72 +232,77 @@ class SubmitOperator(BaseOperator):
     def submit_again(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the wait for a place in a full queue.
 
-        :param event: as :class:`~airflow_provider_clusterra.triggers.jobs.ClusterraPlaceTrigger` made it.
+        :param event: as :class:`~airflow_provider_clusterra.triggers.jobs.ClusterraQueueTrigger` made it.
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         """
         return self._execute(context, event)
 
-    def _execute(self, context: Context, again: Mapping[str, Any] | None = None) -> Any:
+    def _execute(self, context: Context, queue: Mapping[str, Any] | None = None) -> Any:
         store = store_of(context)
-        with airflow_errors(self.clusterra_conn_id):
-            given.read_all(self, self.READERS)
         with (
             airflow_errors(self.clusterra_conn_id),
             store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
-            ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected,
         ):
-            client, cluster_id = connected.client, connected.cluster_id
-            self._kill.set_access(client.access, cluster_id)
-            place = self._begin(again)
-            request = self.build_request(context, connected)
-            check_indices(request.array if self.wait_for_completion else "")
-            submission = self._submission(context, connected, store)
-            job = self._obtain_job(submission, connected, request, place)
-            if not self.wait_for_completion:
-                self._kill.check()
-                store.drop()
-                return {"job_id": job.job_id, "name": job.name or request.name}
-            trigger = self._trigger(context, cluster_id, job, place)
-            return self._wait(context, client, trigger, job, store)
+            given.read_all(self, self.READERS)
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.connect() as connected:
+                self._kill.set_access(connected.client.access, connected.cluster_id)
+                return self._submit_and_wait(context, connected, store, self._begin(queue))
 
-    def _begin(self, again: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The deadline of all, and how often the queue was full: what the wait for a place keeps."""
-        if again is not None:
-            self._keys.update(again["keys"])
-            return dict(again)
-        end, limit = deadline_of(timeout=self.timeout, execution_timeout=self.execution_timeout)
-        return {"tries": 0, "deadline": end, "limit": limit}
+    def _begin(self, queue: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The deadline of all, and how often the queue was full: what the wait for a turn keeps."""
+        if queue is not None:
+            self._keys.update(queue["keys"])
+            return dict(queue)
+        end, limit = given.deadline_of(
+            timeout=self.timeout, execution_timeout=self.execution_timeout
+        )
+        return {"tries": 0, "deadline": end, "limit": limit, "keys": self._keys}
+
+    def _submit_and_wait(
+        self, context: Context, connected: Connected, store: RecordStore, queue: dict[str, Any]
+    ) -> Any:
+        request = self.build_request(context, connected)
+        if self.wait_for_completion and request.array:
+            check_indices(request.array)
+        submission = self._submission(context, connected, store)
+        job = self._obtain_job(submission, connected, request, queue)
+        if not self.wait_for_completion:
+            self._kill.check()
+            store.drop()
+            return {"job_id": job.job_id, "name": job.name or request.name}
+        trigger = self._trigger(context, connected.cluster_id, job, queue)
+        return self._wait(context, connected.client, trigger, job, store)
 
     def _obtain_job(
-        self,
-        submission: Submission,
-        connected: Connected,
-        request: Request,
-        place: dict[str, Any],
+        self, submission: Submission, connected: Connected, request: Request, queue: dict[str, Any]
     ) -> TaskJob:
         prepare = partial(self._upload_inputs, connected) if self._inputs else None
+        end = queue["deadline"]
         while True:
             try:
-                return submission.obtain_job(request, prepare, partial(self._amend, connected))
+                return submission.obtain_job(request, prepare)
             except QueueFullError as error:
                 self._kill.check()
                 full = error
-            end = place["deadline"]
-            if end is not None and time.time() >= end:
+            left = math.inf if end is None else end - time.time()
+            if left <= 0:
                 raise QueueFullError(
-                    f"There was no place in the queue ({full}) until {place['limit']} had passed."
+                    f"There was no place in the queue ({full}) until {queue['limit']} had passed."
                 ) from full
-            if not place["tries"]:
+            if not queue["tries"]:
                 self.log.warning("No place in the queue (%s); waiting.", full)
-            place |= {"tries": place["tries"] + 1, "keys": self._keys}
-            trigger = ClusterraPlaceTrigger(
-                clusterra_conn_id=self.clusterra_conn_id, cluster_id=connected.cluster_id, **place
-            )
+            queue["tries"] += 1
             if self.deferrable:
-                timeout = deferral_of(end)
+                trigger = ClusterraQueueTrigger(
+                    clusterra_conn_id=self.clusterra_conn_id,
+                    cluster_id=connected.cluster_id,
+                    **queue,
+                )
+                timeout = deferral_timeout(end)
                 self.defer(trigger=trigger, method_name="submit_again", timeout=timeout)
-            self._kill.pause(trigger.pause())
+            self._kill.pause(min(left, self.queue_pauses.pause(queue["tries"])))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
@@ -355,7 +353,7 @@ class SubmitOperator(BaseOperator):
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
-            show_job(context, settings, cluster_id, job_id)
+            context["ti"].xcom_push(key=KEY, value=settings.job_url(cluster_id, job_id))
 
         return Submission(
             connected.client,
@@ -427,7 +425,7 @@ class SubmitOperator(BaseOperator):
         store_of(context).save_failure(Failure("CANCELLED"))
 
     def _trigger(
-        self, context: Context, cluster_id: str, job: TaskJob, place: Mapping[str, Any]
+        self, context: Context, cluster_id: str, job: TaskJob, queue: Mapping[str, Any]
     ) -> ClusterraJobTrigger:
         return ClusterraJobTrigger(
             job_id=job.job_id,
@@ -437,8 +435,8 @@ class SubmitOperator(BaseOperator):
             since=time.time(),
             array=job.array,
             poll_interval=self.poll_interval,
-            deadline=place["deadline"],
-            limit=place["limit"],
+            deadline=queue["deadline"],
+            limit=queue["limit"],
             pending_timeout=self.pending_timeout,
             max_restarts=self.max_restarts,
             on_stuck=self.on_stuck,
@@ -461,7 +459,7 @@ class SubmitOperator(BaseOperator):
         event = trigger.first_look(client, job.ended)
         if event is None and self.deferrable:
             self._kill.check()
-            timeout = deferral_of(trigger.spec.deadline)
+            timeout = deferral_timeout(trigger.spec.deadline)
             self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         if event is None:
             event = self._kill.run(trigger.wait())
@@ -828,14 +826,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         upload_files(client, cluster_id, self._inputs, self._keys)
         found = download_variables(client, cluster_id, self._keys, self._download_route)
         return request.with_environment(found)
-
-    def _amend(self, connected: Connected, request: Request, error: ApiError) -> Request:
-        """See :meth:`SubmitOperator._amend`: a dependency on a job that Slurm has forgotten."""
-        if error.number == DEPENDENCY_PROBLEM and isinstance(request, JobRequest):
-            amended = without_forgotten(connected.client, connected.cluster_id, request)
-            if amended is not None:
-                return amended
-        raise error
 
     def _read_job(self, context: Context, settings: ConnectionSettings) -> JobRequest:
         tidy = tidy_script(self.script)

@@ -17,26 +17,19 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     Context,
     PokeReturnValue,
-    conf,
 )
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
+from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.result import check_return_output, failed_jobs_pushed, finish
+from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, deferral_timeout
 from airflow_provider_clusterra.watch.verdict import Progress
-from airflow_provider_clusterra.watch.wait import (
-    check_on_stuck,
-    deadline_of,
-    deferral_of,
-    seconds,
-)
 
 REFUSED_SINCE = "clusterra_refused_since"
 """In the task state store: since when the session is not accepted, in seconds since 1970."""
@@ -93,12 +86,8 @@ class ClusterraJobSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_return_output(return_output)
-        check_on_stuck(on_stuck)
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.job_id: Any = job_id
-        self.deferrable = deferrable
+        self.deferrable = given.is_deferrable(deferrable)
         self.pending_timeout = pending_timeout
         self.max_restarts = max_restarts
         self.on_stuck = on_stuck
@@ -108,6 +97,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
         self._trigger: ClusterraJobTrigger | None = None
+        given.check_choices(self)
         given.check_plain(self, self.READERS)
 
     def execute(self, context: Context) -> Any:
@@ -128,7 +118,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            timeout=deferral_of(trigger.spec.deadline),
+            timeout=deferral_timeout(trigger.spec.deadline),
         )
         return None
 
@@ -161,9 +151,10 @@ class ClusterraJobSensor(BaseSensorOperator):
         hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
         with hook.client() as client:
             cluster_id = hook.find_cluster(client)
-            show_job(context, hook.settings(), cluster_id, self.job_id)
+            url = hook.settings().job_url(cluster_id, self.job_id)
+            context["ti"].xcom_push(key=KEY, value=url)
         since = time.time()
-        deadline, limit = deadline_of(
+        deadline, limit = given.deadline_of(
             timeout=self.timeout, execution_timeout=self.execution_timeout
         )
         if self._is_rescheduled:
@@ -177,7 +168,7 @@ class ClusterraJobSensor(BaseSensorOperator):
             poll_interval=self.poke_interval,
             deadline=deadline,
             limit=limit,
-            pending_timeout=seconds(self.pending_timeout),
+            pending_timeout=self.pending_timeout,
             max_restarts=self.max_restarts,
             on_stuck=self.on_stuck,
             follow_output=self.follow_output,
@@ -236,10 +227,9 @@ class ClusterraJobSensor(BaseSensorOperator):
 
     def _timed_out(self, words: str) -> BaseException:
         """As in the other modes: which limit was the shorter decides whether a retry follows."""
-        limit = seconds(self.execution_timeout)
-        if limit is not None and limit < self.timeout:
-            return AirflowTaskTimeout(words)
-        return AirflowSensorTimeout(words)
+        limit = self.execution_timeout
+        is_shorter = limit is not None and limit.total_seconds() < self.timeout
+        return (AirflowTaskTimeout if is_shorter else AirflowSensorTimeout)(words)
 
     @contextmanager
     def _ending(self, context: Context) -> Iterator[None]:

@@ -41,6 +41,7 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.watch.verdict import last_records
 
 
 class SubmitError(ClusterraError):
@@ -520,11 +521,8 @@ def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
 
 
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
-    """Of a requeued job there are several records; the last one counts."""
     number = (record and record.job_id) or whole_id(accounts[0])
-    accounts = sorted(accounts, key=lambda each: _timestamp(each.submitted_at))
-    latest = {(job.job_id, job.array_task_id): job for job in accounts}
-    return one_job(list(latest.values()), number)
+    return one_job(last_records(accounts), number)
 
 
 def _tag_of(job: Job, record: Record | None) -> Tag:

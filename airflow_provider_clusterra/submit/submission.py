@@ -20,12 +20,14 @@ from airflow_provider_clusterra.api.errors import (
     ONCE,
     ApiError,
     ClusterraError,
+    InputError,
     NotFoundError,
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.api.templates import TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
+from airflow_provider_clusterra.sbatch.options import job_id_of, read_dependency, settle_dependency
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     UNNAMED_LIMIT,
@@ -70,7 +72,7 @@ from airflow_provider_clusterra.submit.retries import (
 )
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, array_succeeded, with_earlier
 from airflow_provider_clusterra.watch.cancel import cancel_now
-from airflow_provider_clusterra.watch.verdict import Silence, silence_of
+from airflow_provider_clusterra.watch.verdict import Silence, last_records, silence_of
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +148,8 @@ class RecordStore:
             self._record, self._is_read = None, True
 
 
-ON_UNKNOWN = ("fail", "submit")
-ON_FULL_QUEUE = ("wait", "fail")
+DEPENDENCY_PROBLEM = 2038
+"""Slurm: a dependency cannot be read, or names a job that it does not know (any more)."""
 
 
 class SubmitOptions(msgspec.Struct, frozen=True):
@@ -221,13 +223,11 @@ class Submission:
     def obtain_job(
         self,
         request: Request,
-        prepare: Callable[[Request], Request] | None,
-        amend: Callable[[Request, ApiError], Request],
+        prepare: Callable[[Request], Request] | None = None,
     ) -> TaskJob:
         """The task's job: one that an earlier try submitted, or a new one.
 
-        ``prepare`` makes the request ready once it is sure that it is submitted; ``amend`` changes one
-        that was refused, or raises the refusal.
+        ``prepare`` makes the request ready once it is sure that it is submitted.
 
         :raises InputError: a retry cannot be what the user wants of it.
         :raises SubmitError: its subclasses say why.
@@ -252,8 +252,16 @@ class Submission:
         try:
             return self._submit(request)
         except ApiError as error:
-            refusal = error
-        return self._submit(amend(request, refusal))
+            return self._submit(self._amended(request, error))
+
+    def _amended(self, request: Request, error: ApiError) -> Request:
+        """The request without the forgotten jobs that its dependency names, or the refusal."""
+        amended = None
+        if error.number == DEPENDENCY_PROBLEM and isinstance(request, JobRequest):
+            amended = without_forgotten(self._client, self._cluster_id, request)
+        if amended is None:
+            raise error
+        return amended
 
     def _decide(self, request: Request) -> Decision:
         record, tag = self._before, self._tag
@@ -620,3 +628,50 @@ class Submission:
                 raise
             # the job is there, and its tag says whose it is
             log.warning("Airflow could not remember job %s: %s", job_id, error)
+
+
+def without_forgotten(client: Client, cluster_id: str, asked: JobRequest) -> JobRequest | None:
+    """The job without the jobs that it need not wait for; None if Slurm knows all of them.
+
+    Accounting says how a job ended that Slurm has forgotten.
+    """
+    text = asked.dependency
+    if not text:
+        return None
+    clauses, _ = read_dependency(text)
+    ends: dict[str, bool] = {}
+    for written in dict.fromkeys(each for clause in clauses for each in clause.job_ids):
+        try:
+            client.get_job(cluster_id, job_id_of(written))
+        except NotFoundError:
+            ends[written] = _has_succeeded(client, cluster_id, written)
+    if not ends:
+        return None
+    left = settle_dependency(text, ends)
+    log.info(
+        "Slurm has forgotten job %s. Accounting says that it ended as dependency=%s asks, so the "
+        "job is submitted with %s.",
+        ", ".join(ends),
+        text,
+        f"dependency={left}" if left else "no dependency",
+    )
+    return asked.with_dependency(left)
+
+
+def _has_succeeded(client: Client, cluster_id: str, written: str) -> bool:
+    job_id = job_id_of(written)
+    try:
+        records = client.list_accounting(cluster_id, job_ids=[job_id])
+    except RequestError as error:
+        if silence_of(error) is Silence.LATE:
+            raise
+        records = []
+    _, _, index = written.partition("_")
+    meant = [job for job in records if not index.isdigit() or job.array_task_id == int(index)]
+    ended = [job for job in last_records(meant) if job.state.ended]
+    if not ended:
+        raise InputError(
+            f"dependency: Slurm does not know job {written} (any more), and accounting does not "
+            "say how it ended. Was it submitted to this cluster?"
+        )
+    return all(job.state.succeeded for job in ended)

@@ -10,6 +10,7 @@ import ast
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
 from airflow_provider_clusterra.api.errors import InputError, ProtocolError
 from airflow_provider_clusterra.api.jobs import read_job_id
@@ -33,6 +34,31 @@ TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 class ArgumentError(InputError, AirflowFailException):
     """An argument that cannot be right: of a mapped task it is seen in the worker, and not retried."""
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "on_stuck": ("fail", "warn"),
+    "return_output": ("last_line", "json", "text", None),
+    "on_unknown": ("fail", "submit"),
+    "on_full_queue": ("wait", "fail"),
+}
+"""What an argument can be that is not templated."""
+
+
+def check_choices(task: Any) -> None:
+    """Refuse what is none of an argument's choices."""
+    for name, choices in CHOICES.items():
+        value = getattr(task, name, choices[0])
+        if value not in choices:
+            *others, last = map(repr, choices)
+            raise InputError(f"{name} is {value!r}; it can be {', '.join(others)} or {last}.")
+
+
+def is_deferrable(given: Any) -> bool:
+    """What an author says, or Airflow's default."""
+    if given is None:
+        given = conf.getboolean("operators", "default_deferrable", fallback=False)
+    return bool(given)
 
 
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
@@ -83,6 +109,15 @@ def seconds(name: str, given: Any) -> float:
     raise InputError(
         f"{name} is {given!r:.200}; it takes seconds above 0, e.g. 3600, or a timedelta."
     )
+
+
+def deadline_of(**limits: float | timedelta | None) -> tuple[float | None, str]:
+    """When the earliest limit ends, in seconds since 1970, and which one it is, in words."""
+    given = {name: _seconds_of(limit) for name, limit in limits.items() if limit is not None}
+    if not given:
+        return None, ""
+    name = min(given, key=lambda each: given[each])
+    return time.time() + given[name], f"{name}={given[name]:g} s"
 
 
 def _seconds_of(given: Any) -> float:

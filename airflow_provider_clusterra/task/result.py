@@ -51,7 +51,6 @@ from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
 log = logging.getLogger(__name__)
 
-RETURN_OUTPUT = (None, "last_line", "json", "text")
 LARGEST_VALUE = 64 * 1024
 """Bytes that one job's output may bring into XCom."""
 LARGEST_ARRAY = 512 * 1024
@@ -63,14 +62,6 @@ DEEPEST = 100
 AT_ONCE = 8
 """How many outputs are read at once."""
 ADVICE = "Let the job write its result to a file, and return only the file's name."
-
-
-def check_return_output(return_output: str | None) -> None:
-    """Refuse what is no way of returning output."""
-    if return_output not in RETURN_OUTPUT:
-        raise InputError(
-            f"return_output is {return_output!r}; it can be 'last_line', 'json', 'text' or None."
-        )
 
 
 def returned_output(client: Client, cluster_id: str, job: Job, return_output: str) -> Any:

@@ -1,15 +1,15 @@
-"""Waiting for a job in the triggerer: one event at the end."""
+"""Waiting in the triggerer: for a job's end, and for a turn to submit to a full queue."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Hashable
 from functools import cached_property, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -36,7 +36,6 @@ from airflow_provider_clusterra.compat import (
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
-from airflow_provider_clusterra.watch.places import PAUSES, place_queue_of
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     WAIT,
@@ -130,6 +129,16 @@ def min_deferral() -> float:
     if form is None:
         log.warning("[clusterra] min_deferral is %r; it is a number of seconds, e.g. 7.", text)
     return float(form[1]) if form else MIN_DEFERRAL
+
+
+TRIGGER_MARGIN = 120.0
+"""Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
+cancel the job, see it gone, read its output to the end, and return."""
+
+
+def deferral_timeout(deadline: float | None) -> float | None:
+    """Airflow's timeout of a deferral, in seconds: the trigger itself ends at the deadline."""
+    return None if deadline is None else max(0.0, deadline - time.time()) + TRIGGER_MARGIN
 
 
 LATE = 15.0
@@ -306,7 +315,63 @@ async def _read_connection(hook: ClusterraHook) -> Access:
         ) from error
 
 
-class ClusterraPlaceTrigger(BaseTrigger):
+SUBMIT_PAUSES = Retry(first=15.0, cap=300.0)
+"""Between two submits to a full queue, for all that wait for one cluster."""
+SETTLED_AFTER = 30.0
+"""Seconds after which a task that was let go has submitted its job, or is back."""
+
+
+class SubmitTurns:
+    """A full queue: one of all waiting tasks may submit, then two, four … as long as none comes back."""
+
+    def __init__(self, pauses: Retry = SUBMIT_PAUSES, settled_after: float = SETTLED_AFTER) -> None:
+        self._pauses = pauses
+        self._settled_after = settled_after
+        self._waiting: list[asyncio.Future[None]] = []
+        self._one_is_back = False
+        self._letting_go: asyncio.Task[None] | None = None
+
+    async def wait(self, *, is_back: bool, until: float | None = None) -> None:
+        """Wait for a turn, for so many seconds at the most; ``is_back`` after a submit in vain."""
+        self._one_is_back |= is_back
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        if self._letting_go is None or self._letting_go.done():
+            self._letting_go = asyncio.create_task(self._let_go())
+        try:
+            await asyncio.wait([turn], timeout=until)
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    async def _let_go(self) -> None:
+        at_once, failures = 1, 1
+        await asyncio.sleep(self._pauses.pause(failures))
+        while self._waiting:
+            self._one_is_back = False
+            now, self._waiting = self._waiting[:at_once], self._waiting[at_once:]
+            for turn in now:
+                turn.set_result(None)
+            await asyncio.sleep(self._settled_after)
+            if self._one_is_back:
+                at_once, failures = 1, failures + 1
+                await asyncio.sleep(self._pauses.pause(failures))
+            else:
+                at_once, failures = 2 * at_once, 1
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SubmitTurns]] = (
+    WeakKeyDictionary()
+)
+
+
+def turns_of(clusterra_conn_id: str, cluster_id: str) -> SubmitTurns:
+    """The running event loop's turns of this connection and cluster."""
+    turns = _turns.setdefault(asyncio.get_running_loop(), {})
+    return turns.setdefault((clusterra_conn_id, cluster_id), SubmitTurns())
+
+
+class ClusterraQueueTrigger(BaseTrigger):
     """Waits for a task's turn to submit again, because the queue is full.
 
     :param clusterra_conn_id: the connection's id.
@@ -337,19 +402,14 @@ class ClusterraPlaceTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as Airflow stores it: plain values, no secret."""
-        place = {"clusterra_conn_id": self.clusterra_conn_id, "cluster_id": self.cluster_id}
-        return f"{type(self).__module__}.{type(self).__qualname__}", place | self._so_far()
-
-    def pause(self) -> float:
-        """Seconds for which a worker waits that does not defer."""
-        left = math.inf if self.deadline is None else max(0.0, self.deadline - time.time())
-        return min(PAUSES.pause(self.tries), left)
+        queue = {"clusterra_conn_id": self.clusterra_conn_id, "cluster_id": self.cluster_id}
+        return f"{type(self).__module__}.{type(self).__qualname__}", queue | self._so_far()
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: what the task needs to go on."""
-        queue = place_queue_of(self.clusterra_conn_id, self.cluster_id)
+        turns = turns_of(self.clusterra_conn_id, self.cluster_id)
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
-        await queue.wait(is_back=self.tries > 1, until=left)
+        await turns.wait(is_back=self.tries > 1, until=left)
         yield TriggerEvent(self._so_far())
 
     def _so_far(self) -> dict[str, Any]:

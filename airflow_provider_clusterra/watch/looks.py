@@ -26,8 +26,7 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job, JobState
-from airflow_provider_clusterra.watch.concurrency import yielding
-from airflow_provider_clusterra.watch.reading import read_job_answer, read_jobs_answer
+from airflow_provider_clusterra.watch.eventloop import read_job_answer, read_jobs_answer, yielding
 from airflow_provider_clusterra.watch.verdict import NOT_OFFERED
 
 URL_ROOM = 6000

@@ -22,7 +22,7 @@ from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import ONCE, AuthenticationError, ClusterraError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait, yielding
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait, yielding
 from airflow_provider_clusterra.watch.looks import (
     Looker,
     PolledJob,

@@ -37,7 +37,7 @@ from airflow_provider_clusterra.api.errors import (
     Retry,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 
 RECORD = 64 * 1024
 """Characters of one record at most."""

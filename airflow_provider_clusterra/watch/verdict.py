@@ -6,7 +6,7 @@ Success is not decided here but by :meth:`~airflow_provider_clusterra.api.jobs.J
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -354,7 +354,7 @@ def judge_accounting(
     ours = [job for job in told if _is_ours(spec, job)]
     if _expected(spec, progress) or all_indices(ours):
         return _judge_array(spec, progress, at, ours, patience)
-    found = _as_one(ours, spec.job_id)
+    found = one_job(last_records(ours), spec.job_id)
     if found is None:
         return progress, _lost(spec, progress, at, "and accounting has no record of it", patience)
     found = _with_components(found, progress.last)
@@ -364,15 +364,14 @@ def judge_accounting(
     return progress, _ask_again(spec, progress, at, why, patience)
 
 
-def newest(jobs: Sequence[Job]) -> Job | None:
-    """Of several records of one job, which a requeue makes, the last."""
-    return max(jobs, key=_order, default=None)
-
-
-def _as_one(jobs: Sequence[Job], job_id: int) -> Job | None:
-    """What accounting's records say of one job; a het job's components are its tasks."""
-    last = {(job.job_id, job.het_job_offset): job for job in sorted(jobs, key=_order)}
-    return one_job([*last.values()], job_id)
+def last_records(records: Iterable[Job]) -> list[Job]:
+    """Accounting's last record of each job, array task and het component: a requeue makes several."""
+    return [
+        *{
+            (job.job_id, job.array_task_id, job.het_job_offset): job
+            for job in sorted(records, key=_order)
+        }.values()
+    ]
 
 
 def _order(job: Job) -> tuple[bool, float, float]:
@@ -385,13 +384,13 @@ def _order(job: Job) -> tuple[bool, float, float]:
 def _judge_array(
     spec: WaitSpec, progress: Progress, at: float, ours: list[Job], patience: Patience
 ) -> tuple[Progress, Verdict]:
-    tasks = sorted((job for job in ours if job.array_job_id == spec.job_id), key=_order)
+    tasks = last_records(job for job in ours if job.array_job_id == spec.job_id)
     # what was seen to end stays as it was seen: accounting may be late
     ends = {**collect_ends({}, tasks), **progress.ends}
     shown = all_indices(tasks)
     unknown = (read_indices(spec.array) or progress.indices | shown) - ends.keys()
     known = replace(progress, ends=ends)
-    last = progress.last or newest(tasks)
+    last = progress.last or next(reversed(tasks), None)
     if not unknown and last is not None:
         return known, Verdict(Outcome.ENDED, with_ends(replace(last, job_id=spec.job_id), ends))
     if unknown & shown:

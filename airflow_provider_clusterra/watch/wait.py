@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,6 @@ from airflow_provider_clusterra.api.errors import (
     HICCUPS,
     ONCE,
     ClusterraError,
-    InputError,
     NotFoundError,
     ProtocolError,
     Retry,
@@ -32,7 +30,7 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.looks import (
     Looker,
     PolledJob,
@@ -66,39 +64,8 @@ MANY_TASKS = 500
 """An array with more is judged in a thread: the event loop has others to serve."""
 DOUBTED = (Outcome.OVERDUE, Outcome.STUCK)
 """What a job that has started since is no more: only a fresh look confirms it."""
-ON_STUCK = ("fail", "warn")
-TRIGGER_MARGIN = 120.0
-"""Seconds by which Airflow's own timeout of a deferral is longer than ours, so that the trigger can
-cancel the job, see it gone, read its output to the end, and return."""
 END_MARGIN = 30.0
-"""Of it, for reading the rest of the output after the deadline."""
-
-
-def check_on_stuck(on_stuck: str) -> None:
-    """Refuse what is no way of taking a job that will never start."""
-    if on_stuck not in ON_STUCK:
-        raise InputError(f"on_stuck is {on_stuck!r}; it can be 'fail' or 'warn'.")
-
-
-def seconds(limit: float | timedelta | None) -> float | None:
-    """A limit in seconds."""
-    if limit is None:
-        return None
-    return limit.total_seconds() if isinstance(limit, timedelta) else float(limit)
-
-
-def deadline_of(**limits: float | timedelta | None) -> tuple[float | None, str]:
-    """When the earliest limit ends, in seconds since 1970, and which one it is, in words."""
-    given = {name: left for name, limit in limits.items() if (left := seconds(limit)) is not None}
-    if not given:
-        return None, ""
-    name = min(given, key=lambda each: given[each])
-    return time.time() + given[name], f"{name}={given[name]:g} s"
-
-
-def deferral_of(deadline: float | None) -> float | None:
-    """Airflow's timeout of a deferral, in seconds."""
-    return None if deadline is None else max(0.0, deadline - time.time()) + TRIGGER_MARGIN
+"""Seconds for reading the rest of the output after the deadline; a trigger has 120 in all."""
 
 
 class Wait:

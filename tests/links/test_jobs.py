@@ -1,7 +1,7 @@
 """Tests of airflow_provider_clusterra.links.jobs."""
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.links.jobs import ClusterraJobLink, show_job
+from airflow_provider_clusterra.links.jobs import ClusterraJobLink
 from tests.support.airflow_side import TaskInstance
 
 
@@ -11,8 +11,7 @@ def test_a_task_without_a_job_has_no_link():
 
 def test_a_tasks_link_leads_to_its_job(connected):
     ti = TaskInstance()
-    show_job({"ti": ti}, ClusterraHook().settings(), "clusloc1", 7)
     link = ClusterraJobLink()
+    ti.xcom_push(link.xcom_key, ClusterraHook().settings().job_url("clusloc1", 7))
 
     assert link.get_link(None, ti_key=ti) == f"{connected.url}/manage/clusloc1/jobs/7"
-    assert ti.pushed[link.xcom_key] == link.get_link(None, ti_key=ti)

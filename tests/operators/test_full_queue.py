@@ -10,7 +10,7 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.errors import Retry
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.triggers.jobs import ClusterraPlaceTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraQueueTrigger
 from tests.support.proxy import Proxy, says
 
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -20,18 +20,17 @@ def refusal(number=2050, words=POLICY):
     return says(422, {"errors": [{"error_number": number, "error": words}]})
 
 
-def submit(**fields):
+def submit(pauses=0.05, **fields):
     defaults = {"task_id": "task", "deferrable": False, "wait_for_completion": False}
-    return ClusterraSubmitJobOperator(**{**defaults, "script": "#!/bin/bash\ntrue\n", **fields})
+    operator = ClusterraSubmitJobOperator(**{**defaults, "script": "#!/bin/bash\ntrue\n", **fields})
+    # no part of an operator's interface
+    operator.queue_pauses = Retry(first=pauses, cap=pauses)
+    return operator
 
 
 @pytest.fixture
-def limited(connected, connection, monkeypatch):
+def limited(connected, connection):
     """Refuses so many submits in these words."""
-    # a worker's pause is no part of an operator's interface
-    monkeypatch.setattr(
-        "airflow_provider_clusterra.triggers.jobs.PAUSES", Retry(first=0.05, cap=0.05)
-    )
     with Proxy(connected.url).serve() as proxy:
         connection(proxy.url, connected.token, connected.cluster_id)
         proxy.posts = 0
@@ -112,8 +111,8 @@ def test_a_limit_without_a_name_is_the_jobs_own_if_no_job_of_ours_is_there(
 def resumed(trigger):
     """What the task is told, as Airflow's triggerer would bring it."""
     path, kwargs = trigger.serialize()
-    assert path.endswith(".ClusterraPlaceTrigger")
-    return ClusterraPlaceTrigger(**json.loads(json.dumps(kwargs)))._so_far()
+    assert path.endswith(".ClusterraQueueTrigger")
+    return ClusterraQueueTrigger(**json.loads(json.dumps(kwargs)))._so_far()
 
 
 def test_a_deferrable_task_waits_without_a_worker(limited, job_of_ours, run, ti, store):
@@ -130,12 +129,13 @@ def test_a_deferrable_task_waits_without_a_worker(limited, job_of_ours, run, ti,
     assert submit(timeout=60).submit_again(context, resumed(again))["job_id"]
 
 
-def test_patience_ends_with_the_timeout(limited, job_of_ours, run, store):
+@pytest.mark.parametrize("pauses", [0.05, 600.0])
+def test_patience_ends_with_the_timeout(limited, job_of_ours, run, store, pauses):
     limited(10**6, refusal())
     with pytest.raises(
         AirflowException, match=r"no place in the queue .* until timeout=0.3 s"
     ) as caught:
-        run(submit(timeout=0.3))
+        run(submit(pauses, timeout=0.3))
 
     assert not isinstance(caught.value, AirflowFailException)
     assert store == {}

@@ -21,6 +21,7 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.task.arguments import seconds
 from airflow_provider_clusterra.task.report import (
     JobError,
     JobLostError,
@@ -30,7 +31,6 @@ from airflow_provider_clusterra.task.report import (
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch.verdict import Patience
-from airflow_provider_clusterra.watch.wait import seconds
 from tests.support.wire import Wire, http
 
 SUBMITTED = http(200, {"job_id": 7})
@@ -132,7 +132,7 @@ def test_a_deferrable_task_leaves_its_worker_once_the_job_is_submitted(connected
     assert 3590 < kwargs["deadline"] - time.time() <= 3600
     assert kwargs["owns_job"] is True
     assert deferred.method_name == "execute_complete"
-    assert 3600 < seconds(deferred.timeout) < 3800
+    assert 3600 < seconds("timeout", deferred.timeout) < 3800
     assert connected.token not in json.dumps(kwargs)
     with ClusterraHook().client() as client:
         client.cancel_job(connected.cluster_id, kwargs["job_id"])

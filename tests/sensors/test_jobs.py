@@ -16,11 +16,11 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
+from airflow_provider_clusterra.task.arguments import seconds
 from airflow_provider_clusterra.task.report import JobError, JobLostError, JobStuckError
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
-from airflow_provider_clusterra.watch.wait import seconds
 from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.wire import Wire, http
 
@@ -77,7 +77,7 @@ def test_a_deferrable_sensor_leaves_its_worker(submitted, connected):
 
     assert kwargs["owns_job"] is False
     assert kwargs["poll_interval"] == 0.05
-    assert 100 < seconds(caught.value.timeout) < 300
+    assert 100 < seconds("timeout", caught.value.timeout) < 300
 
 
 def test_a_deferrable_sensor_does_not_defer_for_a_job_that_has_ended(submitted):

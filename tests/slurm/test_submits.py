@@ -24,13 +24,14 @@ pytestmark = pytest.mark.slurm
 def submit(script="true", **fields):
     defaults = {"task_id": "task", "deferrable": False, "poll_interval": 1}
     text = f"#!/bin/bash\n{script}\n"
-    return ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
+    operator = ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
+    operator.queue_pauses = Retry(first=1, cap=2)
+    return operator
 
 
 @pytest.fixture
-def limit(lab, monkeypatch):
+def limit(lab):
     """Sets limits with sacctmgr, and takes them away again."""
-    monkeypatch.setattr("airflow_provider_clusterra.triggers.jobs.PAUSES", Retry(first=1, cap=2))
     undo = []
 
     def modify(*words, back):

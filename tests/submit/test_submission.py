@@ -464,13 +464,10 @@ def test_a_task_that_is_killed_as_it_looks_cancels_a_job_that_carries_no_name(
 
 
 def test_a_task_that_is_killed_as_it_submits_does_not_succeed_without_waiting(
-    connected, run, mocker
+    connected, run, ti, mocker
 ):
     operator = submit("sleep 65", wait_for_completion=False)
-    mocker.patch(
-        "airflow_provider_clusterra.operators.jobs.show_job",
-        side_effect=lambda *_: operator.on_kill(),
-    )
+    mocker.patch.object(ti, "xcom_push", side_effect=lambda **_: operator.on_kill())
     with pytest.raises(AirflowException, match=r"job \d+ is CANCELLED"):
         run(operator)
 

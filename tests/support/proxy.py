@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from tests.support.servers import running
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]

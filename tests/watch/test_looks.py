@@ -223,7 +223,7 @@ async def test_many_jobs_are_first_seen_in_one_list_and_those_it_lacks_by_themse
 
 
 async def test_a_large_list_is_read_by_a_process_of_its_own(look, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
+    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
     count = int(WORTH_A_LIST / 0.05) + 2
     known = [PolledJob(number) for number in range(1, count + 1)]
     with Wire(jobs(*(job(number, "FAILED") for number in range(1, count + 1)))) as wire:
@@ -234,7 +234,7 @@ async def test_a_large_list_is_read_by_a_process_of_its_own(look, mocker):
 
 
 async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
+    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
     tasks = [
         job(
             100 + index,
@@ -251,7 +251,7 @@ async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
 
 
 async def test_a_large_answer_is_read_here_if_no_process_can_be_started(look, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
+    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
     full = OSError(errno.EMFILE, "Too many open files")
     mocker.patch("asyncio.create_subprocess_exec", side_effect=full)
     with Wire(jobs(*(job(1, "FAILED", comment="x" * 2000),))) as wire:
@@ -299,7 +299,7 @@ async def test_a_surprise_in_a_list_is_no_reason_not_to_look_one_by_one(look, mo
 
 @pytest.mark.parametrize("body", [b'{"jobs": [' + b" " * 2000, b"<html>" + b" " * 2000], ids=len)
 async def test_a_large_answer_that_cannot_be_read_is_a_hiccup(look, mocker, body):
-    mocker.patch("airflow_provider_clusterra.watch.reading.LARGE", 1000)
+    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
     with Wire(http(200, body)) as wire:
         found = await look(wire, PolledJob(1))
 

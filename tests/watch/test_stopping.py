@@ -8,8 +8,8 @@ import pytest
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.answers import Answer
 from airflow_provider_clusterra.api.calls import list_jobs
-from airflow_provider_clusterra.watch import reading
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch import eventloop
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.verdict import WaitSpec
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.support.servers import running
@@ -121,7 +121,7 @@ def test_a_loop_that_ends_before_its_waits_leaves_no_connection_open():
 
 
 def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(monkeypatch):
-    monkeypatch.setattr(reading, "LARGE", 1000)
+    monkeypatch.setattr(eventloop, "LARGE", 1000)
     begun = []
     real = asyncio.create_subprocess_exec
 
@@ -134,7 +134,7 @@ def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(
     answer = Answer(call.request, 200, {}, b'{"jobs": []}' + b" " * 2000)
 
     async def leave():
-        task = asyncio.create_task(reading.read_jobs_answer(call, answer))
+        task = asyncio.create_task(eventloop.read_jobs_answer(call, answer))
         while not begun:
             await asyncio.sleep(0.001)
         await cancel_and_wait(task)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.errors import ONCE, Retry
 from airflow_provider_clusterra.api.jobs import Job, read_state
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.tail import (
     GOES_ON,
     KEPT,

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient, Retry
-from airflow_provider_clusterra.watch.concurrency import cancel_and_wait
+from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.verdict import Outcome, Patience, WaitSpec
 from airflow_provider_clusterra.watch.wait import Wait
 from tests.support.proxy import Proxy, hangs, is_cut, is_short, says

@@ -1,4 +1,4 @@
-"""Reading an answer that may be large, without holding the event loop.
+"""What keeps the event loop free: tasks ended for good, long loops in turns, large answers elsewhere.
 
 40 MB take longer to decode than an event loop may stand still, and a thread would hold the
 interpreter all the same. So a large answer is read by a process of its own: this module, run.
@@ -10,8 +10,10 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -23,7 +25,10 @@ from airflow_provider_clusterra.api.errors import ClusterraError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
+AT_A_STRETCH = 200
+"""Things that are gone through before others have their turn: less than a millisecond's."""
 LARGE = 2 * 1024 * 1024
 """Bytes of an answer that are decoded in less than 10 ms."""
 PIECE = 256 * 1024
@@ -33,6 +38,24 @@ LENGTH = 4
 """Bytes of a piece's length, before it."""
 _HOME = str(Path(airflow_provider_clusterra.__file__).parent.parent)
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, and wait until it has cleaned up.
+
+    A cancel of whoever waits here is not mistaken for the task's own, as it would be by one who
+    awaits the task and takes its CancelledError; and it does not break off the task's cleaning up.
+    """
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def yielding(things: Iterable[T], stretch: int = AT_A_STRETCH) -> AsyncIterator[T]:
+    """The things, with a pause for others now and then."""
+    for number, thing in enumerate(things, 1):
+        yield thing
+        if number % stretch == 0:
+            await asyncio.sleep(0)
 
 
 async def read_job_answer(call: Call[Job], answer: Answer, job_id: int) -> Job:

@@ -1,10 +1,10 @@
-"""Tests of airflow_provider_clusterra.watch.concurrency."""
+"""Tests of airflow_provider_clusterra.watch.eventloop."""
 
 import asyncio
 
 import pytest
 
-from airflow_provider_clusterra.watch.concurrency import yielding
+from airflow_provider_clusterra.watch.eventloop import yielding
 
 
 @pytest.mark.parametrize(("stretch", "turns"), [(10, 10), (50, 2), (1000, 0)])

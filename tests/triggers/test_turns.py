@@ -1,13 +1,13 @@
-"""Tests of airflow_provider_clusterra.watch.places."""
+"""Tests of airflow_provider_clusterra.triggers.jobs."""
 
 import asyncio
 
 from airflow_provider_clusterra.api.errors import Retry
-from airflow_provider_clusterra.watch.places import PlaceQueue
+from airflow_provider_clusterra.triggers.jobs import SubmitTurns
 
 
 def queue(settled_after=0.05, first=0.01):
-    return PlaceQueue(Retry(first=first, cap=first), settled_after)
+    return SubmitTurns(Retry(first=first, cap=first), settled_after)
 
 
 async def until(true):
@@ -17,8 +17,8 @@ async def until(true):
 
 
 async def test_more_and_more_may_try_as_long_as_none_comes_back():
-    places, gone = queue(), []
-    tasks = [asyncio.create_task(places.wait(is_back=False)) for _ in range(7)]
+    turns, gone = queue(), []
+    tasks = [asyncio.create_task(turns.wait(is_back=False)) for _ in range(7)]
     for number, task in enumerate(tasks):
         task.add_done_callback(lambda _, number=number: gone.append(number))
     steps = []
@@ -31,10 +31,10 @@ async def test_more_and_more_may_try_as_long_as_none_comes_back():
 
 
 async def test_one_alone_may_try_after_one_has_come_back():
-    places, gone = queue(settled_after=0.1), []
+    turns, gone = queue(settled_after=0.1), []
 
     async def waits(number, *, is_back=False):
-        await places.wait(is_back=is_back)
+        await turns.wait(is_back=is_back)
         gone.append(number)
 
     tasks = [asyncio.create_task(waits(number)) for number in range(5)]
@@ -47,8 +47,8 @@ async def test_one_alone_may_try_after_one_has_come_back():
 
 
 async def test_nobody_waits_longer_than_they_may():
-    places = queue(first=60)
-    await places.wait(is_back=False, until=0.01)
+    turns = queue(first=60)
+    await turns.wait(is_back=False, until=0.01)
 
-    assert places._waiting == []
-    places._letting_go.cancel()
+    assert turns._waiting == []
+    turns._letting_go.cancel()

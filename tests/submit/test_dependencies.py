@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.operators.dependencies, on a server that forgets soon."""
+"""Tests of a dependency on a job that Slurm has forgotten, on a server that forgets soon."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from airflow_provider_clusterra.api import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
-from airflow_provider_clusterra.task.dependencies import without_forgotten
+from airflow_provider_clusterra.submit.submission import without_forgotten
 from tests.support.servers import ClusterraServer
 
 
