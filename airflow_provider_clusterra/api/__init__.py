@@ -6,6 +6,8 @@ from airflow_provider_clusterra.api.access import Access, read_origin
 from airflow_provider_clusterra.api.calls import (
     ApiRoute,
     Cluster,
+    JobFile,
+    JobFiles,
     LightState,
     Node,
     Output,
@@ -32,7 +34,7 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.api.templates import CheckedParams, Param, Template, check_params
-from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
+from airflow_provider_clusterra.api.uploads import Download, DownloadGrant, UploadGrant
 
 __all__ = [
     "Access",
@@ -45,11 +47,14 @@ __all__ = [
     "Cluster",
     "ClusterraError",
     "ConflictError",
+    "Download",
     "DownloadGrant",
     "ExitStatus",
     "InputError",
     "Job",
     "JobFailedError",
+    "JobFile",
+    "JobFiles",
     "JobSpec",
     "JobState",
     "LightState",

@@ -174,6 +174,13 @@ def find_download(routes: Sequence[ApiRoute]) -> str | None:
     return None
 
 
+def offers_files(routes: Sequence[ApiRoute]) -> bool:
+    """Whether the API gives the files of a job's folder: clusterra-server's own routes."""
+    job = "/v1/clusters/{cluster_id}/jobs/{job_id}/files"
+    wanted = {("GET", job), ("POST", f"{job}/download-url")}
+    return wanted <= {(route.method, route.path) for route in routes}
+
+
 def _words(value: Any) -> tuple[str, ...]:
     words = value.replace("+", ",").split(",") if isinstance(value, str) else value
     return tuple(str(word) for word in words) if isinstance(words, list) else ()
@@ -400,6 +407,38 @@ def read_download(answer: Answer) -> DownloadGrant:
     if not isinstance(url, str):
         raise ProtocolError(f"{answer.request}: the answer holds no download_url.")
     return DownloadGrant(download_url=url, expires_in=read_number(body.get("expires_in")))
+
+
+class JobFile(msgspec.Struct, frozen=True):
+    """One file of a job's folder."""
+
+    path: str
+    """Below the job's folder, e.g. ``"out/model.pt"``."""
+    size: int
+    """Bytes."""
+
+
+class JobFiles(msgspec.Struct, frozen=True):
+    """The files of a job's folder that match a pattern."""
+
+    folder: str
+    """The job's working directory, as the cluster's machines see it."""
+    files: tuple[JobFile, ...]
+    truncated: bool = False
+    """Whether there may be more."""
+
+
+def read_files(answer: Answer) -> JobFiles:
+    """The files of a job's folder; a row without a path is none."""
+    return JobFiles(
+        str(answer.object().get("folder") or ""),
+        tuple(
+            JobFile(str(row["path"]), read_number(row.get("size")) or 0)
+            for row in answer.rows("files")
+            if row.get("path")
+        ),
+        answer.object().get("truncated") is True,
+    )
 
 
 def output_of(answer: Answer) -> Output:
@@ -669,6 +708,34 @@ def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> 
     """
     path = route.replace("{cluster_id}", quote(cluster_id, safe=""))
     return Call("POST", path, checked(read_download), json={"key": key})
+
+
+def list_files(cluster_id: str, job_id: int, pattern: str = "") -> Call[JobFiles]:
+    """The files of a job's folder, as far as they are the user's own: no links.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :param pattern: a path in the folder, or a glob such as ``"out/**/*.pt"``; ``""`` is all.
+    :raises NotFoundError: there is no such job or folder, or the API does not offer this.
+    :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/files``, ``clusterra-server``'s.
+    """
+    words = f"?{urlencode({'pattern': pattern})}" if pattern else ""
+    path = f"{_cluster(cluster_id)}/jobs/{job_id}/files{words}"
+    return Call("GET", path, checked(read_files))
+
+
+def presign_file(cluster_id: str, job_id: int, path: str) -> Call[DownloadGrant]:
+    """An address from which one file of a job's folder may be read, by anybody who has it.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :param path: in the job's folder, e.g. ``"out/model.pt"``.
+    :raises NotFoundError: there is no such file.
+    :raises AuthenticationError: it is a symbolic link, or another user's.
+    :source: ``POST /v1/clusters/{cluster_id}/jobs/{job_id}/files/download-url``
+    """
+    url = f"{_cluster(cluster_id)}/jobs/{job_id}/files/download-url"
+    return Call("POST", url, checked(read_download), json={"path": path})
 
 
 def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[Output]:

@@ -1,6 +1,6 @@
 """The API over HTTP: :class:`Client` waits in a thread, :class:`AsyncClient` in an event loop.
 
-Every decision is in calls and retry. Only workers upload, and only event loops follow an output.
+Every decision is in calls and retry. Only workers move files, and only event loops follow an output.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -29,7 +29,13 @@ from airflow_provider_clusterra.api.answers import Answer, transport_error
 from airflow_provider_clusterra.api.calls import Call, is_plain_output, is_stream, read_piece
 from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, Retry, TransportError
 from airflow_provider_clusterra.api.sse import Decoder
-from airflow_provider_clusterra.api.uploads import UploadGrant, pieces, put_refusal
+from airflow_provider_clusterra.api.uploads import (
+    Download,
+    UploadGrant,
+    check_address,
+    pieces,
+    storage_refusal,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,6 +107,8 @@ class _Endpoints:
     read_output = _Endpoint(calls.read_output)
     presign_upload = _Endpoint(calls.presign_upload)
     presign_download = _Endpoint(calls.presign_download)
+    list_files = _Endpoint(calls.list_files)
+    presign_file = _Endpoint(calls.presign_file)
     list_nodes = _Endpoint(calls.list_nodes)
     get_stats = _Endpoint(calls.get_stats)
     read_metrics = _Endpoint(calls.read_metrics)
@@ -118,7 +126,7 @@ class Client(_Endpoints):
         self._http = build_for_api(httpx.Client, self._session)
         self._building = threading.Lock()
         self._storages: dict[str, httpx.Client] = {}
-        """For uploads, by origin; they share its connections, and the first one builds it."""
+        """For files, by origin; they share its connections, and the first one builds it."""
 
     def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the upload is this.
@@ -175,6 +183,31 @@ class Client(_Endpoints):
                 return grant.key
             time.sleep(delay)
 
+    def download_file(self, download: Download) -> Generator[bytes, None, None]:
+        """The bytes of one file, in constant memory; after a break the rest is asked for.
+
+        :param download: which file; it says how far the download is.
+        :raises ApiError: the API or the storage refused.
+        :raises TransportError: no answer, in all tries that brought nothing.
+        :raises InputError: the file changed meanwhile.
+        :source: ``GET`` of the address that a :class:`DownloadGrant` holds, with ``Range``; no
+            session, no header of ours.
+        """
+        attempt, before = 0, 0
+        while True:
+            attempt += 1
+            try:
+                yield from self._get(download)
+            except (ApiError, TransportError) as error:
+                attempt = attempt if download.offset == before else 1
+                before = download.offset
+                delay = self._retry.upload_delay(error, attempt)
+                if delay is None:
+                    raise
+            else:
+                return
+            time.sleep(delay)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -199,20 +232,43 @@ class Client(_Endpoints):
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
         url = grant.check(self.access.origin)
-        origin = origin_of(url)
-        with self._building:
-            storage = self._storages.get(origin)
-            if storage is None:
-                storage = self._storages[origin] = build(httpx.Client, self.access, origin)
-        with _in_our_words(f"PUT {grant.shown_url}", self.access, origin), content() as file:
+        storage, origin = self._storage_of(url)
+        request = f"PUT {grant.shown_url}"
+        with _in_our_words(request, self.access, origin), content() as file:
             response = storage.put(
                 url,
                 content=pieces(file, size),
                 headers={"Content-Length": str(size)},
             )
-        error = put_refusal(grant, response.status_code, response.content)
+        error = storage_refusal(request, response.status_code, response.content)
         if error is not None:
             raise error
+
+    def _get(self, download: Download) -> Generator[bytes, None, None]:
+        address = download.grant().download_url
+        url = check_address("download_url", address, self.access.origin)
+        storage, origin = self._storage_of(url)
+        request = f"GET {download.shown}"
+        with (
+            _in_our_words(request, self.access, origin),
+            storage.stream("GET", url, headers=download.headers) as response,
+        ):
+            body = response.read() if response.status_code >= 300 else b""
+            error = storage_refusal(request, response.status_code, body)
+            if error is not None:
+                raise error
+            download.begin(response.status_code, response.headers)
+            for piece in response.iter_raw():
+                yield download.take(piece)
+        download.end()
+
+    def _storage_of(self, url: httpx.URL) -> tuple[httpx.Client, str]:
+        origin = origin_of(url)
+        with self._building:
+            storage = self._storages.get(origin)
+            if storage is None:
+                storage = self._storages[origin] = build(httpx.Client, self.access, origin)
+        return storage, origin
 
 
 class AsyncClient(_Endpoints):

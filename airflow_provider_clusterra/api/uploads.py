@@ -1,9 +1,9 @@
-"""One file's way to the storage: a grant from the API, then a PUT to another host."""
+"""A file's way to the storage and back: a grant from the API, then a PUT or GET of an address."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import httpx
@@ -13,8 +13,10 @@ from airflow_provider_clusterra.api.errors import (
     ApiError,
     ConflictError,
     InputError,
+    NotFoundError,
     ProtocolError,
     ServerError,
+    TransportError,
 )
 
 LARGEST_PUT = 5 * 1024**3
@@ -50,17 +52,26 @@ class UploadGrant(msgspec.Struct, frozen=True):
         :param origin: e.g. ``"https://api.example.org"``.
         :raises ProtocolError: it may not.
         """
-        try:
-            url = httpx.URL(self.upload_url)
-        except (httpx.InvalidURL, ValueError):
-            raise ProtocolError("The API gave an upload_url that is no address.") from None
-        schemes = ("https",) if origin.startswith("https:") else ("https", "http")
-        if url.scheme not in schemes or not url.host or url.userinfo:
-            raise ProtocolError(
-                f"The API gave an upload_url to which no file is sent: it must begin with "
-                f"{schemes[-1]}:// and hold no user or password."
-            )
-        return url
+        return check_address("upload_url", self.upload_url, origin)
+
+
+def check_address(name: str, address: str, origin: str) -> httpx.URL:
+    """An address of a grant, which may be one of the API's own, if it may be used.
+
+    :raises ProtocolError: it may not.
+    """
+    own = address.startswith("/") and not address.startswith("//")
+    try:
+        url = httpx.URL(f"{origin}{address}" if own else address)
+    except (httpx.InvalidURL, ValueError):
+        raise ProtocolError(f"The API gave an {name} that is no address.") from None
+    schemes = ("https",) if origin.startswith("https:") else ("https", "http")
+    if url.scheme not in schemes or not url.host or url.userinfo:
+        raise ProtocolError(
+            f"The API gave an {name} which is not used: it must begin with "
+            f"{schemes[-1]}:// and hold no user or password."
+        )
+    return url
 
 
 class DownloadGrant(msgspec.Struct, frozen=True):
@@ -109,8 +120,8 @@ def pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
         )
 
 
-def put_refusal(grant: UploadGrant, status: int, body: bytes) -> ApiError | None:
-    """The error that the storage's answer to the PUT means, or None where it is a yes.
+def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
+    """The error that the storage's answer to a PUT or GET means, or None where it is a yes.
 
     A 403 or 400 may be an address that has expired: a :class:`ConflictError`, since a fresh one
     can help, and the caller asks for one.
@@ -123,10 +134,74 @@ def put_refusal(grant: UploadGrant, status: int, body: bytes) -> ApiError | None
     found = dict(re.findall(r"<(Code|Message)>([^<]*)</", text))
     detail = ": ".join(found[key] for key in ("Code", "Message") if key in found) or text[:200]
     kind: type[ApiError] = ServerError if status >= 500 else ApiError
+    if status == 404:
+        kind = NotFoundError
     if status in (400, 403) and re.search("AccessDenied|Expired|RequestTimeTooSkewed", text):
         kind = ConflictError
     return kind(
-        f"{status} PUT {grant.shown_url}: {detail or 'no words of explanation'}.",
+        f"{status} {request}: {detail or 'no words of explanation'}.",
         status=status,
         detail=detail,
     )
+
+
+class Download:
+    """A file that arrives in as many parts as it takes: how far it is, and what comes next.
+
+    :param shown: the file's name, for errors and logs.
+    :param grant: asks for an address; called anew for each part, since one expires.
+    """
+
+    def __init__(self, shown: str, grant: Callable[[], DownloadGrant]) -> None:
+        self.shown = shown
+        self.grant = grant
+        self.offset = 0
+        """Bytes that have arrived."""
+        self.size: int | None = None
+        """Bytes in all, once they are known."""
+        self._version = ""
+        self._skipped = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the request for what is missing."""
+        part = {"Range": f"bytes={self.offset}-"} if self.offset else {}
+        return {"Accept-Encoding": "identity", **part}
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the beginning of an answer that is a yes.
+
+        :param status: 200 or 206.
+        :param headers: by names in lower case, or in any.
+        :raises InputError: the file is another one than before.
+        :raises ProtocolError: it is not the part that was asked for.
+        :source: RFC 9110, 14.4 and 8.8.3.
+        """
+        found = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+)$", headers.get("content-range", ""))
+        begin = int(found[1]) if status == 206 and found else 0
+        length = found[2] if status == 206 and found else headers.get("content-length", "")
+        version = headers.get("etag") or headers.get("last-modified", "")
+        size = int(length) if length.isdecimal() else None
+        if self.offset and (version, size) != (self._version, self.size):
+            raise InputError(f"{self.shown} changed while it was downloaded.")
+        if begin not in (0, self.offset):
+            raise ProtocolError(f"{self.shown}: another part arrives than was asked for.")
+        self._version, self.size, self._skipped = version, size, self.offset - begin
+
+    def take(self, piece: bytes) -> bytes:
+        """What of a piece had not arrived before.
+
+        :param piece: as it came.
+        """
+        new = piece[self._skipped :]
+        self._skipped = max(0, self._skipped - len(piece))
+        self.offset += len(new)
+        return new
+
+    def end(self) -> None:
+        """Take the end of an answer.
+
+        :raises TransportError: it came too soon.
+        """
+        if self.size is not None and self.offset != self.size:
+            raise TransportError(f"{self.shown}: {self.offset} of {self.size} bytes arrived.")

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+import secrets
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -25,8 +36,9 @@ from clusterra_server import outputs
 from clusterra_server.backend import LOG, Answer, Backend, BrokenOffError, ReplyError
 from clusterra_server.catalog import Catalog
 from clusterra_server.connections import Connections
+from clusterra_server.files import Place, Signer, find_files, pieces, read_range, version_of
 from clusterra_server.page import job_page
-from clusterra_server.sign_in import Account, SignIn, account_of
+from clusterra_server.sign_in import FILES, Account, SignIn, account_of
 from clusterra_server.storage import EXPIRES_IN, SHARED, Storage, StorageError, key_of, may_read
 
 LIMIT = 32 * 1024 * 1024
@@ -104,9 +116,14 @@ class Opened(StreamingResponse):
     """What is read from an open file, which is closed however that ends."""
 
     def __init__(
-        self, pieces: AsyncIterator[bytes], media_type: str, *close: Callable[[], object]
+        self,
+        pieces: AsyncIterator[bytes],
+        media_type: str,
+        *close: Callable[[], object],
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(pieces, media_type=media_type)
+        super().__init__(pieces, status, headers, media_type=media_type)
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,6 +188,7 @@ class Api:
         self._catalog = Catalog()
         self._open_pages = open_pages
         self._followers = outputs.Followers()
+        self._signer = Signer(secrets.token_bytes(32))
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -208,6 +226,9 @@ class Api:
             ("DELETE", job, self.cancel_job),
             ("GET", f"{job}/output", self.read_output),
             ("GET", f"{job}/output/stream", self.stream_output),
+            ("GET", f"{job}/files", self.list_files),
+            ("POST", f"{job}/files/download-url", self.presign_file),
+            ("GET", FILES, self.read_file),
             ("GET", f"{CLUSTER}/accounting/jobs", self.list_accounting),
             ("GET", f"{CLUSTER}/nodes", self.list_nodes),
             ("GET", f"{CLUSTER}/stats", self.get_stats),
@@ -292,6 +313,39 @@ class Api:
             raise
         close = [leave, file.close] if file else [leave]
         return Opened(self._followers.stream(file), "text/event-stream", *close)
+
+    async def list_files(self, request: Request) -> Response:
+        """``GET …/jobs/{job_id}/files``: those that match ``pattern``, or all."""
+        folder = await _backend(request).find_folder(request.path_params["job_id"])
+        pattern = request.query_params.get("pattern", "")
+        found = await anyio.to_thread.run_sync(find_files, folder, pattern)
+        shown = {"folder": str(folder), "files": found.files, "truncated": found.truncated}
+        return JSONResponse(shown)
+
+    async def presign_file(self, request: Request) -> Response:
+        """``POST …/jobs/{job_id}/files/download-url``: an address to read one file from."""
+        path = str((await read_object(request)).get("path") or "")
+        folder = await _backend(request).find_folder(request.path_params["job_id"])
+        place = Place.of(folder, path)
+        file = await anyio.to_thread.run_sync(place.open, folder.shared)
+        size = file.size
+        file.close()
+        shown = {"path": str(folder.shared / place.name), "size": size, "expires_in": EXPIRES_IN}
+        return JSONResponse({"download_url": self._signer.sign(place), **shown})
+
+    async def read_file(self, request: Request) -> Response:
+        """``GET /v1/files``: a file at a signed address, or a range of it; no session is needed."""
+        place = self._signer.read(dict(request.query_params))
+        if place is None:
+            return refuse(403, "AccessDenied: this address was not given here, or has expired")
+        self._connections.admit(request.scope["client"])
+        shared = Path(self._accounts[0].backend.output_folder)
+        file = await anyio.to_thread.run_sync(place.open, shared)
+        try:
+            return _part_of(file, request)
+        except BaseException:
+            file.close()
+            raise
 
     async def list_accounting(self, request: Request) -> Response:
         """``GET …/accounting/jobs``, by ``job_name`` or by ids in ``step``."""
@@ -379,6 +433,32 @@ def _backend(request: Request) -> Backend:
 async def _open_output(request: Request) -> outputs.Output | None:
     place = await _backend(request).find_output(request.path_params["job_id"])
     return await outputs.open_output(place)
+
+
+def _part_of(file: outputs.Output, request: Request) -> Response:
+    size, version = file.size, version_of(file)
+    asked = request.headers.get("range", "")
+    if request.headers.get("if-range", version) != version:
+        asked = ""
+    part = read_range(asked, size)
+    first, end = part or (0, size)
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(end - first),
+        "ETag": version,
+        # a browser that is led here shows nothing of it as the server's own page
+        "Content-Disposition": "attachment",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if part:
+        headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
+    return Opened(
+        pieces(file, first, end),
+        "application/octet-stream",
+        file.close,
+        status=206 if part else 200,
+        headers=headers,
+    )
 
 
 def _log_submit(account: Account, answer: Answer) -> None:

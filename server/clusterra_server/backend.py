@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from clusterra_server import __version__
@@ -58,6 +58,26 @@ class OutputPlace:
     """The system's user whose file it must be; None is anybody."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """Where a job's files are."""
+
+    shared: Path
+    """The folder that the jobs share, and below which alone files are given."""
+    name: str
+    """The job's working directory below it."""
+    owner: int | None = None
+    """The system's user whose files they must be; None is anybody."""
+
+    def __str__(self) -> str:
+        return str(self.shared / self.name)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The folders on the way to it."""
+        return PurePosixPath(self.name).parts
+
+
 class ReplyError(Exception):
     """A request that is answered with an HTTP status and words alone."""
 
@@ -92,6 +112,12 @@ class Backend(Protocol):
         """Where a job's output is, which need not be there yet.
 
         :raises OutputError: this user cannot be given it.
+        """
+
+    async def find_folder(self, job_id: str) -> JobFolder:
+        """Where the files of one of the user's own jobs are.
+
+        :raises OutputError: this user cannot be given them, or they are not in the shared folder.
         """
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:

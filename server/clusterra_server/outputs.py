@@ -6,9 +6,9 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 
@@ -140,7 +140,7 @@ def _open(place: OutputPlace) -> int | None:
     for name in place.names:
         path = place.folder / name
         try:
-            descriptor = _open_below(place, PurePosixPath(name).parts)
+            descriptor = open_below(place.folder, PurePosixPath(name).parts)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
@@ -161,18 +161,19 @@ def _open(place: OutputPlace) -> int | None:
     return None
 
 
-def _open_below(place: OutputPlace, parts: tuple[str, ...]) -> int:
+def open_below(folder: Path, parts: Sequence[str], flags: int = 0) -> int:
     """Open a file below a folder, whatever others make of the way there in the meantime.
 
     No symbolic link is followed: who may write to the folder could make it lead anywhere.
     """
-    at = os.open(place.folder, os.O_PATH | os.O_DIRECTORY)
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         for part in parts[:-1]:
             below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             os.close(at)
             at = below
         # a pipe in the file's place must not hold the server up
-        return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        last = parts[-1] if parts else "."
+        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, dir_fd=at)
     finally:
         os.close(at)

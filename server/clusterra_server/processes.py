@@ -17,6 +17,7 @@ import msgspec
 
 from clusterra_server.backend import (
     Answer,
+    JobFolder,
     OutputError,
     OutputPlace,
     Query,
@@ -25,6 +26,7 @@ from clusterra_server.backend import (
     job_metrics,
     problem,
 )
+from clusterra_server.files import folder_of
 from clusterra_server.jobs import NODE, Job
 from clusterra_server.requests import (
     PARTITIONS,
@@ -276,6 +278,18 @@ class Processes:
         if read_job_id(job_id) is None:
             raise OutputError(400, "invalid job id")
         return OutputPlace(self._scheduler.outputs, [f"job_{job_id}.out"])
+
+    async def find_folder(self, job_id: str) -> JobFolder:
+        """Where a job's files are, as long as the ledger knows it.
+
+        :raises OutputError: there is no such job, or it runs elsewhere.
+        """
+        asked = read_job_id(job_id)
+        jobs = self._scheduler.find_jobs(asked.number) if asked else []
+        if not jobs:
+            raise OutputError(404, f"there is no job {job_id}")
+        folder = str(self._scheduler.place(jobs[0].request.working_directory))
+        return folder_of(self._scheduler.outputs, folder)
 
     async def show_job(self, job_id: str) -> list[dict[str, Any]]:
         """A job's records, as long as the ledger knows it."""

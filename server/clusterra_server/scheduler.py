@@ -265,7 +265,7 @@ class Scheduler:
             return None
         output = self.outputs / f"job_{job.job_id}.out"
         try:
-            folder = self._place(job.request.working_directory)
+            folder = self.place(job.request.working_directory)
             scratch.mkdir(exist_ok=True)
             script.write_text(job.request.script)
             script.chmod(0o700)
@@ -336,7 +336,7 @@ class Scheduler:
             job = jobs[0]
             LOG.info("job %s (%s)%s ended: %s", job.job_id, job.request.name, more, job.state)
 
-    def _place(self, folder: str) -> Path:
+    def place(self, folder: str) -> Path:
         """A folder of the cluster, on this machine."""
         path = Path(folder)
         if not os.path.exists(path) and (folder == EFS or folder.startswith(f"{EFS}/")):  # noqa: PTH110 - raises nothing

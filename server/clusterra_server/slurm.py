@@ -16,6 +16,7 @@ import msgspec
 from clusterra_server.backend import (
     LOG,
     Answer,
+    JobFolder,
     OutputError,
     OutputPlace,
     Query,
@@ -23,6 +24,7 @@ from clusterra_server.backend import (
     bad_job_id,
     job_metrics,
 )
+from clusterra_server.files import folder_of
 from clusterra_server.slurmrestd import SlurmrestdUser, words_of
 
 EFS = PurePosixPath("/mnt/efs")
@@ -195,8 +197,7 @@ class Slurm:
             # nobody else can have put it there
             return OutputPlace(self._outputs, usual)
         jobs = await self._own_facts(job_id, user)
-        uid = await anyio.to_thread.run_sync(uid_of, user) if user else None
-        owner = next(filter(lambda each: each >= 0, (_number(job.user_id) for job in jobs)), uid)
+        owner = await self._owner(jobs)
         if owner is None and not closed:
             words = f"log not found: which system's user {user!r} is, is not known here"
             raise OutputError(404, words)
@@ -210,6 +211,31 @@ class Slurm:
                 self._places.clear()
             self._places[job_id] = place
         return place
+
+    async def find_folder(self, job_id: str) -> JobFolder:
+        """Where a job's files are.
+
+        :raises OutputError: the job is somebody else's or forgotten, or runs elsewhere.
+        :raises UnavailableError: whether this user may ask cannot be told now.
+        """
+        if not JOB_ID.fullmatch(job_id):
+            raise OutputError(400, "invalid job id")
+        await self._caller.check()
+        jobs = await self._own_facts(job_id, self._caller.token.user)
+        owner = await self._owner(jobs)
+        if not jobs or owner is None:
+            raise OutputError(404, f"whose job {job_id} is, and where its files are, is not known")
+        exact = [job for job in jobs if job.is_called(job_id)] or jobs
+        folder = exact[0].current_working_directory or exact[0].working_directory
+        return folder_of(self._outputs, folder or "/", owner)
+
+    async def _owner(self, jobs: Sequence[JobFacts]) -> int | None:
+        """The system's user whose jobs they are, as far as that is known."""
+        for job in jobs:
+            if (uid := _number(job.user_id)) >= 0:
+                return uid
+        user = self._caller.token.user
+        return await anyio.to_thread.run_sync(uid_of, user) if user else None
 
     async def _own_facts(self, job_id: str, user: str) -> list[JobFacts]:
         """What is known of a job that is the user's own, or of nobody."""
@@ -252,6 +278,8 @@ class JobFacts(msgspec.Struct):
     standard_output: str | None = ""
     stdout_expanded: str | None = ""
     current_working_directory: str | None = ""
+    working_directory: str | None = ""
+    """The same, in accounting."""
 
     @property
     def owner(self) -> str:
