@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from anyio._core._eventloop import get_async_backend
 
 # before anything imports Airflow, which writes its settings into its home
 os.environ["AIRFLOW_HOME"] = str(
@@ -45,6 +46,19 @@ def pytest_configure(config):
     if not version("apache-airflow-core").startswith("3.3."):
         for line in OTHERS_WARN:
             config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _connections_end_with_a_cancel():
+    """anyio forgets a connection that is made in the moment in which its task is cancelled: the
+    garbage collector would find it in the middle of any test."""
+
+    async def connect_tcp(remote_host, remote_port, **_):
+        return await get_async_backend().connect_tcp(remote_host, remote_port)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anyio.connect_tcp", connect_tcp)
+        yield
 
 
 @pytest.fixture(scope="session")

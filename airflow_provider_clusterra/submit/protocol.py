@@ -621,7 +621,7 @@ def full_queue(error: ApiError) -> str:
     return reason[0] if reason else UNNAMED_LIMIT
 
 
-UNNAMED_LIMIT = "Slurm does not say which limit"
+UNNAMED_LIMIT = "Slurm does not say which limit: on jobs, or on this job's size or time"
 
 
 def pause_before_resend(error: ClusterraError, attempt: int) -> float:

@@ -12,6 +12,7 @@ def lab():
     if why := why_not():
         pytest.skip(why)
     with Lab() as made:
+        made.clear()
         yield made
 
 
@@ -24,11 +25,8 @@ def front(lab):
 
 @pytest.fixture(autouse=True)
 def _own_queue(request):
-    """A test on the Slurm finds no job of another one, and leaves none."""
-    if not request.node.get_closest_marker("slurm"):
-        yield
-        return
-    slurm = request.getfixturevalue("lab")
-    slurm.clear()
+    """A test on the Slurm leaves no job for the next one to find."""
+    slurm = request.getfixturevalue("lab") if request.node.get_closest_marker("slurm") else None
     yield
-    slurm.clear()
+    if slurm:
+        slurm.clear()

@@ -1,6 +1,7 @@
 """Tests of exactly-once submits: retries, clears and lost answers, on a real server."""
 
 import asyncio
+from uuid import uuid4
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
@@ -79,7 +80,7 @@ class Task:
 @pytest.fixture(params=["airflow 3.3", "airflow 3.1"])
 def task(request, connected, ti):
     """A task; Airflow 3.1 remembers nothing between its tries."""
-    ti.run_id = f"run{id(request)}"
+    ti.run_id = f"run-{uuid4().hex}"
     ti.dag_id = ti.run_id
     made = Task(connected, ti, TaskStateStore() if request.param == "airflow 3.3" else None)
     yield made
