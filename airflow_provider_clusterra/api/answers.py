@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -32,8 +30,6 @@ NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 """What :func:`decode` raises over bytes that are no JSON, or none of the asked form."""
 LONGEST_DETAIL = 500
 """Characters of an answer's own words that an error repeats."""
-LARGEST_BODY = 512 * 1024 * 1024
-"""Bytes of an answer that is kept whole, after decompression: a list of 60,000 jobs."""
 INVALID_JOB_ID = 2017
 """Slurm's ESLURM_INVALID_JOB_ID; it comes with 404, 500 (v0.0.38) or 200 (cancel)."""
 ACCESS_DENIED = 2002
@@ -63,7 +59,6 @@ NO_ROUTE = re.compile(
     re.IGNORECASE,
 )
 """What gateways say in JSON with a 404 of their own: AWS's, Kong and their like, or nothing at all."""
-LONG = 4 * 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
 NOT_SENT = (
     httpx.ConnectError,
@@ -148,52 +143,6 @@ class Answer(msgspec.Struct, frozen=True):
         return ProtocolError(
             f"{self.status} {self.request}: the answer cannot be read ({why}); {shown}.{hint}"
         )
-
-
-class Body:
-    """An answer's body while it arrives: all of it, or its end.
-
-    :param keep: bytes of the end; None is all.
-    :param until: when the answer is to be complete, by the monotonic clock.
-    """
-
-    def __init__(
-        self, keep: int | None, largest: int = LARGEST_BODY, until: float = float("inf")
-    ) -> None:
-        self._keep = keep
-        self._largest = largest
-        self._until = until
-        self._pieces: deque[bytes] = deque()
-        self._kept = 0
-        self._skipped = 0
-
-    def add(self, piece: bytes) -> None:
-        """Take the next piece, and let go of what is no longer in the end.
-
-        :raises httpx.ReadTimeout: it takes too long as a whole.
-        :raises ProtocolError: it is too large.
-        """
-        if time.monotonic() > self._until:
-            raise httpx.ReadTimeout("the answer did not end in time")
-        if self._keep is None and self._kept + len(piece) > self._largest:
-            raise ProtocolError(f"An answer has more than {self._largest} bytes; it is not read.")
-        self._pieces.append(piece)
-        self._kept += len(piece)
-        while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:
-            gone = len(self._pieces.popleft())
-            self._kept -= gone
-            self._skipped += gone
-
-    @property
-    def is_long(self) -> bool:
-        """Whether :meth:`answer` is better called in a thread: 4 MiB take it 3 ms, 40 MB 30."""
-        return self._kept > LONG
-
-    def answer(self, request: str, status: int, headers: Mapping[str, str]) -> Answer:
-        """The answer, once all has arrived."""
-        data = b"".join(self._pieces)
-        extra = 0 if self._keep is None else max(0, len(data) - self._keep)
-        return Answer(request, status, headers, data[extra:], self._skipped + extra)
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-import httpx
 import msgspec
-from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import templates
-from airflow_provider_clusterra.api.access import WHOLE, WHOLE_OUTPUT, Access
 from airflow_provider_clusterra.api.answers import (
     ACCESS_DENIED,
     INVALID_JOB_ID,
-    LARGEST_BODY,
     LONGEST_DETAIL,
     NOT_JSON,
     Answer,
-    Body,
     Problem,
     checked,
     decode,
@@ -482,8 +476,8 @@ def read_piece(request: str, event: Event) -> bytes:
 T = TypeVar("T")
 DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
 """``clusterra-server``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
-LARGEST_WORDS = 64 * 1024
-"""Bytes of an answer that may be repeated in an error."""
+LARGEST_BODY = 512 * 1024 * 1024
+"""Bytes of an answer that is kept whole, after decompression: a list of 60,000 jobs."""
 OUTPUT_KEPT = 1024 * 1024
 """Bytes of an output's end that are kept unless the caller says otherwise."""
 
@@ -507,22 +501,6 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     def request(self) -> str:
         """The request in words."""
         return f"{self.method} {self.path}"
-
-    def longest(self, access: Access) -> float:
-        """Seconds that the answer may take in all; an output has no size that is known before."""
-        return access.timeout * (WHOLE if self.keep is None else WHOLE_OUTPUT)
-
-    def body(self, access: Access) -> Body:
-        """The answer's body, which is about to arrive."""
-        return Body(self.keep, self.largest, time.monotonic() + self.longest(access))
-
-    def answer(self, body: Body, response: httpx.Response, access: Access) -> Answer:
-        """The answer, once its body has arrived."""
-        answer = body.answer(self.request, response.status_code, response.headers)
-        # what an error repeats is short; a job's output is as it is
-        if len(answer.body) > LARGEST_WORDS or (self.keep is not None and answer.status < 300):
-            return answer
-        return replace(answer, body=access.hide_session(answer.body))
 
 
 def get_user() -> Call[User]:

@@ -7,27 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import logging
+import os
+import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.access import (
-    Access,
-    SessionAuth,
-    build,
-    build_for_api,
-    origin_of,
-    patient,
-)
+from airflow_provider_clusterra.api.access import Access, is_loopback, origin_of
 from airflow_provider_clusterra.api.answers import Answer, transport_error
-from airflow_provider_clusterra.api.calls import Call, is_plain_output, is_stream, read_piece
-from airflow_provider_clusterra.api.errors import ApiError, ClusterraError, Retry, TransportError
+from airflow_provider_clusterra.api.calls import (
+    LARGEST_BODY,
+    Call,
+    is_plain_output,
+    is_stream,
+    read_piece,
+)
+from airflow_provider_clusterra.api.errors import (
+    ApiError,
+    ClusterraError,
+    InputError,
+    ProtocolError,
+    Retry,
+    TransportError,
+)
 from airflow_provider_clusterra.api.sse import Decoder
 from airflow_provider_clusterra.api.uploads import (
     Download,
@@ -37,8 +49,175 @@ from airflow_provider_clusterra.api.uploads import (
     storage_refusal,
 )
 
+C = TypeVar("C")
 P = ParamSpec("P")
 T = TypeVar("T")
+CONNECT_TIMEOUT = 10.0
+WHOLE = 5
+"""Times the timeout: what an answer may take in all, however steadily it drips. A thread looks at the
+clock once it has the headers: those end as httpx ends them, at 100 KB or a timeout without a byte."""
+WHOLE_OUTPUT = 30
+"""The same for a job's output, which is a file of any size."""
+LONG = 4 * 1024 * 1024
+LARGEST_WORDS = 64 * 1024
+"""Bytes of an answer that may be repeated in an error."""
+
+
+class SessionAuth(httpx.Auth):
+    """The session on requests to the API's own origin, and to no other. It shows itself nowhere."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        """Another one of the same API may take its place: a session is renewed."""
+        self._origin = origin_of(httpx.URL(access.origin))
+
+    def __repr__(self) -> str:
+        return "SessionAuth(***)"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """httpx's hook: called once a request."""
+        if origin_of(request.url) == self._origin:
+            request.headers.update(self.access.headers())
+        yield request
+
+
+def build(kind: Callable[..., C], access: Access, url: str, **settings: Any) -> C:
+    """An httpx client for one origin, with the environment's proxy if one leads there.
+
+    Redirects are not followed: a session stays with its origin.
+
+    :raises InputError: a CA file or a proxy of the environment cannot be used.
+    """
+    variable, proxy = _find_proxy(httpx.URL(url))
+    try:
+        return kind(
+            verify=tls_context(access.verify),
+            timeout=httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
+            # no answer's cookie goes out again
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            trust_env=False,
+            proxy=proxy,
+            **settings,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        hint = ": pip install 'httpx[socks]'" if isinstance(exc, ImportError) else f" ({exc})"
+        raise InputError(
+            f"The environment variable {variable} names a proxy that cannot be used{hint}."
+        ) from exc
+
+
+def build_for_api(kind: Callable[..., C], session: SessionAuth) -> C:
+    """An httpx client for the API's own origin."""
+    access = session.access
+    return build(
+        kind,
+        access,
+        access.origin,
+        base_url=access.origin,
+        auth=session,
+        # whoever asks for much at once says how much; nobody waits for a connection
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+    )
+
+
+def _find_proxy(url: httpx.URL) -> tuple[str, str | None]:
+    """The environment's proxy for an address, and the variable that names it.
+
+    A proxy of another machine would be given loopback's session, and cannot reach us.
+
+    :source: the variables as curl and urllib read them; httpx itself refuses some forms of NO_PROXY.
+    """
+    for name in (f"{url.scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            proxy = os.environ.get(variable, "").strip()
+            if proxy and not is_loopback(url.host) and not _is_direct(url.host):
+                return variable, proxy if "://" in proxy else f"http://{proxy}"
+    return "", None
+
+
+def _is_direct(host: str) -> bool:
+    """Whether ``NO_PROXY`` names a host: itself, a domain of it, its network, or ``*``."""
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    entries = [entry.strip().lower() for entry in listed.split(",")]
+    return any(entry and _names(entry, host) for entry in entries)
+
+
+def _names(entry: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        domain = entry.partition("://")[2] or entry
+        domain = domain.rpartition(":")[0] if domain.rpartition(":")[2].isdecimal() else domain
+        domain = domain.strip("[]").lstrip("*").lstrip(".")
+        return entry == "*" or (domain != "" and f".{host}".endswith(f".{domain}"))
+
+
+def patient(access: Access) -> httpx.Timeout:
+    """For a stream, which may be silent for as long as a job is."""
+    return httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout), read=None)
+
+
+@functools.lru_cache(maxsize=8)
+def tls_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - httpx's own word
+    """The TLS settings, built once: reading the certificates takes up to 50 ms.
+
+    :raises InputError: the CA file cannot be read.
+    """
+    named = "The connection's extra verify names"
+    try:
+        if isinstance(verify, str):
+            return ssl.create_default_context(cafile=verify)
+        named = "The environment variable SSL_CERT_FILE or SSL_CERT_DIR names"
+        return httpx.create_ssl_context(verify=verify)
+    except OSError as exc:
+        where = verify if isinstance(verify, str) else os.environ.get("SSL_CERT_FILE", "")
+        raise InputError(f"{named} a CA file that cannot be read: {where} ({exc}).") from exc
+
+
+class Body:
+    """An answer's body while it arrives: all of it, or its end.
+
+    :param keep: bytes of the end; None is all.
+    :param until: when the answer is to be complete, by the monotonic clock.
+    """
+
+    def __init__(
+        self, keep: int | None, largest: int = LARGEST_BODY, until: float = float("inf")
+    ) -> None:
+        self._keep = keep
+        self._largest = largest
+        self._until = until
+        self._pieces: deque[bytes] = deque()
+        self._kept = 0
+        self._skipped = 0
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece, and let go of what is no longer in the end.
+
+        :raises httpx.ReadTimeout: it takes too long as a whole.
+        :raises ProtocolError: it is too large.
+        """
+        if time.monotonic() > self._until:
+            raise httpx.ReadTimeout("the answer did not end in time")
+        if self._keep is None and self._kept + len(piece) > self._largest:
+            raise ProtocolError(f"An answer has more than {self._largest} bytes; it is not read.")
+        self._pieces.append(piece)
+        self._kept += len(piece)
+        while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:
+            gone = len(self._pieces.popleft())
+            self._kept -= gone
+            self._skipped += gone
+
+    @property
+    def is_long(self) -> bool:
+        """Whether :meth:`answer` is better called in a thread: 4 MiB take it 3 ms, 40 MB 30."""
+        return self._kept > LONG
+
+    def answer(self, request: str, status: int, headers: Mapping[str, str]) -> Answer:
+        """The answer, once all has arrived."""
+        data = b"".join(self._pieces)
+        extra = 0 if self._keep is None else max(0, len(data) - self._keep)
+        return Answer(request, status, headers, data[extra:], self._skipped + extra)
 
 
 class _Unsigned(logging.Filter):
@@ -135,17 +314,14 @@ class Client(_Endpoints):
         :param retry: how patient this one request is; otherwise as the client is.
         :raises ClusterraError: as the call says.
         """
-        patience = retry or self._retry
         attempt = 0
         while True:
-            attempt += 1
             try:
                 return call.read(self._exchange(call))
             except ClusterraError as error:
-                delay = patience.delay(error, attempt, repeatable=call.repeatable)
-                if delay is None:
-                    raise
-            time.sleep(delay)
+                attempt += 1
+                pause = (retry or self._retry).delay(error, attempt, repeatable=call.repeatable)
+            time.sleep(pause)
 
     def upload_file(
         self,
@@ -171,17 +347,15 @@ class Client(_Endpoints):
         """
         attempt = 0
         while True:
-            attempt += 1
             grant = self.presign_upload(cluster_id, filename, location)
             try:
                 self._put(grant, size, content)
             except (ApiError, TransportError) as error:
-                delay = self._retry.upload_delay(error, attempt)
-                if delay is None:
-                    raise
+                attempt += 1
+                pause = self._retry.upload_delay(error, attempt)
             else:
                 return grant.key
-            time.sleep(delay)
+            time.sleep(pause)
 
     def download_file(self, download: Download) -> Generator[bytes, None, None]:
         """The bytes of one file, in constant memory; after a break the rest is asked for.
@@ -201,12 +375,10 @@ class Client(_Endpoints):
             except (ApiError, TransportError) as error:
                 attempt = attempt if download.offset == before else 1
                 before = download.offset
-                delay = self._retry.upload_delay(error, attempt)
-                if delay is None:
-                    raise
+                pause = self._retry.upload_delay(error, attempt)
             else:
                 return
-            time.sleep(delay)
+            time.sleep(pause)
 
     def close(self) -> None:
         """Close the connections."""
@@ -221,14 +393,15 @@ class Client(_Endpoints):
         self.close()
 
     def _exchange(self, call: Call[Any]) -> Answer:
+        access = self.access
         with (
-            _in_our_words(call.request, self.access),
+            _in_our_words(call.request, access),
             self._http.stream(call.method, call.path, json=call.json) as response,
         ):
-            body = call.body(self.access)
+            body = Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
             for piece in response.iter_bytes():
                 body.add(piece)
-            return call.answer(body, response, self.access)
+            return _answer(call, body, response, access)
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
         url = grant.check(self.access.origin)
@@ -289,17 +462,14 @@ class AsyncClient(_Endpoints):
         :param retry: how patient this one request is; otherwise as the client is.
         :raises ClusterraError: as the call says.
         """
-        patience = retry or self._retry
         attempt = 0
         while True:
-            attempt += 1
             try:
                 return call.read(await self.exchange(call))
             except ClusterraError as error:
-                delay = patience.delay(error, attempt, repeatable=call.repeatable)
-                if delay is None:
-                    raise
-            await asyncio.sleep(delay)
+                attempt += 1
+                pause = (retry or self._retry).delay(error, attempt, repeatable=call.repeatable)
+            await asyncio.sleep(pause)
 
     async def stream_output(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
         """See :func:`airflow_provider_clusterra.api.calls.stream_output`.
@@ -345,7 +515,7 @@ class AsyncClient(_Endpoints):
         """
         with _in_our_words(call.request, self.access):
             async with (
-                asyncio.timeout(call.longest(self.access)),
+                asyncio.timeout(_longest(call, self.access)),
                 self._http.stream(call.method, call.path, json=call.json) as response,
             ):
                 return await self._whole(call, response)
@@ -366,12 +536,25 @@ class AsyncClient(_Endpoints):
         await self.aclose()
 
     async def _whole(self, call: Call[Any], response: httpx.Response) -> Answer:
-        body = call.body(self.access)
+        access = self.access
+        body = Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
         async for piece in response.aiter_bytes():
             body.add(piece)
         if body.is_long:
-            return await asyncio.to_thread(call.answer, body, response, self.access)
-        return call.answer(body, response, self.access)
+            return await asyncio.to_thread(_answer, call, body, response, access)
+        return _answer(call, body, response, access)
+
+
+def _longest(call: Call[Any], access: Access) -> float:
+    return access.timeout * (WHOLE if call.keep is None else WHOLE_OUTPUT)
+
+
+def _answer(call: Call[Any], body: Body, response: httpx.Response, access: Access) -> Answer:
+    answer = body.answer(call.request, response.status_code, response.headers)
+    # what an error repeats is short; a job's output is as it is
+    if len(answer.body) > LARGEST_WORDS or (call.keep is not None and answer.status < 300):
+        return answer
+    return replace(answer, body=access.hide_session(answer.body))
 
 
 @contextmanager

@@ -133,20 +133,20 @@ class Retry(msgspec.Struct, frozen=True):
     cap: float = 30.0
     """Seconds that a pause is never longer than, but for a ``Retry-After``."""
 
-    def delay(self, error: ClusterraError, attempt: int, *, repeatable: bool) -> float | None:
-        """Seconds to wait before the next try, or None where there is to be none.
+    def delay(self, error: ClusterraError, attempt: int, *, repeatable: bool) -> float:
+        """Seconds to wait before the next try.
 
         :param error: what the try ended with.
         :param attempt: which try that was, from 1.
         :param repeatable: whether doing it twice is doing it once.
+        :raises ClusterraError: the error itself, if there is to be no next try.
         """
         if attempt >= self.tries or not may_repeat(error, repeatable=repeatable):
-            return None
-        if isinstance(error, ApiError) and error.retry_after is not None:
-            return min(error.retry_after, LONGEST_RETRY_AFTER)
-        return self.pause(attempt)
+            raise error
+        asked = asked_pause(error)
+        return self.pause(attempt) if asked is None else asked
 
-    def upload_delay(self, error: ClusterraError, attempt: int) -> float | None:
+    def upload_delay(self, error: ClusterraError, attempt: int) -> float:
         """As :meth:`delay`, for a PUT to the storage, whose address may have expired meanwhile.
 
         :param error: what the PUT ended with; a :class:`ConflictError` asks for a fresh address.
@@ -169,6 +169,12 @@ ONCE = Retry(tries=1)
 """One try: for a caller that has patience of its own."""
 BACKOFF = Retry(first=1.0, cap=30.0)
 """The pauses of such a caller."""
+
+
+def asked_pause(error: ClusterraError) -> float | None:
+    """Seconds that the API asks to wait, or None."""
+    asked = error.retry_after if isinstance(error, ApiError) else None
+    return None if asked is None else min(asked, LONGEST_RETRY_AFTER)
 
 
 def may_repeat(error: ClusterraError, *, repeatable: bool) -> bool:

@@ -117,14 +117,6 @@ def read_number(value: Any) -> int | None:
         return None
 
 
-def no_val(number: int | None) -> dict[str, Any] | None:
-    """A number in slurmrestd's own form, or None.
-
-    :source: ``uint32_no_val_struct``; without ``set`` the number is silently ignored.
-    """
-    return None if number is None else {"set": True, "infinite": False, "number": number}
-
-
 def read_time(value: Any) -> datetime | None:
     """A time as an aware datetime in UTC, or None where it is unset (0 means unset).
 

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import no_val
 
 SUBMITTED = {
     "SLURM_PRIO_PROCESS": "0",
@@ -60,6 +59,14 @@ OF_A_COMPONENT = frozenset(
     )
 )
 """Variables that a heterogeneous job has for each of its components, and not for itself."""
+
+
+def no_val(number: int | None) -> dict[str, Any] | None:
+    """A number in slurmrestd's own form, or None.
+
+    :source: ``uint32_no_val_struct``; without ``set`` the number is silently ignored.
+    """
+    return None if number is None else {"set": True, "infinite": False, "number": number}
 
 
 def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:

@@ -16,8 +16,13 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import no_val
-from airflow_provider_clusterra.api.specs import DEFAULT_DIRECTORY, JobSpec, check_script, het_body
+from airflow_provider_clusterra.api.specs import (
+    DEFAULT_DIRECTORY,
+    JobSpec,
+    check_script,
+    het_body,
+    no_val,
+)
 from airflow_provider_clusterra.api.templates import WORDS, nearest
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,

@@ -11,8 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import no_val
-from airflow_provider_clusterra.api.specs import put_tres_per_task
+from airflow_provider_clusterra.api.specs import no_val, put_tres_per_task
 
 MB_IN = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 MEMORY = re.compile(r"\s*(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)

@@ -12,7 +12,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import no_val
+from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.sbatch.options import (
     ABOVE_HINT,
     ALIASES,

@@ -39,6 +39,7 @@ from airflow_provider_clusterra.api.errors import (
     RateLimitedError,
     ServerError,
     TransportError,
+    asked_pause,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.watch.verdict import last_records
@@ -626,9 +627,10 @@ UNNAMED_LIMIT = "Slurm does not say which limit: on jobs, or on this job's size 
 
 def pause_before_resend(error: ClusterraError, attempt: int) -> float:
     """Seconds after a submit that did not arrive before it is looked for and sent again."""
-    asked = BACKOFF.delay(error, 1, repeatable=True) or 0.0
     status = error.status if isinstance(error, ApiError) else None
-    return max(asked, BACKOFF.pause(attempt), STALE_FOR if status in OWN_WORDS else 0.0)
+    return max(
+        asked_pause(error) or 0.0, BACKOFF.pause(attempt), STALE_FOR if status in OWN_WORDS else 0.0
+    )
 
 
 REPLACED_WITHIN = 120.0

@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, RequestError
-from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, no_val, read_number
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, read_number
+from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,

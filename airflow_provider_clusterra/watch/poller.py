@@ -20,7 +20,12 @@ import msgspec
 
 from airflow_provider_clusterra.api.access import Access
 from airflow_provider_clusterra.api.client import AsyncClient
-from airflow_provider_clusterra.api.errors import ONCE, AuthenticationError, ClusterraError
+from airflow_provider_clusterra.api.errors import (
+    ONCE,
+    AuthenticationError,
+    ClusterraError,
+    asked_pause,
+)
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait, yielding
 from airflow_provider_clusterra.watch.looks import (
@@ -323,8 +328,7 @@ class Poller:
             if access != client.access:
                 client.access = access
                 return
-        wait = backoff.delay(error, 1, repeatable=True) or 0.0
-        pause = max(wait, backoff.pause(self._failures))
+        pause = max(asked_pause(error) or 0.0, backoff.pause(self._failures))
         level = logging.WARNING if self._failures in (1, 10, 100) else logging.DEBUG
         log.log(level, "The API does not answer well; looking again in %.0f s: %s", pause, error)
         self._not_before = time.monotonic() + pause

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_clusterra.api.access import Access, read_origin, tls_context
+from airflow_provider_clusterra.api.access import Access, read_origin
+from airflow_provider_clusterra.api.client import tls_context
 from airflow_provider_clusterra.api.errors import InputError
 
 

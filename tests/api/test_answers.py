@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from airflow_provider_clusterra.api import calls, errors
-from airflow_provider_clusterra.api.answers import Body, refusal, transport_error
+from airflow_provider_clusterra.api.answers import refusal, transport_error
+from airflow_provider_clusterra.api.client import Body
 from tests.support.recorded import FOLDER, answer, read, sample
 
 

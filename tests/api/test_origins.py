@@ -22,8 +22,8 @@ from airflow_provider_clusterra.api import (
     UploadGrant,
     calls,
 )
-from airflow_provider_clusterra.api.access import _find_proxy, tls_context
 from airflow_provider_clusterra.api.calls import find_download
+from airflow_provider_clusterra.api.client import _find_proxy, tls_context
 from tests.api.conftest import QUICK
 from tests.support.wire import Wire, headers_of, http
 

@@ -64,8 +64,10 @@ def test_the_tries_end():
     retry = Retry(tries=3)
 
     assert retry.delay(LOST, 2, repeatable=True) is not None
-    assert retry.delay(LOST, 3, repeatable=True) is None
-    assert ONCE.delay(LOST, 1, repeatable=True) is None
+    for patience, attempt in ((retry, 3), (ONCE, 1)):
+        with pytest.raises(TransportError) as raised:
+            patience.delay(LOST, attempt, repeatable=True)
+        assert raised.value is LOST
 
 
 def test_the_api_says_how_long_to_wait_within_reason():
@@ -79,8 +81,10 @@ def test_the_api_says_how_long_to_wait_within_reason():
 def test_an_upload_asks_for_a_fresh_address_at_once():
     assert Retry().upload_delay(refused(ConflictError, 403), 1) == 0
     assert Retry().upload_delay(LOST, 1) is not None
-    assert Retry().upload_delay(refused(RequestError, 400), 1) is None
-    assert ONCE.upload_delay(refused(ConflictError, 403), 1) is None
+    with pytest.raises(RequestError):
+        Retry().upload_delay(refused(RequestError, 400), 1)
+    with pytest.raises(ConflictError):
+        ONCE.upload_delay(refused(ConflictError, 403), 1)
 
 
 @pytest.mark.parametrize(

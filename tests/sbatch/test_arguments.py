@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.jobs import no_val
+from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.sbatch.job import ARGUMENTS, check_fields, read_arguments
 from airflow_provider_clusterra.sbatch.script import script_fields
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.jobs import no_val as number
+from airflow_provider_clusterra.api.specs import no_val as number
 from airflow_provider_clusterra.sbatch.script import script_fields
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

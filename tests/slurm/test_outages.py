@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_clusterra.api import Client
-from airflow_provider_clusterra.api.jobs import no_val
+from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.task.report import JobTimedOutError
 from tests.support.airflow_side import TaskInstance

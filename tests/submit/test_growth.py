@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.api.jobs import no_val
+from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.submit.protocol import Failure
 from airflow_provider_clusterra.submit.retries import Growth, asked_of, grow, read_growth
 

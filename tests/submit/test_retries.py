@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.errors import AuthenticationError, ConflictError, RequestError
-from airflow_provider_clusterra.api.jobs import Job, JobState, no_val
+from airflow_provider_clusterra.api.jobs import Job, JobState
+from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
