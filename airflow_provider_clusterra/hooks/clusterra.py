@@ -117,7 +117,7 @@ def read_connection(
         secret=_secret((password or "").strip()),
         auth="bearer" if auth == "bearer" else "cookie",
         verify=_verify(extra.get("verify")),
-        timeout=_seconds(extra.get("timeout")),
+        timeout=_timeout(extra.get("timeout")),
     )
     return ConnectionSettings(
         access,
@@ -217,7 +217,7 @@ def _verify(value: Any) -> bool | str:
     return _flag("verify", value, default=True)
 
 
-def _seconds(value: Any) -> float:
+def _timeout(value: Any) -> float:
     try:
         seconds = float(value) if value not in (None, "") else DEFAULT_TIMEOUT
     except (TypeError, ValueError):
@@ -248,6 +248,8 @@ class ClusterraHook(BaseHook):
 
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's, otherwise the account's only one.
+
+    Whatever reads the connection raises InputError if a field of it cannot be right, and names the field.
     """
 
     conn_name_attr = "clusterra_conn_id"
@@ -278,27 +280,15 @@ class ClusterraHook(BaseHook):
         return bool(text) and any(self._session in form for form in (text, unquote(text)))
 
     def settings(self) -> ConnectionSettings:
-        """All that the connection says.
-
-        :raises InputError: the connection cannot be right; the words name the field.
-        :source: the Airflow connection ``clusterra_conn_id``.
-        """
+        """All that the connection says."""
         return self._settings(self.get_connection(self.clusterra_conn_id))
 
     def access(self) -> Access:
-        """The API's address and the session.
-
-        :raises InputError: the connection cannot be right; the words name the field.
-        :source: the Airflow connection ``clusterra_conn_id``.
-        """
+        """The API's address and the session."""
         return self.settings().access
 
     async def async_access(self) -> Access:
-        """As :meth:`access`, in an event loop.
-
-        :raises InputError: the connection cannot be right; the words name the field.
-        :source: the Airflow connection ``clusterra_conn_id``.
-        """
+        """As :meth:`access`, in an event loop."""
         try:
             connection = await get_async_connection(self.clusterra_conn_id)
         except AirflowNotFoundException:
@@ -307,19 +297,13 @@ class ClusterraHook(BaseHook):
         return self._settings(connection).access
 
     def client(self) -> Client:
-        """A client; the caller closes it.
-
-        :raises InputError: the connection cannot be right; the words name the field.
-        :source: the Airflow connection ``clusterra_conn_id``.
-        """
+        """A client; the caller closes it."""
         return Client(self.access())
 
     async def async_client(self, retry: Retry | None = None) -> AsyncClient:
         """A client for the running event loop, built in a thread; the caller closes it.
 
         :param retry: how patient it is; otherwise as a client is.
-        :raises InputError: the connection cannot be right; the words name the field.
-        :source: the Airflow connection ``clusterra_conn_id``.
         """
         access = await self.async_access()
         return await asyncio.to_thread(AsyncClient, access, retry=retry)
@@ -332,19 +316,16 @@ class ClusterraHook(BaseHook):
         :source: the Airflow connection ``clusterra_conn_id``.
         """
         settings = self.settings()
+        deployment = settings.deployment
         with Client(settings.access) as client:
             cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
             try:
-                yield Connected(settings, client, cluster_id, settings.deployment)
+                yield Connected(settings, client, cluster_id, deployment)
             except NotFoundError as error:
                 raise self.explain(client, cluster_id, error) from error
 
     def get_conn(self) -> Client:
-        """As :meth:`client`: the name that Airflow's hooks share.
-
-        :raises InputError: the connection cannot be right; the words name the field.
-        :source: the Airflow connection ``clusterra_conn_id``.
-        """
+        """As :meth:`client`, under the name that Airflow's hooks share."""
         return self.client()
 
     def find_cluster(self, client: Client) -> str:
@@ -362,10 +343,10 @@ class ClusterraHook(BaseHook):
         if len(clusters) == 1:
             return clusters[0].cluster_id
         if not clusters:
-            raise InputError(f"{self._place}: the session's user has no cluster.")
+            raise InputError(f"{self._label}: the session's user has no cluster.")
         names = ", ".join(cluster.cluster_id for cluster in clusters)
         raise InputError(
-            f"{self._place}: there are several clusters ({names}). Say which one with cluster_id, "
+            f"{self._label}: there are several clusters ({names}). Say which one with cluster_id, "
             "on the task or in the connection's extra."
         )
 
@@ -385,7 +366,7 @@ class ClusterraHook(BaseHook):
         if cluster_id in names:
             return error
         return InputError(
-            f"{self._place}: there is no cluster {cluster_id!r}. The session's clusters: "
+            f"{self._label}: there is no cluster {cluster_id!r}. The session's clusters: "
             f"{', '.join(names) or 'none'}."
         )
 
@@ -420,14 +401,14 @@ class ClusterraHook(BaseHook):
         return True, f"Signed in as {user.email}. Clusters: {listed}. {until}"
 
     @property
-    def _place(self) -> str:
+    def _label(self) -> str:
         return f"Connection {self.clusterra_conn_id}"
 
     def _settings(self, connection: Any) -> ConnectionSettings:
         try:
             settings = _read(connection)
         except InputError as exc:
-            raise InputError(f"{self._place}: {exc}") from exc
+            raise InputError(f"{self._label}: {exc}") from exc
         self._session = settings.access.secret
         return settings
 

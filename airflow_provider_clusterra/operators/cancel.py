@@ -71,7 +71,7 @@ class ClusterraCancelJobOperator(BaseOperator):
                     job_ids = jobs_of_the_run(context, connected)
                 else:
                     job_ids = given.job_ids("job_id", self.job_id)
-                access, cluster_id = connected.client.access, connected.cluster_id
+                access, cluster_id = connected.settings.access, connected.cluster_id
             return self._report(asyncio.run(_cancel_all(access, cluster_id, job_ids)))
 
     def _report(self, seen: dict[int, tuple[bool, Job | None]]) -> list[int]:

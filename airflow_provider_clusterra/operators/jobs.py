@@ -8,7 +8,8 @@ import math
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -42,6 +43,7 @@ from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
     QueueFullError,
+    TaskKilledError,
     failure_of,
     identity_of,
     is_replaced,
@@ -240,15 +242,24 @@ class SubmitOperator(BaseOperator):
 
     def _execute(self, context: Context, queue: Mapping[str, Any] | None = None) -> Any:
         store = store_of(context)
-        with (
-            airflow_errors(self.clusterra_conn_id),
-            store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
-        ):
+        with self._trying(store):
             given.read_all(self, self.READERS)
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:
-                self._kill.set_access(connected.client.access, connected.cluster_id)
+                self._kill.access = connected.settings.access
+                self._kill.cluster_id = connected.cluster_id
                 return self._submit_and_wait(context, connected, store, self._begin(queue))
+
+    @contextmanager
+    def _trying(self, store: RecordStore) -> Iterator[None]:
+        """A try, with Airflow's errors; nobody wants the job of one that is killed."""
+        with airflow_errors(self.clusterra_conn_id):
+            try:
+                yield
+            except TaskKilledError:
+                if self.cancel_on_kill:
+                    store.mark_unwanted()
+                raise
 
     def _begin(self, queue: Mapping[str, Any] | None) -> dict[str, Any]:
         """The deadline of all, and how often the queue was full: what the wait for a turn keeps."""
@@ -313,10 +324,7 @@ class SubmitOperator(BaseOperator):
         :raises JobError: the job ended badly.
         """
         store = store_of(context)
-        with (
-            airflow_errors(self.clusterra_conn_id),
-            store.mark_unwanted_if_killed(cancel=self.cancel_on_kill),
-        ):
+        with self._trying(store):
             end = read_event(event)
             with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
                 return self._end(context, client, end, store)
@@ -366,6 +374,7 @@ class SubmitOperator(BaseOperator):
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
                 self.array_success,
+                given.exit_codes("skip_on_exit_code", self.skip_on_exit_code),
                 self.retry_options,
                 CLEARS_FORGET,
             ),
@@ -416,9 +425,8 @@ class SubmitOperator(BaseOperator):
             self.log.warning("There is no XCom job_id, so no job is cancelled.")
             return
         number = given.job_id("XCom job_id", job_id)
-        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-        with hook.client() as client:
-            access, cluster_id = client.access, hook.find_cluster(client)
+        with ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected:
+            access, cluster_id = connected.settings.access, connected.cluster_id
         job = asyncio.run(cancel_now(access, cluster_id, number))
         state = job.state if job else "no longer known to the cluster"
         self.log.warning("Job %s was cancelled: it is %s.", number, state)
@@ -443,8 +451,8 @@ class SubmitOperator(BaseOperator):
             follow_output=self.follow_output,
             owns_job=True,
             cancel_on_kill=self.cancel_on_kill,
-            # only a tag is found by the next try; in a loop Airflow tells the state of no iteration
-            reconnects=bool(CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)),
+            # only a tag is found by the next try; in a loop Airflow has no state of an iteration
+            kept_on_clear=bool(CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)),
             adopted_at=job.adopted_at,
         )
 
@@ -500,7 +508,7 @@ def store_of(context: Context) -> RecordStore:
 
 def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
     """Say so if the session ends before the job's time limit: nobody could wait for it then."""
-    end = connected.client.access.session_end()
+    end = connected.settings.access.session_end()
     if end is None:
         return
     limit = read_number(request.components[0].get("time_limit"))

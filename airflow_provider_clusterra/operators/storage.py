@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
 
-from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.report import airflow_errors
@@ -59,10 +58,6 @@ class ClusterraUploadFileOperator(BaseOperator):
         with airflow_errors(self.clusterra_conn_id):
             files = find_files(self.source, self.filename)
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-            with hook.client() as client:
-                cluster_id = hook.find_cluster(client)
-                try:
-                    keys = upload_all(client, cluster_id, files, self.location)
-                except NotFoundError as error:
-                    raise hook.explain(client, cluster_id, error) from error
+            with hook.connect() as connected:
+                keys = upload_all(connected.client, connected.cluster_id, files, self.location)
         return keys if is_many(self.source) else keys[0]

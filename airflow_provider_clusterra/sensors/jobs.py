@@ -33,7 +33,7 @@ from airflow_provider_clusterra.watch.verdict import Progress
 
 REFUSED_SINCE = "clusterra_refused_since"
 """In the task state store: since when the session is not accepted, in seconds since 1970."""
-ASKED_SINCE = "clusterra_asked_since"
+ACCOUNTING_SINCE = "clusterra_accounting_since"
 """The same: since when accounting is asked in vain what became of the job."""
 
 
@@ -148,11 +148,10 @@ class ClusterraJobSensor(BaseSensorOperator):
         """The wait, made at the first look: patience counts from then on."""
         if self._trigger is not None:
             return self._trigger
-        hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
-        with hook.client() as client:
-            cluster_id = hook.find_cluster(client)
-            url = hook.settings().job_url(cluster_id, self.job_id)
-            context["ti"].xcom_push(key=KEY, value=url)
+        with ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected:
+            cluster_id = connected.cluster_id
+            url = connected.settings.job_url(cluster_id, self.job_id)
+        context["ti"].xcom_push(key=KEY, value=url)
         since = time.time()
         deadline, limit = given.deadline_of(
             timeout=self.timeout, execution_timeout=self.execution_timeout
@@ -179,8 +178,8 @@ class ClusterraJobSensor(BaseSensorOperator):
             wait.progress = Progress(misses=self._trigger.patience.misses, stuck_since=since)
             store: Any = context.get("task_state_store")
             if store is not None:
-                refused, asked = store.get(REFUSED_SINCE), store.get(ASKED_SINCE)
-                wait.progress = replace(wait.progress, asked_since=asked)
+                refused, asked = store.get(REFUSED_SINCE), store.get(ACCOUNTING_SINCE)
+                wait.progress = replace(wait.progress, accounting_since=asked)
                 if refused is not None:
                     wait.renewal.refused_since = time.monotonic() - (time.time() - float(refused))
         return self._trigger
@@ -194,7 +193,10 @@ class ClusterraJobSensor(BaseSensorOperator):
         refused = wait.renewal.refused_since
         if refused is not None:
             refused = time.time() - (time.monotonic() - refused)
-        for key, since in ((REFUSED_SINCE, refused), (ASKED_SINCE, wait.progress.asked_since)):
+        for key, since in (
+            (REFUSED_SINCE, refused),
+            (ACCOUNTING_SINCE, wait.progress.accounting_since),
+        ):
             if since is None:
                 store.delete(key)
             else:

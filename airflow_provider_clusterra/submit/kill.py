@@ -31,33 +31,30 @@ class KillSwitch:
 
     Airflow calls ``on_kill`` inside a signal handler and lets the main code run on for up to 5 s.
     Any call of Airflow there, a log line included, may wait for a lock that the main code holds.
-    So :meth:`kill` makes none: it uses what :meth:`set_access` was given, and :meth:`check` raises.
+    So :meth:`kill` makes none: it uses the ``access`` that was set, and :meth:`check` raises.
     """
 
     def __init__(self) -> None:
         self.killed = False
+        self.access: Access | None = None
+        self.cluster_id = ""
         self._cancels = True
-        self._access: Access | None = None
-        self._cluster_id = ""
         self._job_id: int | None = None
         self._name = ""
         self._known: Collection[int] = ()
         self._done = "no job had been submitted"
         self._stop_waiting: Callable[[], object] | None = None
 
-    def set_access(self, access: Access, cluster_id: str) -> None:
-        """Say how to reach the API."""
-        self._access = replace(access, timeout=ONE_REQUEST)
-        self._cluster_id = cluster_id
-
     def set_target(self, job_id: int | None, name: str = "", known: Collection[int] = ()) -> None:
-        """Say which job to cancel; of a name, none that was there before the submit."""
-        self._job_id = job_id
-        self._name = name
-        self._known = known
+        """Say which job to cancel; of a name, none that was there before the submit.
+
+        :raises TaskKilledError: the task is being killed.
+        """
+        self._job_id, self._name, self._known = job_id, name, known
         if self.killed and job_id is not None:
             # its id came after the kill
             self._act()
+        self.check()
 
     def check(self) -> None:
         """Go no further in a task that is being killed.
@@ -112,37 +109,34 @@ class KillSwitch:
     def _act(self) -> None:
         if self._job_id is None and not self._name:
             return
+        target = f"a job named {self._name}, if it is there,"
+        if self._job_id:
+            target = f"job {self._job_id}"
         if not self._cancels:
-            self._done = f"{self._target} goes on, as cancel_on_kill=False asks"
-        elif self._access is not None:
-            self._done = self._cancel(self._access)
+            self._done = f"{target} goes on, as cancel_on_kill=False asks"
+        elif self.access is not None:
+            self._done = self._cancel(replace(self.access, timeout=ONE_REQUEST), target)
 
-    @property
-    def _target(self) -> str:
-        return (
-            f"job {self._job_id}" if self._job_id else f"a job named {self._name}, if it is there,"
-        )
-
-    def _cancel(self, access: Access) -> str:
+    def _cancel(self, access: Access, target: str) -> str:
         end = time.monotonic() + WITHIN
         try:
             with Client(access, retry=ONCE) as client:
                 job_id = self._job_id or self._find(client)
                 if job_id is None:
                     return f"a job named {self._name} is not there (yet)"
-                client.cancel_job(self._cluster_id, job_id)
+                client.cancel_job(self.cluster_id, job_id)
                 while time.monotonic() < end - ONE_REQUEST:
-                    state = client.get_job(self._cluster_id, job_id).state
+                    state = client.get_job(self.cluster_id, job_id).state
                     if state.finished:
                         return f"job {job_id} is {state}"
                     time.sleep(STEP)
         except NotFoundError:
-            return f"the cluster does not know {self._target} (any more)"
+            return f"the cluster does not know {target} (any more)"
         except ClusterraError as error:
-            return f"{self._target} could not be cancelled and may be running: {error}"
+            return f"{target} could not be cancelled and may be running: {error}"
         return f"job {job_id} is being cancelled"
 
     def _find(self, client: Client) -> int | None:
-        listed = client.list_jobs(self._cluster_id)
+        listed = client.list_jobs(self.cluster_id)
         named = keep_own(find_named(listed, self._name, self._known), listed, client.get_user)
         return whole_id(named[0]) if named else None

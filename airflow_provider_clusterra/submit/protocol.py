@@ -122,6 +122,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Which try of which task this is, and what it asks for."""
 
     tag: Tag
+    name_end: str
+    """The tag as text: how the job's name ends."""
     arguments: dict[str, str]
     """The hash of each argument."""
     body_at: Callable[[int], str] = lambda _: ""
@@ -137,7 +139,8 @@ def identity_of(
     map_index = -1 if ti.map_index is None else ti.map_index
     run = hash_run(deployment, cluster_id, ti.dag_id, ti.run_id)
     task = hash_task(ti.task_id, map_index, *iteration_of(context))
-    return Identity(Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number), hashes)
+    tag = Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number)
+    return Identity(tag, str(tag), hashes)
 
 
 def read_tag(name: str) -> Tag | None:
@@ -389,14 +392,15 @@ def decide(
     record: Record | None,
     found: Iterable[TaggedJob],
     *,
-    reconnects: bool = False,
+    clears_forget: bool = False,
     bodies: Collection[str] = (),
 ) -> Decision:
     """What to do at the beginning of a try.
 
-    ``reconnects`` if a clear makes Airflow forget; ``bodies`` are hashes of the same body at other tries.
+    ``clears_forget``: whether Airflow forgets a task's state at a clear; ``bodies``: hashes of the same
+    body at other tries.
     """
-    reconnects = reconnects and record is not None
+    reconnects = clears_forget and record is not None
     bodies = {ours.body, *bodies}
     groups: dict[Finding, list[TaggedJob]] = {finding: [] for finding in Finding}
     for each in sorted(found, key=_order):
@@ -421,11 +425,9 @@ def classify(
     bodies: Collection[str],
 ) -> Finding:
     """What one job means."""
-    recorded = _recorded(record, each.tag)
+    recorded = record if record is not None and record.tag == str(each.tag) else None
     state = each.job.state
-    unwanted = _why_unwanted(each, ours, recorded, reconnects=reconnects)
-    if unwanted is None and each.tag.body not in bodies:
-        unwanted = Finding.CHANGED
+    unwanted = _why_unwanted(each, ours, recorded, bodies, reconnects=reconnects)
     if state.finished and (unwanted or _has_failed_parts(recorded)):
         return Finding.PAST
     if unwanted is not None:
@@ -437,24 +439,25 @@ def classify(
     return Finding.ENDED_BADLY if state.finished else Finding.CLEANING_UP
 
 
-def _recorded(record: Record | None, tag: Tag) -> Record | None:
-    return record if record is not None and record.tag == str(tag) else None
-
-
 def _has_failed_parts(recorded: Record | None) -> bool:
     """Whether tasks of an array have failed, which Slurm may have forgotten since."""
     return recorded is not None and recorded.failure is not None and bool(recorded.failure.states)
 
 
 def _why_unwanted(
-    each: TaggedJob, ours: Tag, recorded: Record | None, *, reconnects: bool
+    each: TaggedJob,
+    ours: Tag,
+    recorded: Record | None,
+    bodies: Collection[str],
+    *,
+    reconnects: bool,
 ) -> Finding | None:
     max_tries = each.tag.max_tries if recorded is None else recorded.max_tries
     if recorded is not None and recorded.unwanted:
         return Finding.KILLED
     if max_tries != ours.max_tries and (each.job.state.ended or not reconnects):
         return Finding.CLEARED
-    return None
+    return None if each.tag.body in bodies else Finding.CHANGED
 
 
 def changed_arguments(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -23,7 +23,6 @@ from airflow_provider_clusterra.sbatch.options import (
 from airflow_provider_clusterra.submit.protocol import Failure, Record, RetryState
 from airflow_provider_clusterra.watch.arrays import (
     check_indices_alone,
-    left_of,
     narrowed,
     pack_ids,
     read_indices,
@@ -199,15 +198,17 @@ def job_of_try(
     """
     previous = previous or Record("", 0)
     state, failure = previous.retry_state, previous.failure or Failure()
-    succeeded = read_indices(state.succeeded) if options.failed_indices else frozenset()
-    left = left_of(job.array, succeeded)
+    indices = read_indices(job.array)
+    # of another array, or of a single job, the earlier successes are none
+    succeeded = read_indices(state.succeeded) & indices if options.failed_indices else frozenset()
+    left = indices - succeeded
     if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
     if options.exclude_failed_nodes:
         failed = dict.fromkeys((*state.failed_nodes, *failure.nodes))
         state = replace(state, failed_nodes=(*failed,)[-MOST_NODES:])
         job = job.without_nodes(state.failed_nodes)
-    state = replace(state, array=job.array, more="")
+    state = replace(state, array=job.array, succeeded=write_indices(succeeded), more="")
     if len(job.components) > 1 or options.growth == Growth():
         return job, state
     return _grown(job, state, failure, options.growth)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -44,7 +43,6 @@ from airflow_provider_clusterra.submit.protocol import (
     SubmitOutcome,
     SubmitRefusedError,
     TaggedJob,
-    TaskKilledError,
     changed_arguments,
     decide,
     decide_gone,
@@ -70,7 +68,12 @@ from airflow_provider_clusterra.submit.retries import (
     refused,
     state_after,
 )
-from airflow_provider_clusterra.watch.arrays import ArraySuccess, array_succeeded, with_earlier
+from airflow_provider_clusterra.watch.arrays import (
+    ArraySuccess,
+    array_succeeded,
+    exited_only_with,
+    with_earlier,
+)
 from airflow_provider_clusterra.watch.cancel import cancel_now
 from airflow_provider_clusterra.watch.verdict import Silence, last_records, silence_of
 
@@ -129,17 +132,12 @@ class RecordStore:
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is reported
             log.warning("Airflow could not remember how the job ended: %s", error)
 
-    @contextmanager
-    def mark_unwanted_if_killed(self, *, cancel: bool) -> Iterator[None]:
-        """Remember of a try that is killed that nobody wants its job, if a kill cancels it."""
-        try:
-            yield
-        except TaskKilledError:
-            record = self.load() if cancel else None
-            if record is not None:
-                # as far as the time lasts that Airflow gives
-                self.save(replace(record, unwanted=True))
-            raise
+    def mark_unwanted(self) -> None:
+        """Remember of a try that is killed that nobody wants its job."""
+        record = self.load()
+        if record is not None:
+            # as far as the time lasts that Airflow gives
+            self.save(replace(record, unwanted=True))
 
     def drop(self) -> None:
         """Forget the record: a task that is cleared after its success runs a new job."""
@@ -165,8 +163,10 @@ class SubmitOptions(msgspec.Struct, frozen=True):
     """For which the job of a lost answer is looked for."""
     array_success: ArraySuccess = "all"
     """When an array of an earlier try has succeeded."""
+    skip_on: frozenset[int] = frozenset()
+    """The exit codes with which a job skips its task: it is not run again."""
     retries: RetryOptions = RetryOptions()
-    reconnects: bool = False
+    clears_forget: bool = False
     """Whether Airflow forgets a task's state at a clear, unless the user asks to keep it."""
 
 
@@ -181,7 +181,7 @@ class TaskJob(msgspec.Struct, frozen=True):
     array: str = ""
     """The indices that were submitted; ``""`` if it is no array."""
     ended: Job | None = None
-    """Set if an adopted job had succeeded already."""
+    """Set if an adopted job had ended already."""
 
 
 EARLIER_TRIES = 5
@@ -209,7 +209,6 @@ class Submission:
         self._cluster_id = cluster_id
         self._identity = identity
         self._tag = identity.tag
-        self._words = str(identity.tag)
         self._options = options
         self._store = store
         self._kill = kill
@@ -240,8 +239,8 @@ class Submission:
         if decision.action is Action.ADOPT:
             return self._adopt(decision.found[0], decision.words, request)
         for ended in decision.found:
-            if array_succeeded(self._whole(ended.job), self._options.array_success):
-                return self._adopt(ended, "enough of it has succeeded", request)
+            if reason := self._why_not_again(ended.job):
+                return self._adopt(ended, reason, request)
             self._note_end(ended.job)
         if decision.words:
             log.warning(decision.words)
@@ -272,12 +271,14 @@ class Submission:
             self._kill.set_target(self._living_id(record), record.name)
         found = self._find_earlier(record)
         bodies = self._same_bodies(record, found)
-        judge = partial(decide, tag, record, reconnects=self._options.reconnects, bodies=bodies)
-        decision = judge(found)
+        decide_again = partial(
+            decide, tag, record, clears_forget=self._options.clears_forget, bodies=bodies
+        )
+        decision = decide_again(found)
         while decision.action is Action.CANCEL:
             gone = {id(each): self._cancelled(each, decision.words) for each in decision.found}
             found = [gone.get(id(each), each) for each in found]
-            decision = judge(found)
+            decision = decide_again(found)
         self._known = frozenset(each.job.job_id for each in found)
         if decision.action is Action.ASK:
             log.info("An earlier try's job is not shown by Slurm; asking accounting.")
@@ -336,9 +337,13 @@ class Submission:
         jobs = [each.job for each in found]
         own = {job.job_id for job in keep_own(jobs, listed, self._client.get_user, record)}
         found = [each for each in found if each.job.job_id in own]
-        return found if record is None or record.job_id in own else found + self._recorded(record)
+        return (
+            found
+            if record is None or record.job_id in own
+            else found + self._look_at_remembered(record)
+        )
 
-    def _recorded(self, record: Record) -> list[TaggedJob]:
+    def _look_at_remembered(self, record: Record) -> list[TaggedJob]:
         """The job that is remembered: a list may be older than it, and not show a name of ours."""
         tag = read_tag(record.tag)
         if record.job_id is None or tag is None or not tag.is_same_task(self._tag):
@@ -405,6 +410,14 @@ class Submission:
         record = self._store.load()
         return record if record and is_same_life(record, self._tag) else None
 
+    def _why_not_again(self, job: Job) -> str:
+        """Why a job that ended badly is not followed by a new one, or ``""``."""
+        whole = self._whole(job)
+        if array_succeeded(whole, self._options.array_success):
+            return "enough of it has succeeded"
+        skips = exited_only_with(whole, self._options.skip_on)
+        return "it ended with an exit code of skip_on_exit_code" if skips else ""
+
     def _whole(self, job: Job) -> Job:
         """An array together with what the tries before it brought."""
         last = self._load_previous()
@@ -452,7 +465,7 @@ class Submission:
         )
         self._announce(job.job_id)
         self._remember(job.job_id, job.name, str(found.tag))
-        done = job.state.succeeded and job.state.finished and not job.tasks
+        done = job.state.finished and not job.tasks
         array = self._state.array
         return TaskJob(job.job_id, job.name, time.time(), array, job if done else None)
 
@@ -463,9 +476,8 @@ class Submission:
         attempt = 0
         while True:
             attempt += 1
-            self._remember(None, name, self._words)
+            self._remember(None, name, self._identity.name_end)
             self._kill.set_target(None, name, self._known)
-            self._kill.check()
             try:
                 submitted = self._client.send(post, retry=ONCE)
             except ClusterraError as error:
@@ -588,10 +600,9 @@ class Submission:
     def _take(self, submitted: Submitted, name: str) -> TaskJob:
         """A job that exists now, whatever else its answer said."""
         job_id = submitted.job_id
-        self._kill.set_target(job_id)
         log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
-        self._kill.check()
-        self._remember(job_id, name, self._words, unwanted=bool(submitted.problems))
+        self._kill.set_target(job_id)
+        self._remember(job_id, name, self._identity.name_end, unwanted=bool(submitted.problems))
         self._announce(job_id)
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)

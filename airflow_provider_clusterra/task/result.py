@@ -44,6 +44,7 @@ from airflow_provider_clusterra.watch.arrays import (
     array_succeeded,
     array_tasks,
     collect_ends,
+    exited_only_with,
     with_earlier,
     with_ends,
 )
@@ -214,7 +215,7 @@ def finish(
         if not job.state.succeeded:
             log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
         return job_result(job, _returned(event.cluster_id, job, client, return_output))
-    if _exited_only_with(job, skip_on):
+    if exited_only_with(job, skip_on):
         raise JobSkippedError(f"{describe(job)} skip_on_exit_code makes this a skipped task.", job)
     output, unread = _tail(replace(event, job=job), client)
     raise kind_of(job, output)(report(job, output, unread), job)
@@ -254,12 +255,6 @@ UNFINISHED: dict[str, Callable[[JobEvent, Client, Iterable[Job], str], Exception
     "stuck": _stuck,
 }
 """What a task fails with if its job was not seen to end."""
-
-
-def _exited_only_with(job: Job, codes: Collection[int]) -> bool:
-    """Whether the job, or each of an array's tasks that did not succeed, exited with such a code."""
-    parts = [task for task in array_tasks(job) if not task.state.succeeded] or [job]
-    return all(part.state.base == "FAILED" and part.exit.code in codes for part in parts)
 
 
 def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:

@@ -41,7 +41,6 @@ from airflow_provider_clusterra.watch.verdict import (
     WAIT,
     Outcome,
     Progress,
-    Sighting,
     Verdict,
     WaitSpec,
     judge,
@@ -68,7 +67,7 @@ async def finish_in_spite_of_cancels(work: Coroutine[Any, Any, None], name: str)
 
 
 async def is_wanted(task_instance: Any, job_id: int) -> bool:
-    """Whether the task still waits for this very job, or nobody can tell.
+    """Whether the task still waits for this very job, or Airflow does not say.
 
     The state alone does not say it: a task that was cleared may wait again, for its next job.
 
@@ -80,7 +79,9 @@ async def is_wanted(task_instance: Any, job_id: int) -> bool:
         pushed = await sync_to_async(_pushed_by)(task_instance)
         return pushed is not None and read_job_id(pushed).number == job_id
     except Exception:
-        log.exception("It cannot be told whether job %s is still wanted; it is left alone.", job_id)
+        log.exception(
+            "Airflow does not say whether job %s is still wanted; it is left alone.", job_id
+        )
         return True
 
 
@@ -89,7 +90,7 @@ async def was_cleared(task_instance: Any) -> bool:
     try:
         return await sync_to_async(_state_of)(task_instance) not in ENDS
     except Exception:
-        log.exception("It cannot be told whether the task was cleared; its job is cancelled.")
+        log.exception("Airflow does not say whether the task was cleared; its job is cancelled.")
         return False
 
 
@@ -151,9 +152,9 @@ class ClusterraJobTrigger(BaseTrigger):
     :param job_id: Slurm's number for the job.
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param clusterra_conn_id: the connection's id.
-    :param job_name: the name that the job was submitted under; ``""`` where that is not known.
+    :param job_name: the name that the job was submitted under; ``""`` if that is not known.
     :param since: seconds since 1970 from which on it is waited for; otherwise now.
-    :param array: the indices that were submitted, e.g. ``"0-99%10"``; ``""`` where it is no array,
+    :param array: the indices that were submitted, e.g. ``"0-99%10"``; ``""`` if it is no array,
         or nobody knows.
     :param poll_interval: seconds between two looks at the most.
     :param deadline: seconds since 1970 at which patience ends, or None.
@@ -165,17 +166,27 @@ class ClusterraJobTrigger(BaseTrigger):
     :param owns_job: whether the job is the task's own, and is cancelled when the wait is given up.
         A sensor's never is.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
-    :param reconnects: whether a clear leaves the job to the task's next try (Airflow 3.4).
+    :param kept_on_clear: whether a clear leaves the job to the task's next try (Airflow 3.4).
     :param adopted_at: when the task took the job over from an earlier try, in seconds since 1970.
     """
 
     patience = PATIENT
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(
+        self,
+        *,
+        cancel_on_kill: bool = False,
+        kept_on_clear: bool = False,
+        adopted_at: float | None = None,
+        **fields: Any,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.spec = WaitSpec(**fields)
+        self.cancel_on_kill = cancel_on_kill
+        self.kept_on_clear = kept_on_clear
+        self.adopted_at = adopted_at
         self._hook = ClusterraHook(self.spec.clusterra_conn_id, self.spec.cluster_id)
-        self._told = False
+        self._is_over = False
 
     @cached_property
     def the_wait(self) -> Wait:
@@ -191,7 +202,8 @@ class ClusterraJobTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as Airflow stores it: plain values, no secret."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, asdict(self.spec)
+        own = ("cancel_on_kill", "kept_on_clear", "adopted_at")
+        return path, asdict(self.spec) | {name: getattr(self, name) for name in own}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: a :class:`JobEvent` as its payload."""
@@ -210,13 +222,13 @@ class ClusterraJobTrigger(BaseTrigger):
                 await self.on_kill()
             raise
         # from here on the task may resume, and a kill is the worker's business
-        self._told = True
+        self._is_over = True
         # an array of thousands takes its time to pack
         yield TriggerEvent(await asyncio.to_thread(event.to_payload))
 
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has ended while it was deferred."""
-        if self.spec.cancel_on_kill and not self._told:
+        if self.cancel_on_kill and not self._is_over:
             name = f"clusterra-kill-{self.spec.job_id}"
             await finish_in_spite_of_cancels(self._cancel_unwanted(), name)
 
@@ -260,7 +272,7 @@ class ClusterraJobTrigger(BaseTrigger):
         except ClusterraError as error:
             self.log.debug("The first look at job %s: %s", spec.job_id, error)
             return None
-        _, verdict = judge(spec, Progress(), Sighting(time.time(), job))
+        _, verdict = judge(spec, Progress(), time.time(), job)
         return self._event(verdict) if verdict.outcome is Outcome.ENDED else None
 
     def _renewal(self, error: ClusterraError) -> str:
@@ -278,7 +290,7 @@ class ClusterraJobTrigger(BaseTrigger):
     async def _cancel_unwanted(self) -> None:
         job_id = self.spec.job_id
         if A_KILL_IS_A_USERS:
-            if self.spec.reconnects and await was_cleared(self.task_instance):
+            if self.kept_on_clear and await was_cleared(self.task_instance):
                 self.log.info("Job %s is left to the task's next try.", job_id)
                 return
         elif await is_wanted(self.task_instance, job_id):
@@ -302,7 +314,7 @@ class ClusterraJobTrigger(BaseTrigger):
             self.spec.cluster_id,
             verdict.job,
             verdict.words,
-            adopted_at=self.spec.adopted_at,
+            adopted_at=self.adopted_at,
         )
 
 

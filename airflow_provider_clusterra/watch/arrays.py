@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain
 
@@ -180,6 +180,12 @@ def array_succeeded(job: Job, array_success: ArraySuccess = "all") -> bool:
     return len(succeeded_indices(job)) >= tasks_needed(array_success, len(tasks))
 
 
+def exited_only_with(job: Job, codes: Collection[int]) -> bool:
+    """Whether the job, or each of an array's tasks that did not succeed, exited with such a code."""
+    parts = [task for task in array_tasks(job) if not task.state.succeeded] or [job]
+    return all(part.state.base == "FAILED" and part.exit.code in codes for part in parts)
+
+
 def array_tasks(job: Job) -> tuple[Job, ...]:
     """An array's tasks, as far as they are known; none where it is no array."""
     return tuple(task for task in job.tasks if task.array_task_id is not None)
@@ -208,11 +214,6 @@ def narrowed(array: str, indices: Iterable[int]) -> str:
     """An array of some of its indices, as many of them at once as before."""
     _, percent, at_once = array.partition("%")
     return f"{write_indices(indices)}{percent}{at_once}"
-
-
-def left_of(array: str, succeeded: Iterable[int]) -> frozenset[int]:
-    """The indices that have not succeeded: they failed, or nobody knows."""
-    return read_indices(array) - frozenset(succeeded)
 
 
 def check_indices_alone(script: str) -> None:

@@ -136,7 +136,7 @@ class PolledJob(msgspec.Struct, frozen=True):
     """How many looks in a row told its state only."""
     due: float = 0.0
     pause: float = 0.0
-    asked: float = float("-inf")
+    requested_at: float = float("-inf")
     """When somebody asked for a look: a wait that joined, or an output that ended."""
     hurried: float = float("-inf")
     refused_since: float | None = None
@@ -165,12 +165,12 @@ class PolledJob(msgspec.Struct, frozen=True):
 
     def joined(self, now: float) -> PolledJob:
         """One more waits for it, who has seen nothing yet."""
-        return replace(self, last=None, due=now, asked=now)
+        return replace(self, last=None, due=now, requested_at=now)
 
     def hurry(self, now: float, every: float) -> PolledJob:
         """Something says that it may have ended; not believed more often than ``every`` seconds."""
         at = max(now, self.hurried + every)
-        return replace(self, last=None, due=min(self.due, at), asked=at, hurried=at)
+        return replace(self, last=None, due=min(self.due, at), requested_at=at, hurried=at)
 
     def seen(self, job: Job | None, begun: float, now: float, pause: float) -> PolledJob:
         """It was looked at whole, or is not shown."""
@@ -190,7 +190,9 @@ class PolledJob(msgspec.Struct, frozen=True):
     def planned(self, begun: float, now: float, pause: float) -> PolledJob:
         """When to look again; what was asked for since the look began is not forgotten."""
         due = now + pause
-        return replace(self, pause=pause, due=min(due, self.asked) if self.asked > begun else due)
+        return replace(
+            self, pause=pause, due=min(due, self.requested_at) if self.requested_at > begun else due
+        )
 
 
 class RoundResult(msgspec.Struct):
@@ -295,10 +297,10 @@ class Looker:
         plain = [each for each in wanted if not each.singly]
         if self._costs.way_to_see(len(plain), time.monotonic()) is Way.LIST:
             await self._see_in_list(plain, result)
-        places = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
         left = [each.job_id for each in wanted if each.job_id not in result.jobs]
         # after a hiccup these ask nothing
-        await asyncio.gather(*(self._see_one(job_id, places, result) for job_id in left))
+        await asyncio.gather(*(self._see_one(job_id, slots, result) for job_id in left))
 
     async def _see_in_list(self, plain: list[PolledJob], result: RoundResult) -> None:
         listed = await self._batch(Way.LIST, result, plain[0], self._list)
@@ -313,8 +315,8 @@ class Looker:
         jobs = await read_jobs_answer(call, await self._client.exchange(call))
         return {job.job_id: job for job in jobs}
 
-    async def _see_one(self, job_id: int, places: asyncio.Semaphore, result: RoundResult) -> None:
-        async with places:
+    async def _see_one(self, job_id: int, slots: asyncio.Semaphore, result: RoundResult) -> None:
+        async with slots:
             if result.hiccup is not None:
                 return
             call = calls.get_job(self._cluster_id, job_id)
@@ -335,21 +337,21 @@ class Looker:
     async def _batch(
         self, way: Way, result: RoundResult, one: PolledJob, ask: Callable[[], Awaitable[T]]
     ) -> T | None:
-        """What one request for many jobs tells; None if it does not."""
+        """The answer of one request for many jobs, or None."""
         begin = time.monotonic()
         try:
             with surprises_in_our_words():
-                told = await ask()
+                found = await ask()
         except ClusterraError as error:
             await self._blame(way, error, one, result)
             return None
         self._note(way, begin, result)
-        return told
+        return found
 
     async def _blame(
         self, way: Way, error: ClusterraError, one: PolledJob, result: RoundResult
     ) -> None:
-        """The weather, or this way alone? A look at one job tells."""
+        """Find out with a look at one job whether the API fails or this way alone."""
         if isinstance(error, AuthenticationError) and error.status == 401:
             result.hiccup = error
             return

@@ -5,6 +5,7 @@ Success is not decided here but by :meth:`~airflow_provider_clusterra.api.jobs.J
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -111,20 +112,6 @@ class WaitSpec(msgspec.Struct, frozen=True):
     """Whether its output goes into the log meanwhile."""
     owns_job: bool = False
     """Whether it is the task's own, and is cancelled when the wait is given up."""
-    cancel_on_kill: bool = False
-    reconnects: bool = False
-    """Whether a clear leaves it to the next try, which may go on with it."""
-    adopted_at: float | None = None
-    """When the task took it over from an earlier try, in seconds since 1970."""
-
-
-class Sighting(msgspec.Struct, frozen=True):
-    """One look at the job."""
-
-    at: float
-    """Seconds since 1970."""
-    job: Job | None
-    """None: the cluster says that it does not know the job."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -133,7 +120,7 @@ class Progress(msgspec.Struct, frozen=True):
     last: Job | None = None
     misses: int = 0
     missing_since: float | None = None
-    asked_since: float | None = None
+    accounting_since: float | None = None
     """When accounting was first asked about it."""
     completing_since: float | None = None
     pending_since: float | None = None
@@ -159,35 +146,40 @@ WAIT = Verdict(Outcome.WAIT)
 
 
 def judge(
-    spec: WaitSpec, progress: Progress, sighting: Sighting, patience: Patience = PATIENT
+    spec: WaitSpec, progress: Progress, at: float, job: Job | None, patience: Patience = PATIENT
 ) -> tuple[Progress, Verdict]:
-    """What one more look means."""
-    job, at = sighting.job, sighting.at
+    """What one more look means, at ``at``; ``job`` is None if the cluster says that it knows none."""
     if job is None or _is_older(job, progress.last):
         return _judge_missing(spec, progress, at, patience)
     if not _is_ours(spec, job):
         words = (
             f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
-            f"{spec.job_name!r}: the cluster has begun to count anew. What became of ours cannot be "
-            "told."
+            f"{spec.job_name!r}: the cluster has begun to count anew. What became of ours is not "
+            "known."
         )
         return progress, Verdict(Outcome.LOST, progress.last, words)
-    shown, job = job, _with_components(job, progress.last)
-    seen = _remember(progress, job)
-    if shown.state.ended and not job.state.ended:
-        # a component that ran is not shown any more
+    whole = _with_components(job, progress.last)
+    seen = _remember(progress, whole)
+    if not job.state.ended:
+        seen = replace(seen, completing_since=None, accounting_since=None)
+        return _judge_going(spec, seen, at, whole, patience)
+    unseen = _expected(spec, seen) - seen.ends.keys() if is_array(whole) else frozenset()
+    if unseen or not whole.state.ended:
+        # its last tasks or components are shown, and others not any more
         missing = replace(seen, misses=progress.misses, missing_since=progress.missing_since)
         return _judge_missing(spec, missing, at, patience)
-    if not job.state.ended:
-        seen = replace(seen, completing_since=None, asked_since=None)
-        return _judge_going(spec, seen, job, at, patience)
-    if is_array(job):
-        if _expected(spec, seen) - seen.ends.keys():
-            # its last tasks are shown, and others not any more
-            missing = replace(seen, misses=progress.misses, missing_since=progress.missing_since)
-            return _judge_missing(spec, missing, at, patience)
-        job = with_ends(job, seen.ends)
-    return _judge_end(spec, seen, Sighting(at, job), patience)
+    return _judge_end(spec, seen, at, whole, patience)
+
+
+def _judge_end(
+    spec: WaitSpec, seen: Progress, at: float, job: Job, patience: Patience
+) -> tuple[Progress, Verdict]:
+    ended = with_ends(job, seen.ends) if is_array(job) else job
+    since = seen.completing_since or at
+    if ended.state.completing and at < since + patience.completing:
+        verdict = Verdict(Outcome.WAIT, until=since + patience.completing)
+        return replace(seen, completing_since=since), verdict
+    return seen, Verdict(_end_of(spec, seen), ended)
 
 
 def _with_components(job: Job, last: Job | None) -> Job:
@@ -227,19 +219,8 @@ def _remember(progress: Progress, job: Job) -> Progress:
     return replace(seen, indices=progress.indices | shown, ends=ends)
 
 
-def _judge_end(
-    spec: WaitSpec, seen: Progress, sighting: Sighting, patience: Patience
-) -> tuple[Progress, Verdict]:
-    job, at = sighting.job, sighting.at
-    since = at if seen.completing_since is None else seen.completing_since
-    if job is not None and job.state.completing and at - since < patience.completing:
-        verdict = Verdict(Outcome.WAIT, until=since + patience.completing)
-        return replace(seen, completing_since=since), verdict
-    return seen, Verdict(_end_of(spec, seen), job)
-
-
 def _judge_going(
-    spec: WaitSpec, seen: Progress, job: Job, at: float, patience: Patience
+    spec: WaitSpec, seen: Progress, at: float, job: Job, patience: Patience
 ) -> tuple[Progress, Verdict]:
     if spec.max_restarts is not None and job.restarts > spec.max_restarts:
         words = (
@@ -249,23 +230,19 @@ def _judge_going(
         return seen, Verdict(Outcome.OVERDUE, job, words)
     if job.state.base != "PENDING":
         return replace(seen, pending_since=None, stuck_since=None), WAIT
-    since = seen.pending_since
-    if since is None:
-        # what it waited before a requeue counts no more
-        since = at if job.restarts else spec.since or at
+    # what it waited before a requeue counts no more
+    since = seen.pending_since or (not job.restarts and spec.since) or at
     seen = replace(seen, pending_since=since)
-    verdict = _judge_pending(spec, since, job, at)
-    if verdict.outcome is not Outcome.WAIT:
-        return seen, verdict
-    return _judge_stuck(spec, seen, Sighting(at, job), verdict, patience)
+    waits = _judge_pending(spec, since, at, job)
+    if waits.outcome is not Outcome.WAIT:
+        return seen, waits
+    return _judge_reason(spec, seen, at, job, waits, patience)
 
 
-def _judge_pending(spec: WaitSpec, since: float, job: Job, at: float) -> Verdict:
-    if spec.pending_timeout is None:
-        return WAIT
-    end = since + spec.pending_timeout
+def _judge_pending(spec: WaitSpec, since: float, at: float, job: Job) -> Verdict:
+    end = math.inf if spec.pending_timeout is None else since + spec.pending_timeout
     if at < end:
-        return Verdict(Outcome.WAIT, until=end)
+        return Verdict(Outcome.WAIT, until=None if end == math.inf else end)
     reason = f" ({job.reason})" if job.reason else ""
     words = (
         f"Job {spec.job_id} has been pending{reason} for {at - since:.0f} s, and "
@@ -274,28 +251,27 @@ def _judge_pending(spec: WaitSpec, since: float, job: Job, at: float) -> Verdict
     return Verdict(Outcome.OVERDUE, job, words)
 
 
-def _judge_stuck(
-    spec: WaitSpec, seen: Progress, sighting: Sighting, otherwise: Verdict, patience: Patience
+def _judge_reason(
+    spec: WaitSpec, seen: Progress, at: float, job: Job, waits: Verdict, patience: Patience
 ) -> tuple[Progress, Verdict]:
-    job, at = sighting.job, sighting.at
-    why = reason_of(job.reason).stuck if job else ""
-    if job is None or not why:
-        return replace(seen, stuck_since=None), otherwise
-    since = at if seen.stuck_since is None else seen.stuck_since
-    seen = replace(seen, stuck_since=since)
-    if at - since < patience.stuck:
-        until = since + patience.stuck
-        return seen, replace(otherwise, until=min(until, otherwise.until or until))
+    """Whether a pending job will ever start."""
+    why = reason_of(job.reason).stuck
+    if not why:
+        return replace(seen, stuck_since=None), waits
+    seen = replace(seen, stuck_since=seen.stuck_since or at)
+    until = (seen.stuck_since or at) + patience.stuck
+    if at < until:
+        return seen, replace(waits, until=min(until, waits.until or until))
     words = f"Job {spec.job_id} will not start: {why} ({job.reason})."
     if spec.on_stuck == "fail":
         return seen, Verdict(Outcome.STUCK, job, words)
-    return seen, replace(otherwise, words=words)
+    return seen, replace(waits, words=words)
 
 
 def _judge_missing(
     spec: WaitSpec, progress: Progress, at: float, patience: Patience
 ) -> tuple[Progress, Verdict]:
-    since = at if progress.missing_since is None else progress.missing_since
+    since = progress.missing_since or at
     missed = replace(progress, misses=progress.misses + 1, missing_since=since)
     last = progress.last
     known = not _expected(spec, progress) - progress.ends.keys()
@@ -340,18 +316,18 @@ def judge_accounting(
     spec: WaitSpec,
     progress: Progress,
     at: float,
-    told: Sequence[Job] | ClusterraError,
+    answer: Sequence[Job] | ClusterraError,
     patience: Patience = PATIENT,
 ) -> tuple[Progress, Verdict]:
     """What accounting's answer, or its silence, means for a job that is missing.
 
     RUNNING there is never an end, and never the opposite.
     """
-    since = progress.asked_since or progress.missing_since or at
-    progress = replace(progress, asked_since=since)
-    if isinstance(told, ClusterraError):
-        return progress, _judge_silence(spec, progress, at, told, patience)
-    ours = [job for job in told if _is_ours(spec, job)]
+    since = progress.accounting_since or progress.missing_since or at
+    progress = replace(progress, accounting_since=since)
+    if isinstance(answer, ClusterraError):
+        return progress, _judge_silence(spec, progress, at, answer, patience)
+    ours = [job for job in answer if _is_ours(spec, job)]
     if _expected(spec, progress) or all_indices(ours):
         return _judge_array(spec, progress, at, ours, patience)
     found = one_job(last_records(ours), spec.job_id)
@@ -366,12 +342,9 @@ def judge_accounting(
 
 def last_records(records: Iterable[Job]) -> list[Job]:
     """Accounting's last record of each job, array task and het component: a requeue makes several."""
-    return [
-        *{
-            (job.job_id, job.array_task_id, job.het_job_offset): job
-            for job in sorted(records, key=_order)
-        }.values()
-    ]
+    by_age = sorted(records, key=_order)
+    last = {(job.job_id, job.array_task_id, job.het_job_offset): job for job in by_age}
+    return [*last.values()]
 
 
 def _order(job: Job) -> tuple[bool, float, float]:
@@ -407,8 +380,7 @@ def _judge_silence(
     silence = silence_of(error)
     if silence is Silence.LATE:
         return _ask_again(spec, progress, at, f"and {silence} ({error})", patience)
-    since = at if progress.asked_since is None else progress.asked_since
-    if silence is Silence.REFUSED and at - since < patience.grace:
+    if silence is Silence.REFUSED and at - (progress.accounting_since or at) < patience.grace:
         return Verdict(Outcome.WAIT, until=at + patience.ask_every)
     last = progress.last
     known = not _expected(spec, progress) - progress.ends.keys()
@@ -421,22 +393,20 @@ def _judge_silence(
 def _ask_again(
     spec: WaitSpec, progress: Progress, at: float, why: str, patience: Patience
 ) -> Verdict:
-    since = at if progress.asked_since is None else progress.asked_since
-    if at - since < patience.accounting:
+    if at - (progress.accounting_since or at) < patience.accounting:
         return Verdict(Outcome.WAIT, until=at + patience.ask_every)
     return _lost(spec, progress, at, why, patience)
 
 
 def _lost(spec: WaitSpec, progress: Progress, at: float, why: str, patience: Patience) -> Verdict:
     last = progress.last
-    since = at if progress.missing_since is None else progress.missing_since
+    since = progress.missing_since or at
     if last is not None and not last.state.ended and at - since < patience.min_job_age:
-        return Verdict(
-            Outcome.WAIT, until=min(at + patience.ask_every, since + patience.min_job_age)
-        )
+        until = min(at + patience.ask_every, since + patience.min_job_age)
+        return Verdict(Outcome.WAIT, until=until)
     before = f"It was last seen {last.state}." if last else "It was never seen."
     words = (
-        f"The cluster no longer knows job {spec.job_id}, {why}, so how it ended cannot be told. "
+        f"The cluster no longer knows job {spec.job_id}, {why}, so how it ended is not known. "
         f"{before} Slurm forgets a job some minutes after its end; its output may still be there "
         f"as job_{spec.job_id}.out."
     )

@@ -51,7 +51,6 @@ from airflow_provider_clusterra.watch.verdict import (
     Outcome,
     Patience,
     Progress,
-    Sighting,
     Verdict,
     WaitSpec,
     judge,
@@ -94,7 +93,7 @@ class Wait:
             credentials, may_be_renewed=may_be_renewed, patience=patience
         )
         self.progress = Progress()
-        self._asked = WAIT
+        self._accounting = WAIT
         """What accounting's last answer meant."""
         self._shown = ""
         self._warned = ""
@@ -203,8 +202,7 @@ class Wait:
         try:
             call = calls.get_job(spec.cluster_id, spec.job_id)
             job = await client.send(call, retry=ONCE if doubted else None)
-            sighting = Sighting(self._now(), job)
-            self.progress, seen = judge(spec, self.progress, sighting, self._patience)
+            self.progress, seen = judge(spec, self.progress, self._now(), job, self._patience)
         except ClusterraError:
             if not doubted:
                 raise
@@ -226,7 +224,7 @@ class Wait:
                 is_fresh = True
             verdict = await self._consider(poller.client, job)
             if verdict.outcome in DOUBTED and not is_fresh:
-                # it may have started since; in an outage that cannot be told
+                # it may have started since
                 poller.hurry(self._spec.job_id)
                 verdict = WAIT
             if verdict.outcome is Outcome.WAIT:
@@ -234,18 +232,18 @@ class Wait:
         return verdict
 
     async def _consider(self, client: AsyncClient | None, job: Job | None) -> Verdict:
-        sighting = Sighting(self._now(), job)
+        at = self._now()
         try:
             with surprises_in_our_words():
-                shown, verdict = await self._judge(sighting)
+                shown, verdict = await self._judge(at, job)
         except (ProtocolError, TransportError) as error:
             job_id = self._spec.job_id
             self._warn(f"Job {job_id} cannot be judged by this look; looking again: {error}")
-            return Verdict(Outcome.WAIT, until=sighting.at + self._patience.ask_every)
+            return Verdict(Outcome.WAIT, until=at + self._patience.ask_every)
         if verdict.outcome is Outcome.MISSING and client is not None:
-            if sighting.at >= (self._asked.until or 0.0):
-                self._asked = await self._ask_accounting(client, sighting.at)
-            verdict = self._asked
+            if at >= (self._accounting.until or 0.0):
+                self._accounting = await self._ask_accounting(client, at)
+            verdict = self._accounting
         if job is not None:
             await self._heed_restarts(job)
             self._log_change(job, shown)
@@ -253,10 +251,9 @@ class Wait:
             self._warn(verdict.words)
         return verdict
 
-    async def _judge(self, sighting: Sighting) -> tuple[str, Verdict]:
+    async def _judge(self, at: float, job: Job | None) -> tuple[str, Verdict]:
         """How the job is, in words, and what that means."""
-        job = sighting.job
-        judged = partial(_judge_and_show, self._spec, self.progress, sighting, self._patience)
+        judged = partial(_judge_and_show, self._spec, self.progress, at, job, self._patience)
         many = job is not None and (len(job.tasks) > MANY_TASKS or job.array_task_string)
         shown, self.progress, verdict = await asyncio.to_thread(judged) if many else judged()
         return shown, verdict
@@ -279,13 +276,13 @@ class Wait:
 
     async def _ask_accounting(self, client: AsyncClient, at: float) -> Verdict:
         spec = self._spec
-        told: list[Job] | ClusterraError
+        answer: list[Job] | ClusterraError
         try:
             with surprises_in_our_words():
-                told = await client.list_accounting(spec.cluster_id, job_ids=[spec.job_id])
+                answer = await client.list_accounting(spec.cluster_id, job_ids=[spec.job_id])
         except ClusterraError as error:
-            told = error
-        self.progress, verdict = judge_accounting(spec, self.progress, at, told, self._patience)
+            answer = error
+        self.progress, verdict = judge_accounting(spec, self.progress, at, answer, self._patience)
         return verdict
 
     def _warn(self, words: str) -> None:
@@ -342,9 +339,9 @@ class Wait:
 
 
 def _judge_and_show(
-    spec: WaitSpec, progress: Progress, sighting: Sighting, patience: Patience
+    spec: WaitSpec, progress: Progress, at: float, job: Job | None, patience: Patience
 ) -> tuple[str, Progress, Verdict]:
-    return (_show(sighting.job), *judge(spec, progress, sighting, patience))
+    return (_show(job), *judge(spec, progress, at, job, patience))
 
 
 def _show(job: Job | None) -> str:

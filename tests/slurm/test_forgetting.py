@@ -75,4 +75,4 @@ async def test_an_array_is_known_to_its_last_task_though_they_are_forgotten_one_
         assert restarted.job.tasks[0].exit.code == 4
     else:
         assert restarted.outcome == "lost"
-        assert "how it ended cannot be told" in restarted.words
+        assert "how it ended is not known" in restarted.words

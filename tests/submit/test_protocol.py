@@ -415,7 +415,7 @@ KEPT = record(CLEARED)
     ],
 )
 def test_a_clear_that_keeps_the_tasks_state_reconnects_to_a_living_job(remembered, shown, action):
-    assert decide(OURS, remembered, [shown], reconnects=True).action is action
+    assert decide(OURS, remembered, [shown], clears_forget=True).action is action
 
 
 @pytest.mark.parametrize(

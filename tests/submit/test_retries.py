@@ -75,6 +75,17 @@ def test_a_retry_submits_the_whole_array_where_that_is_right(options, succeeded)
     assert job_of(asked)["array"] == "0-9"
 
 
+@pytest.mark.parametrize(
+    ("array", "options", "kept"),
+    [("", CHOOSING, ""), ("", GROWING, ""), ("1-3", CHOOSING, "1-2"), ("0-9", GROWING, "")],
+)
+def test_successes_of_another_array_or_of_a_former_one_do_not_count(array, options, kept):
+    _, state = job_of_try(request(array=array), record(succeeded="0-2"), options)
+
+    assert state.succeeded == kept
+    assert [task.array_task_id for task in earlier_tasks(state)] == [1, 2][: 2 * bool(kept)]
+
+
 def test_what_an_array_brought_is_kept_over_all_tries():
     first = array({0: "COMPLETED", 1: "FAILED", 2: "FAILED"})
     state = state_after(RetryState(array="0-2"), first)

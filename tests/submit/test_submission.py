@@ -4,7 +4,11 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
 from airflow.sdk import DAG
 from msgspec.structs import replace
 
@@ -114,6 +118,15 @@ def test_a_retry_after_a_failed_job_submits_a_new_one(task):
         task.retry()
 
     assert list(task.jobs().values()) == ["FAILED", "FAILED"]
+
+
+def test_a_retry_skips_if_the_job_that_nobody_waited_for_ended_with_a_code_that_skips(task):
+    old = task.crash(submit("exit 99", skip_on_exit_code=99))
+    task.retry()
+    with pytest.raises(AirflowSkipException):
+        task.execute(submit("exit 99", skip_on_exit_code=99))
+
+    assert [*task.jobs()] == [old]
 
 
 def test_a_clear_cancels_the_old_job_and_submits_a_new_one(task, caplog):

@@ -4,7 +4,6 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
@@ -137,7 +136,7 @@ async def test_from_airflow_3_4_on_the_next_try_decides_about_a_cleared_tasks_jo
 ):
     mocker.patch(f"{JOBS}.A_KILL_IS_A_USERS", new=True)
     mocker.patch(RUN, side_effect=[told])
-    trigger.spec = replace(trigger.spec, reconnects=True)
+    trigger.kept_on_clear = True
     await trigger.on_kill()
 
     job = await client.get_job(trigger.spec.cluster_id, trigger.spec.job_id)
@@ -158,8 +157,8 @@ async def test_a_kill_that_is_itself_cancelled_goes_on(client, trigger, mocker):
 @pytest.mark.parametrize("why", ["not asked for", "told already"])
 async def test_a_kill_that_is_none_of_its_business_does_nothing(client, trigger, mocker, why):
     asked = mocker.patch(RUN)
-    trigger.spec = replace(trigger.spec, cancel_on_kill=why != "not asked for")
-    trigger._told = why == "told already"
+    trigger.cancel_on_kill = why != "not asked for"
+    trigger._is_over = why == "told already"
     await trigger.on_kill()
 
     asked.assert_not_called()

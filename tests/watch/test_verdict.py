@@ -12,7 +12,6 @@ from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     Outcome,
     Progress,
-    Sighting,
     WaitSpec,
     judge,
 )
@@ -28,7 +27,7 @@ def looked(*looks, watch=WATCH):
     progress, verdict = Progress(), None
     for after, words in looks:
         job = None if words is None else Job(9, read_state(words), name="mine")
-        progress, verdict = judge(watch, progress, Sighting(watch.since + after, job))
+        progress, verdict = judge(watch, progress, watch.since + after, job)
     return verdict
 
 
@@ -98,7 +97,7 @@ def test_a_job_that_vanished_while_it_was_cleaning_up_has_ended_as_it_was_seen()
 
 def test_the_same_number_with_another_name_is_another_job():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
-    _, verdict = judge(WATCH, Progress(), Sighting(1001.0, stranger))
+    _, verdict = judge(WATCH, Progress(), 1001.0, stranger)
 
     assert verdict.outcome is Outcome.LOST
     assert "'theirs' instead of 'mine'" in verdict.words
@@ -107,9 +106,9 @@ def test_the_same_number_with_another_name_is_another_job():
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
 
-    assert judge(WaitSpec(9), Progress(), Sighting(1.0, stranger))[1].outcome is Outcome.ENDED
+    assert judge(WaitSpec(9), Progress(), 1.0, stranger)[1].outcome is Outcome.ENDED
     unnamed = Job(9, read_state("COMPLETED"))
-    assert judge(WATCH, Progress(), Sighting(1001.0, unnamed))[1].outcome is Outcome.ENDED
+    assert judge(WATCH, Progress(), 1001.0, unnamed)[1].outcome is Outcome.ENDED
 
 
 def submitted(hour, words="RUNNING", **fields):
@@ -121,7 +120,7 @@ def judged(*jobs, watch=WATCH):
     """The verdict after these sightings, a second apart."""
     progress, verdict = Progress(), None
     for second, job in enumerate(jobs):
-        progress, verdict = judge(watch, progress, Sighting(watch.since + second, job))
+        progress, verdict = judge(watch, progress, watch.since + second, job)
     return verdict
 
 
@@ -157,7 +156,7 @@ def test_what_was_waited_before_a_requeue_counts_no_more():
     progress, verdict = Progress(), None
     for after, words in looks:
         job = Job(9, read_state(words), name="mine", restarts=int(after == 100))
-        progress, verdict = judge(watch, progress, Sighting(1000.0 + after, job))
+        progress, verdict = judge(watch, progress, 1000.0 + after, job)
 
     assert (verdict.outcome, verdict.until) == (Outcome.WAIT, 1130.0)
 
@@ -179,8 +178,8 @@ def test_a_job_that_will_never_start_is_stuck_once_that_has_been_so_for_a_while(
     recorded = sample(sampled)
     job = read_job(recorded, int(re.search(r"/job/(\d+)", recorded.request)[1]))
     watch = WaitSpec(job.job_id, since=1000.0)
-    progress, first = judge(watch, Progress(), Sighting(1000.0, job))
-    _, later = judge(watch, progress, Sighting(first.until, job))
+    progress, first = judge(watch, Progress(), 1000.0, job)
+    _, later = judge(watch, progress, first.until, job)
 
     assert (first.outcome, first.until) == (Outcome.WAIT, 1000.0 + PATIENT.stuck)
     assert later.outcome is Outcome.STUCK
@@ -188,26 +187,26 @@ def test_a_job_that_will_never_start_is_stuck_once_that_has_been_so_for_a_while(
 
 
 def test_a_job_that_is_released_in_time_is_not_stuck():
-    progress, _ = judge(WATCH, Progress(), Sighting(1000.0, HELD))
-    progress, _ = judge(WATCH, progress, Sighting(1030.0, submitted(8, "PENDING")))
-    _, verdict = judge(WATCH, progress, Sighting(1000.0 + PATIENT.stuck, HELD))
+    progress, _ = judge(WATCH, Progress(), 1000.0, HELD)
+    progress, _ = judge(WATCH, progress, 1030.0, submitted(8, "PENDING"))
+    _, verdict = judge(WATCH, progress, 1000.0 + PATIENT.stuck, HELD)
 
     assert verdict.outcome is Outcome.WAIT
 
 
 def test_only_a_pending_job_is_stuck():
     running = replace(HELD, state=read_state("RUNNING"))
-    progress, _ = judge(WATCH, Progress(), Sighting(1000.0, running))
-    _, verdict = judge(WATCH, progress, Sighting(1000.0 + PATIENT.stuck, running))
+    progress, _ = judge(WATCH, Progress(), 1000.0, running)
+    _, verdict = judge(WATCH, progress, 1000.0 + PATIENT.stuck, running)
 
     assert verdict.outcome is Outcome.WAIT
 
 
 def test_a_stuck_job_is_only_told_where_the_user_wants_that():
     watch = WaitSpec(9, since=1000.0, on_stuck="warn", pending_timeout=500.0)
-    progress, _ = judge(watch, Progress(), Sighting(1000.0, HELD))
-    progress, told = judge(watch, progress, Sighting(1000.0 + PATIENT.stuck, HELD))
-    _, over = judge(watch, progress, Sighting(1500.0, HELD))
+    progress, _ = judge(watch, Progress(), 1000.0, HELD)
+    progress, told = judge(watch, progress, 1000.0 + PATIENT.stuck, HELD)
+    _, over = judge(watch, progress, 1500.0, HELD)
 
     assert (told.outcome, told.until) == (Outcome.WAIT, 1500.0)
     assert "it is held" in told.words
@@ -303,10 +302,10 @@ def test_a_part_that_is_requeued_does_not_make_the_others_look_older(requeued, h
     ended[requeued] = "COMPLETED"
     progress = Progress()
     for second, job in enumerate([first, *[parts(*ended)] * 5]):
-        progress, verdict = judge(TRIPLE, progress, Sighting(1000.0 + second, job))
+        progress, verdict = judge(TRIPLE, progress, 1000.0 + second, job)
         assert verdict.outcome is Outcome.WAIT
         assert progress.misses == 0
-    _, verdict = judge(TRIPLE, progress, Sighting(1010.0, parts(*["COMPLETED"] * 3)))
+    _, verdict = judge(TRIPLE, progress, 1010.0, parts(*["COMPLETED"] * 3))
 
     assert verdict.outcome is Outcome.ENDED
     assert verdict.job.state.succeeded
@@ -346,7 +345,7 @@ def test_what_a_real_slurm_shows_is_judged_right(name, outcome):
     job = read_job(recorded, int(re.search(r"/job/(\d+)", recorded.request)[1]))
 
     spec = WaitSpec(job.job_id, array=",".join(str(task.array_task_id) for task in job.tasks))
-    assert judge(spec, Progress(), Sighting(0.0, job))[1].outcome is outcome
+    assert judge(spec, Progress(), 0.0, job)[1].outcome is outcome
 
 
 @pytest.mark.parametrize(
@@ -367,10 +366,10 @@ def test_a_component_that_is_no_longer_shown_counts_as_it_was_seen(seen, shown, 
         ]
         return one_job(parts, 9)
 
-    looks = [Sighting(1001.0, het(enumerate(seen))), Sighting(1002.0, het(shown.items()))]
+    looks = [(1001.0, het(enumerate(seen))), (1002.0, het(shown.items()))]
     progress, verdict = Progress(), None
     for look in looks:
-        progress, verdict = judge(WATCH, progress, look)
+        progress, verdict = judge(WATCH, progress, *look)
 
     assert verdict.outcome is outcome
     assert state is None or verdict.job.state.base == state
