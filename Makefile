@@ -13,7 +13,9 @@ WITH_PIP = { $(PYTHON) -m venv --clear .venv && \
   $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
   $(BIN)/python -m pip install --quiet $(PACKAGES); }
 PEERS := databricks airbyte dbt-cloud
-WITH_PEERS := --constraint $(PINS) --constraint constraints/bench.txt $(OURS) \
+# the peers' newest releases ask for a newer common-compat than this Airflow was released with
+BENCH_PINS := .work/bench-pins.txt
+WITH_PEERS := --constraint $(BENCH_PINS) $(OURS) \
   $(PEERS:%=apache-airflow-providers-%)
 RELEASE := .work/release
 KEEP ?=
@@ -141,6 +143,8 @@ $(READY): pyproject.toml server/pyproject.toml $(PINS)
 
 .venv-bench/.ready: pyproject.toml server/pyproject.toml $(PINS) constraints/bench.txt
 	@echo "Setting up .venv-bench with the peers that the benches compare with."
+	@mkdir -p $(dir $(BENCH_PINS))
+	@grep -v common-compat $(PINS) | cat - constraints/bench.txt > $(BENCH_PINS)
 	@{ command -v uv >/dev/null 2>&1 && uv venv --quiet --clear --python $(PYTHON) .venv-bench && \
 	  uv pip install --quiet --python .venv-bench/bin/python --compile-bytecode $(WITH_PEERS); } || \
 	  { $(PYTHON) -m venv --clear .venv-bench && \
