@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.answers import ACCESS_DENIED, INVALID_JOB_ID
+from airflow_provider_clusterra.api.answers import ACCESS_DENIED, INVALID_JOB_ID, Answer
 from airflow_provider_clusterra.api.calls import LightState
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
@@ -33,10 +34,12 @@ URL_ROOM = 6000
 """Bytes of a query that every proxy lets through."""
 REMEASURE = 900.0
 """Seconds after which a figure is too old, and a way that was refused may be tried again."""
-UNMEASURED = 0.05
-"""Seconds that a request is thought to take before one was made."""
+BYTES_A_SECOND = 4e6
+"""An answer's bytes count as time, too: a list is not cheap because a server is fast."""
+SINGLE_AT_LEAST = 0.05
+"""Seconds that a request for one job counts at least, however fast it is: they are to be few."""
 WORTH_A_LIST = 1.0
-"""Seconds of single requests that make a list worth a try."""
+"""Seconds that a list is thought to take before there was one."""
 FAILURES = 3
 """How often in a row a way may fail alone before it is given a rest."""
 NEWEST_SHARE = 0.3
@@ -48,6 +51,15 @@ class Way(StrEnum):
     SINGLE = "one by one"
     STATES = "by jobs/state"
     LIST = "by the list"
+    ARRAY = "arrays, one by one"
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What the next look at a kind of jobs takes."""
+
+    seconds: float = 0.0
+    """Of the server, for each request."""
+    requests: int = 1
 
 
 class Costs:
@@ -55,11 +67,13 @@ class Costs:
 
     def __init__(self) -> None:
         self._took: dict[Way, tuple[float, float]] = {}
+        self._bytes: dict[Way, int] = {}
         self._rests_until: dict[Way, float] = {}
         self._failures: dict[Way, int] = {}
 
-    def note(self, way: Way, seconds: float, now: float) -> None:
-        """A request that was answered."""
+    def note(self, way: Way, seconds: float, now: float, size: int = 0) -> None:
+        """A request that was answered, with so many bytes."""
+        self._bytes[way] = size
         old = self.of(way, now)
         mixed = seconds if old is None else old + NEWEST_SHARE * (seconds - old)
         self._took[way] = (mixed, now)
@@ -87,22 +101,29 @@ class Costs:
         if count < 2 or self._rests(Way.STATES, now):
             return whole
         seconds = self._seconds(whole, count, now)
-        return Way.STATES if (self.of(Way.STATES, now) or 0.0) <= seconds else whole
+        if self.of(Way.STATES, now) is None:
+            return Way.STATES
+        return Way.STATES if self._seconds(Way.STATES, count, now) <= seconds else whole
 
     def way_to_see(self, count: int, now: float) -> Way:
         """How to see so many jobs whole."""
-        singly = self._seconds(Way.SINGLE, count, now)
         if count < 2 or self._rests(Way.LIST, now):
             return Way.SINGLE
-        listed = self.of(Way.LIST, now)
-        if listed is None:
-            return Way.LIST if singly > WORTH_A_LIST else Way.SINGLE
-        return Way.LIST if listed < singly else Way.SINGLE
+        ways = (Way.SINGLE, Way.LIST)
+        return min(ways, key=lambda way: self._seconds(way, count, now))
+
+    def of_look(self, count: int, now: float) -> Cost:
+        """What a look at so many jobs costs, of which only a change matters."""
+        way = self.way_to_look(count, now)
+        return Cost(self.of(way, now) or 0.0, count if way is Way.SINGLE else 1)
 
     def _seconds(self, way: Way, count: int, now: float) -> float:
+        """What a way costs in all, bytes included."""
         one = self.of(way, now)
-        seconds = UNMEASURED if one is None else one
-        return seconds * count if way is Way.SINGLE else seconds
+        if one is None:
+            return WORTH_A_LIST if way is Way.LIST else SINGLE_AT_LEAST * count
+        seconds = one + self._bytes[way] / BYTES_A_SECOND
+        return max(seconds, SINGLE_AT_LEAST) * count if way is Way.SINGLE else seconds
 
     def _rests(self, way: Way, now: float) -> bool:
         return now < self._rests_until.get(way, float("-inf"))
@@ -122,8 +143,18 @@ AT_ONCE = 8
 """Requests under way at the same time."""
 ABOUT_THE_JOB = (ACCESS_DENIED, INVALID_JOB_ID)
 """Slurm's own error numbers that speak of the job that was asked for; others are of its daemons."""
-WHOLE_EVERY = 10
-"""A pending job's reason is not among the states, so every tenth look at it is a whole one."""
+REASON_EVERY = 300.0
+"""Seconds: a pending job's reason is not among the states, so it is seen whole now and then."""
+
+
+RUNNING = JobState("RUNNING")
+LARGE_STATES = 256 * 1024
+"""Bytes of states that an event loop reads in a few milliseconds."""
+
+
+def is_singly(job: Job) -> bool:
+    """Whether it is an array or a het job, of which only a look of its own tells all."""
+    return bool(job.tasks or job.array_job_id or job.het_job_id)
 
 
 class PolledJob(msgspec.Struct, frozen=True):
@@ -132,8 +163,10 @@ class PolledJob(msgspec.Struct, frozen=True):
     job_id: int
     last: Job | None = None
     """As it was last seen whole; None before, and after a miss."""
-    light_looks: int = 0
-    """How many looks in a row told its state only."""
+    seen_at: float = float("-inf")
+    """When it was last seen whole."""
+    whole: bool = True
+    """Whether somebody needs more of it than its state while it runs."""
     due: float = 0.0
     pause: float = 0.0
     requested_at: float = float("-inf")
@@ -144,42 +177,42 @@ class PolledJob(msgspec.Struct, frozen=True):
     @property
     def singly(self) -> bool:
         """Whether only a look of its own tells all: an array, or a het job."""
-        job = self.last
-        return job is not None and bool(job.tasks or job.array_job_id or job.het_job_id)
+        return self.last is not None and is_singly(self.last)
 
-    @property
-    def wants_whole_look(self) -> bool:
+    def wants_whole_look(self, now: float) -> bool:
         """Whether its state alone does not do: a pending job's reason is not told with it."""
         if self.last is None or self.singly:
             return True
-        return self.last.state.base == "PENDING" and self.light_looks >= WHOLE_EVERY
+        return self.last.state.base == "PENDING" and now - self.seen_at >= REASON_EVERY
 
     @property
     def may_be_checked(self) -> bool:
-        """Whether its state alone says that nothing has changed."""
-        return self.last is not None and not self.singly
+        """Whether its state alone may tell enough."""
+        return not self.singly and (self.last is not None or not self.whole)
 
     def is_still(self, state: JobState | None) -> bool:
         """Whether it is as it was last seen."""
         return self.last is not None and state == self.last.state
 
-    def joined(self, now: float) -> PolledJob:
+    def joined(self, now: float, due: float, *, whole: bool) -> PolledJob:
         """One more waits for it, who has seen nothing yet."""
-        return replace(self, last=None, due=now, requested_at=now)
+        # the first to join says what it needs; others may need more
+        more = whole or (self.whole and self.requested_at > float("-inf"))
+        return replace(self, last=None, due=due, requested_at=now, whole=more)
 
-    def hurry(self, now: float, every: float) -> PolledJob:
-        """Something says that it may have ended; not believed more often than ``every`` seconds."""
-        at = max(now, self.hurried + every)
-        return replace(self, last=None, due=min(self.due, at), requested_at=at, hurried=at)
+    def hurry(self, now: float, due: float, whole: bool) -> PolledJob:  # noqa: FBT001
+        """Something says that it may have ended."""
+        last = None if whole else self.last
+        return replace(self, last=last, due=min(self.due, due), requested_at=now, hurried=due)
 
     def seen(self, job: Job | None, begun: float, now: float, pause: float) -> PolledJob:
-        """It was looked at whole, or is not shown."""
-        known = replace(self, last=job, light_looks=0, refused_since=None)
+        """It was looked at, or is not shown."""
+        known = replace(self, last=job, seen_at=now, refused_since=None)
         return known.planned(begun, now, pause)
 
     def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
         """Its state is as it was."""
-        known = replace(self, light_looks=self.light_looks + 1, refused_since=None)
+        known = replace(self, refused_since=None) if self.refused_since else self
         return known.planned(begun, now, pause)
 
     def refused(self, begun: float, now: float, pause: float) -> PolledJob:
@@ -191,7 +224,7 @@ class PolledJob(msgspec.Struct, frozen=True):
         """When to look again; what was asked for since the look began is not forgotten."""
         due = now + pause
         return replace(
-            self, pause=pause, due=min(due, self.requested_at) if self.requested_at > begun else due
+            self, pause=pause, due=min(due, self.due) if self.requested_at > begun else due
         )
 
 
@@ -205,8 +238,10 @@ class RoundResult(msgspec.Struct):
     """What was said about one job only, and is no answer."""
     hiccup: ClusterraError | None = None
     """What concerns all, and ended the round."""
-    took: float = 0.0
-    """Seconds that the dearest request took."""
+    plain: Cost = Cost()
+    """What the next look at all jobs takes of which the states may tell."""
+    arrays: Cost = Cost()
+    """What it takes to look at the others."""
 
 
 def is_final(error: ClusterraError) -> bool:
@@ -244,6 +279,14 @@ def _to_ask(plain: Collection[int], due: list[PolledJob]) -> tuple[set[int], lis
     return asked, sorted(asked) if fits_a_url(asked) else []
 
 
+def _read_states(
+    call: calls.Call[list[LightState]], answer: Answer, wanted: Collection[int]
+) -> dict[int, JobState]:
+    rows = call.read(answer)
+    found = ((int(row.job_id), row.state) for row in rows if row.job_id.isdigit())
+    return {job_id: state for job_id, state in found if job_id in wanted}
+
+
 class Looker:
     """Looks at jobs of one cluster, and remembers what each way of asking costs."""
 
@@ -258,15 +301,24 @@ class Looker:
         result = RoundResult()
         whole: list[PolledJob] = []
         light: list[PolledJob] = []
+        now = time.monotonic()
         async for each in yielding(due):
-            (whole if each.wants_whole_look else light).append(each)
-        way = self._costs.way_to_look(len(light), time.monotonic())
+            (whole if each.wants_whole_look(now) else light).append(each)
+        if self._costs.way_to_see(len(whole), now) is Way.LIST:
+            # of many that run, their states are enough
+            light += [each for each in whole if each.may_be_checked and each.last is None]
+            whole = [each for each in whole if not each.may_be_checked or each.last is not None]
+        way = self._costs.way_to_look(len(light), now)
         if way is Way.STATES:
             whole += await self._check_states(light, known, result)
         else:
             whole += light
         await self._see(whole, result)
         self._log_way(way, len(light), len(whole))
+        now = time.monotonic()
+        arrays = sum(each.singly for each in known)
+        result.plain = self._costs.of_look(len(known) - arrays, now)
+        result.arrays = Cost(self._costs.of(Way.ARRAY, now) or 0.0, arrays)
         return result
 
     async def _check_states(
@@ -276,7 +328,8 @@ class Looker:
         plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
         asked, named = _to_ask(plain, due)
         call = calls.list_states(self._cluster_id, named)
-        states = await self._batch(Way.STATES, result, due[0], lambda: self._states(call))
+        ask = partial(self._states, call, plain)
+        states = await self._batch(Way.STATES, result, due[0], ask)
         if states is None:
             # another way in the next round, or the same in better weather
             return due
@@ -285,13 +338,19 @@ class Looker:
             state = states.get(job_id)
             if job.is_still(state):
                 result.unchanged.add(job_id)
+            elif job.last is None and state == RUNNING:
+                result.jobs[job_id] = Job(job_id, RUNNING)
             elif state is not None or job_id in asked:
                 changed.append(job)
         return changed
 
-    async def _states(self, call: calls.Call[list[LightState]]) -> dict[int, JobState]:
-        rows = call.read(await self._client.exchange(call))
-        return {int(row.job_id): row.state for row in rows if row.job_id.isdigit()}
+    async def _states(
+        self, call: calls.Call[list[LightState]], wanted: Collection[int]
+    ) -> tuple[dict[int, JobState], int]:
+        answer = await self._client.exchange(call)
+        read = partial(_read_states, call, answer, wanted)
+        size = len(answer.body)
+        return await asyncio.to_thread(read) if size > LARGE_STATES else read(), size
 
     async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
         plain = [each for each in wanted if not each.singly]
@@ -310,20 +369,22 @@ class Looker:
             if job is not None and not (job.array_job_id or job.het_job_id):
                 result.jobs[each.job_id] = job
 
-    async def _list(self) -> dict[int, Job]:
+    async def _list(self) -> tuple[dict[int, Job], int]:
         call = calls.list_jobs(self._cluster_id)
-        jobs = await read_jobs_answer(call, await self._client.exchange(call))
-        return {job.job_id: job for job in jobs}
+        answer = await self._client.exchange(call)
+        jobs = await read_jobs_answer(call, answer)
+        return {job.job_id: job for job in jobs}, len(answer.body)
 
     async def _see_one(self, job_id: int, slots: asyncio.Semaphore, result: RoundResult) -> None:
         async with slots:
             if result.hiccup is not None:
                 return
             call = calls.get_job(self._cluster_id, job_id)
-            begin = time.monotonic()
+            begin, size = time.monotonic(), 0
             try:
                 with surprises_in_our_words():
                     answer = await self._client.exchange(call)
+                    size = len(answer.body)
                     result.jobs[job_id] = await read_job_answer(call, answer, job_id)
             except NotFoundError:
                 result.jobs[job_id] = None
@@ -332,21 +393,26 @@ class Looker:
                     result.hiccup = error
                 else:
                     result.refused[job_id] = error
-            self._note(Way.SINGLE, begin, result)
+            seen = result.jobs.get(job_id)
+            self._note(Way.ARRAY if seen and is_singly(seen) else Way.SINGLE, begin, size)
 
     async def _batch(
-        self, way: Way, result: RoundResult, one: PolledJob, ask: Callable[[], Awaitable[T]]
+        self,
+        way: Way,
+        result: RoundResult,
+        one: PolledJob,
+        ask: Callable[[], Awaitable[tuple[T, int]]],
     ) -> T | None:
         """The answer of one request for many jobs, or None."""
         begin = time.monotonic()
         try:
             with surprises_in_our_words():
-                found = await ask()
+                told, size = await ask()
         except ClusterraError as error:
             await self._blame(way, error, one, result)
             return None
-        self._note(way, begin, result)
-        return found
+        self._note(way, begin, size)
+        return told
 
     async def _blame(
         self, way: Way, error: ClusterraError, one: PolledJob, result: RoundResult
@@ -367,10 +433,9 @@ class Looker:
             log.debug("Jobs are not asked for %s: %s", way, error)
             self._costs.rest(way, time.monotonic())
 
-    def _note(self, way: Way, begin: float, result: RoundResult) -> None:
+    def _note(self, way: Way, begin: float, size: int) -> None:
         now = time.monotonic()
-        result.took = max(result.took, now - begin)
-        self._costs.note(way, now - begin, now)
+        self._costs.note(way, now - begin, now, size)
 
     def _log_way(self, way: Way, checked: int, seen: int) -> None:
         now = time.monotonic()

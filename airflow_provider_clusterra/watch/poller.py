@@ -12,6 +12,7 @@ import contextvars
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
@@ -46,22 +47,36 @@ AGE_SHARE = 0.125
 LONGEST = 5.0
 """Seconds between two looks, whatever a job's age: one look serves all, so an end is seen after
 half of it."""
+FREE = 4
+"""Looks a minute that may follow each other quickly."""
+APART = 3.5
+"""Seconds between two others, and for each job that only a request of its own can tell of: with the
+jitter that makes 20 a minute at most."""
 SHARE = 0.02
 """Of the server's time that looks may take: a dear one is followed by a long pause."""
-ALONE = 3.0
-"""Seconds at least for each job that only a request of its own can tell of: 20 a minute in all."""
 
 
 def pause_before_look(
-    age: float, poll_interval: float, *, took: float = 0.0, missed: bool = False, alone: int = 0
+    age: float,
+    poll_interval: float,
+    *,
+    took: float = 0.0,
+    eager: bool = False,
+    alone: int = 0,
+    recent: int = 0,
 ) -> float:
     """Seconds until the next look at a job, with jitter; never longer than ``poll_interval``.
 
-    ``took`` is what a request took, ``alone`` how many jobs need one each time.
+    A job that is young may end soon, and one that is ``eager`` (not shown, or completing) is about
+    to. All that wait share a look, so the pause is short for an old one, too. It grows with what a
+    look costs: ``took`` seconds for each request, of which it needs as many as there are jobs that
+    have to be asked for ``alone``; and with how many looks there were of late (``recent``, in the
+    last minute), because each of many young jobs would have its own.
     """
-    pause = max(SHORTEST, min(LONGEST, age * AGE_SHARE))
-    if not missed:
-        pause = max(pause, took / SHARE * max(1, alone), ALONE * (alone - 1))
+    shortest = SHORTEST if recent < FREE else APART
+    pause = shortest if eager else max(shortest, min(LONGEST, age * AGE_SHARE))
+    if not eager:
+        pause = max(pause, took / SHARE * max(1, alone), APART * (alone - 1))
     return min(poll_interval, pause * random.uniform(0.9, 1.1))
 
 
@@ -154,12 +169,22 @@ Seen = Job | Exception | None
 
 
 class Subscriber(msgspec.Struct, eq=False):
-    """One wait for one job."""
+    """One wait for one job. There are thousands, and a queue for each would be most of what they
+    take."""
 
     poll_interval: float
     born: float
     """Monotonic."""
-    news: asyncio.Queue[Seen] = msgspec.field(default_factory=asyncio.Queue)
+    whole: bool = True
+    """Whether the state of a running job alone does not do."""
+    _news: list[Seen] = msgspec.field(default_factory=list)
+    _waiter: asyncio.Future[None] | None = None
+
+    def tell(self, seen: Seen) -> None:
+        """A look brought something new."""
+        self._news.append(seen)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def next(self, within: float | None = None) -> Job | None:
         """The next look that brought anything new; None if the job is not shown.
@@ -167,8 +192,11 @@ class Subscriber(msgspec.Struct, eq=False):
         :raises TimeoutError: there was none in time.
         :raises ClusterraError: what no waiting can heal.
         """
-        async with asyncio.timeout(within):
-            seen = await self.news.get()
+        if not self._news:
+            self._waiter = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(within):
+                await self._waiter
+        seen = self._news.pop(0)
         if isinstance(seen, Exception):
             raise seen
         return seen
@@ -189,44 +217,59 @@ class Poller:
         self._on_idle = on_idle
         self._patience = patience
         self._jobs: dict[int, PolledJob] = {}
-        self._subscribers: dict[int, set[Subscriber]] = {}
+        self._subscribers: dict[int, tuple[Subscriber, ...]] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._rounds: deque[float] = deque(maxlen=20)
+        """When the latest began; monotonic."""
         self._failures = 0
         self.client: AsyncClient | None = None
         """Shared by all who wait; there from the first sighting on, until the last wait ends."""
 
     @asynccontextmanager
     async def subscribed(
-        self, job_id: int, poll_interval: float, age: float = 0.0
+        self, job_id: int, poll_interval: float, age: float = 0.0, *, whole: bool = True
     ) -> AsyncIterator[Subscriber]:
-        """What is seen of one job, until the block is left.
+        """What is seen of one job, until the block is left; ``whole`` is :attr:`Subscriber.whole`.
 
         The last to leave waits for the poll to end, so that a loop that ends then closes no
         connection in the middle.
         """
         now = time.monotonic()
-        subscriber = Subscriber(poll_interval, born=now - max(0.0, age))
-        self._subscribers.setdefault(job_id, set()).add(subscriber)
-        self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now)
+        subscriber = Subscriber(poll_interval, now - max(0.0, age), whole)
+        self._subscribers[job_id] = (*self._subscribers.get(job_id, ()), subscriber)
+        due = min(self._soon(now), now + poll_interval)
+        self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now, due, whole=whole)
         self._start()
         try:
             yield subscriber
         finally:
-            self._subscribers[job_id].discard(subscriber)
-            if not self._subscribers[job_id]:
+            left = tuple(each for each in self._subscribers[job_id] if each is not subscriber)
+            self._subscribers[job_id] = left
+            if not left:
                 del self._jobs[job_id], self._subscribers[job_id]
             if not self._jobs and self._task is not None:
                 self._on_idle(self)
                 await cancel_and_wait(self._task)
 
-    def hurry(self, job_id: int) -> None:
-        """Look at a job soon: something says that it may have ended."""
+    def hurry(self, job_id: int, *, whole: bool = False) -> None:
+        """Look at a job soon: something says that it may have ended.
+
+        ``whole`` brings news even if nothing has changed.
+        """
         job = self._jobs.get(job_id)
         if job is not None:
-            self._jobs[job_id] = job.hurry(time.monotonic(), self._patience.hurry_every)
+            now, every = time.monotonic(), self._patience.hurry_every
+            self._jobs[job_id] = job.hurry(now, max(self._soon(now), job.hurried + every), whole)
             self._woken.set()
+
+    def _recent(self, now: float) -> int:
+        return sum(1 for begun in self._rounds if begun > now - 60.0)
+
+    def _soon(self, now: float) -> float:
+        """When a look that somebody asks for may begin."""
+        return now if self._recent(now) < FREE else max(now, self._rounds[-1] + APART)
 
     def _start(self) -> None:
         if self._task is None or self._task.done():
@@ -265,6 +308,7 @@ class Poller:
         jobs = list(self._jobs.values())
         if begun < self._not_before or not any(job.due <= begun for job in jobs):
             return
+        self._rounds.append(begun)
         due = [job async for job in yielding(jobs) if job.due <= begun + job.pause * TOGETHER]
         result = await looker.look(due, jobs)
         await self._take(result, begun)
@@ -276,13 +320,13 @@ class Poller:
 
     async def _take(self, result: RoundResult, begun: float) -> None:
         """Tell each subscriber what is new, and plan the next looks."""
-        alone = sum(job.singly for job in self._jobs.values())
+        recent = self._recent(begun)
         async for job_id in yielding([*self._jobs], WOKEN_TOGETHER):
             job = self._jobs.get(job_id)
             if job is None:
                 continue
             now = time.monotonic()
-            pause = self._pause_of(job, now, result, alone)
+            pause = self._pause_of(job, now, result, recent)
             if job_id in result.jobs:
                 seen = result.jobs[job_id]
                 if seen is None or job.singly or seen != job.last:
@@ -294,15 +338,18 @@ class Poller:
                 self._jobs[job_id] = job.refused(begun, now, pause)
                 self._refuse(self._jobs[job_id], now, result.refused[job_id])
 
-    def _pause_of(self, job: PolledJob, now: float, result: RoundResult, alone: int) -> float:
-        missed = job.job_id in result.refused or result.jobs.get(job.job_id, job) is None
+    def _pause_of(self, job: PolledJob, now: float, result: RoundResult, recent: int) -> float:
+        seen = result.jobs.get(job.job_id, job.last)
+        eager = job.job_id in result.refused or seen is None or seen.state.completing
+        cost = result.arrays if job.singly else result.plain
         return min(
             pause_before_look(
                 now - each.born,
                 each.poll_interval,
-                took=result.took,
-                missed=missed,
-                alone=alone if job.singly else 0,
+                took=cost.seconds,
+                eager=eager,
+                alone=cost.requests,
+                recent=recent,
             )
             for each in self._subscribers[job.job_id]
         )
@@ -317,7 +364,7 @@ class Poller:
 
     def _tell(self, job_id: int, seen: Seen) -> None:
         for subscriber in self._subscribers[job_id]:
-            subscriber.news.put_nowait(seen)
+            subscriber.tell(seen)
 
     async def _stumble(self, client: AsyncClient, error: ClusterraError) -> None:
         """No look told anything: again later, with a session that was renewed meanwhile."""

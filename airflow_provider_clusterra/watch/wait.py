@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -84,14 +84,11 @@ class Wait:
         self._log = log
         self._may_be_renewed = may_be_renewed
         self._patience = patience
-        # what looks like a place for a value must stay as it is
-        write = partial(log.info, "%s")
-        self._tail = (
-            Tail(spec.cluster_id, spec.job_id, write, write) if spec.follow_output else None
-        )
-        self.renewal = CredentialRenewal(
-            credentials, may_be_renewed=may_be_renewed, patience=patience
-        )
+        self._tail: Tail | None = None
+        if spec.follow_output:
+            # what looks like a place for a value must stay as it is
+            write = partial(log.info, "%s")
+            self._tail = Tail(spec.cluster_id, spec.job_id, write, write)
         self.progress = Progress()
         self._accounting = WAIT
         """What accounting's last answer meant."""
@@ -101,6 +98,13 @@ class Wait:
         self._following: asyncio.Task[None] | None = None
         # a clock that is set meanwhile changes nothing
         self._clock = time.time() - time.monotonic()
+
+    @cached_property
+    def renewal(self) -> CredentialRenewal:
+        """What a look of its own uses; a run has its poller's."""
+        return CredentialRenewal(
+            self._credentials, may_be_renewed=self._may_be_renewed, patience=self._patience
+        )
 
     async def run(self) -> Verdict:
         """Wait until the job has ended, or waiting has no sense any more.
@@ -120,7 +124,10 @@ class Wait:
         # indices that are too many to be waited for are refused now
         read_indices(spec.array)
         age = self._now() - spec.since
-        async with poller.subscribed(spec.job_id, spec.poll_interval, age) as subscriber:
+        # so many fields of a job that runs are of use to nobody else
+        whole = bool(spec.follow_output or spec.array or spec.max_restarts is not None)
+        subscribed = poller.subscribed(spec.job_id, spec.poll_interval, age, whole=whole)
+        async with subscribed as subscriber:
             try:
                 async with asyncio.timeout(left):
                     verdict = await self._until_verdict(poller, subscriber)
@@ -225,7 +232,7 @@ class Wait:
             verdict = await self._consider(poller.client, job)
             if verdict.outcome in DOUBTED and not is_fresh:
                 # it may have started since
-                poller.hurry(self._spec.job_id)
+                poller.hurry(self._spec.job_id, whole=True)
                 verdict = WAIT
             if verdict.outcome is Outcome.WAIT:
                 await self._follow(poller, job)

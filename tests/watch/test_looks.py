@@ -7,8 +7,9 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.errors import ONCE
+from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.watch import looks
-from airflow_provider_clusterra.watch.looks import WHOLE_EVERY, WORTH_A_LIST, Looker, PolledJob
+from airflow_provider_clusterra.watch.looks import REASON_EVERY, WORTH_A_LIST, Looker, PolledJob
 from tests.support.wire import Wire, http
 
 NOT_OFFERED = http(404, {"detail": "Not Found"})
@@ -118,19 +119,28 @@ async def test_more_ids_than_a_url_holds_are_all_states(look):
     assert len(found.unchanged) == 500
 
 
-async def test_a_pending_jobs_reason_is_looked_for_every_tenth_time(look):
-    one, two = PolledJob(1), PolledJob(2)
-    waiting = jobs(job(1, "PENDING", state_reason="Priority"), job(2))
-    light = states(_1="PENDING", _2="RUNNING")
-    held = jobs(job(1, "PENDING", state_reason="JobHeldAdmin"))
-    with Wire(waiting, waiting, *[light] * WHOLE_EVERY, held) as wire:
-        await look(wire, one, two)
-        for _ in range(WHOLE_EVERY):
-            await look(wire, one, two)
-        found = await look(wire, one, two, due=[one])
+@pytest.mark.parametrize(("later", "whole"), [(REASON_EVERY - 1, False), (REASON_EVERY, True)])
+def test_a_pending_jobs_reason_is_looked_for_every_five_minutes(later, whole):
+    pending = PolledJob(1).seen(Job(1, JobState("PENDING")), 0.0, 50.0, 5.0)
 
-        assert asked(wire)[-1] == "jobs/1"
-    assert found.jobs[1].reason == "JobHeldAdmin"
+    assert pending.planned(60.0, 60.0, 5.0).wants_whole_look(50.0 + later) is whole
+
+
+async def test_of_many_that_join_and_run_the_states_are_enough(look):
+    count = int(WORTH_A_LIST / 0.05) + 2
+    known = [PolledJob(number, whole=number == 2) for number in range(1, count + 1)]
+    running = {f"_{number}": "RUNNING" for number in range(1, count + 1)}
+    both = jobs(job(1, "PENDING"), job(2))
+    with Wire(states(**running | {"_1": "PENDING"}), both) as wire:
+        found = await look(wire, *known)
+
+        assert sorted(path.partition("?")[0] for path in asked(wire)) == [
+            "jobs/1",
+            "jobs/2",
+            "jobs/state",
+        ]
+    assert set(found.jobs) == set(range(1, count + 1))
+    assert found.jobs[3] == Job(3, JobState("RUNNING"))
 
 
 async def test_an_array_is_always_asked_for_by_itself(look):

@@ -4,7 +4,7 @@ from statistics import median
 
 import pytest
 
-from airflow_provider_clusterra.watch.poller import pause_before_look
+from airflow_provider_clusterra.watch.poller import FREE, pause_before_look
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,14 @@ def test_looks_do_not_all_come_at_once():
     assert len({pause_before_look(600, 30.0) for _ in range(20)}) > 1
 
 
-def test_a_job_that_was_not_shown_is_looked_for_sooner():
-    assert pause_before_look(9e9, 30.0, missed=True) <= 5.5
+def test_a_job_that_is_not_shown_or_is_completing_is_looked_for_sooner():
+    assert pause_before_look(9e9, 30.0, took=60.0, eager=True) <= 1.1
+
+
+def test_many_young_jobs_share_20_looks_a_minute():
+    assert 3 < pause_before_look(0, 30.0, recent=FREE) < 4
+    assert 3 < pause_before_look(9e9, 30.0, eager=True, recent=FREE) < 4
+    assert pause_before_look(0, 30.0, recent=FREE - 1) <= 1.1
 
 
 def test_a_look_that_took_long_is_followed_by_a_longer_pause_but_never_than_the_interval():
@@ -32,7 +38,7 @@ def test_a_look_that_took_long_is_followed_by_a_longer_pause_but_never_than_the_
 
 
 def test_jobs_that_are_looked_at_one_by_one_share_20_requests_a_minute():
-    assert 24 <= pause_before_look(9e9, 60.0, alone=10) <= 30
+    assert 27 <= pause_before_look(9e9, 60.0, alone=10) <= 36
     assert pause_before_look(9e9, 30.0, alone=100) <= 30
 
 

@@ -222,9 +222,9 @@ async def test_what_hurries_while_a_look_is_under_way_is_not_lost():
         async with poller.subscribed(7, poll_interval=30, age=1000) as subscriber:
             assert (await subscriber.next()).state.base == "RUNNING"
             looked.clear()
-            poller.hurry(7)
+            poller.hurry(7, whole=True)
             await looked.wait()
-            poller.hurry(7)
+            poller.hurry(7, whole=True)
             assert (await subscriber.next()).state.base == "RUNNING"
             assert (await subscriber.next()).state.base == "COMPLETED"
 
@@ -432,7 +432,7 @@ async def test_a_wait_that_is_cancelled_as_a_look_arrives_ends(turns):
     task = asyncio.create_task(subscriber.next(60))
     for _ in range(3):
         await asyncio.sleep(0)
-    subscriber.news.put_nowait(None)
+    subscriber.tell(None)
     for _ in range(turns):
         await asyncio.sleep(0)
     if task.cancel():
