@@ -301,6 +301,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     time_limit_minutes: int | None = None
     nodes: str = ""
     failed_node: str = ""
+    comment: str = ""
     """The node whose failure ended the job, as far as Slurm says so."""
     partition: str = ""
     user: str = ""
@@ -363,6 +364,7 @@ class JobRecord(msgspec.Struct, gc=False):
     time_limit: Number = None
     nodes: Any = None
     failed_node: Any = None
+    comment: Any = None
     partition: Any = None
     user_name: Any = None
     user: Any = None
@@ -395,6 +397,7 @@ SLURMDBD = {
         "task": "array_task_string",
     },
     "het": {"job_id": "het_job_id", "job_offset": "het_job_offset"},
+    "comment": {"job": "comment"},
 }
 """slurmdbd's groups of fields, and what slurmctld calls the fields themselves."""
 
@@ -432,6 +435,7 @@ def read_record(record: JobRecord) -> Job:
         time_limit_minutes=read_number(record.time_limit),
         nodes=_text(record.nodes),
         failed_node=_text(record.failed_node),
+        comment=_text(record.comment),
         partition=_text(record.partition),
         user=_text(record.user_name, record.user),
         restarts=read_number(record.restart_cnt) or 0,

@@ -72,7 +72,7 @@ class ClusterraCancelJobOperator(BaseOperator):
                 else:
                     job_ids = given.job_ids("job_id", self.job_id)
                 access, cluster_id = connected.settings.access, connected.cluster_id
-            return self._report(asyncio.run(_cancel_all(access, cluster_id, job_ids)))
+            return self._report(asyncio.run(cancel_all(access, cluster_id, job_ids)))
 
     def _report(self, seen: dict[int, tuple[bool, Job | None]]) -> list[int]:
         left = []
@@ -106,9 +106,10 @@ def check_which(job_id: Any, *, tag_of_run: bool) -> None:
         raise InputError("Give either job_id, or tag_of_run=True for all jobs of this run.")
 
 
-async def _cancel_all(
+async def cancel_all(
     access: Access, cluster_id: str, job_ids: Sequence[int]
 ) -> dict[int, tuple[bool, Job | None]]:
+    """Cancel jobs, several at a time: for each whether it was alive, and what became of it."""
     places = asyncio.Semaphore(AT_ONCE)
     async with AsyncClient(access) as client:
 

@@ -48,6 +48,7 @@ from airflow_provider_clusterra.submit.protocol import (
     identity_of,
     is_replaced,
     iteration_of,
+    owner_of,
     read_tag,
 )
 from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
@@ -853,6 +854,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             defaults=variables,
             script_arguments=[str(each) for each in self.script_arguments or []],
         )
+        owner = owner_of(context, waits=self.wait_for_completion)
+        request = request.with_comment(owner.comment(ti.try_number))
         container = read_container(self.container, self.container_mounts, self.container_workdir)
         if container is None:
             return request

@@ -264,6 +264,10 @@ class JobRequest(msgspec.Struct, frozen=True):
         """The array with other indices."""
         return self.with_fields({"array": indices})
 
+    def with_comment(self, text: str) -> JobRequest:
+        """The job with a comment, if its author has given none."""
+        return self._changed(lambda fields: {"comment": text, **fields})
+
     def without_nodes(self, nodes: Sequence[str]) -> JobRequest:
         """The job on other nodes, besides those that its author has excluded."""
         if not nodes:

@@ -143,6 +143,48 @@ def identity_of(
     return Identity(tag, str(tag), hashes)
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Whose a job is, for a reader: what its comment says."""
+
+    dag_id: str
+    task_id: str
+    map_index: int
+    """-1 if the task is not mapped."""
+    run_id: str
+    waits: bool = True
+    """Whether the task waits for its job's end."""
+    is_written: bool = True
+    """Whether a comment says so; otherwise it is found by its hash."""
+
+    def comment(self, try_number: int) -> str:
+        """The comment."""
+        index = "" if self.map_index < 0 else f"[{self.map_index}]"
+        words = f"{self.dag_id}/{self.task_id}{index}/{self.run_id}/{try_number}"
+        return words if self.waits else words + NOT_AWAITED
+
+
+NOT_AWAITED = " (not waited for)"
+OWNER = re.compile(
+    r"(?P<dag>[^/]+)/(?P<task>[^/\[]+)(?:\[(?P<index>\d+)\])?/(?P<run>.+)/\d+(?P<left> .*)?"
+)
+
+
+def owner_of(context: Mapping[str, Any], *, waits: bool) -> Owner:
+    """The owner of the job that a task submits."""
+    ti = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return Owner(ti.dag_id, ti.task_id, map_index, ti.run_id, waits)
+
+
+def read_owner(comment: str) -> Owner | None:
+    """The owner that a comment names, or None: it may be an author's own."""
+    found = OWNER.fullmatch(comment)
+    if found is None or found["left"] not in (None, NOT_AWAITED):
+        return None
+    index = int(found["index"] or -1)
+    return Owner(found["dag"], found["task"], index, found["run"], not found["left"])
+
+
 def read_tag(name: str) -> Tag | None:
     """The tag at the end of a job's name, or None."""
     found = FORM.search(name)

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_clusterra.submit.protocol import (
     LONGEST_NAME,
+    Owner,
     Tag,
     hash_body,
     hash_run,
     hash_task,
+    read_owner,
     read_tag,
     tagged_name,
 )
@@ -63,3 +65,33 @@ def test_mapped_tasks_have_tags_of_their_own():
 def test_a_bodys_hash_is_of_its_values_and_not_of_their_order():
     assert hash_body({"a": 1, "b": [2]}) == hash_body({"b": [2], "a": 1})
     assert hash_body({"a": 1}) != hash_body({"a": 2})
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("map_index", [-1, 0, 12])
+def test_a_comment_says_whose_a_job_is(waits, map_index):
+    owner = Owner("my.dag", "group.task", map_index, "manual/2026-01-01T00:00:00+00:00", waits)
+
+    assert read_owner(owner.comment(3)) == owner
+
+
+def test_a_comment_is_readable():
+    assert Owner("dag", "task", 3, "run", waits=False).comment(2) == (
+        "dag/task[3]/run/2 (not waited for)"
+    )
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "",
+        "mine",
+        "a/b/c",
+        "a/b/c/d",
+        "a/b[x]/c/1",
+        "clusterra:run_id=1;user_email=a",
+        "a/b/c/1 more",
+    ],
+)
+def test_an_authors_own_comment_is_no_owner(comment):
+    assert read_owner(comment) is None

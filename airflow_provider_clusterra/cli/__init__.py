@@ -1,0 +1,1 @@
+"""``airflow clusterra``: the command line."""
