@@ -180,33 +180,13 @@ MAIL_TYPES = {
     "TIME_LIMIT_50": "TIME=50%",
 }
 ALL_MAIL = ("BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT")
-EXCLUSIVE = {
-    **dict.fromkeys(("", "exclusive", "allocation"), "none"),
-    **{word: word for word in ("user", "mcs", "topo")},
-}
+EXCLUSIVE = {"": ["none"], "exclusive": ["none"], "allocation": ["none"]}
+EXCLUSIVE |= {word: [word] for word in ("user", "mcs", "topo")}
 """What ``--exclusive`` takes; the API's word for whole nodes is ``none``."""
-OPEN_MODES = {"append": "APPEND", "a": "APPEND", "truncate": "TRUNCATE", "t": "TRUNCATE"}
-SIGNALS = frozenset(
-    [
-        "HUP",
-        "INT",
-        "QUIT",
-        "ABRT",
-        "KILL",
-        "ALRM",
-        "TERM",
-        "CHLD",
-        "USR1",
-        "USR2",
-        "CONT",
-        "STOP",
-        "TSTP",
-        "TTIN",
-        "TTOU",
-        "PIPE",
-        "URG",
-        "XCPU",
-    ]
+OPEN_MODES = {"append": ["APPEND"], "a": ["APPEND"], "truncate": ["TRUNCATE"], "t": ["TRUNCATE"]}
+SIGNALS = (
+    *("HUP", "INT", "QUIT", "ABRT", "KILL", "ALRM", "TERM", "CHLD", "USR1", "USR2", "CONT", "STOP"),
+    *("TSTP", "TTIN", "TTOU", "PIPE", "URG", "XCPU"),
 )
 """Those that ``--signal`` knows by name."""
 HINTS: dict[str, tuple[Fields, str]] = {
@@ -227,57 +207,37 @@ FREQUENCIES = (
     *("SchedUtil", "UserSpace"),
 )
 """Words of ``--cpu-freq`` as ``sbatch`` writes them."""
-MEMORY_BINDINGS = {
-    "none": "NONE",
-    "no": "NONE",
-    "rank": "RANK",
-    "local": "LOCAL",
-    "map_mem": "MAP",
-    "mask_mem": "MASK",
-    "verbose": "VERBOSE",
-    "v": "VERBOSE",
-    "prefer": "PREFER",
-    "p": "PREFER",
-}
+MEMORY_BINDINGS = {"none": "NONE", "no": "NONE", "rank": "RANK", "local": "LOCAL"}
+MEMORY_BINDINGS |= {"map_mem": "MAP", "mask_mem": "MASK", "prefer": "PREFER", "p": "PREFER"}
+MEMORY_BINDINGS |= {"verbose": "VERBOSE", "v": "VERBOSE"}
 MEMORY_FIELDS = ("memory_per_node", "memory_per_cpu", "memory_per_tres")
 UNLIMITED = {"set": True, "infinite": True, "number": 0}
 TOP = 4294967293
 """Slurm's number for ``--priority=TOP``."""
 
 
-def as_text(field: str) -> Apply:
-    """The value as it is."""
+def as_(field: str, read: Callable[[str], Any] = str, variable: str = "") -> Apply:
+    """A field for what is read of the value, and perhaps a variable for the value itself."""
 
     def apply(fields: Fields, value: str) -> None:
-        fields[field] = value
+        fields[field] = read(value)
+        put_variables(fields, {variable: value} if variable else {})
 
     return apply
 
 
-def as_file(field: str) -> Apply:
-    """A file's path; ``none`` is no file."""
+def as_word(field: str, words: Mapping[str, Any]) -> Apply:
+    """A field for what one word of several means."""
+    return as_(field, lambda value: one_of(words, value))
+
+
+def as_flag(words: Mapping[str, str]) -> Apply:
+    """One of the job's flags, in the place of the others that the same option could set."""
 
     def apply(fields: Fields, value: str) -> None:
-        fields[field] = "/dev/null" if value.lower() == "none" else value
-
-    return apply
-
-
-def as_count(field: str, *variables: str) -> Apply:
-    """A whole number above 0, which variables hold as well."""
-
-    def apply(fields: Fields, value: str) -> None:
-        fields[field] = whole_number(value, 1)
-        put_variables(fields, dict.fromkeys(variables, value))
-
-    return apply
-
-
-def as_(field: str, value: Any) -> Apply:
-    """Always the same."""
-
-    def apply(fields: Fields, _: str) -> None:
-        fields[field] = value
+        flag = one_of(words, value)
+        others = [each for each in fields.get("flags", []) if each not in words.values()]
+        fields["flags"] = [*others, flag]
 
     return apply
 
@@ -296,103 +256,130 @@ def as_memory(field: str) -> Apply:
     return apply
 
 
-def as_minutes(field: str) -> Apply:
-    """A time in any of the six forms; 0 is no limit to ``sbatch``, and "at once" to slurmrestd."""
+def one_of(words: Mapping[str, Any], value: str) -> Any:
+    """What one of some words means, in any case.
 
-    def apply(fields: Fields, value: str) -> None:
-        unlimited = value.upper() in ("-1", "UNLIMITED", "INFINITE")
-        unlimited = unlimited or (not value.strip("0:-") and _seconds(value) == 0)
-        fields[field] = UNLIMITED if unlimited else no_val(read_time_limit_minutes(value))
-
-    return apply
-
-
-def as_word(field: str, words: Mapping[str, Any]) -> Apply:
-    """One word of several, as a list of one: so slurmrestd has its flags."""
-
-    def apply(fields: Fields, value: str) -> None:
-        fields[field] = [one_of(words, value)]
-
-    return apply
+    :raises ValueError: it is none of them.
+    """
+    if value.lower() not in words:
+        raise ValueError(f"it takes {', '.join(each or 'nothing' for each in words)}")
+    return words[value.lower()]
 
 
-def as_switch(field: str, words: Mapping[str, Any]) -> Apply:
-    """One word of several."""
+def whole_number(value: str, least: int = 1) -> int:
+    """A whole number.
 
-    def apply(fields: Fields, value: str) -> None:
-        fields[field] = one_of(words, value)
-
-    return apply
-
-
-def as_flag(words: Mapping[str, str]) -> Apply:
-    """One of the job's flags, in the place of the others that the same option could set."""
-
-    def apply(fields: Fields, value: str) -> None:
-        flag = one_of(words, value)
-        others = [each for each in fields.get("flags", []) if each not in words.values()]
-        fields["flags"] = [*others, flag]
-
-    return apply
+    :raises ValueError: it is none, or too small.
+    """
+    if not re.fullmatch(r"[0-9]+", value) or int(value) < least:
+        raise ValueError(f"it takes a whole number of at least {least}")
+    return int(value)
 
 
-def as_number(field: str) -> Apply:
+def read_number(value: str) -> Any:
     """A whole number, as slurmrestd has those that may be left out."""
-
-    def apply(fields: Fields, value: str) -> None:
-        fields[field] = no_val(whole_number(value, 0))
-
-    return apply
+    return no_val(whole_number(value, 0))
 
 
-def as_prefixed(field: str, prefix: str) -> Apply:
-    """The value behind what it is about."""
-
-    def apply(fields: Fields, value: str) -> None:
-        fields[field] = prefix + value
-
-    return apply
+def read_minutes(value: str) -> Any:
+    """A time in any of the six forms; 0 is no limit to ``sbatch``, and "at once" to slurmrestd."""
+    unlimited = value.upper() in ("-1", "UNLIMITED", "INFINITE")
+    unlimited = unlimited or (not value.strip("0:-") and _seconds(value) == 0)
+    return UNLIMITED if unlimited else no_val(read_time_limit_minutes(value))
 
 
-def as_hosts(field: str) -> Apply:
+def read_seconds(value: str) -> int:
+    """A time in any of its forms, for fields in seconds."""
+    return int(_seconds(value))
+
+
+def read_disk(value: str) -> int:
+    """``--tmp``: MB."""
+    return 0 if value == "0" else read_memory_mb(value)
+
+
+def read_ports(value: str) -> int:
+    """``--resv-ports``: so many, or as many as there are tasks."""
+    return whole_number(value or "1")
+
+
+def read_path(value: str) -> str:
+    """A file's path; ``none`` is no file."""
+    return "/dev/null" if value.lower() == "none" else value
+
+
+def read_hosts(value: str) -> list[str]:
     """Names of nodes; a comma inside brackets belongs to one of them."""
-
-    def apply(fields: Fields, value: str) -> None:
-        fields[field] = re.split(r",(?![^\[]*\])", value)
-
-    return apply
+    return re.split(r",(?![^\[]*\])", value)
 
 
-def put_nodes(fields: Fields, value: str) -> None:
+def read_nodes(value: str) -> str:
     """``--nodes``: a count or a range, perhaps in thousands."""
     if not re.fullmatch(r"\d+[km]?(-\d+[km]?)?(:\d+)?(,[\dkm:-]+)*", value, re.IGNORECASE):
         raise ValueError("it takes a count or a range, e.g. 2 or 2-4")
     thousands = {"k": 1024, "m": 1024 * 1024}
-    fields["nodes"] = re.sub(
+    return re.sub(
         "([0-9]+)([km])", lambda each: str(int(each[1]) * thousands[each[2]]), value.lower()
     )
 
 
-def put_cpus_per_task(fields: Fields, value: str) -> None:
-    """``--cpus-per-task``: two fields, as ``sbatch`` sends them."""
-    fields.pop("cpus_per_tres", None)
-    fields["cpus_per_task"] = whole_number(value, 1)
-    put_tres_per_task(fields, "cpu", [f"cpu={int(value)}"])
-
-
-def put_temporary_disk(fields: Fields, value: str) -> None:
-    """``--tmp``: MB."""
-    fields["temporary_disk_per_node"] = 0 if value == "0" else read_memory_mb(value)
-
-
-def put_array(fields: Fields, value: str) -> None:
+def read_array(value: str) -> str:
     """``--array``: indices, perhaps with a limit of how many run at once; as Slurm writes them."""
     limit = re.search("%([0-9]*)", value)
     indices = re.sub("%[0-9]*", "", value).replace("[", "").replace("]", "")
     indices = ",".join(each for each in indices.split(",") if each)
     if not re.fullmatch("[0-9]+(-[0-9]+(:[0-9]+)?)?(,[0-9]+(-[0-9]+(:[0-9]+)?)?)*", indices):
         raise ValueError("it takes indices, e.g. 0-9, 1,3,5 or 0-99%4")
-    fields["array"] = f"{indices}%{limit[1]}" if limit and limit[1].strip("0") else indices
+    return f"{indices}%{limit[1]}" if limit and limit[1].strip("0") else indices
+
+
+def read_nice(value: str) -> int:
+    """``--nice``: 100 if it says no number."""
+    if not re.fullmatch(r"(-?[0-9]+)?", value):
+        raise ValueError("it takes a whole number")
+    return int(value or 100)
+
+
+def read_priority(value: str) -> Any:
+    """``--priority``."""
+    return no_val(TOP) if value.upper() == "TOP" else read_number(value)
+
+
+def read_profile(value: str) -> list[str]:
+    """``--profile``: kinds of figures, all of them or none."""
+    words = value.lower().split(",")
+    words = [*PROFILES] if "all" in words else ["none"] if "none" in words else words
+    return [one_of({each: each.upper() for each in (*PROFILES, "none")}, word) for word in words]
+
+
+def read_distribution(value: str) -> str:
+    """``--distribution``; a plane has a size."""
+    kind, _, size = value.lower().partition("=")
+    if kind == "plane":
+        whole_number(size)
+    return value.lower()
+
+
+def read_cpu_frequency(value: str) -> str:
+    """``--cpu-freq``: numbers and words, which ``sbatch`` writes in its own way."""
+    known = {each.lower(): each for each in FREQUENCIES}
+    words = re.split("([-:])", value.lower())
+    if any(each not in known and not each.isdigit() for each in words[::2]):
+        raise ValueError(f"it takes numbers of kHz and {', '.join(FREQUENCIES)}")
+    return "".join(known.get(each, each) for each in words)
+
+
+def read_gpus(value: str) -> str:
+    """GPUs: a count, a type or both, of several types perhaps."""
+    _read_gpus(value)
+    return ",".join(f"gres/gpu:{each}" for each in value.split(",") if each)
+
+
+def put_cpus_per_task(fields: Fields, value: str) -> None:
+    """``--cpus-per-task``: two fields, as ``sbatch`` sends them."""
+    fields.pop("cpus_per_tres", None)
+    fields["cpus_per_task"] = whole_number(value)
+    put_tres_per_task(fields, "cpu", [f"cpu={int(value)}"])
 
 
 def put_requeue(fields: Fields, value: str) -> None:
@@ -400,23 +387,6 @@ def put_requeue(fields: Fields, value: str) -> None:
     fields["requeue"] = True
     if one_of({"": False, "expedite": True}, value):
         as_flag({"": "EXPEDITED_REQUEUE"})(fields, "")
-
-
-def put_ports(fields: Fields, value: str) -> None:
-    """``--resv-ports``: as many as there are tasks, or so many."""
-    fields["reserve_ports"] = whole_number(value or "1", 1)
-
-
-def put_nice(fields: Fields, value: str) -> None:
-    """``--nice``: 100 if it says no number."""
-    if not re.fullmatch(r"(-?[0-9]+)?", value):
-        raise ValueError("it takes a whole number")
-    fields["nice"] = int(value or 100)
-
-
-def put_priority(fields: Fields, value: str) -> None:
-    """``--priority``."""
-    fields["priority"] = no_val(TOP if value.upper() == "TOP" else whole_number(value, 0))
 
 
 def put_signal(fields: Fields, value: str) -> None:
@@ -482,46 +452,15 @@ def put_node_info(fields: Fields, value: str) -> None:
         raise ValueError("the API has no field for the cores of a socket: write * for it")
     for field, count in (("sockets_per_node", sockets), ("threads_per_core", threads)):
         if count != "*":
-            fields[field] = whole_number(count, 1)
+            fields[field] = whole_number(count)
 
 
 def put_switches(fields: Fields, value: str) -> None:
     """``--switches``: how many at most, and for how long to wait for them."""
     count, _, patience = value.partition("@")
-    fields["required_switches"] = no_val(whole_number(count, 1))
+    fields["required_switches"] = no_val(whole_number(count))
     if patience:
-        fields["wait_for_switch"] = int(_seconds(patience))
-
-
-def put_delay_boot(fields: Fields, value: str) -> None:
-    """``--delay-boot``: minutes, or any other form of a time; the field is in seconds."""
-    fields["delay_boot"] = int(_seconds(value))
-
-
-def put_profile(fields: Fields, value: str) -> None:
-    """``--profile``: kinds of figures, all of them or none."""
-    words = value.lower().split(",")
-    words = [*PROFILES] if "all" in words else ["none"] if "none" in words else words
-    fields["profile"] = [
-        one_of({each: each for each in (*PROFILES, "none")}, w).upper() for w in words
-    ]
-
-
-def put_distribution(fields: Fields, value: str) -> None:
-    """``--distribution``; a plane has a size."""
-    kind, _, size = value.lower().partition("=")
-    if kind == "plane":
-        whole_number(size, 1)
-    fields["distribution"] = value.lower()
-
-
-def put_cpu_frequency(fields: Fields, value: str) -> None:
-    """``--cpu-freq``: numbers and words, which ``sbatch`` writes in its own way."""
-    known = {each.lower(): each for each in FREQUENCIES}
-    words = re.split("([-:])", value.lower())
-    if any(each not in known and not each.isdigit() for each in words[::2]):
-        raise ValueError(f"it takes numbers of kHz and {', '.join(FREQUENCIES)}")
-    fields["cpu_frequency"] = "".join(known.get(each, each) for each in words)
+        fields["wait_for_switch"] = read_seconds(patience)
 
 
 def put_memory_binding(fields: Fields, value: str) -> None:
@@ -553,26 +492,6 @@ def put_variables(fields: Fields, variables: Mapping[str, str]) -> None:
         fields["environment"] = {**fields.get("environment", {}), **variables}
 
 
-def one_of(words: Mapping[str, Any], value: str) -> Any:
-    """What one of some words means, in any case.
-
-    :raises ValueError: it is none of them.
-    """
-    if value.lower() not in words:
-        raise ValueError(f"it takes {', '.join(each or 'nothing' for each in words)}")
-    return words[value.lower()]
-
-
-def whole_number(value: str, least: int) -> int:
-    """A whole number.
-
-    :raises ValueError: it is none, or too small.
-    """
-    if not re.fullmatch(r"[0-9]+", value) or int(value) < least:
-        raise ValueError(f"it takes a whole number of at least {least}")
-    return int(value)
-
-
 KINDS = "afterok|afterany|afternotok|aftercorr|afterburstbuffer|after"
 CLAUSE = re.compile(rf"({KINDS})((?::\d+(?:_\d+|_\*)?(?:\+\d+)?)+)|singleton", re.IGNORECASE)
 SUCCESS = {"afterok": True, "aftercorr": True, "afternotok": False}
@@ -590,12 +509,6 @@ class Clause(msgspec.Struct, frozen=True):
         return ":".join((self.kind, *self.job_ids))
 
 
-def put_dependency(fields: Fields, value: str) -> None:
-    """``--dependency``: checked, because Slurm says the same of a typing error and a forgotten job."""
-    read_dependency(value)
-    fields["dependency"] = value
-
-
 def read_dependency(text: str) -> tuple[list[Clause], str]:
     """A dependency's conditions, and what stands between them.
 
@@ -611,6 +524,12 @@ def read_dependency(text: str) -> tuple[list[Clause], str]:
         ids = (match[2] or "").split(":")[1:]
         found.append(Clause((match[1] or "singleton").lower(), tuple(ids)))
     return found, between
+
+
+def check_dependency(text: str) -> str:
+    """It, checked: Slurm says the same of a typing error and of a forgotten job."""
+    read_dependency(text)
+    return text
 
 
 def job_id_of(written: str) -> int:
@@ -654,17 +573,6 @@ GPUS = re.compile(r"(?:(?P<type>[\w.-]+):)?(?P<count>[0-9]+[kKmM]?)|(?P<only>\w[
 GRES = re.compile(r"(?:gres/)?([^\s,]+)")
 
 
-def as_gpus(field: str, variable: str = "") -> Apply:
-    """GPUs: a count, a type or both, of several types perhaps."""
-
-    def apply(fields: Fields, value: str) -> None:
-        _read_gpus(value)
-        fields[field] = ",".join(f"gres/gpu:{each}" for each in value.split(",") if each)
-        put_variables(fields, {variable: value} if variable else {})
-
-    return apply
-
-
 def put_gres(fields: Fields, value: str) -> None:
     """``--gres``: ``gpu:1`` to ``sbatch`` is ``gres/gpu:1`` to slurmrestd."""
     fields.pop("tres_per_node", None)
@@ -698,7 +606,7 @@ def put_per_task(fields: Fields, value: str) -> None:
 def put_cpus_per_gpu(fields: Fields, value: str) -> None:
     """``--cpus-per-gpu``, in the place of CPUs for each task."""
     fields.pop("cpus_per_task", None)
-    fields["cpus_per_tres"] = f"gres/gpu:{whole_number(value, 1)}"
+    fields["cpus_per_tres"] = f"gres/gpu:{whole_number(value)}"
 
 
 def _read_gpus(value: str) -> list[re.Match[str]]:
@@ -800,110 +708,112 @@ TIMES = {"begin": "begin_time", "deadline": "deadline"}
 """Options whose value is a time, which a clock and a zone are needed for."""
 NO_FIELD = "the API has no field for it"
 OPTIONS: dict[str, Option] = {
-    "account": Option("value", as_text("account"), "A"),
-    "acctg-freq": Option("value", as_text("account_gather_frequency")),
-    "array": Option("value", put_array, "a"),
-    "batch": Option("value", as_text("batch_features")),
-    "bb": Option("value", as_text("burst_buffer")),
+    "account": Option("value", as_("account"), "A"),
+    "acctg-freq": Option("value", as_("account_gather_frequency")),
+    "array": Option("value", as_("array", read_array), "a"),
+    "batch": Option("value", as_("batch_features")),
+    "bb": Option("value", as_("burst_buffer")),
     "bbf": Option("value", why="give what the file says with job=", field="burst_buffer"),
     "begin": Option("value", put_nothing, "b"),
-    "chdir": Option("value", as_text("current_working_directory"), "D"),
-    "cluster-constraint": Option("value", as_text("cluster_constraint")),
-    "clusters": Option("value", as_text("clusters"), "M"),
-    "comment": Option("value", as_text("comment")),
+    "chdir": Option("value", as_("current_working_directory"), "D"),
+    "cluster-constraint": Option("value", as_("cluster_constraint")),
+    "clusters": Option("value", as_("clusters"), "M"),
+    "comment": Option("value", as_("comment")),
     "consolidate-segments": Option("nothing", as_flag({"": "CONSOLIDATE_SEGMENTS"})),
-    "constraint": Option("value", as_text("constraints"), "C"),
-    "container": Option("value", as_text("container")),
-    "container-id": Option("value", as_text("container_id")),
+    "constraint": Option("value", as_("constraints"), "C"),
+    "container": Option("value", as_("container")),
+    "container-id": Option("value", as_("container_id")),
     "container-type": Option("value", why=NO_FIELD),
-    "contiguous": Option("nothing", as_("contiguous", value=True)),
-    "core-spec": Option("value", as_count("core_specification"), "S"),
+    "contiguous": Option("nothing", as_word("contiguous", {"": True})),
+    "core-spec": Option("value", as_("core_specification", whole_number), "S"),
     "cores-per-socket": Option("value", why=NO_FIELD),
-    "cpu-freq": Option("value", put_cpu_frequency),
+    "cpu-freq": Option("value", as_("cpu_frequency", read_cpu_frequency)),
     "cpus-per-gpu": Option("value", put_cpus_per_gpu),
     "cpus-per-task": Option("value", put_cpus_per_task, "c"),
     "deadline": Option("value", put_nothing),
-    "delay-boot": Option("value", put_delay_boot),
-    "dependency": Option("value", put_dependency, "d"),
-    "distribution": Option("value", put_distribution, "m"),
-    "error": Option("value", as_file("standard_error"), "e"),
-    "exclude": Option("value", as_hosts("excluded_nodes"), "x"),
+    "delay-boot": Option("value", as_("delay_boot", read_seconds)),
+    "dependency": Option("value", as_("dependency", check_dependency), "d"),
+    "distribution": Option("value", as_("distribution", read_distribution), "m"),
+    "error": Option("value", as_("standard_error", read_path), "e"),
+    "exclude": Option("value", as_("excluded_nodes", read_hosts), "x"),
     "exclusive": Option("perhaps", as_word("shared", EXCLUSIVE)),
     "export": Option("value", put_export),
     "export-file": Option("value", why="give its variables as environment", field="environment"),
-    "extra": Option("value", as_text("extra")),
+    "extra": Option("value", as_("extra")),
     "extra-node-info": Option("value", put_node_info, "B"),
     "get-user-env": Option("perhaps", put_user_environment),
     "gid": Option("value", why="a job runs as the user that the API signs in"),
-    "gpu-bind": Option("value", as_prefixed("tres_bind", "gres/gpu:")),
-    "gpu-freq": Option("value", as_prefixed("tres_freq", "gpu:")),
-    "gpus": Option("value", as_gpus("tres_per_job"), "G"),
-    "gpus-per-node": Option("value", as_gpus("tres_per_node", "SLURM_GPUS_PER_NODE")),
-    "gpus-per-socket": Option("value", as_gpus("tres_per_socket")),
+    "gpu-bind": Option("value", as_("tres_bind", "gres/gpu:{}".format)),
+    "gpu-freq": Option("value", as_("tres_freq", "gpu:{}".format)),
+    "gpus": Option("value", as_("tres_per_job", read_gpus), "G"),
+    "gpus-per-node": Option("value", as_("tres_per_node", read_gpus, "SLURM_GPUS_PER_NODE")),
+    "gpus-per-socket": Option("value", as_("tres_per_socket", read_gpus)),
     "gpus-per-task": Option("value", put_gpus_per_task),
     "gres": Option("value", put_gres),
     "gres-flags": Option("value", as_flag(GRES_FLAGS)),
     "help": Option("nothing", letter="h", why="it submits nothing"),
     "hint": Option("value", put_hint),
-    "hold": Option("nothing", as_("hold", value=True), "H"),
+    "hold": Option("nothing", as_word("hold", {"": True}), "H"),
     "ignore-pbs": Option("nothing", put_nothing),
-    "input": Option("value", as_file("standard_input"), "i"),
-    "job-name": Option("value", as_text("name"), "J"),
+    "input": Option("value", as_("standard_input", read_path), "i"),
+    "job-name": Option("value", as_("name"), "J"),
     "kill-on-invalid-dep": Option("value", as_flag(INVALID_DEPENDENCY)),
-    "licenses": Option("value", as_text("licenses"), "L"),
+    "licenses": Option("value", as_("licenses"), "L"),
     "mail-type": Option("value", put_mail_type),
-    "mail-user": Option("value", as_text("mail_user")),
-    "mcs-label": Option("value", as_text("mcs_label")),
+    "mail-user": Option("value", as_("mail_user")),
+    "mcs-label": Option("value", as_("mcs_label")),
     "mem": Option("value", as_memory("memory_per_node")),
     "mem-bind": Option("value", put_memory_binding),
     "mem-per-cpu": Option("value", as_memory("memory_per_cpu")),
     "mem-per-gpu": Option("value", as_memory("memory_per_tres")),
-    "mincpus": Option("value", as_count("minimum_cpus_per_node")),
-    "network": Option("value", as_text("network")),
-    "nice": Option("perhaps", put_nice),
-    "no-kill": Option("perhaps", as_switch("kill_on_node_fail", {"": False, "off": True}), "k"),
-    "no-requeue": Option("nothing", as_("requeue", value=False)),
+    "mincpus": Option("value", as_("minimum_cpus_per_node", whole_number)),
+    "network": Option("value", as_("network")),
+    "nice": Option("perhaps", as_("nice", read_nice)),
+    "no-kill": Option("perhaps", as_word("kill_on_node_fail", {"": False, "off": True}), "k"),
+    "no-requeue": Option("nothing", as_word("requeue", {"": False})),
     "nodefile": Option("value", letter="F", why="name the nodes with job=", field="required_nodes"),
-    "nodelist": Option("value", as_hosts("required_nodes"), "w"),
-    "nodes": Option("value", put_nodes, "N"),
-    "ntasks": Option("value", as_count("tasks"), "n"),
-    "ntasks-per-core": Option("value", as_count("tasks_per_core")),
-    "ntasks-per-gpu": Option("value", as_count("ntasks_per_tres", "SLURM_NTASKS_PER_GPU")),
-    "ntasks-per-node": Option("value", as_count("tasks_per_node")),
-    "ntasks-per-socket": Option("value", as_count("tasks_per_socket")),
-    "ntasks-per-tres": Option("value", as_count("ntasks_per_tres", "SLURM_NTASKS_PER_TRES")),
-    "oom-kill-step": Option("perhaps", as_switch("oom_kill_step", {"": 1, "0": 0, "1": 1})),
+    "nodelist": Option("value", as_("required_nodes", read_hosts), "w"),
+    "nodes": Option("value", as_("nodes", read_nodes), "N"),
+    "ntasks": Option("value", as_("tasks", whole_number), "n"),
+    "ntasks-per-core": Option("value", as_("tasks_per_core", whole_number)),
+    "ntasks-per-gpu": Option("value", as_("ntasks_per_tres", whole_number, "SLURM_NTASKS_PER_GPU")),
+    "ntasks-per-node": Option("value", as_("tasks_per_node", whole_number)),
+    "ntasks-per-socket": Option("value", as_("tasks_per_socket", whole_number)),
+    "ntasks-per-tres": Option(
+        "value", as_("ntasks_per_tres", whole_number, "SLURM_NTASKS_PER_TRES")
+    ),
+    "oom-kill-step": Option("perhaps", as_word("oom_kill_step", {"": 1, "0": 0, "1": 1})),
     "open-mode": Option("value", as_word("open_mode", OPEN_MODES)),
-    "output": Option("value", as_file("standard_output"), "o"),
-    "overcommit": Option("nothing", as_("overcommit", value=True), "O"),
-    "oversubscribe": Option("nothing", as_("shared", ["oversubscribe"]), "s"),
+    "output": Option("value", as_("standard_output", read_path), "o"),
+    "overcommit": Option("nothing", as_word("overcommit", {"": True}), "O"),
+    "oversubscribe": Option("nothing", as_word("shared", {"": ["oversubscribe"]}), "s"),
     "parsable": Option("nothing", put_nothing),
-    "partition": Option("value", as_text("partition"), "p"),
-    "prefer": Option("value", as_text("prefer")),
-    "priority": Option("value", put_priority),
-    "profile": Option("value", put_profile),
+    "partition": Option("value", as_("partition"), "p"),
+    "prefer": Option("value", as_("prefer")),
+    "priority": Option("value", as_("priority", read_priority)),
+    "profile": Option("value", as_("profile", read_profile)),
     "propagate": Option("perhaps", put_limits),
-    "qos": Option("value", as_text("qos"), "q"),
+    "qos": Option("value", as_("qos"), "q"),
     "quiet": Option("nothing", put_nothing, "Q"),
-    "reboot": Option("nothing", as_("reboot", value=True)),
+    "reboot": Option("nothing", as_word("reboot", {"": True})),
     "requeue": Option("perhaps", put_requeue),
-    "reservation": Option("value", as_text("reservation")),
+    "reservation": Option("value", as_("reservation")),
     "resources": Option("value", why=NO_FIELD),
-    "resv-ports": Option("perhaps", put_ports),
-    "segment": Option("value", as_number("segment_size")),
+    "resv-ports": Option("perhaps", as_("reserve_ports", read_ports)),
+    "segment": Option("value", as_("segment_size", read_number)),
     "signal": Option("value", put_signal),
-    "sockets-per-node": Option("value", as_count("sockets_per_node")),
+    "sockets-per-node": Option("value", as_("sockets_per_node", whole_number)),
     "spread-job": Option("nothing", as_flag({"": "SPREAD_JOB"})),
     "spread-segments": Option("nothing", as_flag({"": "SPREAD_SEGMENTS"})),
     "stepmgr": Option("nothing", as_flag({"": "STEPMGR_ENABLED"})),
     "switches": Option("value", put_switches),
     "test-only": Option("nothing", why="it submits nothing"),
-    "thread-spec": Option("value", as_count("thread_specification")),
-    "threads-per-core": Option("value", as_count("threads_per_core")),
-    "time": Option("value", as_minutes("time_limit"), "t"),
-    "time-min": Option("value", as_minutes("time_minimum")),
-    "tmp": Option("value", put_temporary_disk),
-    "tres-bind": Option("value", as_text("tres_bind")),
+    "thread-spec": Option("value", as_("thread_specification", whole_number)),
+    "threads-per-core": Option("value", as_("threads_per_core", whole_number)),
+    "time": Option("value", as_("time_limit", read_minutes), "t"),
+    "time-min": Option("value", as_("time_minimum", read_minutes)),
+    "tmp": Option("value", as_("temporary_disk_per_node", read_disk)),
+    "tres-bind": Option("value", as_("tres_bind")),
     "tres-per-task": Option("value", put_per_task),
     "uid": Option("value", why="a job runs as the user that the API signs in"),
     "usage": Option("nothing", why="it submits nothing"),
@@ -911,36 +821,38 @@ OPTIONS: dict[str, Option] = {
     "verbose": Option("nothing", put_nothing, "v"),
     "version": Option("nothing", letter="V", why="it submits nothing"),
     "wait": Option("nothing", letter="W", why="use wait_for_completion=True"),
-    "wait-all-nodes": Option("value", as_switch("wait_all_nodes", {"0": False, "1": True})),
-    "wckey": Option("value", as_text("wckey")),
+    "wait-all-nodes": Option("value", as_word("wait_all_nodes", {"0": False, "1": True})),
+    "wckey": Option("value", as_("wckey")),
     "wrap": Option("value", why="give the command as the script"),
 }
 ALIASES = {"cluster": "clusters", "tasks-per-node": "ntasks-per-node"}
 SHORT = {option.letter: name for name, option in OPTIONS.items() if option.letter}
-FOLLOWING = """
-    account array begin chdir comment deadline dependency error exclude get-user-env hint hold
-    ignore-pbs input job-name kill-on-invalid-dep mem nice no-kill no-requeue open-mode output
-    prefer priority qos requeue reservation signal time time-min wckey
-"""
+CARRIED = frozenset(
+    (
+        *("account", "array", "begin", "chdir", "comment", "deadline", "dependency", "error"),
+        *("exclude", "get-user-env", "hint", "hold", "ignore-pbs", "input", "job-name"),
+        *("kill-on-invalid-dep", "mem", "nice", "no-kill", "no-requeue", "open-mode", "output"),
+        *("prefer", "priority", "qos", "requeue", "reservation", "signal", "time", "time-min"),
+        "wckey",
+    )
+)
 """What a component of a heterogeneous job has from the one before it, unless it says otherwise.
 
 :source: ``sbatch -vv`` 26.05 with each option in the first of two components; its source marks the
     others ``reset_each_pass``.
 """
-CARRIED = frozenset(FOLLOWING.split())
-ABOVE_HINT = frozenset(
-    [
-        "cores-per-socket",
-        "extra-node-info",
-        "ntasks-per-core",
-        "sockets-per-node",
-        "threads-per-core",
-    ]
+ABOVE_HINT = (
+    *("cores-per-socket", "extra-node-info", "ntasks-per-core", "sockets-per-node"),
+    "threads-per-core",
 )
 """Options beside which ``sbatch`` forgets ``--hint``."""
-RIVALS = (
+INSTEAD = (
     frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
     frozenset({"exclusive", "oversubscribe"}),
+)
+"""Options that say the same in other forms: one stands in the place of another."""
+RIVALS = (
+    *INSTEAD,
     frozenset({"cpus-per-task", "cpus-per-gpu", "tres-per-task=cpu"}),
     frozenset({"gpus-per-node", "gres=gpu"}),
     frozenset({"gpus-per-task", "tres-per-task=gres/gpu"}),
@@ -951,11 +863,6 @@ RIVALS = (
     ),
 )
 """Options of which ``sbatch`` takes one: of two, slurmrestd would drop one without a word."""
-SAME = (
-    frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
-    frozenset({"exclusive", "oversubscribe"}),
-    frozenset({"requeue", "no-requeue"}),
-)
 CLAIMS = {
     "gres": re.compile(r"(?:^|,)(?:gres/)?(gpu)\b"),
     "tres-per-task": re.compile(r"(?:^|,)(cpu|gres[/:]gpu)\b"),
@@ -979,4 +886,7 @@ def rivals(claims: Iterable[str]) -> list[str]:
 
 def same(name: str) -> frozenset[str]:
     """The options that say what this one says: itself, and those in whose place it stands."""
-    return next((group for group in SAME if name in group), frozenset({name}))
+    return next(
+        (group for group in (*INSTEAD, frozenset({"requeue", "no-requeue"})) if name in group),
+        frozenset({name}),
+    )
