@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from airflow_provider_clusterra.sbatch.script import script_fields
+from airflow_provider_clusterra.sbatch.script import read_components
 from bench.figures import Figure, median_of, show
 
 SCRIPT = """#!/bin/bash
@@ -35,7 +35,7 @@ def measure() -> list[Figure]:
     def once() -> float:
         begin = time.perf_counter()
         for _ in range(SCRIPTS):
-            script_fields(SCRIPT, now)
+            [each.fields(now) for each in read_components(SCRIPT)]
         return (time.perf_counter() - begin) / SCRIPTS * 1e6
 
     return [Figure(name="#SBATCH lines of one script read", value=median_of(once), unit="µs")]

@@ -72,9 +72,8 @@ NOT_SENT = (
 def decode(body: bytes, form: Any = Any) -> Any:
     """JSON in the asked form; bytes that are no text cost their letters, and not the answer.
 
-    A job's name may be any bytes, and slurmrestd repeats them; so it does with NaN.
-
-    :raises Exception: one of :data:`NOT_JSON`.
+    A job's name may be any bytes, and slurmrestd repeats them; so it does with NaN. What is no JSON
+    raises one of :data:`NOT_JSON`.
     """
     try:
         return msgspec.json.decode(body, type=form)
@@ -105,30 +104,21 @@ class Answer(msgspec.Struct, frozen=True):
         return "json" in self.headers.get("content-type", "")
 
     def json(self) -> Any:
-        """The body as JSON values.
-
-        :raises ProtocolError: it is empty, a web page, cut short, or otherwise not JSON.
-        """
+        """The body as JSON values."""
         try:
             return decode(self.body)
         except NOT_JSON as exc:
             raise self.unreadable(str(exc)) from exc
 
     def object(self) -> dict[str, Any]:
-        """The body as a JSON object.
-
-        :raises ProtocolError: it is something else.
-        """
+        """The body as a JSON object."""
         body = self.json()
         if not isinstance(body, dict):
             raise self.unreadable("it is not an object")
         return body
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The objects of a list that the body holds, or is; what is no object is left out.
-
-        :raises ProtocolError: there is no such list.
-        """
+        """The objects of a list that the body holds, or is; what is no object is left out."""
         body = self.json()
         rows = body.get(name) if isinstance(body, dict) else body
         if not isinstance(rows, list):

@@ -85,8 +85,6 @@ def build(kind: Callable[..., C], access: Access, url: str, **settings: Any) -> 
     """An httpx client for one origin, with the environment's proxy if one leads there.
 
     Redirects are not followed: a session stays with its origin.
-
-    :raises InputError: a CA file or a proxy of the environment cannot be used.
     """
     variable, proxy = _find_proxy(httpx.URL(url))
     try:
@@ -159,10 +157,7 @@ def patient(access: Access) -> httpx.Timeout:
 
 @functools.lru_cache(maxsize=8)
 def tls_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - httpx's own word
-    """The TLS settings, built once: reading the certificates takes up to 50 ms.
-
-    :raises InputError: the CA file cannot be read.
-    """
+    """The TLS settings, built once: reading the certificates takes up to 50 ms."""
     named = "The connection's extra verify names"
     try:
         if isinstance(verify, str):
@@ -175,11 +170,7 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - httpx's
 
 
 class Body:
-    """An answer's body while it arrives: all of it, or its end.
-
-    :param keep: bytes of the end; None is all.
-    :param until: when the answer is to be complete, by the monotonic clock.
-    """
+    """An answer's body while it arrives: all of it, or its end."""
 
     def __init__(
         self, keep: int | None, largest: int = LARGEST_BODY, until: float = float("inf")
@@ -187,16 +178,13 @@ class Body:
         self._keep = keep
         self._largest = largest
         self._until = until
+        """By the monotonic clock."""
         self._pieces: deque[bytes] = deque()
         self._kept = 0
         self._skipped = 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece, and let go of what is no longer in the end.
-
-        :raises httpx.ReadTimeout: it takes too long as a whole.
-        :raises ProtocolError: it is too large.
-        """
+        """Take the next piece, and let go of what is no longer in the end."""
         if time.monotonic() > self._until:
             raise httpx.ReadTimeout("the answer did not end in time")
         if self._keep is None and self._kept + len(piece) > self._largest:

@@ -87,10 +87,7 @@ _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 def read_job_id(value: Any) -> JobId:
-    """The one reader of job ids: a number > 0, or text such as ``"12"``, ``"12_3"``, ``"12+1"``.
-
-    :raises ProtocolError: it is anything else.
-    """
+    """The one reader of job ids: a number > 0, or text such as ``"12"``, ``"12_3"``, ``"12+1"``."""
     number = value if isinstance(value, str) else read_number(value)
     match = _ID.fullmatch(str(number).strip())
     if match is None or not 0 < int(match[1]) <= LARGEST_ID:
@@ -405,7 +402,6 @@ SLURMDBD = {
 def read_record(record: JobRecord) -> Job:
     """One record as a :class:`Job`.
 
-    :raises ProtocolError: it has no job id.
     :source: ``jobs[]`` of ``GET job/{id}``, ``GET jobs/`` and ``GET slurmdb/jobs/``.
     """
     found = read_job_id(record.job_id)

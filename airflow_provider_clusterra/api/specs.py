@@ -264,8 +264,6 @@ def check_output_is_shown(job: Mapping[str, Any], find_folder: Callable[[], str]
 
     ``find_folder`` asks the API for the folder whose files it shows, ``""`` if it does not say; only
     an unusual output is worth the request.
-
-    :raises InputError: the API does not show it; the words say where it must go.
     """
     if _is_shown(job):
         return
@@ -296,10 +294,7 @@ def _folder(job: Mapping[str, Any]) -> PurePosixPath:
 
 
 def check_script(script: str) -> None:
-    """Refuse what Slurm would accept and then fail, or cut, or never run.
-
-    :raises InputError: it is empty, has no shebang, holds a NUL or CRLF, or is over 4 MiB.
-    """
+    """Refuse what Slurm would accept and then fail, or cut, or never run."""
     if not script.strip():
         raise InputError(
             "The script is empty. Give the text of a script, e.g. '#!/bin/bash\\necho hello'."

@@ -49,10 +49,7 @@ class Decoder:
         self._begun = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that end in this chunk.
-
-        :raises ProtocolError: one grows too large.
-        """
+        """The events that end in this chunk."""
         self._buffer += chunk
         if not self._begun and not self._begin():
             return []

@@ -86,10 +86,7 @@ def read_param(row: Mapping[str, Any], place: Place) -> Param:
 
 
 def read_value(param: Param, value: Any) -> Any:
-    """A value as the parameter takes it: what Jinja has turned into text is read back.
-
-    :raises ValueProblem: it cannot be a value of this parameter.
-    """
+    """A value as the parameter takes it: what Jinja has turned into text is read back."""
     value = _plain(value)
     if param.has_default and value == param.default and type(value) is type(param.default):
         return value
@@ -126,7 +123,7 @@ def _read_number(param: Param, value: Any) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueProblem(f"{param.name} is {_shown(value)}, and takes a number")
+        raise ValueProblem(f"{param.name} is {shown(value)}, and takes a number")
     return int(number) if number.is_integer() and not isinstance(value, float) else number
 
 
@@ -147,7 +144,7 @@ def _read_bool(param: Param, value: Any) -> bool:
 def _read_text(param: Param, value: Any) -> str:
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueProblem(f"{param.name} is {_shown(value)}, and takes one text")
+        raise ValueProblem(f"{param.name} is {shown(value)}, and takes one text")
     if param.required and not str(value).strip():
         raise ValueProblem(f"{param.name} is empty")
     return str(value)
@@ -156,10 +153,10 @@ def _read_text(param: Param, value: Any) -> str:
 def _read_map(param: Param, value: Any) -> dict[str, str]:
     found = _decoded(value)
     if not isinstance(found, Mapping):
-        raise ValueProblem(f"{param.name} is {_shown(value)}, and takes names with values")
+        raise ValueProblem(f"{param.name} is {shown(value)}, and takes names with values")
     bad = [name for name, each in found.items() if each is None or isinstance(each, dict | list)]
     if bad:
-        raise ValueProblem(f"{param.name}: {bad[0]} is {_shown(found[bad[0]])}, and takes one text")
+        raise ValueProblem(f"{param.name}: {bad[0]} is {shown(found[bad[0]])}, and takes one text")
     return {str(_plain(name)): str(_plain(each)) for name, each in found.items()}
 
 
@@ -167,17 +164,14 @@ def _read_json(param: Param, value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         return value
     if isinstance(value, str) and _decoded(value) is None:
-        raise ValueProblem(f"{param.name} is {_shown(value)}, and takes JSON")
+        raise ValueProblem(f"{param.name} is {shown(value)}, and takes JSON")
     if not isinstance(value, str | Mapping | list):
-        raise ValueProblem(f"{param.name} is {_shown(value)}, and takes JSON")
+        raise ValueProblem(f"{param.name} is {shown(value)}, and takes JSON")
     return value if isinstance(value, str) else _as_json(param.name, value)
 
 
 def _as_json(name: str, value: Any) -> Any:
-    """A value of JSON's own types, or one that an enum stands for.
-
-    :raises ValueProblem: something in it is of another; the words name where.
-    """
+    """A value of JSON's own types, or one that an enum stands for."""
     value = _plain(value)
     if isinstance(value, Mapping):
         return {_key(name, key): _as_json(f"{name}.{key}", each) for key, each in value.items()}
@@ -186,9 +180,7 @@ def _as_json(name: str, value: Any) -> Any:
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or finite or isinstance(value, str | bool | int):
         return value
-    raise ValueProblem(
-        f"{name} is {_shown(value)}, which JSON cannot hold: give a text or a number"
-    )
+    raise ValueProblem(f"{name} is {shown(value)}, which JSON cannot hold: give a text or a number")
 
 
 def _key(name: str, key: Any) -> str:
@@ -237,7 +229,8 @@ def _decoded(value: Any) -> Any:
         return None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in an error's words: not longer than they are."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -324,10 +317,7 @@ def read_templates(answer: Answer) -> list[Template]:
 
 
 def read_template(answer: Answer) -> Template:
-    """One template, from the answer or its ``template``.
-
-    :raises ProtocolError: it holds no template.
-    """
+    """One template, from the answer or its ``template``."""
     body = answer.object()
     inner = body.get("template")
     row = inner if isinstance(inner, dict) else body

@@ -56,10 +56,7 @@ class UploadGrant(msgspec.Struct, frozen=True):
 
 
 def check_address(name: str, address: str, origin: str) -> httpx.URL:
-    """An address of a grant, which may be one of the API's own, if it may be used.
-
-    :raises ProtocolError: it may not.
-    """
+    """An address of a grant, which may be one of the API's own, if it may be used."""
     own = address.startswith("/") and not address.startswith("//")
     try:
         url = httpx.URL(f"{origin}{address}" if own else address)
@@ -91,10 +88,7 @@ class DownloadGrant(msgspec.Struct, frozen=True):
 
 
 def check_size(name: str, size: int) -> None:
-    """Refuse a file that S3 takes in no single PUT.
-
-    :raises InputError: it is over 5 GiB.
-    """
+    """Refuse a file that S3 takes in no single PUT."""
     if size > LARGEST_PUT:
         raise InputError(
             f"{name} has {size} bytes; one upload takes at most {LARGEST_PUT} (5 GiB). "
@@ -103,10 +97,7 @@ def check_size(name: str, size: int) -> None:
 
 
 def pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
-    """A file's bytes, 1 MiB at a time, so that memory stays flat.
-
-    :raises InputError: there are more or fewer.
-    """
+    """A file's bytes, 1 MiB at a time, so that memory stays flat."""
     left = size
     while piece := content.read(PIECE):
         left -= len(piece)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib.resources import files
 from itertools import chain
@@ -23,7 +24,7 @@ from airflow_provider_clusterra.api.specs import (
     het_body,
     no_val,
 )
-from airflow_provider_clusterra.api.templates import WORDS, nearest
+from airflow_provider_clusterra.api.templates import WORDS, nearest, shown
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,
     OPTIONS,
@@ -67,10 +68,7 @@ def job_fields() -> dict[str, str | list[str]]:
 
 
 def check_fields(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's own fields, in the forms that the API takes.
-
-    :raises InputError: a field is not known, or cannot have its value; the words name it.
-    """
+    """A user's own fields, in the forms that the API takes."""
     found = {name: _checked(name, value) for name, value in job.items()}
     for name, value in found.items():
         try:
@@ -90,11 +88,13 @@ def _checked(name: str, value: Any) -> Any:
         raise InputError(f"job: slurmrestd v0.0.44 has no field {name!r}.{hint}")
     if isinstance(form, list):
         return _words(name, value, form)
+    if form == "array":
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
+        return [str(each) for each in value]
+    value = _from_text(form, value)
     if form == "no_val":
         return _number(name, value)
-    if form == "array":
-        return _list(name, value)
-    value = _from_text(form, value)
     if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
         raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
     return value
@@ -118,7 +118,6 @@ def _words(name: str, value: Any, known: list[str]) -> list[str]:
 
 
 def _number(name: str, value: Any) -> Any:
-    value = _from_text("no_val", value)
     if isinstance(value, Mapping):
         if value.get("set") is not True:
             raise InputError(f'job: {name} is ignored by Slurm without "set": true.')
@@ -128,44 +127,38 @@ def _number(name: str, value: Any) -> Any:
     return no_val(value)
 
 
-def _list(name: str, value: Any) -> list[str]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
-    return [str(each) for each in value]
-
-
 LINES = "the script's #SBATCH lines"
 
 
 class Merged:
-    """A job's fields, beginning with those of its script's lines."""
+    """The fields of a job's component, beginning with those of the script's lines."""
 
-    def __init__(self, lines: Fields) -> None:
-        self.fields = dict(lines)
+    def __init__(self, component: Component, fields: Fields) -> None:
+        self.component = component
+        self.fields = fields
         self.conflicts: list[str] = []
         """One line of words for each source that overruled something."""
-        self._sources = dict.fromkeys(lines, LINES)
+        self._sources = dict.fromkeys(fields, LINES)
 
-    def overrule(self, said: str, source: str, change: Callable[[Fields], None]) -> None:
-        """Let a source change the fields."""
+    @contextmanager
+    def overruled(self, said: str, source: str) -> Iterator[Fields]:
+        """The fields, for a source to change."""
         before = dict(self.fields)
-        change(self.fields)
+        yield self.fields
         lost = [name for name, value in before.items() if not _stays(value, self.fields.get(name))]
         if lost:
             name = lost[0]
-            what = "" if name == "environment" else f"{name} {shown(before[name])} of "
+            what = "" if name == "environment" else f"{name} {_in_words(before[name])} of "
             self.conflicts.append(f"{said} wins over {what}{self._sources[name]}.")
         for name, value in self.fields.items():
             if value != before.get(name):
                 self._sources[name] = source
 
 
-def shown(value: Any) -> str:
-    """A field's value for a reader."""
+def _in_words(value: Any) -> str:
     if isinstance(value, dict) and "number" in value:
         return "without a limit" if value.get("infinite") else str(value["number"])
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shown(value)
 
 
 def _stays(old: Any, new: Any) -> bool:
@@ -181,23 +174,14 @@ def _stays(old: Any, new: Any) -> bool:
 
 ARGUMENTS = {
     "name": "job-name",
-    "partition": "partition",
-    "account": "account",
-    "qos": "qos",
-    "nodes": "nodes",
+    **{name: name for name in ("partition", "account", "qos", "nodes")},
     "tasks": "ntasks",
     "cpus_per_task": "cpus-per-task",
     "memory": "mem",
     "memory_per_cpu": "mem-per-cpu",
     "time_limit": "time",
-    "gpus": "gpus",
-    "constraint": "constraint",
-    "exclusive": "exclusive",
-    "licenses": "licenses",
-    "array": "array",
-    "dependency": "dependency",
-    "requeue": "requeue",
-    "signal": "signal",
+    **{name: name for name in ("gpus", "constraint", "exclusive", "licenses", "array")},
+    **{name: name for name in ("dependency", "requeue", "signal")},
     "working_directory": "chdir",
 }
 """Each argument, and the option of ``sbatch`` that it is."""
@@ -232,10 +216,7 @@ class JobRequest(msgspec.Struct, frozen=True):
         return str(self.components[0].get("dependency", ""))
 
     def check_tagged(self) -> None:
-        """Refuse what depends on the job's name, which a tag makes another at each try.
-
-        :raises InputError: its dependency is ``singleton``.
-        """
+        """Refuse what depends on the job's name, which a tag makes another at each try."""
         texts = [str(each.get("dependency") or "") for each in self.components]
         if any("singleton" in text.lower() for text in texts):
             raise InputError(
@@ -250,14 +231,14 @@ class JobRequest(msgspec.Struct, frozen=True):
 
     def with_environment(self, variables: Mapping[str, str]) -> JobRequest:
         """The job with more variables in each component."""
-        return self._changed(lambda fields: _with_variables(fields, variables))
+        return self._changed(lambda fields: put_variables(fields, variables))
 
     def with_fields(self, fields: Mapping[str, Any]) -> JobRequest:
         """The job with other fields in its first component."""
         first, *others = self.components
         changed = dict(first)
         for name, value in fields.items():
-            as_field(name, value)(changed)
+            put_field(changed, name, value)
         return replace(self, components=(changed, *others))
 
     def with_array(self, indices: str) -> JobRequest:
@@ -266,28 +247,24 @@ class JobRequest(msgspec.Struct, frozen=True):
 
     def with_comment(self, text: str) -> JobRequest:
         """The job with a comment, if its author has given none."""
-        return self._changed(lambda fields: {"comment": text, **fields})
+        return self._changed(lambda fields: fields.setdefault("comment", text))
 
     def without_nodes(self, nodes: Sequence[str]) -> JobRequest:
         """The job on other nodes, besides those that its author has excluded."""
-        if not nodes:
-            return self
-        return self._changed(
-            lambda fields: {
-                **fields,
-                "excluded_nodes": [*dict.fromkeys((*fields.get("excluded_nodes", ()), *nodes))],
-            }
-        )
+
+        def change(fields: Fields) -> None:
+            fields["excluded_nodes"] = [*dict.fromkeys((*fields.get("excluded_nodes", ()), *nodes))]
+
+        return self._changed(change) if nodes else self
 
     def with_dependency(self, text: str) -> JobRequest:
         """The job with another dependency in each component that has the first one's, or none."""
         first = self.dependency
 
-        def change(fields: Fields) -> Fields:
-            if fields.get("dependency") != first:
-                return fields
-            others = {name: value for name, value in fields.items() if name != "dependency"}
-            return others | ({"dependency": text} if text else {})
+        def change(fields: Fields) -> None:
+            if fields.get("dependency") == first:
+                fields.pop("dependency", None)
+                fields |= {"dependency": text} if text else {}
 
         return self._changed(change)
 
@@ -311,8 +288,11 @@ class JobRequest(msgspec.Struct, frozen=True):
             fields={**fields, **paths},
         )
 
-    def _changed(self, change: Callable[[Fields], Fields]) -> JobRequest:
-        return replace(self, components=tuple(change(each) for each in self.components))
+    def _changed(self, change: Callable[[Fields], object]) -> JobRequest:
+        components = tuple(dict(each) for each in self.components)
+        for each in components:
+            change(each)
+        return replace(self, components=components)
 
 
 OUTPUTS = ("standard_output", "standard_error", "standard_input")
@@ -326,10 +306,6 @@ def _named(path: str, name: str) -> str:
     return re.sub("%%|%[0-9]*x", lambda found: "%%" if found[0] == "%%" else plain, path)
 
 
-def _with_variables(fields: Fields, variables: Mapping[str, str]) -> Fields:
-    return {**fields, "environment": {**fields.get("environment", {}), **variables}}
-
-
 def read_arguments(
     script: str,
     arguments: Mapping[str, Any],
@@ -341,19 +317,14 @@ def read_arguments(
     defaults: Mapping[str, str] | None = None,
     script_arguments: Sequence[str] = (),
 ) -> JobRequest:
-    """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one.
-
-    :raises InputError: it cannot be asked so; the words name the argument, the field or the line.
-    """
+    """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one."""
     check_script(script)
-    components = read_components(script)
     given = {*job, *(["environment"] if environment else [])}
-    merged = [Merged(component.fields(now, given)) for component in components]
-    _overrule_by_job(merged[0], job)
-    _overrule_by_arguments(components, merged, arguments)
-    _overrule_by_environment(merged, environment)
+    merged = [Merged(each, each.fields(now, given)) for each in read_components(script)]
+    _merge(merged, _read_job(job), arguments, environment)
+    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
+        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
     first = merged[0].fields
-    _check_no_array(merged)
     if script_arguments:
         # the first one is the script's own name, which the job does not see
         first["argv"] = ["script", *script_arguments]
@@ -371,34 +342,29 @@ def read_arguments(
     )
 
 
-def _overrule_by_environment(merged: Sequence[Merged], environment: Mapping[str, Any]) -> None:
+def _merge(
+    merged: Sequence[Merged],
+    job: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> None:
+    """Each source wins over those before it."""
+    for name, value in job.items():
+        # a variable may hold what is not for the log
+        said = "…" if name == "environment" else _in_words(value)
+        with merged[0].overruled(f"job={{{name!r}: {said}}}", "job=") as fields:
+            put_field(fields, name, value)
+    for name, (option, text) in _given(arguments).items():
+        said = f"{name}={arguments[name]!r}"
+        for each in merged:
+            if name in OF_ALL or each.component.follows(option):
+                with each.overruled(said, said) as fields:
+                    _put_argument(fields, name, arguments[name], option, text)
     for variable, value in environment.items():
         said = f"environment's {variable}"
         for each in merged:
-            each.overrule(said, said, as_field("environment", {variable: str(value)}))
-
-
-def _check_no_array(merged: Sequence[Merged]) -> None:
-    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
-        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
-
-
-def _overrule_by_job(first: Merged, job: Mapping[str, Any]) -> None:
-    for name, value in _read_job(job).items():
-        # a variable may hold what is not for the log
-        said = "…" if name == "environment" else shown(value)
-        first.overrule(f"job={{{name!r}: {said}}}", "job=", as_field(name, value))
-
-
-def _overrule_by_arguments(
-    components: Sequence[Component], merged: Sequence[Merged], arguments: Mapping[str, Any]
-) -> None:
-    for name, (option, text) in _given(arguments).items():
-        value = arguments[name]
-        said = f"{name}={value!r}"
-        for component, each in zip(components, merged, strict=True):
-            if name in OF_ALL or component.follows(option):
-                each.overrule(said, said, as_argument(name, value, option, text))
+            with each.overruled(said, said) as fields:
+                put_variables(fields, {variable: str(value)})
 
 
 def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -406,7 +372,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     found = {
         name: option
         for name, value in arguments.items()
-        if (option := as_option(name, value)) is not None
+        if (option := _as_option(name, value)) is not None
     }
     excluded = rivals(option for option, _ in found.values())
     if excluded:
@@ -415,11 +381,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def as_option(name: str, value: Any) -> tuple[str, str] | None:
-    """An argument as an option of ``sbatch`` with its value, or None where nothing is given.
-
-    :raises InputError: ``requeue`` is neither True nor False.
-    """
+def _as_option(name: str, value: Any) -> tuple[str, str] | None:
     text = _text(name, value)
     flag = WORDS.get(text.lower())
     if not text or (name == "exclusive" and flag is False):
@@ -433,47 +395,37 @@ def as_option(name: str, value: Any) -> tuple[str, str] | None:
     return ARGUMENTS[name], text
 
 
-def as_argument(name: str, value: Any, option: str, text: str) -> Callable[[Fields], None]:
-    """What an argument does to a job's fields.
-
-    :raises InputError: when it is applied: the option cannot have this value.
-    """
+def _put_argument(fields: Fields, name: str, value: Any, option: str, text: str) -> None:
     put = OPTIONS[option].apply or put_nothing
-    places = {"SLURM_SUBMIT_DIR": str(PurePosixPath(DEFAULT_DIRECTORY) / text)}
+    try:
+        put(fields, text)
+    except InputError:
+        raise
+    except ValueError as exc:
+        raise InputError(f"{name} is {value!r}: {str(exc).rstrip('.')}.") from exc
+    if name == "working_directory":
+        folder = PurePosixPath(DEFAULT_DIRECTORY) / text
+        put_variables(fields, {"SLURM_SUBMIT_DIR": str(folder)})
 
-    def change(fields: Fields) -> None:
+
+def put_field(fields: Fields, name: str, value: Any) -> None:
+    """One field of ``job=``, in the place of others that say the same."""
+    if name == "environment":
+        put_variables(fields, value)
+        return
+    if name == "cpus_per_task":
         try:
-            put(fields, text)
-            put_variables(fields, places if name == "working_directory" else {})
-        except InputError:
-            raise
+            put_cpus_per_task(fields, str(value))
         except ValueError as exc:
-            raise InputError(f"{name} is {value!r}: {str(exc).rstrip('.')}.") from exc
-
-    return change
-
-
-def as_field(name: str, value: Any) -> Callable[[Fields], None]:
-    """What one field of ``job=`` does to a job's fields, and to others that say the same."""
-
-    def change(fields: Fields) -> None:
-        if name == "environment":
-            fields[name] = {**fields.get(name, {}), **value}
-        elif name == "cpus_per_task":
-            try:
-                put_cpus_per_task(fields, str(value))
-            except ValueError as exc:
-                raise InputError(f"job: cpus_per_task is {value!r}: {exc}.") from exc
-        else:
-            if name == "tres_per_node" and "environment" in fields:
-                variables = dict(fields["environment"])
-                variables.pop("SLURM_GPUS_PER_NODE", None)
-                fields["environment"] = variables
-            for each in MEMORY_FIELDS if name in MEMORY_FIELDS else ():
-                fields.pop(each, None)
-            fields[name] = value
-
-    return change
+            raise InputError(f"job: cpus_per_task is {value!r}: {exc}.") from exc
+        return
+    if name == "tres_per_node" and "environment" in fields:
+        variables = dict(fields["environment"])
+        variables.pop("SLURM_GPUS_PER_NODE", None)
+        fields["environment"] = variables
+    for each in MEMORY_FIELDS if name in MEMORY_FIELDS else ():
+        fields.pop(each, None)
+    fields[name] = value
 
 
 def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -488,15 +440,10 @@ def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
         found["environment"] = {str(name): str(value) for name, value in variables.items()}
     elif variables is not None:
         listed = check_fields({"environment": variables})["environment"]
-        found["environment"] = dict(_pair(each) for each in listed)
+        if odd := [each for each in listed if "=" not in each]:
+            raise InputError(f"job: environment holds {odd[0]!r}; each is NAME=value.")
+        found["environment"] = dict(each.split("=", 1) for each in listed)
     return found
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"job: environment holds {text!r}; each is NAME=value.")
-    return name, value
 
 
 def _text(name: str, value: Any) -> str:

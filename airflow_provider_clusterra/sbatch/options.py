@@ -24,7 +24,6 @@ CLOCK = re.compile(
 def read_memory_mb(value: str | float) -> int:
     """An amount of memory in MB, rounded up.
 
-    :raises InputError: it is none of these, or not positive.
     :source: ``sbatch --mem``; slurmrestd's ``memory_per_node`` is in MB.
     """
     found = MEMORY.fullmatch(str(value))
@@ -37,7 +36,6 @@ def read_memory_mb(value: str | float) -> int:
 def read_time_limit_minutes(value: str | float | timedelta) -> int:
     """A time limit in minutes, rounded up.
 
-    :raises InputError: it is none of these, or not positive.
     :source: ``sbatch --time``; slurmrestd's ``time_limit`` is in minutes.
     """
     minutes = math.ceil(_seconds(value) / 60)
@@ -81,7 +79,6 @@ EPOCH = re.compile(r"uts(\d{7,})", re.IGNORECASE)
 def read_when(text: str, now: datetime) -> int:
     """A point in time as seconds since 1970; ``now + …`` counts seconds and not the clock's hours.
 
-    :raises ValueError: it is none of these; the words say what to give.
     :source: ``sbatch --begin`` of 26.05.
     """
     epoch = EPOCH.fullmatch(text.strip())
@@ -257,20 +254,14 @@ def as_memory(field: str) -> Apply:
 
 
 def one_of(words: Mapping[str, Any], value: str) -> Any:
-    """What one of some words means, in any case.
-
-    :raises ValueError: it is none of them.
-    """
+    """What one of some words means, in any case."""
     if value.lower() not in words:
         raise ValueError(f"it takes {', '.join(each or 'nothing' for each in words)}")
     return words[value.lower()]
 
 
 def whole_number(value: str, least: int = 1) -> int:
-    """A whole number.
-
-    :raises ValueError: it is none, or too small.
-    """
+    """A whole number."""
     if not re.fullmatch(r"[0-9]+", value) or int(value) < least:
         raise ValueError(f"it takes a whole number of at least {least}")
     return int(value)
@@ -512,7 +503,6 @@ class Clause(msgspec.Struct, frozen=True):
 def read_dependency(text: str) -> tuple[list[Clause], str]:
     """A dependency's conditions, and what stands between them.
 
-    :raises ValueError: it cannot be read; the words say what to give.
     :source: ``sbatch --dependency``.
     """
     between = "?" if "?" in text else ","
@@ -538,10 +528,7 @@ def job_id_of(written: str) -> int:
 
 
 def settle_dependency(text: str, ends: Mapping[str, bool]) -> str:
-    """What is left of a dependency once some of its jobs have ended, well or badly.
-
-    :raises InputError: it can never hold; the words name the job.
-    """
+    """What is left of a dependency once some of its jobs have ended, well or badly."""
     clauses, between = read_dependency(text)
     bad = [each for clause in clauses for each in _broken_by(clause, ends)]
     left = [_left_of(clause, ends) for clause in clauses if not _broken_by(clause, ends)]
@@ -570,7 +557,6 @@ def _left_of(clause: Clause, ends: Mapping[str, bool]) -> str:
 
 PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")
 GPUS = re.compile(r"(?:(?P<type>[\w.-]+):)?(?P<count>[0-9]+[kKmM]?)|(?P<only>\w[\w.-]*)")
-GRES = re.compile(r"(?:gres/)?([^\s,]+)")
 
 
 def put_gres(fields: Fields, value: str) -> None:
@@ -617,10 +603,7 @@ def _read_gpus(value: str) -> list[re.Match[str]]:
 
 
 def settled(fields: Fields) -> Fields:
-    """The fields of all sources, with what ``sbatch`` makes of several of them.
-
-    :raises InputError: they do not fit together.
-    """
+    """The fields of all sources, with what ``sbatch`` makes of several of them."""
     if str(fields.get("nodes", "")).isdigit() and "tasks_per_node" not in fields:
         put_tasks_of_nodes(fields)
     _settle_gpus(fields)
@@ -649,7 +632,6 @@ def _settle_tasks(fields: Fields) -> None:
 def _settle_gpus(fields: Fields) -> None:
     """As many tasks as a job's GPUs are for, as ``sbatch`` counts them; slurmrestd would take one.
 
-    :raises InputError: there is no number of tasks, or another than all GPUs make.
     :source: what ``sbatch`` 26.05 says of ``--gpus-per-task``.
     """
     wanted = PER_TASK.search(str(fields.get("tres_per_task", "")))

@@ -54,12 +54,6 @@ class Directive(NamedTuple):
     """Where it stands, from 1."""
 
 
-class Separator(NamedTuple):
-    """Where the next component of a heterogeneous job begins."""
-
-    line: int
-
-
 class Component(NamedTuple):
     """One component of a heterogeneous job; a plain job has one."""
 
@@ -76,9 +70,6 @@ class Component(NamedTuple):
         """What its options ask for; ``environment`` is a dict.
 
         An option that cannot be honoured is skipped if its field is ``given`` in another way.
-
-        :raises InputError: an option cannot be honoured, or not with its value; the words name it
-            and its line.
         """
         found: Fields = {}
         forgets_hint = any(each.name in ABOVE_HINT for each in self.options)
@@ -91,26 +82,15 @@ class Component(NamedTuple):
         return found
 
 
-def script_fields(script: str, now: datetime) -> list[Fields]:
-    """What a script's options ask for, as fields of a job; one entry a component of a het job.
-
-    :raises InputError: an option cannot be read, is not known, or cannot be honoured; the words
-        name it and its line.
-    """
-    return [each.fields(now) for each in read_components(script)]
-
-
 def read_components(script: str) -> list[Component]:
     """The components that a script's options make.
 
-    :raises InputError: an option cannot be read, is not known, cannot be honoured, or excludes
-        another one; or ``sbatch`` would obey a line of another system's. The words name the line.
     :source: ``sbatch`` 26.05.
     """
     found = [Component((), None)]
-    for each in read_script(script):
+    for each in _read_script(script):
         options, apart = found[-1]
-        if isinstance(each, Separator):
+        if each is None:
             kept = tuple(option for option in options if option.name in CARRIED)
             found.append(Component(kept, apart or frozenset()))
         else:
@@ -137,12 +117,8 @@ def with_job_name(script: str, name: str) -> str:
     first = _first(lines, _is_command)
     if shell is None or first == len(lines) or POLYGLOT.match(lines[first]):
         return script
-    words = (
-        f"setenv SLURM_JOB_NAME {quote(name)}\n"
-        if shell["csh"]
-        else (f"export SLURM_JOB_NAME={quote(name)}; ")
-    )
-    lines[first] = words + lines[first]
+    form = "setenv SLURM_JOB_NAME {}\n{}" if shell["csh"] else "export SLURM_JOB_NAME={}; {}"
+    lines[first] = form.format(quote(name), lines[first])
     return "\n".join(lines)
 
 
@@ -188,9 +164,10 @@ def _check_foreign(script: str) -> None:
 
 def _put(fields: Fields, directive: Directive, now: datetime) -> None:
     name, value, line = directive
+    shown = f"--{name}={value}" if value else f"--{name}"
     takes, apply, _, why, _ = OPTIONS[name]
     if apply is None:
-        raise _bad(line, f"{_shown(name, value)} cannot be honoured: {why}")
+        raise _bad(line, f"{shown} cannot be honoured: {why}")
     if takes == "value" and not value and name != "export":
         # as if it were left out
         return
@@ -200,32 +177,25 @@ def _put(fields: Fields, directive: Directive, now: datetime) -> None:
             fields[TIMES[name]] = seconds if name == "deadline" else no_val(seconds)
         apply(fields, value)
     except ValueError as exc:
-        raise _bad(line, f"{_shown(name, value)}: {str(exc).rstrip('.')}") from exc
+        raise _bad(line, f"{shown}: {str(exc).rstrip('.')}") from exc
 
 
-def read_script(script: str) -> list[Directive | Separator]:
-    """The options that a script holds.
+def _read_script(script: str) -> Iterator[Directive | None]:
+    """The options that a script holds; None begins the next component of a heterogeneous job.
 
     Reading ends at the first line that is neither a comment nor blank, as it does in ``sbatch``.
-
-    :raises InputError: a line cannot be read, or an option is not known or cannot be honoured; the
-        words name the line.
-    :source: ``sbatch(1)``; tried with ``sbatch`` 26.05.
     """
-    found: list[Directive | Separator] = []
     for number, text in enumerate(script.split("\n"), 1):
         if _is_command(text):
             break
-        match = LINE.match(text)
-        if match:
-            found += _read_line(match[1], number)
-    return found
+        if match := LINE.match(text):
+            yield from _read_line(match[1], number)
 
 
-def _read_line(text: str, number: int) -> Iterator[Directive | Separator]:
+def _read_line(text: str, number: int) -> Iterator[Directive | None]:
     words = _words(text, number)
     if [word.lower() for word in words] in (["hetjob"], ["packjob"]):
-        yield Separator(number)
+        yield None
         return
     while words:
         word = words.pop(0)
@@ -264,35 +234,28 @@ def _long(word: str, rest: list[str], number: int) -> Directive:
         near = f" (it may be {', '.join('--' + name for name in matches)})" if matches else ""
         raise _bad(number, f"--{given} is not known to sbatch{near}")
     name = ALIASES.get(matches[0], matches[0])
-    return Directive(name, _value(name, value if equals else None, rest, number), number)
+    return _directive(name, value if equals else None, rest, number)
 
 
 def _short(letters: str, rest: list[str], number: int) -> Iterator[Directive]:
     while letters:
-        letter, letters = letters[0], letters[1:]
-        name = SHORT.get(letter)
+        name = SHORT.get(letters[0])
         if name is None:
-            raise _bad(number, f"-{letter} is not known to sbatch")
-        if OPTIONS[name].takes == "nothing":
-            yield Directive(name, _value(name, None, rest, number), number)
-            continue
-        yield Directive(name, _value(name, letters or None, rest, number), number)
-        return
+            raise _bad(number, f"-{letters[0]} is not known to sbatch")
+        alone = OPTIONS[name].takes == "nothing"
+        attached, letters = (None, letters[1:]) if alone else (letters[1:] or None, "")
+        yield _directive(name, attached, rest, number)
 
 
-def _value(name: str, attached: str | None, rest: list[str], number: int) -> str:
+def _directive(name: str, attached: str | None, rest: list[str], number: int) -> Directive:
     takes = OPTIONS[name].takes
     if takes == "nothing" and attached is not None:
         raise _bad(number, f"--{name} takes no value")
-    if takes != "value" or attached is not None:
-        return attached or ""
-    if not rest:
-        raise _bad(number, f"--{name} needs a value")
-    return rest.pop(0)
-
-
-def _shown(name: str, value: str | None) -> str:
-    return f"--{name}={value}" if value else f"--{name}"
+    if takes == "value" and attached is None:
+        if not rest:
+            raise _bad(number, f"--{name} needs a value")
+        attached = rest.pop(0)
+    return Directive(name, attached or "", number)
 
 
 def _bad(number: int, words: str) -> InputError:

@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.sbatch.job import ARGUMENTS, check_fields, read_arguments
-from airflow_provider_clusterra.sbatch.script import script_fields
+from airflow_provider_clusterra.sbatch.script import read_components
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -71,7 +71,7 @@ def fields(*lines, **given):
 def test_an_argument_is_what_its_option_of_sbatch_is(argument, line):
     found = fields(**argument)
 
-    assert found == script_fields(script(line), NOW)[0]
+    assert found == read_components(script(line))[0].fields(NOW)
     assert found
     assert check_fields(found) == found
 

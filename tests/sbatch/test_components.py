@@ -9,14 +9,15 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.specs import no_val as number
-from airflow_provider_clusterra.sbatch.script import script_fields
+from airflow_provider_clusterra.sbatch.script import read_components
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HET = "#SBATCH hetjob"
 
 
 def components(*lines):
-    return script_fields("\n".join(["#!/bin/bash", *lines, "true", ""]), NOW)
+    found = read_components("\n".join(["#!/bin/bash", *lines, "true", ""]))
+    return [each.fields(NOW) for each in found]
 
 
 def test_a_heterogeneous_job_has_its_components():

@@ -7,11 +7,12 @@ import pytest
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.sbatch.job import check_fields, read_arguments
 from airflow_provider_clusterra.sbatch.options import CARRIED, OPTIONS, SHORT
-from airflow_provider_clusterra.sbatch.script import script_fields
+from airflow_provider_clusterra.sbatch.script import read_components
 
 
 def read(options):
-    return script_fields(f"#!/bin/bash\n#SBATCH {options}\n", datetime(2026, 3, 1, tzinfo=UTC))
+    (component,) = read_components(f"#!/bin/bash\n#SBATCH {options}\n")
+    return [component.fields(datetime(2026, 3, 1, tzinfo=UTC))]
 
 
 def test_every_option_makes_fields_that_the_api_has():

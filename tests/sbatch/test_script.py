@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.sbatch.script import overlooked, script_fields, with_job_name
+from airflow_provider_clusterra.sbatch.script import overlooked, read_components, with_job_name
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
 def read(*lines):
     """The fields of a script with these lines behind its shebang."""
-    (fields,) = script_fields("\n".join(["#!/bin/bash", *lines, "true", ""]), NOW)
-    return fields
+    (component,) = read_components("\n".join(["#!/bin/bash", *lines, "true", ""]))
+    return component.fields(NOW)
 
 
 def number(value, *, infinite=False):
