@@ -77,6 +77,24 @@ CONNECTION_FORM: dict[str, Any] = {
 }
 """The connection's form: what is shown, and what it says. Airflow keeps these fields in ``extra``."""
 
+CONFIG: dict[str, Any] = {
+    "clusterra": {
+        "description": "How tasks of Clusterra wait for their jobs.",
+        "options": {
+            "min_deferral": {
+                "description": "For how many seconds after its deferral a task is not resumed. Before Airflow "
+                "3.4, the scheduler can fail a task that is resumed sooner (apache/airflow#66374). "
+                "Empty: 7, and 0 on Airflow 3.4 and newer.",
+                "version_added": "0.1.0",
+                "type": "float",
+                "example": "7.5",
+                "default": None,
+            }
+        },
+    }
+}
+"""What is read from ``airflow.cfg``."""
+
 
 def get_provider_info() -> dict[str, Any]:
     """What Airflow's provider manager shows and loads of this package.
@@ -94,9 +112,12 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": integration,
                 "external-doc-url": "https://clusterra.cloud/docs/cli-reference.html",
+                "how-to-guide": ["/docs/quickstart.md", "/docs/operators.md"],
+                "logo": "/integration-logos/clusterra.svg",
                 "tags": ["service"],
             }
         ],
+        "config": CONFIG,
         "operators": [
             {
                 "integration-name": integration,

@@ -11,6 +11,7 @@ author = "The airflow-provider-clusterra authors"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
+html_logo = "integration-logos/clusterra.svg"
 html_title = f"{project} {release}"
 html_theme_options = {
     "source_repository": SOURCE,

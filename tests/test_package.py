@@ -51,6 +51,30 @@ def test_the_form_is_what_airflow_asks_for():
     jsonschema.validate(airflow_provider_clusterra.get_provider_info(), schema)
 
 
+def test_the_guides_and_the_logo_of_the_provider_info_are_there():
+    (integration,) = airflow_provider_clusterra.get_provider_info()["integrations"]
+
+    for path in [*integration["how-to-guide"], f"/docs{integration['logo']}"]:
+        assert (ROOT / path.lstrip("/")).exists(), path
+
+
+def test_every_option_of_ours_that_is_read_is_declared():
+    read = {
+        match.groups()
+        for path in (ROOT / "airflow_provider_clusterra").rglob("*.py")
+        for match in re.finditer(r'conf\.get\w*\(\s*"(\w+)",\s*"(\w+)"', path.read_text())
+    }
+    declared = {
+        (section, option)
+        for section, each in airflow_provider_clusterra.get_provider_info()["config"].items()
+        for option in each["options"]
+    }
+
+    assert {each for each in read if each[0] == "clusterra"} == declared
+    for each in airflow_provider_clusterra.CONFIG["clusterra"]["options"].values():
+        assert each.keys() == {"description", "version_added", "type", "example", "default"}
+
+
 def test_everything_that_the_provider_info_names_can_be_imported():
     info = airflow_provider_clusterra.get_provider_info()
     modules = [

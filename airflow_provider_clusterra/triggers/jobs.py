@@ -125,7 +125,7 @@ def _pushed_by(ti: Any) -> Any:
 
 def min_deferral() -> float:
     """Seconds for which an event is held: ``[clusterra] min_deferral``, as ``7``, ``7.5`` or ``7s``."""
-    text = str(conf.get("clusterra", "min_deferral", fallback=MIN_DEFERRAL)).strip()
+    text = str(conf.get("clusterra", "min_deferral", fallback="") or MIN_DEFERRAL).strip()
     form = re.fullmatch(r"(\d+(?:\.\d*)?)\s*s?", text)
     if form is None:
         log.warning("[clusterra] min_deferral is %r; it is a number of seconds, e.g. 7.", text)

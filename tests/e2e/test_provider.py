@@ -25,6 +25,11 @@ def test_airflow_lists_the_provider_and_what_it_brings(airflow):
         "airflow_provider_clusterra.links.jobs.ClusterraJobLink",
     ):
         assert word in words
+    options = airflow.command(
+        "airflow", "config", "list", "--section", "clusterra", "--include-descriptions"
+    )
+    assert "min_deferral" in options
+    assert "is not resumed" in options
     hooks = json.loads(airflow.command("airflow", "providers", "hooks", "-o", "json"))
     assert [row for row in hooks if row["connection_type"] == "clusterra"]
 
