@@ -336,10 +336,10 @@ class Wait:
     def _timed_out(self) -> WaitTimeoutError:
         last = self.progress.last
         waited = self._now() - self._spec.since
-        limit = f" ({self._spec.limit})" if self._spec.limit else ""
+        limit = self._spec.limit
+        over = f"{limit} has passed since the task began" if limit else "the deadline has passed"
         return WaitTimeoutError(
-            f"Job {self._spec.job_id} is {last.state if last else 'not seen yet'} after "
-            f"{waited:.0f} s, which is as long as it may take{limit}.",
+            f"Job {self._spec.job_id} is {last.state if last else 'not seen yet'}, and {over}.",
             last,
             waited=waited,
         )

@@ -41,6 +41,8 @@ FIELDS = frozenset(
     ]
 )
 """The job's fields that the processes backend knows; each other one is a warning."""
+SAYS_THE_SAME = {"minimum_nodes": ("{nodes}",), "tres_per_task": ("cpu={cpus}", "cpu:{cpus}")}
+"""Fields that are no news beside those that it knows, with these values."""
 
 
 def read_array(text: str) -> tuple[tuple[int, ...], int]:
@@ -188,13 +190,17 @@ def read_request(body: Mapping[str, Any], memory_mb: int) -> Request:
 
 def read_warnings(job: Mapping[str, Any]) -> list[dict[str, str]]:
     """One warning for each field that is not honoured."""
+    known = {"nodes": job.get("nodes") or 1, "cpus": job.get("cpus_per_task") or 1}
+    same = {
+        field: [form.format(**known) for form in forms] for field, forms in SAYS_THE_SAME.items()
+    }
     return [
         {
             "description": f'Ignoring field "{field}": the processes backend does not know it',
             "source": f"#/job/{field}/",
         }
         for field in job
-        if field not in FIELDS
+        if field not in FIELDS and str(job[field]) not in same.get(field, ())
     ]
 
 
@@ -240,12 +246,13 @@ def _check(request: Request, memory_mb: int) -> None:
             2063, "Job cannot be submitted without the current working directory specified."
         )
     if request.partition not in PARTITIONS:
-        names = ", ".join(PARTITIONS)
+        names = " and ".join(PARTITIONS)
         raise RefusedError(
             422,
             2000,
             "Invalid partition name specified",
-            f"Batch job submission failed: there is no partition {request.partition!r}, but {names}",
+            f"Batch job submission failed: there is no partition {request.partition!r}; "
+            f"there are {names}",
             "slurm_submit_batch_job()",
         )
     if len(request.script.encode()) > MAX_SCRIPT or len(request.name) > MAX_NAME:

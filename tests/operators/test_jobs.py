@@ -168,7 +168,9 @@ def test_the_output_of_a_job_that_nobody_could_follow_is_in_the_log(
 
 
 def test_the_earlier_of_the_two_timeouts_counts(connected, run):
-    with pytest.raises(JobTimedOutError, match="as long as it may take"):
+    with pytest.raises(
+        JobTimedOutError, match=r"and execution_timeout=0.3 s has passed since the task began"
+    ):
         run(submit("sleep 60", timeout=60, execution_timeout=timedelta(seconds=0.3)))
 
 
@@ -411,3 +413,26 @@ def test_a_session_that_ends_before_the_jobs_time_limit_is_warned_of(
         run(submit(time_limit=time_limit, wait_for_completion=False))
 
     assert ("The session ends" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"nodes": 1},
+        {"tasks": 2},
+        {"cpus_per_task": 1},
+        {"cpus_per_task": 2, "tasks": 1},
+        {"memory": "100M"},
+        {"memory_per_cpu": "100M"},
+        {"time_limit": "0:05:00"},
+        {"array": "0-1%1"},
+        {"requeue": False},
+        {"name": "mine", "partition": "gpu"},
+        {"script": "#!/bin/bash\n#SBATCH -N1 -n1 -c1 -t5 --mem=100\ntrue\n"},
+    ],
+    ids=repr,
+)
+def test_processes_warn_of_no_field_that_follows_from_one_they_know(connected, run, caplog, asked):
+    run(submit(**{"script": "true", **asked}))
+
+    assert "Ignoring field" not in caplog.text

@@ -85,6 +85,22 @@ def test_what_is_not_honoured_is_said():
 
 
 @pytest.mark.parametrize(
+    ("fields", "warned"),
+    [
+        ({"tres_per_task": "cpu=2", "cpus_per_task": 2}, 0),
+        ({"tres_per_task": "cpu:1", "cpus_per_task": 1}, 0),
+        ({"tres_per_task": "cpu=2,gres/gpu:1", "cpus_per_task": 2}, 1),
+        ({"tres_per_task": "cpu=4", "cpus_per_task": 2}, 1),
+        ({"minimum_nodes": 1}, 0),
+        ({"minimum_nodes": 2, "nodes": "2"}, 0),
+        ({"minimum_nodes": 2}, 1),
+    ],
+)
+def test_a_field_that_says_what_a_known_one_says_is_no_news(fields, warned):
+    assert len(read_warnings({**JOB, **fields})) == warned
+
+
+@pytest.mark.parametrize(
     ("text", "indices", "at_once"),
     [
         ("3", (3,), 0),

@@ -135,7 +135,7 @@ def test_the_server_logs_a_submit_an_end_and_a_refused_sign_in(tmp_path):
                 time.sleep(0.01)
         httpx.get(f"{server.url}/v1/users/me", headers={"Authorization": "Bearer guess"})
 
-    assert "there is no partition 'big', but cpu, gpu" in json.dumps(said.json())
+    assert "there is no partition 'big'; there are cpu and gpu" in json.dumps(said.json())
     assert "partitions   cpu, gpu" in server.banner
     assert server.errors.splitlines() == [
         "clusterra-server: job 1 was submitted by you",
