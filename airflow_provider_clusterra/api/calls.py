@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from airflow_provider_clusterra.api import templates
+from airflow_provider_clusterra.api import templates, usage
 from airflow_provider_clusterra.api.answers import (
     ACCESS_DENIED,
     INVALID_JOB_ID,
@@ -44,6 +44,7 @@ from airflow_provider_clusterra.api.jobs import (
 from airflow_provider_clusterra.api.sse import Event
 from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
+from airflow_provider_clusterra.api.usage import Run
 
 log = logging.getLogger(__name__)
 
@@ -591,6 +592,18 @@ def list_accounting(
     words = urlencode({name: value for name, value in query.items() if value})
     path = f"{_cluster(cluster_id)}/accounting/jobs" + (f"?{words}" if words else "")
     return Call("GET", path, read_jobs)
+
+
+def list_runs(cluster_id: str, parts: Sequence[str]) -> Call[list[Run]]:
+    """What jobs asked for and used, one entry for each run that accounting remembers.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param parts: ids such as ``"12"``, which for an array means all its tasks, and ``"12_3"``.
+    :raises NotFoundError: the API does not offer this.
+    :source: as :func:`list_accounting`; slurmdbd's ``jobs[].tres``, ``time`` and ``steps``.
+    """
+    path = f"{_cluster(cluster_id)}/accounting/jobs?{urlencode({'step': ','.join(parts)})}"
+    return Call("GET", path, usage.read_runs)
 
 
 def list_nodes(cluster_id: str) -> Call[list[Node]]:

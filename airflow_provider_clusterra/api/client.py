@@ -270,6 +270,7 @@ class _Endpoints:
     list_jobs = _Endpoint(calls.list_jobs)
     list_states = _Endpoint(calls.list_states)
     list_accounting = _Endpoint(calls.list_accounting)
+    list_runs = _Endpoint(calls.list_runs)
     cancel_job = _Endpoint(calls.cancel_job)
     read_output = _Endpoint(calls.read_output)
     presign_upload = _Endpoint(calls.presign_upload)

@@ -314,8 +314,14 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     memory_mb: int | None = None
     """The memory asked for, per node or (where :attr:`memory_per_cpu`) per CPU."""
     memory_per_cpu: bool = False
+    tres_allocated: str = ""
+    """E.g. ``"cpu=2,mem=4G,node=1,gres/gpu=1"``, as :attr:`tres_requested`."""
+    tres_requested: str = ""
+    admin_comment: str = ""
     tasks: tuple[Job, ...] = ()
     """An array's tasks, or a het job's components, as far as the answer showed them."""
+    usage: dict[str, Any] | None = None
+    """What it asked for and used, once its end was accounted for."""
 
     def raise_for_state(self) -> Job:
         """The job itself when it succeeded.
@@ -379,6 +385,9 @@ class JobRecord(msgspec.Struct, gc=False):
     working_directory: Any = None
     memory_per_node: Number = None
     memory_per_cpu: Number = None
+    tres_alloc_str: Any = None
+    tres_req_str: Any = None
+    admin_comment: Any = None
 
 
 SLURMDBD = {
@@ -444,6 +453,9 @@ def read_record(record: JobRecord) -> Job:
         working_directory=_text(record.current_working_directory, record.working_directory),
         memory_mb=per_cpu if memory is None else memory,
         memory_per_cpu=per_cpu is not None,
+        tres_allocated=_text(record.tres_alloc_str),
+        tres_requested=_text(record.tres_req_str),
+        admin_comment=_text(record.admin_comment),
     )
 
 

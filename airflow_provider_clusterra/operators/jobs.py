@@ -472,9 +472,11 @@ class SubmitOperator(BaseOperator):
             self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         if event is None:
             event = self._kill.run(trigger.wait())
-        elif self.follow_output:
+        else:
             # it had ended before anybody could follow it
-            write_output(client.access, event.cluster_id, event.job, self.log)
+            if self.follow_output:
+                write_output(client.access, event.cluster_id, event.job, self.log)
+            event = self._kill.run(trigger.account_for(event))
         self._kill.check()
         return self._end(context, client, event, store)
 

@@ -24,6 +24,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
 from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
 from airflow_provider_clusterra.submit.submission import RecordStore
+from airflow_provider_clusterra.task.receipt import receipt
 from airflow_provider_clusterra.task.report import (
     JobError,
     JobLostError,
@@ -182,6 +183,7 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
             str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
             for task in array_tasks(job)
         },
+        "usage": job.usage or {},
     }
 
 
@@ -211,6 +213,8 @@ def finish(
         raise UNFINISHED.get(event.outcome, _lost)(event, client, earlier, more)
     own = with_tasks(event, event.job, client, ids=return_output is not None)
     job = with_earlier(own, earlier)
+    if words := receipt(job):
+        log.info(words)
     if array_succeeded(job, array_success):
         if not job.state.succeeded:
             log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
@@ -264,7 +268,7 @@ def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:
         return job
     ends = collect_ends({}, _tasks_shown(event, client))
     if not job.tasks:
-        return with_ends(job, ends)
+        return replace(with_ends(job, ends), usage=job.usage)
     tasks = [ends.get(task.array_task_id or 0, task) for task in job.tasks]
     return replace(job, tasks=tuple(tasks))
 

@@ -19,6 +19,8 @@ from airflow_provider_clusterra.watch.arrays import (
 
 LONGEST_TEXT = 400
 """Characters of any one text: Airflow logs an event, and stores it."""
+LONGEST_TRES = 100
+"""Of what the usage has been read from already."""
 LONGEST_WORDS = 1000
 LONGEST_TASKS = 1200
 """Characters of an array's tasks and their ids; where there is more to tell, the resumed task asks
@@ -113,6 +115,9 @@ def _shortened(job: Job) -> Job:
     return replace(
         job,
         tasks=(),
+        tres_allocated=job.tres_allocated[:LONGEST_TRES],
+        tres_requested=job.tres_requested[:LONGEST_TRES],
+        admin_comment=job.admin_comment[:LONGEST_TRES],
         name=job.name[:LONGEST_TEXT],
         nodes=job.nodes[:LONGEST_TEXT],
         description=job.description[:LONGEST_TEXT],

@@ -36,6 +36,7 @@ from airflow_provider_clusterra.watch.looks import (
     concerns_all,
     is_final,
 )
+from airflow_provider_clusterra.watch.receipt import Receipts
 from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
 
 log = logging.getLogger(__name__)
@@ -226,6 +227,7 @@ class Poller:
         self._failures = 0
         self.client: AsyncClient | None = None
         """Shared by all who wait; there from the first sighting on, until the last wait ends."""
+        self.receipts: Receipts | None = None
 
     @asynccontextmanager
     async def subscribed(
@@ -284,10 +286,14 @@ class Poller:
         try:
             async with await self._renewal.begin() as client:
                 self.client = client
+                self.receipts = Receipts(client, self._cluster_id)
                 looker = Looker(client, self._cluster_id)
-                while self._jobs:
-                    await self._pause()
-                    await self._round(client, looker)
+                try:
+                    while self._jobs:
+                        await self._pause()
+                        await self._round(client, looker)
+                finally:
+                    await self.receipts.close()
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear it
             self._on_idle(self)
             for job_id in self._jobs:

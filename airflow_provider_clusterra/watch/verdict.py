@@ -54,6 +54,8 @@ class Patience(msgspec.Struct, frozen=True):
     hears of an end from slurmctld, which may be down."""
     ask_every: float = 15.0
     """Between two questions to accounting."""
+    receipt: float = 0.0
+    """After a job's end, accounting may take so long to know what it used; 0: it is not asked."""
     refused: float = 15 * 60.0
     """A session that is no longer accepted may be renewed, a connection that cannot be read become
     readable, and a gateway that refuses everything be mended."""
@@ -62,7 +64,7 @@ class Patience(msgspec.Struct, frozen=True):
     backoff: Retry = BACKOFF
 
 
-PATIENT = Patience()
+PATIENT = Patience(receipt=6.0)
 
 
 class Outcome(StrEnum):

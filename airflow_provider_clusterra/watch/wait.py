@@ -44,6 +44,7 @@ from airflow_provider_clusterra.watch.poller import (
     Subscriber,
     poller_of,
 )
+from airflow_provider_clusterra.watch.receipt import Receipts
 from airflow_provider_clusterra.watch.tail import Tail, has_output
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
@@ -136,7 +137,7 @@ class Wait:
             finally:
                 await self._stop_following()
             await self._write_rest(poller.client, verdict)
-            return verdict
+            return await self._accounted(poller.receipts, verdict)
 
     async def look(self, *, catch_up: bool = False) -> Verdict:
         """One look, with a client of its own; ``catch_up`` writes what is new of the output.
@@ -161,7 +162,16 @@ class Wait:
             if catch_up and goes_on and self._tail is not None:
                 await self._with_care(self._tail.catch_up(client))
             await self._write_rest(client, verdict)
-            return verdict
+            return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
+
+    async def account_for(self, job: Job) -> Job:
+        """A job that had ended before anybody waited, with its usage."""
+        try:
+            async with await self.renewal.begin() as client:
+                receipts = Receipts(client, self._spec.cluster_id)
+                return await receipts.add_to(job, self._patience.receipt)
+        except ClusterraError:
+            return job
 
     async def give_up(self, verdict: Verdict) -> Verdict:
         """Cancel the task's own job; it may have ended, too, while nobody looked.
@@ -198,7 +208,14 @@ class Wait:
             verdict = replace(verdict, job=job, words=words)
         if self._tail is not None and has_output(job):
             await self._with_care(self._tail.finish(client, END_MARGIN))
-        return verdict
+        return await self._accounted(Receipts(client, spec.cluster_id), verdict)
+
+    async def _accounted(self, receipts: Receipts | None, verdict: Verdict) -> Verdict:
+        """The verdict, with what the job used if it has ended."""
+        job, patience = verdict.job, self._patience.receipt
+        if receipts is None or job is None or not (job.state.ended and patience):
+            return verdict
+        return replace(verdict, job=await receipts.add_to(job, patience))
 
     async def _look_again(
         self, client: AsyncClient, *, doubted: bool

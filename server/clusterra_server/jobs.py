@@ -35,6 +35,10 @@ class Job:
     """-1: not a task of an array."""
     details: str = ""
     """What else there is to say of the reason."""
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    peak_memory: int = 0
+    """Bytes; 0: nobody measured it."""
 
     @property
     def key(self) -> tuple[int, int]:

@@ -34,6 +34,8 @@ class Program:
         self._gone = asyncio.Event()
         self.is_lost = False
         """Whether the spawner was killed, and this with it."""
+        self.usage = (0.0, 0.0, 0)
+        """Once it has ended: user and system CPU seconds, and the largest process's memory in bytes."""
 
     @property
     def returncode(self) -> int | None:
@@ -175,7 +177,9 @@ class ProcessTree:
             else:
                 waits.set_exception(_error(said["errno"], said["where"]))
         elif "ended" in said:
-            self._programs[said["ended"]].end(said["returncode"])
+            program = self._programs[said["ended"]]
+            program.usage = tuple(said["usage"])
+            program.end(said["returncode"])
         else:
             self._programs.pop(said["gone"]).clear()
 

@@ -31,6 +31,7 @@ from clusterra_server.jobs import NODE, Job
 from clusterra_server.requests import (
     PARTITIONS,
     RefusedError,
+    Request,
     StateOf,
     read_dependencies,
     read_request,
@@ -132,8 +133,8 @@ def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
         "current_working_directory": request.working_directory,
         "standard_output": "/mnt/efs/job_%j.out",
         "stdout_expanded": f"/mnt/efs/{output}",
-        "tres_req_str": f"cpu={request.cpus},node=1",
-        "tres_alloc_str": f"cpu={request.cpus},node=1" if job.ran else "",
+        "tres_req_str": _tres_text(request),
+        "tres_alloc_str": _tres_text(request) if job.ran else "",
         "array_job_id": _number(job.array_job_id),
         "array_task_id": _number(max(index, 0), is_set=index >= 0)
         if not row.waiting
@@ -188,6 +189,7 @@ def accounting_record(job: Job) -> dict[str, Any]:
 
     :source: ``jobs[]`` of ``GET /slurmdb/v0.0.44/jobs/``.
     """
+    eligible = max(job.submitted, job.request.begin_time)
     return {
         "job_id": job.job_id,
         "name": job.request.name,
@@ -197,12 +199,21 @@ def accounting_record(job: Job) -> dict[str, Any]:
         "state": {"current": [job.state], "reason": job.reason},
         "time": {
             "submission": int(job.submitted),
-            "eligible": int(job.submitted),
+            "eligible": int(eligible),
             "start": int(job.started),
             "end": 0 if job.active else int(job.ended),
-            "elapsed": int(max(0.0, job.ended - job.started)) if job.ended else 0,
+            "elapsed": _elapsed(job),
             "limit": _number(job.request.time_limit_minutes or 0),
+            "planned": _number(max(0.0, job.started - eligible), is_set=job.ran),
+            "suspended": 0,
+            **_cpu_time(job),
         },
+        "comment": {"administrator": "", "job": job.request.comment, "system": ""},
+        "tres": {
+            "requested": _tres(job.request),
+            "allocated": _tres(job.request) if job.ran else [],
+        },
+        "steps": [_batch_step(job)] if job.ran else [],
         "array": {
             "job_id": job.array_job_id,
             "task_id": _number(max(job.array_task_id, 0), is_set=job.array_task_id >= 0),
@@ -213,6 +224,65 @@ def accounting_record(job: Job) -> dict[str, Any]:
         "working_directory": job.request.working_directory,
         "restart_cnt": 0,
     }
+
+
+def _batch_step(job: Job) -> dict[str, Any]:
+    """The script as Slurm's accounting has it: the job's one step.
+
+    :source: ``steps[]``; ``TRESUsageInMax`` and ``TRESUsageInTot`` are ``tres.requested``.
+    """
+    millis = int(1000 * (job.user_seconds + job.system_seconds))
+    used = [_count("cpu", 1, millis), _count("mem", 2, job.peak_memory)] if job.peak_memory else []
+    return {
+        "step": {"id": f"{job.job_id}.batch", "name": "batch"},
+        "state": [job.state],
+        "exit_code": exit_record(job),
+        "nodes": {"count": 1, "range": NODE, "list": [NODE]},
+        "tasks": {"count": 1},
+        "time": {
+            "start": _number(job.started),
+            "end": _number(0 if job.active else job.ended),
+            "elapsed": _elapsed(job),
+            "suspended": 0,
+            **_cpu_time(job),
+        },
+        "tres": {
+            "requested": {"max": used, "min": used, "average": used, "total": used},
+            "consumed": {"max": [], "min": [], "average": [], "total": []},
+            "allocated": _tres(job.request),
+        },
+    }
+
+
+def _elapsed(job: Job) -> int:
+    return int(max(0.0, job.ended - job.started)) if job.ended else 0
+
+
+def _cpu_time(job: Job) -> dict[str, Any]:
+    return {
+        name: {"seconds": int(seconds), "microseconds": int(seconds % 1 * 1e6)}
+        for name, seconds in (
+            ("user", job.user_seconds),
+            ("system", job.system_seconds),
+            ("total", job.user_seconds + job.system_seconds),
+        )
+    }
+
+
+def _tres(request: Request) -> list[dict[str, Any]]:
+    memory = request.memory_mb or (request.memory_per_cpu_mb or 0) * request.cpus
+    asked = [_count("mem", 2, memory)] if memory else []
+    return [_count("cpu", 1, request.cpus), *asked, _count("node", 4, 1)]
+
+
+def _tres_text(request: Request) -> str:
+    units = {"mem": "M"}
+    counts = ((each["type"], each["count"]) for each in _tres(request))
+    return ",".join(f"{kind}={count}{units.get(kind, '')}" for kind, count in counts)
+
+
+def _count(kind: str, number: int, count: int) -> dict[str, Any]:
+    return {"type": kind, "name": "", "id": number, "count": count}
 
 
 async def listed(records: Iterable[bytes], turn: float = TURN) -> AsyncGenerator[bytes, None]:
@@ -376,8 +446,13 @@ class Processes:
         start, end = map(int, times)
         jobs = self._scheduler.all_jobs()
         if ids:
-            asked_ids = [int(each) for each in ids if re.fullmatch("[0-9]{1,10}", each)]
-            found = (job for each in asked_ids for job in self._scheduler.find_jobs(each))
+            asked_ids = filter(None, map(read_job_id, ids))
+            found = (
+                job
+                for each in asked_ids
+                for job in self._scheduler.find_jobs(each.number)
+                if each.task in (None, job.array_task_id)
+            )
             jobs = list({job.key: job for job in found}.values())
         return Answer(
             listed(

@@ -300,6 +300,7 @@ class Scheduler:
         if timer is not None:
             timer.cancel()
         job.completing = True
+        job.user_seconds, job.system_seconds, job.peak_memory = program.usage
         state, reason, exit_code, number = end_of_process(returncode)
         if not job.active:
             job.exit_code, job.signal = exit_code, number

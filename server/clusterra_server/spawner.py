@@ -165,12 +165,15 @@ class Spawner:
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = found
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, used = found
                 if pid in self._running:
                     number = self._running.pop(pid)
                     self._ended[number] = pid
-                    self._say(ended=number, returncode=os.waitstatus_to_exitcode(status))
+                    returncode = os.waitstatus_to_exitcode(status)
+                    # of all that it waited for; the memory is the largest process's, in KiB
+                    usage = (used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
+                    self._say(ended=number, returncode=returncode, usage=usage)
 
     def _sweep(self) -> None:
         """Kill what programs have left behind, as a cgroup would; say so when it is gone."""

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -182,6 +183,39 @@ async def test_a_job_is_forgotten_but_for_accounting(make):
     assert gone.body["errors"][0]["error_number"] == 2017
     assert (str(kept["job_id"]), kept["state"]["current"]) == (job_id, ["COMPLETED"])
     assert (await cluster.backend.cancel_job(job_id)).body["status"][0]["error"]["code"] == 2017
+
+
+async def test_accounting_has_what_a_jobs_processes_used(make):
+    cluster = make()
+    script = f"{sys.executable} -c \"b = b'x' * 60 * 2**20; sum(range(10**7))\""
+    job_id = await cluster.submit(script, memory_per_node={"set": True, "number": 200})
+    (job,) = await cluster.ended(job_id)
+    (kept,) = await jobs_of(cluster.backend.list_accounting([("step", job_id)]))
+    (step,) = kept["steps"]
+    used = {each["type"]: each["count"] for each in step["tres"]["requested"]["total"]}
+    total = step["time"]["total"]
+
+    assert 60 * 2**20 < used["mem"] < 200 * 2**20
+    assert 0.05 < total["seconds"] + total["microseconds"] / 1e6 < 20
+    assert {"type": "mem", "name": "", "id": 2, "count": 200} in kept["tres"]["allocated"]
+    assert job["tres_alloc_str"] == "cpu=1,mem=200M,node=1"
+
+
+async def test_accounting_measures_nothing_of_a_job_that_never_ran(make):
+    cluster = make()
+    job_id = await cluster.submit("exit 0", hold=True)
+    await cluster.backend.cancel_job(job_id)
+    (kept,) = await jobs_of(cluster.backend.list_accounting([("step", job_id)]))
+
+    assert kept["steps"] == kept["tres"]["allocated"] == []
+
+
+async def test_accounting_is_asked_for_one_task_of_an_array(make):
+    cluster = make()
+    job_id = await cluster.submit("exit 0", array="0-2")
+    (kept,) = await jobs_of(cluster.backend.list_accounting([("step", f"{job_id}_1,x,0_1")]))
+
+    assert kept["array"]["task_id"]["number"] == 1
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_a_result_is_plain_json_and_says_everything():
             "restarts",
             "output",
             "tasks",
+            "usage",
         ]
     )
 

@@ -1,0 +1,354 @@
+"""What a job asked for and what it used: from accounting's records and the job's own to plain numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, refusal
+from airflow_provider_clusterra.api.errors import ProtocolError
+from airflow_provider_clusterra.api.jobs import Job, JobRecord, read_number, read_record
+
+Values = dict[str, float]
+
+
+class Adds(StrEnum):
+    """When a value of several parts is their sum; otherwise it is the largest of them."""
+
+    ALWAYS = "always"
+    SIDE_BY_SIDE = "side by side"
+    """A het job's components run at the same time, an array's tasks need not."""
+    NEVER = "never"
+
+
+USAGE = {
+    "queue_seconds": Adds.NEVER,
+    "run_seconds": Adds.NEVER,
+    "nodes_allocated": Adds.SIDE_BY_SIDE,
+    "node_hours": Adds.ALWAYS,
+    "cpus_allocated": Adds.SIDE_BY_SIDE,
+    "cpu_core_seconds_allocated": Adds.ALWAYS,
+    "cpu_core_seconds_used": Adds.ALWAYS,
+    "cpu_efficiency": Adds.NEVER,
+    "memory_bytes_requested": Adds.SIDE_BY_SIDE,
+    "memory_bytes_peak": Adds.SIDE_BY_SIDE,
+    "memory_share": Adds.NEVER,
+    "gpus_allocated": Adds.SIDE_BY_SIDE,
+    "gpu_utilization_percent": Adds.NEVER,
+    "gpu_memory_bytes_peak": Adds.SIDE_BY_SIDE,
+    "energy_joules": Adds.ALWAYS,
+    "cost_usd": Adds.ALWAYS,
+}
+"""Every number that a job's usage may hold; one that nobody gathered is left out."""
+PER_TASK = (
+    *("queue_seconds", "run_seconds", "cpu_core_seconds_used", "cpu_efficiency"),
+    *("memory_bytes_peak", "gpu_utilization_percent"),
+)
+"""Of what an array's usage holds the median and the largest as well."""
+MOST_COMPONENTS = 4
+"""Components of a het job that are told of one by one: an event has little room."""
+MB = 2**20
+UNIT_MB = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
+NOT_TOLD = 2**63
+"""From here on, and below zero, a count is Slurm's "not set" or "infinite"."""
+_TRES = re.compile(r"([^=,]+)=(\d+(?:\.\d+)?)([KMGTP]?)")
+_COST = re.compile(r"""cost_usd["']?\s*[=:]\s*["']?(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)""")
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run of a job, of an array's task, or of a het job's component."""
+
+    job: Job
+    values: Values
+
+
+class RunRecord(JobRecord, gc=False):
+    """What else of accounting's record is read here."""
+
+    tres: Any = None
+    steps: Any = None
+    comment: Any = None
+
+
+class _Runs(msgspec.Struct, gc=False):
+    jobs: list[RunRecord] | None = None
+    errors: Any = None
+
+
+def read_runs(answer: Answer) -> list[Run]:
+    """All runs of accounting's answer; a row that cannot be read costs that row."""
+    try:
+        found = decode(answer.body, _Runs) if answer.status < 300 else None
+    except NOT_JSON:
+        found = None
+    if found is None or found.errors or found.jobs is None:
+        raise refusal(answer) or answer.unreadable("it holds no list of jobs")
+    return [run for record in found.jobs if (run := _read_run(record)) is not None]
+
+
+def _read_run(record: RunRecord) -> Run | None:
+    try:
+        job = read_record(record)
+    except ProtocolError:
+        return None
+    tres, time = _dict(record.tres), _dict(record.time)
+    allocated, requested = _counts(tres.get("allocated")), _counts(tres.get("requested"))
+    queued = read_number(time.get("planned"))
+    elapsed = read_number(time.get("elapsed"))
+    values = _values(queued, elapsed, allocated, requested)
+    values |= _used(_rows(record.steps), values.get("gpus_allocated"))
+    cost = read_cost(_dict(record.comment).get("administrator"))
+    return Run(job, _derived(values | _told(cost_usd=cost)))
+
+
+def own_values(job: Job) -> Values:
+    """What slurmctld's own record says, which knows nothing of what was used.
+
+    :source: ``tres_alloc_str``, ``tres_req_str``, ``admin_comment`` and the times.
+    """
+    queued = _seconds(job.submitted_at, job.started_at)
+    ran = _seconds(job.started_at, job.ended_at)
+    allocated, requested = _split(job.tres_allocated), _split(job.tres_requested)
+    cost = read_cost(job.admin_comment)
+    return _derived(_values(queued, ran, allocated, requested) | _told(cost_usd=cost))
+
+
+def read_cost(text: Any) -> float | None:
+    """The cost in a comment of Clusterra's: ``cost_usd=0.12`` or the same in JSON."""
+    found = _COST.search(text) if isinstance(text, str) else None
+    return float(found[1]) if found else None
+
+
+Counts = Mapping[str, float | None]
+
+
+def _values(
+    queued: float | None, ran: float | None, allocated: Counts, requested: Counts
+) -> Values:
+    memory = allocated.get("mem") or requested.get("mem")
+    return _told(
+        queue_seconds=queued,
+        run_seconds=ran,
+        nodes_allocated=allocated.get("node"),
+        cpus_allocated=allocated.get("cpu"),
+        memory_bytes_requested=memory and memory * MB,
+        gpus_allocated=allocated.get("gres/gpu"),
+        energy_joules=allocated.get("energy"),
+    )
+
+
+def _used(steps: Sequence[Mapping[str, Any]], gpus: float | None) -> Values:
+    """What all steps used: the batch script's, the extern one, and each ``srun``'s.
+
+    :source: slurmdbd calls ``TRESUsageInTot`` ``tres.requested.total``; its memory is in bytes.
+    """
+    spans = [_span(_dict(step.get("time"))) for step in steps]
+    used = [_dict(_dict(step.get("tres")).get("requested")) for step in steps]
+    totals = [_counts(each.get("max")) | _counts(each.get("total")) for each in used]
+    seconds = [_cpu_seconds(_dict(_dict(step.get("time")).get("total"))) for step in steps]
+    # without jobacct_gather there is neither, and the seconds are 0
+    gathered = any(seconds) or any({"cpu", "mem"} & total.keys() for total in totals)
+    busy = _peak(spans, totals, "gres/gpuutil")
+    return _told(
+        cpu_core_seconds_used=sum(seconds) if gathered else None,
+        memory_bytes_peak=_peak(spans, totals, "mem"),
+        gpu_utilization_percent=busy and busy / (gpus or 1),
+        gpu_memory_bytes_peak=_peak(spans, totals, "gres/gpumem"),
+    )
+
+
+def _peak(
+    spans: Sequence[tuple[float, float]], totals: Sequence[Counts], name: str
+) -> float | None:
+    """The most that steps had at one time: those side by side together, one after another not."""
+    changes: list[tuple[float, int, float]] = []
+    for (begin, end), total in zip(spans, totals, strict=True):
+        if (count := total.get(name)) is not None:
+            changes += [(begin, 1, count), (end, 0, -count)]
+    if not changes:
+        return None
+    most = now = 0.0
+    # at the same second an end comes before a begin
+    for _, _, change in sorted(changes):
+        now += change
+        most = max(most, now)
+    return most
+
+
+def _span(time: Mapping[str, Any]) -> tuple[float, float]:
+    begin, end = read_number(time.get("start")) or 0, read_number(time.get("end"))
+    # one of less than a second had its memory, too
+    return begin, max(end, begin + 0.5) if end else math.inf
+
+
+def _cpu_seconds(total: Mapping[str, Any]) -> float:
+    whole, rest = read_number(total.get("seconds")), read_number(total.get("microseconds"))
+    return (whole or 0) + (rest or 0) / 1e6
+
+
+def _counts(rows: Any) -> dict[str, float | None]:
+    """Slurm's list of TRES by name, e.g. ``cpu``, ``mem``, ``gres/gpu``, without what is not told."""
+    found: dict[str, float | None] = {}
+    for row in _rows(rows):
+        count = read_number(row.get("count"))
+        if count is not None and 0 <= count < NOT_TOLD:
+            found["/".join(filter(None, (row.get("type"), row.get("name"))))] = count
+    return found
+
+
+def _split(text: str) -> dict[str, float | None]:
+    """The same from ``"cpu=2,mem=4G,node=1,gres/gpu=1"``; memory in MB."""
+    found: dict[str, float | None] = {}
+    for name, number, unit in _TRES.findall(text):
+        found[name] = float(number) * (UNIT_MB[unit] if name == "mem" else 1)
+    return {
+        name: int(count) if count and count.is_integer() else count for name, count in found.items()
+    }
+
+
+def _derived(values: Values) -> Values:
+    """With what follows from the rest, in the table's order."""
+    ran = values.get("run_seconds")
+    values |= {
+        key: values[of] * ran / per
+        for key, of, per in (
+            ("node_hours", "nodes_allocated", 3600),
+            ("cpu_core_seconds_allocated", "cpus_allocated", 1),
+        )
+        if ran is not None and of in values
+    }
+    for key, part, whole in (
+        ("cpu_efficiency", "cpu_core_seconds_used", "cpu_core_seconds_allocated"),
+        ("memory_share", "memory_bytes_peak", "memory_bytes_requested"),
+    ):
+        if part in values and values.get(whole):
+            values[key] = values[part] / values[whole]
+    return {key: round(values[key], 4) for key in USAGE if key in values}
+
+
+def usage_of(job: Job, runs: Sequence[Run]) -> dict[str, Any]:
+    """What a job asked for and used, as its result holds it.
+
+    :param runs: as accounting has them, all of this job; none if there is no accounting.
+    """
+    told, heard = _by_part(runs), _heard(job, runs)
+    own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
+    parts = {
+        part: own.get(part, {}) | (told[part][-1].values if part in heard else {})
+        for part in sorted({*own, *heard})
+    }
+    each = [*job.tasks, *(run.job for run in runs)]
+    is_array = any(task.array_job_id == job.job_id for task in each)
+    is_het = any(task.het_job_id == job.job_id for task in each)
+    found: dict[str, Any] = together([*parts.values()], side_by_side=is_het)
+    if is_array:
+        found["tasks"] = _spread([*parts.values()])
+    elif is_het and len(parts) <= MOST_COMPONENTS:
+        found["components"] = {str(part): values for part, values in parts.items()}
+    if any(len(again) > 1 for again in told.values()):
+        found["all_runs"] = _sum([run.values for again in told.values() for run in again])
+    return found
+
+
+def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
+    """What several parts come to: sums, or the largest."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    adds = {Adds.ALWAYS, Adds.SIDE_BY_SIDE} if side_by_side else {Adds.ALWAYS}
+    found: Values = {}
+    for key, kind in USAGE.items():
+        known = [values[key] for values in parts if key in values]
+        if known:
+            found[key] = round(sum(known), 4) if kind in adds else max(known)
+    # of those alone of which both are known
+    used = [values for values in parts if "cpu_efficiency" in values]
+    if used:
+        allocated = sum(values["cpu_core_seconds_allocated"] for values in used)
+        busy = sum(values["cpu_core_seconds_used"] for values in used)
+        found["cpu_efficiency"] = round(busy / allocated, 4)
+    if side_by_side and "memory_bytes_peak" in found and found.get("memory_bytes_requested"):
+        share = found["memory_bytes_peak"] / found["memory_bytes_requested"]
+        found["memory_share"] = round(share, 4)
+    return found
+
+
+def _spread(parts: Sequence[Values]) -> dict[str, Any]:
+    spread: dict[str, Any] = {"count": len(parts), "median": {}, "largest": {}}
+    for key in PER_TASK:
+        known = [values[key] for values in parts if key in values]
+        if known:
+            spread["median"][key] = round(median(known), 4)
+            spread["largest"][key] = max(known)
+    return spread
+
+
+def _sum(runs: Sequence[Values]) -> dict[str, float]:
+    keys = ["run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS)]
+    sums = {key: [values[key] for values in runs if key in values] for key in keys}
+    return {"count": len(runs)} | {
+        key: round(sum(known), 4) for key, known in sums.items() if known
+    }
+
+
+def is_told(job: Job, runs: Sequence[Run]) -> bool:
+    """Whether accounting has the end of all that ran of a job."""
+    told = _by_part(runs)
+    ended = {part for part in _heard(job, runs) if told[part][-1].job.state.ended}
+    expected = {_part(task) for task in job.tasks if task.started_at and _is_one(task)}
+    return bool(ended) and ended >= expected
+
+
+def _by_part(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    """The runs of each task or component, the last one last."""
+    found: dict[int, list[Run]] = {}
+    for run in sorted(runs, key=_begin):
+        if _is_one(run.job):
+            found.setdefault(_part(run.job), []).append(run)
+    return found
+
+
+def _heard(job: Job, runs: Sequence[Run]) -> set[int]:
+    """The parts of which accounting has heard of the run that slurmctld saw end."""
+    began = {_part(task): task.started_at for task in job.tasks or (job,)}
+    return {
+        part
+        for part, again in _by_part(runs).items()
+        if not (own := began.get(part)) or (again[-1].job.started_at or own) >= own
+    }
+
+
+def _begin(run: Run) -> float:
+    begin = run.job.started_at or run.job.submitted_at
+    return begin.timestamp() if begin else 0.0
+
+
+def _is_one(job: Job) -> bool:
+    """Whether it is one task: not what stands for the rest of an array, which never ran."""
+    return not job.array_job_id or job.array_task_id is not None
+
+
+def _part(job: Job) -> int:
+    index = job.het_job_offset if job.array_task_id is None else job.array_task_id
+    return -1 if index is None else index
+
+
+def _told(**values: float | None) -> Values:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _rows(value: Any) -> list[Mapping[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _seconds(begin: Any, end: Any) -> float | None:
+    return max(0.0, (end - begin).total_seconds()) if begin and end else None

@@ -1,0 +1,321 @@
+"""Tests of airflow_provider_clusterra.api.usage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.errors import ApiError, ProtocolError
+from airflow_provider_clusterra.api.jobs import Job, read_state, read_time
+from airflow_provider_clusterra.api.usage import (
+    USAGE,
+    is_told,
+    own_values,
+    read_cost,
+    read_runs,
+    together,
+    usage_of,
+)
+from tests.support.accounting import BEGIN, MB, record, step
+from tests.support.recorded import answer, sample
+
+COMPLETED = read_state("COMPLETED")
+
+
+def runs(*records):
+    return read_runs(answer({"jobs": list(records), "errors": []}))
+
+
+def usage(*records, job=None):
+    return usage_of(job or Job(9, COMPLETED), runs(*records))
+
+
+def mem(megabytes):
+    return {"mem": megabytes * MB}
+
+
+def test_a_job_of_one_script_has_every_number_with_its_unit():
+    script = step(0, 100, cpu=44.5, **mem(310))
+    assert usage(record(script, comment="clusterra:run_id=7;cost_usd=0.0125")) == {
+        "queue_seconds": 12,
+        "run_seconds": 100,
+        "nodes_allocated": 1,
+        "node_hours": 0.0278,
+        "cpus_allocated": 2,
+        "cpu_core_seconds_allocated": 200,
+        "cpu_core_seconds_used": 44.5,
+        "cpu_efficiency": 0.2225,
+        "memory_bytes_requested": 1000 * MB,
+        "memory_bytes_peak": 310 * MB,
+        "memory_share": 0.31,
+        "cost_usd": 0.0125,
+    }
+
+
+def test_a_real_record_without_any_gathering_says_what_was_asked_for():
+    (run,) = read_runs(sample("slurmdb_job_after_purge", "24.11-v0.0.42"))
+    found = usage_of(Job(51, COMPLETED), [run])
+
+    assert found["memory_bytes_requested"] == 100 * MB
+    assert found["cpus_allocated"] == 1
+    assert found["run_seconds"] == 1
+    assert found["queue_seconds"] == 0
+    assert found["cpu_core_seconds_used"] == pytest.approx(0.0023)
+    # NO_VAL64 reads as -2, and a step's energy is 0 where nobody measures it
+    assert not {"memory_bytes_peak", "energy_joules", "gpus_allocated"} & found.keys()
+
+
+def test_what_nobody_gathers_is_absent_and_what_is_zero_stays_zero():
+    idle = usage(record(step(0, 100, cpu=0.0)))
+    gathered = usage(record(step(0, 100, cpu=0.0, cpu__=0, mem=0), energy=0))
+
+    assert not {"cpu_core_seconds_used", "cpu_efficiency", "memory_bytes_peak"} & idle.keys()
+    assert gathered["cpu_core_seconds_used"] == gathered["memory_bytes_peak"] == 0
+    assert gathered["cpu_efficiency"] == gathered["energy_joules"] == 0
+
+
+@pytest.mark.parametrize("count", [-2, -1, 2**63, 2**64 - 2, None, "x"])
+def test_a_count_that_slurm_does_not_tell_is_absent(count):
+    assert "energy_joules" not in usage(record(energy=count))
+
+
+@pytest.mark.parametrize(
+    ("steps", "peak"),
+    [
+        ([step(0, 50, **mem(400)), step(50, 100, **mem(300))], 400),
+        ([step(0, 60, **mem(400)), step(50, 100, **mem(300))], 700),
+        ([step(0, 100, **mem(5)), step(1, 9, **mem(400)), step(1, 9, **mem(400))], 805),
+        ([step(0, 100, **mem(5)), step(1, 9, **mem(400)), step(9, 20, **mem(400))], 405),
+        ([step(3, 3, **mem(400)), step(3, 3, **mem(400))], 800),
+        ([step(3, 3, **mem(400)), step(4, 4, **mem(300))], 400),
+        ([step(0, 100), step(1, 2, **mem(7))], 7),
+    ],
+    ids=str,
+)
+def test_steps_side_by_side_add_up_in_memory_and_others_do_not(steps, peak):
+    assert usage(record(*steps))["memory_bytes_peak"] == peak * MB
+
+
+def test_a_step_of_which_only_the_largest_task_is_told_counts_with_it():
+    of_old = step(0, 100, **mem(300))
+    of_old["tres"]["requested"]["total"] = []
+    assert usage(record(of_old))["memory_bytes_peak"] == 300 * MB
+
+
+SPANS = st.lists(
+    st.tuples(st.integers(0, 50), st.integers(1, 50), st.integers(0, 1000)), min_size=1, max_size=8
+)
+
+
+@given(SPANS)
+def test_the_peak_is_that_of_the_worst_second(spans):
+    steps = [step(begin, begin + length, mem=used) for begin, length, used in spans]
+    by_second = [
+        sum(used for begin, length, used in spans if begin <= second < begin + length)
+        for second in range(100)
+    ]
+    assert usage(record(*steps))["memory_bytes_peak"] == max(by_second)
+
+
+@given(SPANS)
+def test_cpu_seconds_of_all_steps_add_up_in_whatever_order(spans):
+    steps = [step(begin, begin + length, cpu=used / 8, mem=1) for begin, length, used in spans]
+    found = usage(record(*steps))
+
+    assert found == usage(record(*reversed(steps)))
+    assert found["cpu_core_seconds_used"] == sum(used for *_, used in spans) / 8
+
+
+VALUES = st.dictionaries(st.sampled_from(sorted(USAGE)), st.integers(0, 10**6), max_size=8)
+
+
+@given(st.lists(VALUES, min_size=2, max_size=6), st.booleans())
+def test_parts_come_to_no_less_than_any_of_them(parts, side_by_side):
+    derived = {"cpu_efficiency", "memory_share"}
+    parts = [{key: of[key] for key in of.keys() - derived} for of in parts]
+    found = together(parts, side_by_side=side_by_side)
+
+    assert found == together(parts[::-1], side_by_side=side_by_side)
+    for of in parts:
+        assert all(found[key] >= value for key, value in of.items())
+        assert found.keys() - derived == set().union(*parts)
+
+
+def test_gpus_say_how_busy_they_were_where_the_site_gathers_it():
+    busy = {"gres__gpuutil": 120, "gres__gpumem": 3 * 2**30}
+    found = usage(record(step(0, 100, cpu=1, **busy), gres__gpu=2))
+
+    assert found["gpus_allocated"] == 2
+    assert found["gpu_utilization_percent"] == 60
+    assert found["gpu_memory_bytes_peak"] == 3 * 2**30
+    assert "gpu_utilization_percent" not in usage(record(step(0, 9, mem=1), gres__gpu=2))
+
+
+def an_array(*indices):
+    tasks = [
+        Job(20 + index, COMPLETED, array_job_id=9, array_task_id=index, started_at=read_time(BEGIN))
+        for index in indices
+    ]
+    return Job(9, COMPLETED, tasks=tuple(tasks))
+
+
+def test_an_array_gives_totals_the_median_and_the_largest():
+    tasks = [
+        record(step(0, ran, cpu=ran, **mem(ran)), job_id=20 + index, array=(9, index), elapsed=ran)
+        for index, ran in enumerate((10, 20, 90))
+    ]
+    found = usage(*tasks, job=an_array(0, 1, 2))
+
+    assert found["cpu_core_seconds_used"] == 120
+    assert found["cpu_core_seconds_allocated"] == 240
+    assert found["cpu_efficiency"] == 0.5
+    assert found["memory_bytes_peak"] == found["tasks"]["largest"]["memory_bytes_peak"] == 90 * MB
+    assert found["run_seconds"] == 90
+    assert found["cpus_allocated"] == 2
+    assert found["tasks"]["count"] == 3
+    assert found["tasks"]["median"]["memory_bytes_peak"] == 20 * MB
+    assert found["tasks"]["median"]["run_seconds"] == 20
+
+
+def test_an_array_of_thousands_is_told_in_few_words():
+    tasks = [record(step(0, 9, mem=1), job_id=20 + n, array=(9, n)) for n in range(10_000)]
+    assert len(str(usage(*tasks, job=an_array(*range(10_000))))) < 1200
+
+
+def test_what_never_ran_of_an_array_is_no_task_of_it():
+    rest = record(job_id=9, array=(9, None), state="CANCELLED", elapsed=0)
+    ran = record(job_id=20, array=(9, 0))
+    assert usage(ran, rest, job=an_array(0))["tasks"]["count"] == 1
+
+
+def test_one_task_of_an_array_is_a_job_by_itself():
+    task = record(step(0, 9, mem=7), job_id=21, array=(9, 1))
+    found = usage(task, job=Job(21, COMPLETED, array_job_id=9, array_task_id=1))
+
+    assert found["memory_bytes_peak"] == 7
+    assert "tasks" not in found
+
+
+def test_a_het_jobs_components_run_side_by_side():
+    parts = [
+        record(step(0, 100, cpu=50, **mem(100 * n)), job_id=8 + n, het=(9, n - 1), mem=100 * n)
+        for n in (1, 2)
+    ]
+    found = usage(*parts)
+
+    assert found["memory_bytes_peak"] == found["memory_bytes_requested"] == 300 * MB
+    assert found["memory_share"] == 1
+    assert found["cpus_allocated"] == 4
+    assert found["run_seconds"] == 100
+    assert found["components"]["1"]["memory_bytes_peak"] == 200 * MB
+
+
+def test_a_requeued_job_tells_of_its_last_run_and_of_all():
+    first = record(step(0, 50, cpu=40, mem=9), state="NODE_FAIL", elapsed=50)
+    last = record(step(200, 300, cpu=60, mem=5), start=200)
+    for told in ((first, last), (last, first)):
+        found = usage(*told)
+        assert found["run_seconds"] == 100
+        assert found["cpu_core_seconds_used"] == 60
+        assert found["memory_bytes_peak"] == 5
+        assert found["all_runs"]["count"] == 2
+        assert found["all_runs"]["run_seconds"] == 150
+        assert found["all_runs"]["cpu_core_seconds_used"] == 100
+
+
+def test_an_earlier_run_is_never_taken_for_the_one_that_ended():
+    job = Job(9, COMPLETED, started_at=read_time(BEGIN + 200), ended_at=read_time(BEGIN + 230))
+    told = runs(record(step(0, 50, cpu=40, mem=9), state="NODE_FAIL", elapsed=50))
+    found = usage_of(job, told)
+
+    assert not is_told(job, told)
+    assert found["run_seconds"] == 30
+    assert "memory_bytes_peak" not in found
+
+
+def test_accounting_has_told_all_once_the_end_of_each_task_is_there():
+    job = an_array(0, 1)
+    done, runs_on = record(job_id=20, array=(9, 0)), record(array=(9, 1), state="RUNNING")
+
+    assert not is_told(job, runs(done))
+    assert not is_told(job, runs(done, runs_on))
+    assert is_told(job, runs(done, record(job_id=21, array=(9, 1))))
+    assert not is_told(Job(9, COMPLETED), [])
+
+
+def test_slurmctlds_own_record_says_what_was_asked_for():
+    job = replace(
+        read_job(sample("job_completed"), read_jobs_id("job_completed")), admin_comment=""
+    )
+    found = usage_of(job, [])
+
+    assert found["cpus_allocated"] >= 1
+    assert found["memory_bytes_requested"] > 0
+    assert found["run_seconds"] >= 0
+    assert "cpu_core_seconds_used" not in found
+
+
+def read_jobs_id(name):
+    return sample(name).json()["jobs"][0]["job_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("mem=4G", 4096 * MB), ("mem=1.5G", 1536 * MB), ("mem=512M", 512 * MB), ("mem=1T", 2**40)],
+)
+def test_memory_is_read_in_slurms_units(text, size):
+    found = own_values(Job(9, COMPLETED, tres_allocated=f"cpu=2,{text},node=1,gres/gpu=3"))
+    assert found["memory_bytes_requested"] == size
+    assert found["gpus_allocated"] == 3
+
+
+@pytest.mark.parametrize(
+    ("comment", "cost"),
+    [
+        ("clusterra:run_id=a;cost_usd=0.25;x=1", 0.25),
+        ('{"cost_usd": 1.5e-3}', 0.0015),
+        ("cost_usd=0", 0.0),
+        ("", None),
+        (None, None),
+        ("costs nothing", None),
+    ],
+)
+def test_a_cost_is_found_in_the_administrators_comment(comment, cost):
+    assert read_cost(comment) == cost
+
+
+def test_the_cost_of_slurmctlds_record_stands_where_accounting_has_none():
+    job = Job(9, COMPLETED, admin_comment="cost_usd=0.25")
+    assert usage(record(), job=job)["cost_usd"] == 0.25
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"steps": None, "tres": "x", "time": 7},
+        {"steps": [None, {"time": 3, "tres": []}], "comment": "text"},
+        {"tres": {"allocated": [{"count": {}}, 3]}, "steps": {"a": 1}},
+    ],
+)
+def test_a_record_of_another_form_costs_what_cannot_be_read(broken):
+    found = usage({**record(), **broken})
+    assert "memory_bytes_peak" not in found
+
+
+def test_a_row_without_an_id_costs_that_row():
+    assert len(runs({"job_id": None}, record())) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (answer({"jobs": [], "errors": [{"error": "x", "error_number": 9}]}, status=500), ApiError),
+        (answer("<html>"), ProtocolError),
+        (answer({"status": "ok"}), ProtocolError),
+        (answer([1]), ProtocolError),
+    ],
+)
+def test_an_answer_that_is_none_is_refused(said, error):
+    with pytest.raises(error):
+        read_runs(said)
