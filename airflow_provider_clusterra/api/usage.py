@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -53,6 +54,16 @@ PER_TASK = (
 """Of what an array's usage holds the median and the largest as well."""
 MOST_COMPONENTS = 4
 """Components of a het job that are told of one by one: an event has little room."""
+PRODUCTS = {
+    "node_hours": ("nodes_allocated", 3600),
+    "cpu_core_seconds_allocated": ("cpus_allocated", 1),
+}
+"""What is held, and the seconds that count as one."""
+RATIOS = {
+    "cpu_efficiency": ("cpu_core_seconds_used", "cpu_core_seconds_allocated"),
+    "memory_share": ("memory_bytes_peak", "memory_bytes_requested"),
+}
+EPOCH = datetime.fromtimestamp(0, UTC)
 MB = 2**20
 UNIT_MB = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
 NOT_TOLD = 2**63
@@ -66,6 +77,10 @@ class Run(msgspec.Struct, frozen=True):
 
     job: Job
     values: Values
+
+
+Told = dict[int, list[Run]]
+"""The runs of each task or component; -1: the job itself."""
 
 
 class RunRecord(JobRecord, gc=False):
@@ -214,46 +229,48 @@ def _split(text: str) -> dict[str, float | None]:
 
 def _derived(values: Values) -> Values:
     """With what follows from the rest, in the table's order."""
-    ran = values.get("run_seconds")
-    values |= {
-        key: values[of] * ran / per
-        for key, of, per in (
-            ("node_hours", "nodes_allocated", 3600),
-            ("cpu_core_seconds_allocated", "cpus_allocated", 1),
-        )
-        if ran is not None and of in values
-    }
-    for key, part, whole in (
-        ("cpu_efficiency", "cpu_core_seconds_used", "cpu_core_seconds_allocated"),
-        ("memory_share", "memory_bytes_peak", "memory_bytes_requested"),
-    ):
-        if part in values and values.get(whole):
-            values[key] = values[part] / values[whole]
+    for key, (of, seconds) in PRODUCTS.items():
+        if of in values and "run_seconds" in values:
+            values[key] = values[of] * values["run_seconds"] / seconds
+    values |= _ratios(values)
     return {key: round(values[key], 4) for key in USAGE if key in values}
 
 
-def usage_of(job: Job, runs: Sequence[Run]) -> dict[str, Any]:
+def _ratios(values: Values, *keys: str) -> Values:
+    return {
+        key: round(values[part] / values[whole], 4)
+        for key, (part, whole) in RATIOS.items()
+        if key in (keys or RATIOS) and part in values and values.get(whole)
+    }
+
+
+def usage_of(job: Job, runs: Iterable[Run]) -> dict[str, Any]:
     """What a job asked for and used, as its result holds it.
 
-    :param runs: as accounting has them, all of this job; none if there is no accounting.
+    :param runs: as accounting has them; none if there is no accounting.
     """
-    told, heard = _by_part(runs), _heard(job, runs)
+    told = _by_part(job, runs)
+    ended = _as_ended(job, told)
     own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
     parts = {
-        part: own.get(part, {}) | (told[part][-1].values if part in heard else {})
-        for part in sorted({*own, *heard})
+        part: own.get(part, {}) | (told[part][-1].values if part in ended else {})
+        for part in sorted({*own, *ended})
     }
-    each = [*job.tasks, *(run.job for run in runs)]
-    is_array = any(task.array_job_id == job.job_id for task in each)
-    is_het = any(task.het_job_id == job.job_id for task in each)
-    found: dict[str, Any] = together([*parts.values()], side_by_side=is_het)
-    if is_array:
+    kinds = _kinds(job, told)
+    found: dict[str, Any] = together([*parts.values()], side_by_side="components" in kinds)
+    if "tasks" in kinds:
         found["tasks"] = _spread([*parts.values()])
-    elif is_het and len(parts) <= MOST_COMPONENTS:
+    elif "components" in kinds and len(parts) <= MOST_COMPONENTS:
         found["components"] = {str(part): values for part, values in parts.items()}
-    if any(len(again) > 1 for again in told.values()):
-        found["all_runs"] = _sum([run.values for again in told.values() for run in again])
-    return found
+    return found | _all_runs(told)
+
+
+def _kinds(job: Job, told: Told) -> set[str]:
+    """``"tasks"`` of an array, or ``"components"`` of a het job."""
+    each = [*job.tasks, *(again[-1].job for again in told.values())]
+    wholes = {("tasks", task.array_job_id) for task in each}
+    wholes |= {("components", task.het_job_id) for task in each}
+    return {kind for kind, whole in wholes if whole == job.job_id}
 
 
 def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
@@ -261,71 +278,70 @@ def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
     if len(parts) == 1:
         return dict(parts[0])
     adds = {Adds.ALWAYS, Adds.SIDE_BY_SIDE} if side_by_side else {Adds.ALWAYS}
-    found: Values = {}
-    for key, kind in USAGE.items():
-        known = [values[key] for values in parts if key in values]
-        if known:
-            found[key] = round(sum(known), 4) if kind in adds else max(known)
+    found = {
+        key: round(sum(known), 4) if kind in adds else max(known)
+        for key, kind in USAGE.items()
+        if (known := _known(parts, key))
+    }
     # of those alone of which both are known
-    used = [values for values in parts if "cpu_efficiency" in values]
-    if used:
-        allocated = sum(values["cpu_core_seconds_allocated"] for values in used)
-        busy = sum(values["cpu_core_seconds_used"] for values in used)
-        found["cpu_efficiency"] = round(busy / allocated, 4)
-    if side_by_side and "memory_bytes_peak" in found and found.get("memory_bytes_requested"):
-        share = found["memory_bytes_peak"] / found["memory_bytes_requested"]
-        found["memory_share"] = round(share, 4)
-    return found
+    both = [values for values in parts if "cpu_efficiency" in values]
+    found |= _ratios({key: sum(_known(both, key)) for key in RATIOS["cpu_efficiency"]})
+    return found | (_ratios(found, "memory_share") if side_by_side else {})
 
 
 def _spread(parts: Sequence[Values]) -> dict[str, Any]:
-    spread: dict[str, Any] = {"count": len(parts), "median": {}, "largest": {}}
-    for key in PER_TASK:
-        known = [values[key] for values in parts if key in values]
-        if known:
-            spread["median"][key] = round(median(known), 4)
-            spread["largest"][key] = max(known)
-    return spread
-
-
-def _sum(runs: Sequence[Values]) -> dict[str, float]:
-    keys = ["run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS)]
-    sums = {key: [values[key] for values in runs if key in values] for key in keys}
-    return {"count": len(runs)} | {
-        key: round(sum(known), 4) for key, known in sums.items() if known
+    known = {key: found for key in PER_TASK if (found := _known(parts, key))}
+    return {
+        "count": len(parts),
+        "median": {key: round(median(found), 4) for key, found in known.items()},
+        "largest": {key: max(found) for key, found in known.items()},
     }
 
 
-def is_told(job: Job, runs: Sequence[Run]) -> bool:
+def _all_runs(told: Told) -> dict[str, Any]:
+    """Sums over all runs, if anything ran again."""
+    runs = [run.values for again in told.values() for run in again]
+    if len(runs) == len(told):
+        return {}
+    keys = ["run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS)]
+    sums = {key: round(sum(known), 4) for key in keys if (known := _known(runs, key))}
+    return {"all_runs": {"count": len(runs), **sums}}
+
+
+def _known(parts: Sequence[Values], key: str) -> list[float]:
+    return [values[key] for values in parts if key in values]
+
+
+def is_told(job: Job, runs: Iterable[Run]) -> bool:
     """Whether accounting has the end of all that ran of a job."""
-    told = _by_part(runs)
-    ended = {part for part in _heard(job, runs) if told[part][-1].job.state.ended}
+    ended = _as_ended(job, _by_part(job, runs))
     expected = {_part(task) for task in job.tasks if task.started_at and _is_one(task)}
     return bool(ended) and ended >= expected
 
 
-def _by_part(runs: Iterable[Run]) -> dict[int, list[Run]]:
+def _by_part(job: Job, runs: Iterable[Run]) -> Told:
     """The runs of each task or component, the last one last."""
-    found: dict[int, list[Run]] = {}
+    found: Told = {}
     for run in sorted(runs, key=_begin):
-        if _is_one(run.job):
+        wholes = (run.job.job_id, run.job.array_job_id, run.job.het_job_id)
+        if job.job_id in wholes and _is_one(run.job):
             found.setdefault(_part(run.job), []).append(run)
     return found
 
 
-def _heard(job: Job, runs: Sequence[Run]) -> set[int]:
-    """The parts of which accounting has heard of the run that slurmctld saw end."""
+def _as_ended(job: Job, told: Told) -> set[int]:
+    """The parts of which accounting has the end of the run that slurmctld saw last."""
     began = {_part(task): task.started_at for task in job.tasks or (job,)}
+    last = {part: again[-1].job for part, again in told.items()}
     return {
         part
-        for part, again in _by_part(runs).items()
-        if not (own := began.get(part)) or (again[-1].job.started_at or own) >= own
+        for part, run in last.items()
+        if run.state.ended and (run.started_at or EPOCH) >= (began.get(part) or EPOCH)
     }
 
 
-def _begin(run: Run) -> float:
-    begin = run.job.started_at or run.job.submitted_at
-    return begin.timestamp() if begin else 0.0
+def _begin(run: Run) -> datetime:
+    return run.job.started_at or run.job.submitted_at or EPOCH
 
 
 def _is_one(job: Job) -> bool:

@@ -472,11 +472,9 @@ class SubmitOperator(BaseOperator):
             self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         if event is None:
             event = self._kill.run(trigger.wait())
-        else:
+        elif self.follow_output:
             # it had ended before anybody could follow it
-            if self.follow_output:
-                write_output(client.access, event.cluster_id, event.job, self.log)
-            event = self._kill.run(trigger.account_for(event))
+            write_output(client.access, event.cluster_id, event.job, self.log)
         self._kill.check()
         return self._end(context, client, event, store)
 

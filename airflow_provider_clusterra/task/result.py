@@ -49,6 +49,7 @@ from airflow_provider_clusterra.watch.arrays import (
     with_earlier,
     with_ends,
 )
+from airflow_provider_clusterra.watch.receipt import account_for
 from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
 log = logging.getLogger(__name__)
@@ -212,6 +213,8 @@ def finish(
     if event.outcome != "ended" or event.job is None:
         raise UNFINISHED.get(event.outcome, _lost)(event, client, earlier, more)
     own = with_tasks(event, event.job, client, ids=return_output is not None)
+    if own.usage is None:
+        own = account_for(client, event.cluster_id, own)
     job = with_earlier(own, earlier)
     if words := receipt(job):
         log.info(words)

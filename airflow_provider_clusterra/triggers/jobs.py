@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
@@ -274,11 +274,6 @@ class ClusterraJobTrigger(BaseTrigger):
             return None
         _, verdict = judge(spec, Progress(), time.time(), job)
         return self._event(verdict) if verdict.outcome is Outcome.ENDED else None
-
-    async def account_for(self, event: JobEvent) -> JobEvent:
-        """What :meth:`first_look` saw, with the job's usage."""
-        job = event.job and await self.the_wait.account_for(event.job)
-        return replace(event, job=job)
 
     def _renewal(self, error: ClusterraError) -> str:
         """What to do about a session that is not accepted."""

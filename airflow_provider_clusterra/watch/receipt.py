@@ -10,8 +10,8 @@ import time
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.client import AsyncClient
-from airflow_provider_clusterra.api.errors import ClusterraError
+from airflow_provider_clusterra.api.client import AsyncClient, Client
+from airflow_provider_clusterra.api.errors import ONCE, ClusterraError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.usage import Run, is_told, usage_of
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
@@ -88,6 +88,27 @@ class Receipts:
         now = time.monotonic()
         self._not_before = now + min(LONGEST, max(PAUSE, (now - begin) / SHARE))
         return told
+
+
+def account_for(client: Client, cluster_id: str, job: Job) -> Job:
+    """An ended job with its usage, for which nobody has asked yet."""
+    parts, runs = _parts(job), list[Run]()
+    for pause in (0.0, PAUSE, PAUSE):
+        time.sleep(pause)
+        try:
+            runs = [
+                run
+                for first in range(0, len(parts), TOGETHER)
+                for run in client.send(
+                    calls.list_runs(cluster_id, parts[first : first + TOGETHER]), retry=ONCE
+                )
+            ]
+        except ClusterraError as error:
+            log.debug("Accounting does not tell what job %s used: %s", job.job_id, error)
+            break
+        if is_told(job, runs):
+            break
+    return replace(job, usage=usage_of(job, runs))
 
 
 def _parts(job: Job) -> list[str]:

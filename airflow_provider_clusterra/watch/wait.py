@@ -164,15 +164,6 @@ class Wait:
             await self._write_rest(client, verdict)
             return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
 
-    async def account_for(self, job: Job) -> Job:
-        """A job that had ended before anybody waited, with its usage."""
-        try:
-            async with await self.renewal.begin() as client:
-                receipts = Receipts(client, self._spec.cluster_id)
-                return await receipts.add_to(job, self._patience.receipt)
-        except ClusterraError:
-            return job
-
     async def give_up(self, verdict: Verdict) -> Verdict:
         """Cancel the task's own job; it may have ended, too, while nobody looked.
 
