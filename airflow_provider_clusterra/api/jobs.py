@@ -403,7 +403,7 @@ SLURMDBD = {
         "task": "array_task_string",
     },
     "het": {"job_id": "het_job_id", "job_offset": "het_job_offset"},
-    "comment": {"job": "comment"},
+    "comment": {"job": "comment", "administrator": "admin_comment"},
 }
 """slurmdbd's groups of fields, and what slurmctld calls the fields themselves."""
 

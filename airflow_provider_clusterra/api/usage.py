@@ -88,7 +88,6 @@ class RunRecord(JobRecord, gc=False):
 
     tres: Any = None
     steps: Any = None
-    comment: Any = None
 
 
 class _Runs(msgspec.Struct, gc=False):
@@ -118,8 +117,7 @@ def _read_run(record: RunRecord) -> Run | None:
     elapsed = read_number(time.get("elapsed"))
     values = _values(queued, elapsed, allocated, requested)
     values |= _used(_rows(record.steps), values.get("gpus_allocated"))
-    cost = read_cost(_dict(record.comment).get("administrator"))
-    return Run(job, _derived(values | _told(cost_usd=cost)))
+    return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
 
 
 def own_values(job: Job) -> Values:
@@ -130,13 +128,13 @@ def own_values(job: Job) -> Values:
     queued = _seconds(job.submitted_at, job.started_at)
     ran = _seconds(job.started_at, job.ended_at)
     allocated, requested = _split(job.tres_allocated), _split(job.tres_requested)
-    cost = read_cost(job.admin_comment)
-    return _derived(_values(queued, ran, allocated, requested) | _told(cost_usd=cost))
+    values = _values(queued, ran, allocated, requested)
+    return _derived(values | _told(cost_usd=read_cost(job.admin_comment)))
 
 
-def read_cost(text: Any) -> float | None:
+def read_cost(text: str) -> float | None:
     """The cost in a comment of Clusterra's: ``cost_usd=0.12`` or the same in JSON."""
-    found = _COST.search(text) if isinstance(text, str) else None
+    found = _COST.search(text)
     return float(found[1]) if found else None
 
 
@@ -244,11 +242,13 @@ def _ratios(values: Values, *keys: str) -> Values:
     }
 
 
-def usage_of(job: Job, runs: Iterable[Run]) -> dict[str, Any]:
+def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     """What a job asked for and used, as its result holds it.
 
     :param runs: as accounting has them; none if there is no accounting.
     """
+    if job.usage is not None:
+        return job.usage
     told = _by_part(job, runs)
     ended = _as_ended(job, told)
     own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}

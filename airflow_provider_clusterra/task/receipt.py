@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.usage import usage_of
 
 ADVISED_AFTER = 60.0
 """Seconds that a job must have run before its memory says anything of the next one's."""
@@ -20,7 +21,7 @@ def receipt(job: Job) -> str:
     """E.g. "Job 12 used 3.1 of 16 GB, 22 % of 8 CPUs for 41 min, queued 12 min; memory='4G' would
     do."; empty if nothing is known.
     """
-    usage = job.usage or {}
+    usage = usage_of(job)
     many = usage.get("tasks", {}).get("count", 1) > 1
     memory, cpus, gpus = _memory(usage), _cpus(usage), _gpus(usage)
     queued = f"queued {_time(usage['queue_seconds'])}" if "queue_seconds" in usage else ""

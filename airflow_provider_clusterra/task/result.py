@@ -21,6 +21,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.usage import usage_of
 from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
 from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
 from airflow_provider_clusterra.submit.submission import RecordStore
@@ -184,7 +185,7 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
             str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
             for task in array_tasks(job)
         },
-        "usage": job.usage or {},
+        "usage": usage_of(job),
     }
 
 

@@ -108,7 +108,7 @@ def account_for(client: Client, cluster_id: str, job: Job) -> Job:
             break
         if is_told(job, runs):
             break
-    return replace(job, usage=usage_of(job, runs))
+    return replace(job, usage=usage_of(job, runs)) if runs else job
 
 
 def _parts(job: Job) -> list[str]:

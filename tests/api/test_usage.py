@@ -277,7 +277,6 @@ def test_memory_is_read_in_slurms_units(text, size):
         ('{"cost_usd": 1.5e-3}', 0.0015),
         ("cost_usd=0", 0.0),
         ("", None),
-        (None, None),
         ("costs nothing", None),
     ],
 )
