@@ -329,9 +329,8 @@ async def _serve(
             if options.backend == "slurm"
             else processes(options, folder, tree, variables)
         )
-        open_pages = options.backend == "processes" and is_loopback(options.host)
         names = [options.host, socket.gethostname(), *options.name]
-        api = Api(options.cluster_id, accounts, storage, connections, names, open_pages=open_pages)
+        api = Api(options.cluster_id, accounts, storage, connections, names)
         config = uvicorn.Config(
             api.app(),
             http=connections.protocol(),

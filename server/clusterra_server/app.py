@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -23,7 +15,6 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
-    HTMLResponse,
     JSONResponse,
     PlainTextResponse,
     Response,
@@ -37,8 +28,8 @@ from clusterra_server.backend import LOG, Answer, Backend, BrokenOffError, Reply
 from clusterra_server.catalog import Catalog
 from clusterra_server.connections import Connections
 from clusterra_server.files import Place, Signer, find_files, pieces, read_range, version_of
-from clusterra_server.page import job_page
-from clusterra_server.sign_in import FILES, Account, SignIn, account_of
+from clusterra_server.pages import Pages
+from clusterra_server.sign_in import FILES, PAGES, Account, SignIn, account_of
 from clusterra_server.storage import EXPIRES_IN, SHARED, Storage, StorageError, key_of, may_read
 
 LIMIT = 32 * 1024 * 1024
@@ -112,29 +103,6 @@ class PassedOn(StreamingResponse):
             LOG.warning("%s", exc)
 
 
-class Opened(StreamingResponse):
-    """What is read from an open file, which is closed however that ends."""
-
-    def __init__(
-        self,
-        pieces: AsyncIterator[bytes],
-        media_type: str,
-        *close: Callable[[], object],
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(pieces, status, headers, media_type=media_type)
-        self._close = close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            for each in self._close:
-                each()
-
-
 def respond(answer: Answer) -> Response:
     """An answer as it goes out."""
     if isinstance(answer.body, AsyncGenerator):
@@ -153,11 +121,6 @@ def refuse(status: int, words: str) -> Response:
     return JSONResponse({"error": words}, status, headers)
 
 
-async def refuse_error(_: Request, error: Exception) -> Response:
-    """A no with an error's status and words."""
-    return refuse(error.status if isinstance(error, ReplyError) else 500, str(error))
-
-
 async def refuse_depth(_: Request, __: Exception) -> Response:
     """A no to a body that is nested too deeply to be read, or to be passed on."""
     return refuse(400, "the body cannot be read as JSON: it is nested too deeply")
@@ -167,7 +130,6 @@ class Api:
     """The handlers, each named as the action it serves.
 
     :param accounts: who may ask, at least one.
-    :param open_pages: whether a job's page is shown without a session, too.
     """
 
     def __init__(
@@ -177,8 +139,6 @@ class Api:
         storage: Storage,
         connections: Connections,
         names: Collection[str] = (),
-        *,
-        open_pages: bool,
     ) -> None:
         self._cluster_id = cluster_id
         self._connections = connections
@@ -186,7 +146,7 @@ class Api:
         self._accounts = accounts
         self._storage = storage
         self._catalog = Catalog()
-        self._open_pages = open_pages
+        self._pages = Pages(cluster_id)
         self._followers = outputs.Followers()
         self._signer = Signer(secrets.token_bytes(32))
 
@@ -201,13 +161,19 @@ class Api:
             accounts=self._accounts,
             connections=self._connections,
             names=self._names,
-            open_pages=self._open_pages,
+            door=self._pages,
         )
         return Starlette(
             routes=routes,
             middleware=[sign_in],
-            exception_handlers={ReplyError: refuse_error, RecursionError: refuse_depth},
+            exception_handlers={ReplyError: self._refuse, RecursionError: refuse_depth},
         )
+
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """A no with an error's status and words, for a program or for a person."""
+        status = error.status if isinstance(error, ReplyError) else 500
+        no = self._pages.refuse if request.url.path.startswith(PAGES) else refuse
+        return no(status, str(error))
 
     def stop(self) -> None:
         """Let the streams end, which would go on for as long as they are read."""
@@ -238,19 +204,19 @@ class Api:
             ("GET", "/v1/templates", self.list_templates),
             ("GET", "/v1/templates/{template_id}", self.get_template),
             ("GET", "/v1/api-routes", self.list_routes),
-            ("GET", "/manage/{cluster_id}/jobs/{job_id}", self.show_job),
+            *self._pages.table(),
         ]
 
     def _of_this_cluster(self, handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
             words = [*request.path_params.values(), *request.query_params.values()]
             if any("\0" in each for each in words):
-                return refuse(400, "an id holds no NUL")
+                raise ReplyError(400, "an id holds no NUL")
             if any(len(each) > LONGEST for each in request.path_params.values()):
-                return refuse(400, f"an id has at most {LONGEST} characters")
+                raise ReplyError(400, f"an id has at most {LONGEST} characters")
             asked = request.path_params.get("cluster_id", self._cluster_id)
             if asked != self._cluster_id:
-                return refuse(404, f"cluster {asked!r} not found")
+                raise ReplyError(404, f"cluster {asked!r} not found")
             return await handler(request)
 
         return checked
@@ -301,7 +267,7 @@ class Api:
         file = await _open_output(request)
         if file is None:
             return PlainTextResponse("log not found\n", 404)
-        return Opened(outputs.whole(file), "text/plain", file.close)
+        return outputs.Opened(outputs.whole(file), "text/plain", file.close)
 
     async def stream_output(self, request: Request) -> Response:
         """``GET …/jobs/{job_id}/output/stream``: server-sent events, without an end."""
@@ -312,7 +278,7 @@ class Api:
             leave()
             raise
         close = [leave, file.close] if file else [leave]
-        return Opened(self._followers.stream(file), "text/event-stream", *close)
+        return outputs.Opened(self._followers.stream(file), "text/event-stream", *close)
 
     async def list_files(self, request: Request) -> Response:
         """``GET …/jobs/{job_id}/files``: those that match ``pattern``, or all."""
@@ -414,12 +380,6 @@ class Api:
         ]
         return JSONResponse({"routes": rows})
 
-    async def show_job(self, request: Request) -> Response:
-        """``GET /manage/{cluster_id}/jobs/{job_id}``: a page for a person."""
-        job_id = request.path_params["job_id"]
-        records = await _backend(request).show_job(job_id)
-        return HTMLResponse(job_page(job_id, records), 200 if records else 404)
-
     def _cluster(self, request: Request) -> dict[str, str]:
         words = {"state": "running", "connection_state": "connected"}
         words["output_folder"] = _backend(request).output_folder
@@ -452,7 +412,7 @@ def _part_of(file: outputs.Output, request: Request) -> Response:
     }
     if part:
         headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
-    return Opened(
+    return outputs.Opened(
         pieces(file, first, end),
         "application/octet-stream",
         file.close,

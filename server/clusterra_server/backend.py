@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from clusterra_server import __version__
+from clusterra_server.job_view import JobView, RawJob, Search
 
 LOG = logging.getLogger("clusterra_server")
 Query = Sequence[tuple[str, str]]
@@ -135,8 +136,20 @@ class Backend(Protocol):
     async def cancel_job(self, job_id: str) -> Answer:
         """Cancel a job, a task of an array, or a whole array."""
 
-    async def show_job(self, job_id: str) -> list[dict[str, Any]]:
-        """The records of one of the user's own jobs, forgotten ones as accounting has them."""
+    async def show_job(self, job_id: str) -> list[JobView]:
+        """One of the user's own jobs, or the tasks of an array, also if only accounting knows them.
+
+        :raises ReplyError: that cannot be said now.
+        """
+
+    async def show_past(self, job: JobView) -> RawJob | None:
+        """What accounting has of one of the user's own jobs, its script included, if it is kept."""
+
+    async def list_own(self, search: Search) -> list[JobView]:
+        """The user's own jobs, at least those that are looked for.
+
+        :raises ReplyError: that cannot be said now, or there are too many.
+        """
 
     async def list_accounting(self, query: Query) -> Answer:
         """Jobs that accounting remembers, by ``job_name`` or ``step``: lists with commas.

@@ -6,11 +6,13 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from clusterra_server.backend import OutputError, OutputPlace
 
@@ -64,6 +66,29 @@ async def whole(output: Output) -> AsyncIterator[bytes]:
     while offset < size and (piece := await output.read(min(size - offset, 256 * 1024), offset)):
         offset += len(piece)
         yield piece
+
+
+class Opened(StreamingResponse):
+    """What is read from an open file, which is closed however that ends."""
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        media_type: str,
+        *close: Callable[[], object],
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(pieces, status, headers, media_type=media_type)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for each in self._close:
+                each()
 
 
 class Followers:

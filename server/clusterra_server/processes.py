@@ -27,6 +27,7 @@ from clusterra_server.backend import (
     problem,
 )
 from clusterra_server.files import folder_of
+from clusterra_server.job_view import JobView, RawJob, Search, read_owner
 from clusterra_server.jobs import NODE, Job
 from clusterra_server.requests import (
     PARTITIONS,
@@ -51,6 +52,8 @@ TURN = 0.005
 """Seconds for which a long answer may be made before something else has its turn."""
 SETTLED = 50_000
 """Records that are kept at most."""
+LISTED = 1_000
+"""Submits that a list shows at most: the newest."""
 WORDS = {2017: "Invalid job id specified", 2021: "Job/step already completing or completed"}
 
 
@@ -301,6 +304,39 @@ def _number(value: float, *, is_set: bool = True, infinite: bool = False) -> dic
     return {"set": is_set, "infinite": infinite, "number": int(value)}
 
 
+def view_of_row(row: Row, state_of: StateOf) -> JobView:
+    """A row as the pages show it."""
+    job, request = row.job, row.job.request
+    memory = request.memory_mb or (request.memory_per_cpu_mb or 0) * request.cpus
+    asked = {"cpu": str(request.cpus), "node": str(request.nodes)}
+    variables = dict(each.partition("=")[::2] for each in request.environment)
+    return JobView(
+        job_id=job.array_job_id if row.waiting else job.job_id,
+        name=request.name,
+        user=USER,
+        partition=request.partition,
+        nodes=NODE if job.ran else "",
+        states=tuple(states_of(job)),
+        reason=job.reason,
+        details=job.details,
+        exit_code=job.exit_code,
+        signal=exit_record(job)["signal"]["name"],
+        comment=request.comment,
+        dependency=write_dependencies(request.dependency, state_of),
+        submitted=job.submitted,
+        eligible=max(job.submitted, request.begin_time),
+        started=job.started if job.ran else 0,
+        ended=job.ended,
+        limit_minutes=request.time_limit_minutes or 0,
+        array_id=job.array_job_id,
+        task=-1 if row.waiting else job.array_task_id,
+        waiting=row.waiting,
+        asked=asked | ({"mem": f"{memory}M"} if memory else {}),
+        folder=request.working_directory,
+        owner=read_owner(request.comment, request.name, variables),
+    )
+
+
 class JobId(NamedTuple):
     """A job's id as a path holds it."""
 
@@ -361,11 +397,31 @@ class Processes:
         folder = str(self._scheduler.place(jobs[0].request.working_directory))
         return folder_of(self._scheduler.outputs, folder)
 
-    async def show_job(self, job_id: str) -> list[dict[str, Any]]:
-        """A job's records, as long as the ledger knows it."""
+    async def show_job(self, job_id: str) -> list[JobView]:
+        """A job, or an array's tasks, as long as the ledger knows it."""
         asked = read_job_id(job_id)
         jobs = self._scheduler.find_jobs(asked.number) if asked else []
-        return [dict(_fields(row, self._scheduler.state_of)) for row in rows_of(jobs)]
+        return [view_of_row(row, self._scheduler.state_of) for row in rows_of(jobs)]
+
+    async def show_past(self, job: JobView) -> RawJob | None:
+        """What accounting has of a job, and its script."""
+        found = [
+            each for each in self._scheduler.find_jobs(job.job_id) if each.array_task_id == job.task
+        ]
+        if not found:
+            return None
+        script = found[0].request.script
+        return msgspec.convert({**accounting_record(found[0]), "script": script}, RawJob)
+
+    async def list_own(self, search: Search) -> list[JobView]:
+        """All jobs that are looked for."""
+        found = [
+            jobs
+            for jobs in self._scheduler.all_submits()
+            if search.finds({job.state for job in jobs}, jobs[0].request.name, jobs[0].submitted)
+        ]
+        state_of = self._scheduler.state_of
+        return [view_of_row(row, state_of) for jobs in found[-LISTED:] for row in rows_of(jobs)]
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""

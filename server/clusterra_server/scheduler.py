@@ -112,6 +112,10 @@ class Scheduler:
         """Every job there ever was, in the order of their submit."""
         return [job for jobs in self._submits.values() for job in jobs]
 
+    def all_submits(self) -> list[list[Job]]:
+        """The same by their submits."""
+        return list(self._submits.values())
+
     def list_jobs(self) -> list[Job]:
         """All jobs that are not purged yet."""
         shown = self._remembered(self._shown.values())

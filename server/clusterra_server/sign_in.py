@@ -17,13 +17,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qs, quote
 
-from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clusterra_server.backend import LOG, Backend
+from clusterra_server.backend import LOG, Backend, ReplyError
 from clusterra_server.connections import Connections
 
 LASTS = 365 * 24 * 3600
@@ -39,10 +41,31 @@ GUESSES = 5
 GUESSED_WITHIN = 60.0
 LONGEST_DELAY = 3.0
 PAGES = "/manage/"
-"""Pages for a browser, which show no output."""
+"""Pages for a browser, which only show."""
 FILES = "/v1/files"
 """Signed addresses of files, which hold no session."""
+ASSETS = "/manage/static/"
+"""What they look like, for everybody."""
+PAGE_COOKIE = "clusterra_page"
+"""What a browser signs in to the pages with; the API does not take it."""
+SIGN_OUT = "/manage/sign-out"
+SIGNED_IN = 7 * A_DAY
+"""Seconds for which a browser is signed in."""
+OTHER_NAME = "this server does not go by that name; --name gives it another"
+LONGEST_FORM, FORM_WITHIN = 16 * 1024, 10.0
+"""Bytes and seconds for a sign-in."""
 KEY = "clusterra.account"
+FORBIDS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""What a page forbids the browser, unless an answer says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,18 @@ class Session:
     def accepts(self, given: Collection[str]) -> bool:
         """Whether it is among what a request has given."""
         return any(hmac.compare_digest(each.encode(), self.token.encode()) for each in given)
+
+    def page_cookie(self, end: int) -> str:
+        """What opens the pages until a time, in seconds since 1970, and nothing else."""
+        mark = hmac.digest(self.token.encode(), f"clusterra-server pages {end}".encode(), "sha256")
+        return f"{end}.{mark.hex()}"
+
+    def accepts_page_cookie(self, given: str, now: float) -> bool:
+        """Whether it is one, and has not ended."""
+        end = given.partition(".")[0]
+        if not re.fullmatch("[0-9]{1,12}", end) or not now < int(end) <= now + SIGNED_IN:
+            return False
+        return hmac.compare_digest(given.encode(), self.page_cookie(int(end)).encode())
 
 
 def why_unfit(token: str) -> str:
@@ -104,32 +139,35 @@ def _part(values: dict[str, object]) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).rstrip(b"=").decode()
 
 
-def _from_cookie(header: str) -> str:
+def _from_cookie(header: str, wanted: str = COOKIE) -> str:
     # not http.cookies, which gives up at the first cookie that it does not like
     pairs = (each.strip().partition("=")[::2] for each in header.split(";"))
-    return next((value for name, value in pairs if name == COOKIE), "")
+    return next((value for name, value in pairs if name == wanted), "")
 
 
-def given_tokens(headers: Headers, *, basic: bool) -> list[str]:
-    """What a request gives as its session.
-
-    :param basic: whether a browser's password counts.
-    """
+def given_tokens(headers: Headers) -> list[str]:
+    """What a request gives as its session."""
     kind, _, text = headers.get("authorization", "").partition(" ")
     given = [_from_cookie(headers.get("cookie", ""))]
     if kind.lower() == "bearer":
         given.append(text.strip())
-    elif kind.lower() == "basic" and basic:
-        given.append(_from_basic(text))
     return [each for each in given if each]
 
 
-def _from_basic(text: str) -> str:
-    """The password, whoever it is said to be of: a browser asks for both."""
-    try:
-        return base64.b64decode(text).decode().partition(":")[2]
-    except ValueError:
-        return ""
+def is_of_another_site(headers: Headers) -> bool:
+    """Whether a browser says that a form is another site's.
+
+    :source: the order of Go's ``http.CrossOriginProtection``: what is no browser says neither.
+    """
+    if site := headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
+
+
+def comes_from_elsewhere(headers: Headers) -> bool:
+    """Whether a link of another site was followed, for which a browser gives no strict cookie."""
+    return headers.get("sec-fetch-site") == "cross-site"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +206,23 @@ class Guesses:
         self._said, self._unsaid = now, 0
 
 
+class Door(Protocol):
+    """What a browser is shown that is not signed in."""
+
+    def ask_for_token(self, *, wrong: bool = False) -> Response:
+        """A page to sign in with."""
+
+    def come_again(self, path: str) -> Response:
+        """A page that leads to itself, this time not from another site."""
+
+    def refuse(self, status: int, words: str) -> Response:
+        """A page that says why there is none."""
+
+
 class SignIn:
     """Refuses a request without a session, and tells the handlers whose it is.
 
-    :param open_pages: whether a page is shown without one, too.
+    :param door: the pages for who is not signed in.
     :param names: what the server is called by its clients, besides its addresses.
     """
 
@@ -181,14 +232,13 @@ class SignIn:
         accounts: Sequence[Account],
         connections: Connections,
         names: Collection[str],
-        *,
-        open_pages: bool,
+        door: Door,
     ) -> None:
         self._app = app
         self._accounts = accounts
         self._connections = connections
         self._names = set(map(str.lower, names))
-        self._open_pages = open_pages
+        self._door = door
         self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,41 +246,124 @@ class SignIn:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        request = Request(scope, receive)
+        is_page = scope["path"].startswith(PAGES)
 
         async def send_in_time(message: Message) -> None:
+            if is_page and message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in FORBIDS.items():
+                    headers.setdefault(name, value)
             await self._connections.send_in_time(send(message), scope["client"])
 
-        request = Request(scope)
-        if not is_ours(request.headers.get("host", ""), self._names):
-            words = "this server does not go by that name; --name gives it another"
-            await _no(421, words)(scope, receive, send_in_time)
-            return
-        if scope["path"] == FILES:
-            # its signature says whose file it is
-            await self._app(scope, receive, send_in_time)
-            return
-        account = await self._find(request)
-        if account is None:
-            await _refusal(scope["path"])(scope, receive, send_in_time)
-            return
-        self._connections.admit(scope["client"])
-        scope[KEY] = account
-        await self._app(scope, receive, send_in_time)
+        answer = await (self._page if is_page else self._call)(request)
+        await answer(scope, receive, send_in_time)
 
-    async def _find(self, request: Request) -> Account | None:
-        is_page = request.url.path.startswith(PAGES)
-        given = given_tokens(request.headers, basic=is_page)
+    async def _call(self, request: Request) -> ASGIApp:
+        """What answers a request to the API."""
+        if not is_ours(request.headers.get("host", ""), self._names):
+            return _no(421, OTHER_NAME)
+        if request.url.path == FILES:
+            # its signature says whose file it is
+            return self._app
+        if account := await self._find(request, given_tokens(request.headers)):
+            return self._let_in(request, account)
+        return _no(401, "the session is not known, or has ended")
+
+    async def _page(self, request: Request) -> ASGIApp:
+        """What answers a request for a page."""
+        if not is_ours(request.headers.get("host", ""), self._names):
+            return _no(421, OTHER_NAME)
+        if request.url.path.startswith(ASSETS):
+            return self._app
+        if request.method == "POST":
+            return await self._take_form(request)
+        account, given = self._signed_in(request), given_tokens(request.headers)
+        if account is None and given:
+            account = await self._find(request, given)
+        if account:
+            return self._let_in(request, account)
+        if comes_from_elsewhere(request.headers) and not given:
+            return self._door.come_again(path_of(request))
+        return self._door.ask_for_token()
+
+    def _let_in(self, request: Request, account: Account) -> ASGIApp:
+        self._connections.admit(request.scope["client"])
+        request.scope[KEY] = account
+        return self._app
+
+    def _signed_in(self, request: Request) -> Account | None:
+        given = _from_cookie(request.headers.get("cookie", ""), PAGE_COOKIE)
+        now = time.time()
+        accounts = (each for each in self._accounts if each.session.accepts_page_cookie(given, now))
+        return next(accounts, None)
+
+    async def _take_form(self, request: Request) -> Response:
+        """Sign a browser in, or out; the pages have no other forms that change something."""
+        if is_of_another_site(request.headers):
+            return self._door.refuse(403, "This form was sent by another site.")
+        secure = request.url.scheme == "https"
+        answer = RedirectResponse(path_of(request), 303)
+        if request.url.path == SIGN_OUT:
+            answer = RedirectResponse(PAGES, 303)
+            answer.delete_cookie(
+                PAGE_COOKIE, path=PAGES, secure=secure, httponly=True, samesite="strict"
+            )
+            return answer
+        try:
+            token = await _read_token(request)
+        except ReplyError as exc:
+            return self._door.refuse(exc.status, str(exc))
+        account = await self._find(request, [token])
+        if account is None:
+            return self._door.ask_for_token(wrong=True)
+        answer.set_cookie(
+            PAGE_COOKIE,
+            account.session.page_cookie(int(time.time()) + SIGNED_IN - 1),
+            max_age=SIGNED_IN,
+            path=PAGES,
+            secure=secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    async def _find(self, request: Request, given: Collection[str]) -> Account | None:
         for account in self._accounts:
             if account.session.accepts(given):
                 return account
-        if is_page and self._open_pages:
-            return self._accounts[0]
         now = time.monotonic()
         who = request.client.host if request.client else "nobody"
         self._guesses.say(who, f"{request.method} {request.url.path[:100]!r}", now)
         if given:
             await asyncio.sleep(self._guesses.delay(now))
         return None
+
+
+async def _read_token(request: Request) -> str:
+    """The token in a form.
+
+    :raises ReplyError: it is too long, or does not come.
+    """
+    text = bytearray()
+    try:
+        async with asyncio.timeout(FORM_WITHIN):
+            async for piece in request.stream():
+                text += piece
+                if len(text) > LONGEST_FORM:
+                    raise ReplyError(413, "That is longer than any token.")
+    except ClientDisconnect as exc:
+        raise ReplyError(400, "The form broke off.") from exc
+    except TimeoutError as exc:
+        raise ReplyError(408, "The form did not come in time.") from exc
+    values = parse_qs(text.decode("latin-1"), max_num_fields=10)
+    return values.get("token", [""])[0].strip()
+
+
+def path_of(request: Request) -> str:
+    """A request's path and query, on this server."""
+    query = request.url.query
+    return quote(request.url.path) + (f"?{query}" if query else "")
 
 
 def is_ours(host: str, names: Collection[str]) -> bool:
@@ -246,17 +379,9 @@ def is_ours(host: str, names: Collection[str]) -> bool:
     return "." not in name or name in names
 
 
-def _no(status: int, words: str, **headers: str) -> JSONResponse:
+def _no(status: int, words: str) -> JSONResponse:
     # whoever is no user does not stay
-    return JSONResponse({"error": words}, status, {"Connection": "close", **headers})
-
-
-def _refusal(path: str) -> JSONResponse:
-    words = "the session is not known, or has ended"
-    if path.startswith(PAGES):
-        # so that a browser asks for it
-        return _no(401, words, **{"WWW-Authenticate": 'Basic realm="clusterra"'})
-    return _no(401, words)
+    return JSONResponse({"error": words}, status, {"Connection": "close"})
 
 
 def account_of(request: Request) -> Account:

@@ -6,9 +6,11 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -25,7 +27,18 @@ from clusterra_server.backend import (
     job_metrics,
 )
 from clusterra_server.files import folder_of
+from clusterra_server.job_view import (
+    JobView,
+    RawJob,
+    RawJobs,
+    Search,
+    merge,
+    read_number,
+    view_of,
+)
 from clusterra_server.slurmrestd import SlurmrestdUser, words_of
+
+T = TypeVar("T")
 
 EFS = PurePosixPath("/mnt/efs")
 """The folder that Clusterra's jobs share."""
@@ -39,6 +52,8 @@ OTHER_PEOPLE = ("user_id", "group_id")
 """Who a job belongs to is the token's business."""
 JOB_ID = re.compile(r"[0-9]{1,10}(?:[_+][0-9]{1,10})?")
 NAMES = ("job_{}.out", "slurm-{}.out")
+LONGEST_LIST = 128 * 2**20
+"""Bytes of an answer with jobs that is read for a page."""
 REMEMBERED = 10_000
 """Places of outputs, at most."""
 
@@ -232,7 +247,7 @@ class Slurm:
     async def _owner(self, jobs: Sequence[JobFacts]) -> int | None:
         """The system's user whose jobs they are, as far as that is known."""
         for job in jobs:
-            if (uid := _number(job.user_id)) >= 0:
+            if (uid := read_number(job.user_id)) >= 0:
                 return uid
         user = self._caller.token.user
         return await anyio.to_thread.run_sync(uid_of, user) if user else None
@@ -240,25 +255,61 @@ class Slurm:
     async def _own_facts(self, job_id: str, user: str) -> list[JobFacts]:
         """What is known of a job that is the user's own, or of nobody."""
         number = re.split("[_+]", job_id)[0]
-        jobs = await _facts(await self.get_job(number))
-        jobs = jobs or await _facts(await self.list_accounting([("step", number)]))
+        jobs = (await _decode(await self.get_job(number), JobsFacts)).jobs
+        if not jobs:
+            answer = await self.list_accounting([("step", number)])
+            jobs = (await _decode(answer, JobsFacts)).jobs
         if (not jobs and self._own_folder) or {job.owner for job in jobs} - {user or jobs[0].owner}:
             raise OutputError(404, "log not found")
         return jobs
 
-    async def show_job(self, job_id: str) -> list[dict[str, Any]]:
-        """The records of one of the user's own jobs, forgotten ones as accounting has them."""
+    async def show_job(self, job_id: str) -> list[JobView]:
+        """One of the user's own jobs, or the tasks of an array, also if only accounting knows them.
+
+        :raises ReplyError: that cannot be said now.
+        """
         if not JOB_ID.fullmatch(job_id):
             return []
         number = re.split("[_+]", job_id)[0]
-        for answer in (await self.get_job(number), await self.list_accounting([("step", number)])):
-            jobs = (await answer.whole()).document().get("jobs") or []
-            if jobs:
-                user = self._caller.token.user
-                return [
-                    job for job in jobs if user in ("", job.get("user_name") or job.get("user"))
-                ]
-        return []
+        live = self._own(await _decode(await self.get_job(number), RawJobs))
+        if live and not live[0].array_id:
+            return live
+        # the tasks of an array are forgotten one by one
+        asked = ("step", str(live[0].array_id) if live else number)
+        return merge(live, await self._past([asked, ("skip_steps", "true")]))
+
+    async def show_past(self, job: JobView) -> RawJob | None:
+        """What accounting has of one of the user's own jobs, and its script, if it is kept there.
+
+        :source: ``AccountingStoreFlags=job_script``.
+        """
+        step = job.shown_id if job.array_id else str(job.job_id)
+        answer = await self.list_accounting([("step", step), ("show_batch_script", "true")])
+        found = (await _decode(answer, RawJobs)).jobs if answer.status == 200 else []
+        own = [each for each in found if self._is_own(view_of(each))]
+        # of the runs of a requeued job the last
+        return own[-1] if own else None
+
+    async def list_own(self, search: Search) -> list[JobView]:
+        """The user's own jobs, from slurmctld, and from accounting if there is one.
+
+        :raises ReplyError: that cannot be said now, or there are too many.
+        """
+        live = self._own(await _decode(await self.list_jobs(), RawJobs))
+        query = [("start_time", str(int(max(search.since, 1)))), ("skip_steps", "true")]
+        user = self._caller.token.user
+        return merge(live, await self._past([*query, *([("users", user)] if user else [])]))
+
+    async def _past(self, query: Query) -> list[JobView]:
+        answer = await self.list_accounting(query)
+        # there need not be a slurmdbd
+        return self._own(await _decode(answer, RawJobs)) if answer.status == 200 else []
+
+    def _own(self, found: RawJobs) -> list[JobView]:
+        return list(filter(self._is_own, map(view_of, found.jobs)))
+
+    def _is_own(self, job: JobView) -> bool:
+        return self._caller.token.user in ("", job.user)
 
     async def _get(self, path: str, query: Query = ()) -> Answer:
         return await self._caller.ask("GET", path, query=query, stream=True)
@@ -290,7 +341,7 @@ class JobFacts(msgspec.Struct):
     def output(self) -> str:
         """The file's path; empty if it is not told."""
         path = self.stdout_expanded or self.standard_output or ""
-        array, index = _number(self.array_job_id), _number(self.array_task_id)
+        array, index = read_number(self.array_job_id), read_number(self.array_task_id)
         numbers = {"j": self.job_id, "A": array if array > 0 else self.job_id, "a": index}
         # an older slurmrestd has not expanded it
         path = re.sub("%([0-9]*)([jAa])", lambda m: f"{numbers[m[2]]:0{m[1] or 0}d}", path)
@@ -303,7 +354,7 @@ class JobFacts(msgspec.Struct):
             return self.job_id == int(number)
         pair = {"_": (self.array_job_id, self.array_task_id)}
         first, second = pair.get(mark, (self.het_job_id, self.het_job_offset))
-        return (_number(first), _number(second)) == (int(number), int(index))
+        return (read_number(first), read_number(second)) == (int(number), int(index))
 
 
 class JobsFacts(msgspec.Struct):
@@ -312,25 +363,27 @@ class JobsFacts(msgspec.Struct):
     jobs: list[JobFacts] = []
 
 
-async def _facts(answer: Answer) -> list[JobFacts]:
-    """What an answer says of whose its jobs are.
+async def _decode(answer: Answer, kind: type[T]) -> T:
+    """What an answer says of its jobs; nothing if it is not one with jobs.
 
-    :raises OutputError: it comes of an outage, and tells nothing of the jobs.
+    :raises OutputError: it comes of an outage and says nothing of the jobs, or is too long.
     """
     if answer.status > 500:
         raise OutputError(answer.status, words_of(answer))
-    body = (await answer.whole()).body
+    body = answer.body
+    if isinstance(body, AsyncGenerator):
+        pieces = bytearray()
+        async with aclosing(body):
+            async for piece in body:
+                pieces += piece
+                if len(pieces) > LONGEST_LIST:
+                    raise OutputError(502, "Slurm's list of jobs is too long to be shown here")
+        body = bytes(pieces)
     try:
-        return msgspec.json.decode(body, type=JobsFacts).jobs if isinstance(body, bytes) else []
-    except msgspec.DecodeError:
-        return []
-
-
-def _number(value: Any) -> int:
-    """A number of Slurm's, which may be one of its objects; -1 if there is none."""
-    if isinstance(value, Mapping):
-        value = value.get("number") if value.get("set") else -1
-    return value if isinstance(value, int) else -1
+        # in a thread: it may be a list of all jobs
+        return await anyio.to_thread.run_sync(partial(msgspec.json.decode, body, type=kind))
+    except (msgspec.DecodeError, TypeError):
+        return kind()
 
 
 def names_below(outputs: Path, path: str) -> list[str]:

@@ -4,11 +4,9 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from starlette.datastructures import Headers
 
 from clusterra_server import slurmrestd
 from clusterra_server.backend import TokenError
-from clusterra_server.sign_in import Session, given_tokens
 from clusterra_server.slurmrestd import (
     Slurmrestd,
     SlurmrestdUser,
@@ -278,18 +276,6 @@ def test_a_wrong_line_is_named_without_its_token(users, text, words):
         read_users(users(text))
 
     assert "s3cret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("header", "accepted"),
-    [("Basic YWxpY2U6czNjcmV0", True), ("Basic YWxpY2U6b3RoZXI=", False), ("Basic %", False)],
-)
-def test_a_browser_signs_in_with_the_token_as_its_password(header, accepted):
-    session = Session("s3cret", "alice")
-    headers = Headers({"Authorization": header})
-
-    assert session.accepts(given_tokens(headers, basic=True)) is accepted
-    assert not session.accepts(given_tokens(headers, basic=False))
 
 
 async def test_one_users_unread_lists_leave_the_others_their_share(token):
