@@ -72,6 +72,7 @@ def tell(options: argparse.Namespace, port: int, folder: Path, accounts: Sequenc
         *([f"partitions   {', '.join(PARTITIONS)}"] if options.backend == "processes" else []),
         f"files        {folder}",
         f"API          http://{host}:{port}/v1",
+        f"pages        http://{host}:{port}/manage/{options.cluster_id}/jobs",
         sep="\n",
     )
     session = accounts[0].session

@@ -119,6 +119,15 @@ class Browser:
         """Type into an element."""
         self._do(f"/element/{self.find(xpath)}/value", text=text)
 
+    def press(self, key: str) -> None:
+        """Press a key, wherever the focus is."""
+        keys = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        self._do("/actions", actions=[{"type": "key", "id": "keyboard", "actions": keys}])
+
+    def command(self, name: str, **params: Any) -> Any:
+        """Give Chromium a command of its DevTools protocol."""
+        return self._do("/goog/cdp/execute", cmd=name, params=params)
+
     def shoot(self, path: Path) -> None:
         """Save a picture of the window."""
         path.write_bytes(base64.b64decode(self._get("/screenshot")))

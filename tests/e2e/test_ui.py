@@ -16,6 +16,7 @@ pytestmark = [
     ),
 ]
 RETURN = "\ue006"
+ENTER = "\ue007"
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def test_a_task_links_to_its_job(airflow, clusterra, browser, rest, run_id, task
     job_id = rest.xcom("linked", run_id, where, "job_id", map_index)
     browser.open(f"{airflow.url}/dags/linked/runs/{run_id}/tasks/{task}{mapped}/details")
     browser.follow("//a[contains(., 'Clusterra job')]")
+    browser.type("//input[@name='token']", f"{clusterra.token}{ENTER}")
     page = browser.wait_for(f"Job {job_id}")
 
     assert browser.url == f"{clusterra.url}/manage/{clusterra.cluster_id}/jobs/{job_id}"
