@@ -18,10 +18,10 @@ os.environ["AIRFLOW_HOME"] = str(
 )
 
 from airflow_provider_clusterra.watch.tail import TailPace
-from tests.slurm.fixtures import _own_queue, front, lab
+from tests.slurm.fixtures import _own_slurm, front, lab, slurm_settings
 from tests.support.servers import ClusterraServer
 
-__all__ = ["_own_queue", "front", "lab"]
+__all__ = ["_own_slurm", "front", "lab", "slurm_settings"]
 
 
 def pytest_collection_modifyitems(config, items):

@@ -253,12 +253,13 @@ class SubmitOperator(BaseOperator):
 
     @contextmanager
     def _trying(self, store: RecordStore) -> Iterator[None]:
-        """A try, with Airflow's errors; nobody wants the job of one that is killed."""
+        """A try, with Airflow's errors; nobody wants the job of one that is killed,
+        unless it has succeeded."""
         with airflow_errors(self.clusterra_conn_id):
             try:
                 yield
             except TaskKilledError:
-                if self.cancel_on_kill:
+                if self.cancel_on_kill and not self._kill.came_too_late:
                     store.mark_unwanted()
                 raise
 

@@ -36,6 +36,8 @@ class KillSwitch:
 
     def __init__(self) -> None:
         self.killed = False
+        self.came_too_late = False
+        """The job had succeeded: a retry returns it."""
         self.access: Access | None = None
         self.cluster_id = ""
         self._cancels = True
@@ -128,6 +130,7 @@ class KillSwitch:
                 while time.monotonic() < end - ONE_REQUEST:
                     state = client.get_job(self.cluster_id, job_id).state
                     if state.finished:
+                        self.came_too_late = state.succeeded
                         return f"job {job_id} is {state}"
                     time.sleep(STEP)
         except NotFoundError:

@@ -207,7 +207,8 @@ class Play:
             game.expected(index),
             by_user=game.kind is Kind.MARK_FAILED and index == game.victim,
             cleared=game.kind is Kind.CLEAR and index == game.victim,
-            terminated=game.kind in (Kind.TERM_WORKER, Kind.TERM_SCHEDULER),
+            terminated=game.kind in (Kind.TERM_WORKER, Kind.TERM_SCHEDULER)
+            or self._rig.was_terminated(game.number, index),
             may_leave_its_job=game.shape in (Shape.BLIND, Shape.SENSOR),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import time
@@ -17,10 +16,11 @@ import httpx
 from tests.crash.clusterras import Clusterras
 from tests.crash.gate import Gate
 from tests.crash.rounds import TIMEOUT, Kind, Round, dag_id, shapes_here
-from tests.crash.victim import Leg, read_legs
+from tests.crash.victim import Leg, group_of, in_group, read_legs
 from tests.e2e.postgres import Postgres
 from tests.e2e.rest import until
-from tests.e2e.stack import STARTS_WITHIN, AirflowStack, free_port
+from tests.e2e.stack import STARTS_WITHIN, AirflowStack
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 SETTLES_WITHIN = 30.0
@@ -61,6 +61,7 @@ class Rig:
         self.calm = RLock()
         """Held while a part of Airflow is down, and by who needs all of them."""
         self._reviving = Lock()
+        self._terminated: set[str] = set()
         self.notes = folder / "notes"
         self.notes.mkdir(parents=True)
         dags = folder / "dags"
@@ -109,7 +110,9 @@ class Rig:
         with self.calm:
             match kind:
                 case Kind.TERM_SCHEDULER:
-                    self.airflow.signal(self._scheduler_of(leg), signal.SIGTERM)
+                    name = self._scheduler_of(leg)
+                    self._terminated |= in_group(self.airflow.pid(name), self.notes)
+                    self.airflow.signal(name, signal.SIGTERM)
                 case Kind.KILL_TRIGGERER:
                     self.airflow.signal("triggerer", signal.SIGKILL)
                 case Kind.STALL_TRIGGERER:
@@ -124,10 +127,7 @@ class Rig:
 
     def _scheduler_of(self, leg: Leg | None) -> str:
         """The scheduler whose process group a task runs in."""
-        try:
-            group = os.getpgid(leg.pid) if leg else 0
-        except ProcessLookupError:
-            group = 0
+        group = group_of(leg.pid) if leg else 0
         return "scheduler-2" if group == self.airflow.pid("scheduler-2") else "scheduler"
 
     def revive(self) -> None:
@@ -138,6 +138,10 @@ class Rig:
     def legs(self, number: int, index: int) -> list[Leg]:
         """The processes that a task has had so far."""
         return read_legs(self.notes / f"{number}.{index}")
+
+    def was_terminated(self, number: int, index: int) -> bool:
+        """Whether a task was hit by a SIGTERM that ended a scheduler, be it in another round."""
+        return f"{number}.{index}" in self._terminated
 
     def settle(self) -> None:
         """Give what is being cancelled the time to go."""

@@ -25,6 +25,24 @@ def read_legs(notes: Path) -> list[Leg]:
     return [Leg(int(pid), int(parent), float(began)) for pid, parent, began in rows]
 
 
+def in_group(group: int, notes: Path) -> set[str]:
+    """Whose processes are in a process group, by the names of their notes."""
+    return {
+        path.name
+        for path in notes.iterdir()
+        for leg in read_legs(path)[-1:]
+        if _is_ours(leg.pid, notes) and group in (group_of(leg.pid), group_of(leg.supervisor))
+    }
+
+
+def group_of(pid: int) -> int:
+    """A process's group; 0 if it has ended."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 def terminate(leg: Leg, notes: Path) -> bool:
     """SIGTERM a leg's supervisor, as the eviction of a worker does; whether it was still there."""
     return _is_ours(leg.supervisor, notes) and _kill(leg.supervisor, signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import Any, Self
 import httpx
 
 from tests.e2e.rest import until
+from tests.support.ports import free_port
 
 FLAGS = (
     "--headless=new",
@@ -41,9 +41,7 @@ class Browser:
 
     def __init__(self) -> None:
         self._profile = Path(tempfile.mkdtemp(prefix="clusterra-browser-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self._driver = subprocess.Popen(
             [shutil.which("chromedriver"), f"--port={port}"],
             stdin=subprocess.DEVNULL,

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from tests.e2e.stack import StackError, free_port
+from tests.e2e.stack import StackError
+from tests.support.ports import free_port
 
 FOLDERS = "/usr/lib/postgresql"
 STARTS_WITHIN = 60.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Self
 import httpx
 
 from tests.e2e.rest import Rest
+from tests.support.ports import free_port
 from tests.support.servers import processes_with
 
 COMPONENTS = {
@@ -25,7 +25,7 @@ COMPONENTS = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
 }
-STARTS_WITHIN = 120.0
+STARTS_WITHIN = 300.0
 STOPS_WITHIN = 10.0
 MARKER = "CLUSTERRA_TEST_STACK"
 
@@ -208,13 +208,6 @@ class AirflowStack:
 
 def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from clusterra_server.storage import find_rclone
+from tests.support.ports import free_port
 from tests.support.servers import ClusterraServer
 from tests.support.wire import Wire, http
 
@@ -154,9 +155,7 @@ def listens(port):
 @pytest.fixture
 def s3(tmp_path, monkeypatch):
     """The address of a bucket at an S3 server, and the folder where it keeps it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (tmp_path / "s3/bucket").mkdir(parents=True)
     process = subprocess.Popen(
         [find_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", tmp_path / "s3"],

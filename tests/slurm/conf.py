@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
-from contextlib import ExitStack, closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from tests.support.ports import free_port
 
 NODES = ("lab1", "lab2")
 CPUS = 16
@@ -39,13 +40,11 @@ class Ports:
     @classmethod
     def free(cls) -> Self:
         """Ports that nobody listens on."""
-        with ExitStack() as stack:
-            found = []
-            for _ in range(3 + len(NODES)):
-                probe = stack.enter_context(closing(socket.socket()))
-                probe.bind(("127.0.0.1", 0))
-                found.append(probe.getsockname()[1])
-        return cls(*found[:3], nodes=tuple(found[3:]))
+        found: set[int] = set()
+        while len(found) < 3 + len(NODES):
+            found.add(free_port())
+        slurmctld, slurmdbd, slurmrestd, *nodes = found
+        return cls(slurmctld, slurmdbd, slurmrestd, tuple(nodes))
 
 
 def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:

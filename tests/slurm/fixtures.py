@@ -3,6 +3,7 @@
 import pytest
 
 from tests.slurm.chroot import why_not
+from tests.slurm.conf import Settings
 from tests.slurm.lab import Lab
 
 
@@ -23,10 +24,18 @@ def front(lab):
         yield server
 
 
+@pytest.fixture(scope="module")
+def slurm_settings():
+    """How the Slurm is set up for a test; one that needs it otherwise has a fixture of this name."""
+    return Settings()
+
+
 @pytest.fixture(autouse=True)
-def _own_queue(request):
-    """A test on the Slurm leaves no job for the next one to find."""
-    slurm = request.getfixturevalue("lab") if request.node.get_closest_marker("slurm") else None
+def _own_slurm(request, slurm_settings):
+    """A test on the Slurm finds it set up for it, and without a job of another one."""
+    if not request.node.get_closest_marker("slurm"):
+        yield
+        return
+    slurm = request.getfixturevalue("lab").use(slurm_settings)
     yield
-    if slurm:
-        slurm.clear()
+    slurm.clear()

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_clusterra.api import InputError, RequestError
 from airflow_provider_clusterra.sbatch.job import read_arguments
 from tests.slurm.chroot import LabError
+from tests.slurm.conf import Settings
 from tests.slurm.lab import USER
 from tests.slurm.scripts import NEVER_RUN, RECORD_DIFFERS, ROWS, VARIABLES_DIFFER
 from tests.support.cluster import Cluster
@@ -85,6 +86,7 @@ def either_way(lab, front):
         row: script(f"-H\n#SBATCH {row}", f"env -0 > {lab.shared}/$SLURM_JOB_ID.env")
         for row in ROWS
     }
+    lab.use(Settings())
     cluster = Cluster(front)
     ours = {row: _by_rest_or_none(cluster, text) for row, text in texts.items()}
     theirs = dict(zip(ROWS, _all_by_sbatch(lab, texts), strict=True))

@@ -1,6 +1,7 @@
 """Tests of exactly-once submits: retries, clears and lost answers, on a real server."""
 
 import asyncio
+import time
 from uuid import uuid4
 
 import pytest
@@ -178,6 +179,24 @@ def test_a_killed_trys_job_is_not_adopted(connected, ti, store):
     with ClusterraHook().client() as client:
         assert client.get_job(connected.cluster_id, old).state.base == "CANCELLED"
         client.cancel_job(connected.cluster_id, new)
+
+
+def test_the_success_that_a_kill_came_too_late_for_is_the_retrys(task, connected):
+    operator = submit("exit 0")
+
+    def killed_at_the_end(context, client, trigger, job, store):
+        while not client.get_job(connected.cluster_id, job.job_id).state.finished:
+            time.sleep(0.02)
+        operator.on_kill()
+        operator._kill.check()
+
+    operator._wait = killed_at_the_end
+    with pytest.raises(AirflowException, match=r"The task was killed: job \d+ is COMPLETED"):
+        task.execute(operator)
+    task.retry()
+
+    assert task.execute(submit("exit 0"))["state"] == "COMPLETED"
+    assert list(task.jobs().values()) == ["COMPLETED"]
 
 
 def test_an_adopted_job_that_had_been_cancelled_is_replaced_once(task, connected):

@@ -14,6 +14,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.verdict import PATIENT
 from tests.support.servers import ClusterraServer
 
 WITHIN = 120.0
@@ -29,6 +30,8 @@ class Cluster:
     def __init__(self, front: ClusterraServer, token: str = "") -> None:
         self.access = Access(front.url, token or front.token)
         self.cluster_id = front.cluster_id
+        self.patience = PATIENT
+        """Of the waits."""
 
     def submit(self, script: str, **fields: Any) -> int:
         """Submit a job.
@@ -103,7 +106,9 @@ class Cluster:
     def trigger(self, job_id: int, **how: Any) -> ClusterraJobTrigger:
         """The trigger of a task that waits for a job."""
         defaults = {"clusterra_conn_id": "clusterra_default", "poll_interval": 1}
-        return ClusterraJobTrigger(job_id=job_id, cluster_id=self.cluster_id, **{**defaults, **how})
+        made = ClusterraJobTrigger(job_id=job_id, cluster_id=self.cluster_id, **{**defaults, **how})
+        made.patience = self.patience
+        return made
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Wait until something is so."""

@@ -385,10 +385,16 @@ async def test_a_connection_that_cannot_be_read_fails_every_wait():
 
 
 async def test_a_job_that_goes_on_past_the_deadline_says_how_it_was():
-    with Wire(RUNNING) as wire, pytest.raises(WaitTimeoutError, match="RUNNING") as caught:
-        await wait(Connection(wire.url), deadline=time.time() + 0.2)
+    with Wire(RUNNING) as wire:
+        # a busy machine may take longer to look at all
+        for seconds in (0.2, 2.0, 20.0):
+            with pytest.raises(WaitTimeoutError) as caught:
+                await wait(Connection(wire.url), deadline=time.time() + seconds)
+            if caught.value.job is not None:
+                break
 
     assert caught.value.job.job_id == 7
+    assert "RUNNING" in str(caught.value)
 
 
 async def test_a_job_that_vanishes_is_lost_and_its_last_state_is_told():
