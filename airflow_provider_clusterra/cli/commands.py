@@ -125,10 +125,12 @@ def show_orphans(args: Any) -> None:
             each for each in found if each.is_orphan and _is_older(each.job, args.older_than)
         ]
         AirflowConsole().print_as(data=[each.row() for each in orphans], output=args.output)
-        if not args.cancel or not orphans:
-            return
-        ids = [each.job.job_id for each in orphans]
-        seen = asyncio.run(cancel_all(connected.settings.access, connected.cluster_id, ids))
+        if args.cancel:
+            _cancel([each.job.job_id for each in orphans], connected)
+
+
+def _cancel(job_ids: Sequence[int], connected: Connected) -> None:
+    seen = asyncio.run(cancel_all(connected.settings.access, connected.cluster_id, job_ids))
     left = [str(number) for number, (_, job) in seen.items() if job and not job.state.finished]
     if left:
         raise SystemExit(f"Cancelled, and still there: jobs {', '.join(left)}.")
@@ -182,12 +184,9 @@ def find_tasks(
     """The task of each job: its owner's, or that of a run whose hash is the tag's."""
     hashed = partial(hash_run, connected.deployment, connected.cluster_id)
     owners = [_owner_of(job, tag, hashed) for job, tag in jobs]
-    runs = {(owner.dag_id, owner.run_id) for owner in owners if owner}
     unsaid = {tag.run for owner, (_, tag) in zip(owners, jobs, strict=True) if owner is None}
-    if unsaid:
-        every = session.execute(select(DagRun.dag_id, DagRun.run_id))
-        runs |= {(dag_id, run_id) for dag_id, run_id in every if hashed(dag_id, run_id) in unsaid}
-    states = _states_of(session, runs)
+    runs = {(owner.dag_id, owner.run_id) for owner in owners if owner}
+    states = _states_of(session, runs | _runs_of(session, unsaid, hashed))
     by_hash = {
         (hashed(each.dag_id, each.run_id), hash_task(each.task_id, each.map_index)): each
         for each in states
@@ -196,6 +195,14 @@ def find_tasks(
         _with_state(job, tag, owner or by_hash.get((tag.run, tag.task)), states)
         for owner, (job, tag) in zip(owners, jobs, strict=True)
     ]
+
+
+def _runs_of(
+    session: Any, hashes: Collection[str], hashed: Callable[[str, str], str]
+) -> set[tuple[str, str]]:
+    """The DAG runs with these hashes, among all that Airflow has."""
+    every = session.execute(select(DagRun.dag_id, DagRun.run_id)) if hashes else ()
+    return {(dag_id, run_id) for dag_id, run_id in every if hashed(dag_id, run_id) in hashes}
 
 
 def _owner_of(job: Job, tag: Tag, hashed: Callable[[str, str], str]) -> Owner | None:
