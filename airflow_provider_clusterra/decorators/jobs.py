@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -11,8 +12,10 @@ from airflow.providers.common.compat.sdk import (
     TaskDecorator,
     task_decorator_factory,
 )
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.program import (
     check_interpreter,
     plain_loop,
@@ -24,8 +27,11 @@ from airflow_provider_clusterra.decorators.program import (
 from airflow_provider_clusterra.hooks.clusterra import Connected
 from airflow_provider_clusterra.links.jobs import KEY as LINK
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.submission import Request
 from airflow_provider_clusterra.task.arguments import ArgumentError
+from airflow_provider_clusterra.task.report import airflow_errors
+from airflow_provider_clusterra.task.result import Reading
 
 OUTPUT_READ = 1024 * 1024
 """Bytes at the end of the output in which the value is looked for."""
@@ -38,6 +44,10 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
 
     :param python_callable: the function. Only its own source travels: it imports inside of itself.
     :param python: the interpreter on the cluster, 3.7 or newer: a path, or a name to be found there.
+    :param map_over: the name of a parameter that is given a list: one array runs the function for each
+        value, and the task returns the list of what they return, in order. A retry runs only those
+        that have failed.
+    :param max_running: at most so many of them run at once; otherwise as many as Slurm lets.
     :param op_args: positional arguments, as JSON.
     :param op_kwargs: other arguments, as JSON; those that are named as in Airflow's context and not
         given, e.g. ``ds``, are taken from there.
@@ -56,7 +66,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         **ClusterraSubmitJobOperator.template_fields_renderers,
     }
     IDENTITY: Sequence[str] = (
-        *("source", "op_args", "op_kwargs", "python"),
+        *("source", "op_args", "op_kwargs", "python", "map_over"),
         *(name for name in ClusterraSubmitJobOperator.IDENTITY if name != "script"),
     )
     custom_operator_name = "@task.clusterra"
@@ -66,6 +76,8 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         *,
         python_callable: Callable[..., Any],
         python: str = "python3",
+        map_over: str | None = None,
+        max_running: int | None = None,
         op_args: Collection[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -79,10 +91,31 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
             **kwargs,
         )
         self.python = python
+        self.map_over = map_over
+        self.max_running = max_running
+        if map_over is not None:
+            check_mapped(python_callable, map_over, max_running, outputs=self.multiple_outputs)
+            self.retry_options = replace(
+                self.retry_options, failed_indices=True, indexed_by=("op_args", "op_kwargs")
+            )
         # what default_args give is known only now
         check_no_array(self.array)
         if self.multiple_outputs:
             check_keys(python_callable.__name__, returned_keys(python_callable))
+
+    def execute(self, context: Context) -> Any:
+        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.execute`.
+
+        :returns: the function's value; with ``map_over`` a list of them.
+        :raises AirflowFailException: what no retry can heal.
+        :raises JobError: the job ended badly.
+        """
+        with airflow_errors(self.clusterra_conn_id):
+            is_empty = self.map_over is not None and not self._values()
+        if is_empty:
+            self.log.info("%s is empty: there is nothing to run.", self.map_over)
+            return []
+        return super().execute(context)
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.build_request`."""
@@ -94,21 +127,56 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         }
         loop = plain_loop(taken.pop("loop")) if "loop" in taken else None
         self.script = write_program(
-            self.python_callable, self.python, [*self.op_args], {**taken, **self.op_kwargs}, loop
+            self.python_callable,
+            self.python,
+            [*self.op_args],
+            {**taken, **self.op_kwargs},
+            loop,
+            self._mapped_argument(),
         )
         request = super().build_request(context, connected)
         check_no_array(request.array)
-        return request
+        if self.map_over is None or not isinstance(request, JobRequest):
+            return request
+        limit = f"%{self.max_running}" if self.max_running else ""
+        return request.with_array(f"0-{len(self._values()) - 1}{limit}")
+
+    @property
+    def _reading(self) -> Reading:
+        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator._reading`."""
+        return super()._reading if self.map_over is None else read_value
 
     def read_result(
         self, context: Context, client: Client, cluster_id: str, result: dict[str, Any]
     ) -> Any:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
+        if self.map_over is not None:
+            values = result["output"]
+            context["ti"].xcom_push(key="job", value=result | {"output": None})
+            return [values[str(index)] for index in range(len(values))]
         value = read_value(client.read_output(cluster_id, result["job_id"], OUTPUT_READ))
         if self.multiple_outputs and isinstance(value, dict):
             check_keys(self.python_callable.__name__, value)
         context["ti"].xcom_push(key="job", value=result)
         return value
+
+    def _mapped_argument(self) -> int | str | None:
+        """The argument of which each element takes one value: its position or its name."""
+        if self.map_over is None or self.map_over in self.op_kwargs:
+            return self.map_over
+        position = [*signature(self.python_callable).parameters].index(self.map_over)
+        if position < len(self.op_args):
+            return position
+        raise InputError(f"@task.clusterra: map_over is {self.map_over!r}, which is given no list.")
+
+    def _values(self) -> Sequence[Any]:
+        place = self._mapped_argument()
+        values = self.op_kwargs[place] if isinstance(place, str) else [*self.op_args][place or 0]
+        if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+            raise InputError(
+                f"@task.clusterra: {self.map_over} is {values!r:.200}; with map_over it takes a list."
+            )
+        return values
 
     def _parameters(self) -> Sequence[str]:
         """Those of the function that no positional argument fills."""
@@ -117,12 +185,28 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         return names[len(self.op_args) :]
 
 
+def check_mapped(
+    function: Callable[..., Any], name: str, max_running: Any, *, outputs: bool
+) -> None:
+    """Refuse a list that cannot become an array."""
+    if name not in signature(function).parameters:
+        raise ArgumentError(
+            f"@task.clusterra: map_over is {name!r}, and {function.__name__} has no such parameter."
+        )
+    is_count = isinstance(max_running, int) and not isinstance(max_running, bool)
+    if max_running is not None and not (is_count and max_running > 0):
+        raise ArgumentError(f"max_running is {max_running!r}; it takes a whole number above 0.")
+    if outputs:
+        raise ArgumentError("@task.clusterra: map_over returns a list; leave multiple_outputs out.")
+
+
 def check_no_array(array: Any) -> None:
     """Refuse an array, whichever way it is asked for."""
     if array:
         raise ArgumentError(
             "@task.clusterra: a function has one value, and an array would run it for each index. "
-            "Leave array out, and map the task with .expand()."
+            "Leave array out, and map the task with .expand(), or give map_over the name of a "
+            "parameter that takes a list."
         )
 
 

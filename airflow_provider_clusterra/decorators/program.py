@@ -31,9 +31,12 @@ from __future__ import annotations
 {source}
 
 def _clusterra_call(function):
-    import json, sys, traceback, types
+    import json, os, sys, traceback, types
 
-    args, kwargs, loop = json.loads({arguments})
+    args, kwargs, loop, mapped = json.loads({arguments})
+    if mapped is not None:
+        given = kwargs if isinstance(mapped, str) else args
+        given[mapped] = given[mapped][int(os.environ["SLURM_ARRAY_TASK_ID"])]
     if loop is not None:
         kwargs["loop"] = types.SimpleNamespace(**loop)
     try:
@@ -99,10 +102,12 @@ def write_program(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     loop: Mapping[str, Any] | None = None,
+    mapped: int | str | None = None,
 ) -> str:
     """The batch script that calls a function and prints its value.
 
-    ``loop`` becomes an argument of that name, with attributes as Airflow's accessor has them.
+    ``loop`` becomes an argument of that name, with attributes as Airflow's accessor has them. Of the
+    argument ``mapped``, a position or a name, each of an array's tasks takes one value.
     """
     source = read_source(function)
     signature = inspect.signature(function)
@@ -119,7 +124,7 @@ def write_program(
         python=python if python.startswith("/") else f"/usr/bin/env {python}",
         name=function.__name__,
         source=source,
-        arguments=repr(_to_json([list(args), dict(kwargs), loop])),
+        arguments=repr(_to_json([list(args), dict(kwargs), loop, mapped])),
         mark=repr(MARK),
         largest=LARGEST_VALUE,
     )

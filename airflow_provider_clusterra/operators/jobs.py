@@ -70,7 +70,7 @@ from airflow_provider_clusterra.task.inputs import (
     upload_files,
 )
 from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.result import end_try
+from airflow_provider_clusterra.task.result import Reading, end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import (
@@ -205,6 +205,11 @@ class SubmitOperator(BaseOperator):
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:  # noqa: ARG002 - a child's
         """Make a request that has inputs ready, once it is sure that it is submitted."""
         return request
+
+    @property
+    def _reading(self) -> Reading:
+        """How the job's output is read."""
+        return self.return_output
 
     def read_result(
         self,
@@ -483,9 +488,7 @@ class SubmitOperator(BaseOperator):
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        result = end_try(
-            context, client, event, self.return_output, self.array_success, store, codes
-        )
+        result = end_try(context, client, event, self._reading, self.array_success, store, codes)
         return self.read_result(context, client, event.cluster_id, result)
 
     def _replace(

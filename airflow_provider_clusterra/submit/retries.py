@@ -176,6 +176,8 @@ class RetryOptions(msgspec.Struct, frozen=True):
     growth: Growth = Growth()
     exclude_failed_nodes: bool = False
     """Whether nodes that failed under earlier tries are excluded."""
+    indexed_by: tuple[str, ...] = ()
+    """The arguments that say what an index stands for: if one has changed, all indices run again."""
 
     def check(self, job: JobRequest) -> None:
         """Refuse what cannot be retried so.

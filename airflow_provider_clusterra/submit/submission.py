@@ -408,7 +408,14 @@ class Submission:
     def _load_previous(self) -> Record | None:
         """The record of the last try that submitted, if the task was not cleared since."""
         record = self._store.load()
-        return record if record and is_same_life(record, self._tag) else None
+        if record is None or not is_same_life(record, self._tag):
+            return None
+        now = self._identity.arguments
+        names = self._options.retries.indexed_by
+        if all(record.arguments.get(name) == now.get(name) for name in names):
+            return record
+        state = replace(record.retry_state, succeeded="", task_ids={})
+        return replace(record, retry_state=state)
 
     def _why_not_again(self, job: Job) -> str:
         """Why a job that ended badly is not followed by a new one, or ``""``."""

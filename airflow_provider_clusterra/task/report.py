@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -120,9 +120,10 @@ BY_REFUSAL = {
 """Slurm's error numbers. Source: slurm_errno.h."""
 
 
-def report(job: Job, output: str, unread: str = "") -> str:
-    """The whole report of a bad end."""
-    parts = (describe(job), asked(job), show_output(output, unread), advise(job, output))
+def report(job: Job, output: str, unread: str = "", lasts: Sequence[str] = ()) -> str:
+    """The whole report of a bad end; ``lasts`` are the last lines of an array's failed tasks."""
+    others = "\n".join(["The last line of each failed task:", *lasts]) if lasts else ""
+    parts = (describe(job), asked(job), others, show_output(output, unread), advise(job, output))
     return "\n".join(part for part in parts if part)
 
 

@@ -68,7 +68,13 @@ AT_ONCE = 8
 ADVICE = "Let the job write its result to a file, and return only the file's name."
 
 
-def returned_output(client: Client, cluster_id: str, job: Job, return_output: str) -> Any:
+Reading = str | Callable[[Output], Any] | None
+"""How an output is read: as ``return_output`` says, or by what finds a value in it."""
+
+
+def returned_output(
+    client: Client, cluster_id: str, job: Job, return_output: str | Callable[[Output], Any]
+) -> Any:
     """What of a job's output is returned; of an array, for each index (as text: JSON has no other)."""
     tasks = array_tasks(job)
     if not tasks:
@@ -103,8 +109,12 @@ def returned_output(client: Client, cluster_id: str, job: Job, return_output: st
     return found
 
 
-def read_result(output: Output, return_output: str, most: int = LARGEST_VALUE) -> Any:
+def read_result(
+    output: Output, return_output: str | Callable[[Output], Any], most: int = LARGEST_VALUE
+) -> Any:
     """What of an output is returned."""
+    if callable(return_output):
+        return return_output(output)
     if return_output == "text":
         return _text(output, most)
     value: Any = ""
@@ -162,6 +172,9 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 
 TAIL_BYTES = 16 * 1024
+LINE_BYTES = 1024
+MOST_LINES = 20
+"""Tasks of an array whose last lines are shown."""
 
 
 def job_result(job: Job, output: Any = None) -> dict[str, Any]:
@@ -203,7 +216,7 @@ def failed_jobs_pushed(context: Context) -> Iterator[None]:
 def finish(
     event: JobEvent,
     client: Client,
-    return_output: str | None,
+    return_output: Reading,
     *,
     array_success: ArraySuccess = "all",
     skip_on: Collection[int] = (),
@@ -226,7 +239,8 @@ def finish(
     if exited_only_with(job, skip_on):
         raise JobSkippedError(f"{describe(job)} skip_on_exit_code makes this a skipped task.", job)
     output, unread = _tail(replace(event, job=job), client)
-    raise kind_of(job, output)(report(job, output, unread), job)
+    lasts = _last_lines(event.cluster_id, job, client)
+    raise kind_of(job, output)(report(job, output, unread, lasts), job)
 
 
 def _refused(event: JobEvent, *_: Any) -> Exception:
@@ -291,7 +305,7 @@ def _tasks_shown(event: JobEvent, client: Client) -> list[Job]:
     return [task for task in shown if task.array_job_id == event.job_id]
 
 
-def _returned(cluster_id: str, job: Job, client: Client, return_output: str | None) -> Any:
+def _returned(cluster_id: str, job: Job, client: Client, return_output: Reading) -> Any:
     if return_output is None:
         return None
     unknown = [task for task in array_tasks(job) if task.state.succeeded and not task.job_id]
@@ -316,6 +330,23 @@ def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     return output.data.decode("utf-8", "replace"), ""
 
 
+def _last_lines(cluster_id: str, job: Job, client: Client) -> list[str]:
+    """What each of an array's tasks that failed wrote last, if there are several; the first ones'."""
+    failed = [task for task in array_tasks(job) if task.job_id and not task.state.succeeded]
+
+    def read(task: Job) -> str:
+        with suppress(ClusterraError):
+            output = client.read_output(cluster_id, task.job_id, keep=LINE_BYTES)
+            text = output.data.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip()
+            return f"  {task.array_task_id}: {text}" if text else ""
+        return ""
+
+    if len(failed) < 2:
+        return []
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-output") as pool:
+        return [line for line in pool.map(read, failed[:MOST_LINES]) if line]
+
+
 def _place(*jobs: Job | None) -> str:
     paths = [job.standard_output for job in jobs if job is not None and job.standard_output]
     return f" Slurm wrote it to {paths[0]}." if paths else ""
@@ -333,7 +364,7 @@ def end_try(
     context: Context,
     client: Client,
     event: JobEvent,
-    return_output: str | None,
+    return_output: Reading,
     array_success: ArraySuccess,
     store: RecordStore,
     skip_on: Collection[int] = (),

@@ -1,5 +1,6 @@
 """Tests of airflow_provider_clusterra.decorators.jobs."""
 
+import asyncio
 import sys
 import threading
 from datetime import timedelta
@@ -254,3 +255,111 @@ def test_an_exit_code_may_skip_the_task(connected):
         operator = clusterra_task(leave, skip_on_exit_code=99, **NOW)().operator
     with pytest.raises(AirflowSkipException, match="exit code 99"):
         run(operator)
+
+
+def mapped(function, over, *args, options=None, **kwargs):
+    """The operator of a function that is given a list."""
+    with DAG("dag", schedule=None):
+        fields = {**NOW, "map_over": over, **(options or {})}
+        return clusterra_task(function, **fields)(*args, **kwargs).operator
+
+
+def square(x, add=0):
+    return {"squared": x * x + add}
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [(([3, 1, 2],), {"add": 1}), ((), {"x": [3, 1, 2], "add": 1})]
+)
+def test_a_list_is_one_array_and_its_values_come_back_in_order(connected, args, kwargs):
+    ti = TaskInstance()
+    value = run(mapped(square, "x", *args, options={"max_running": 2}, **kwargs), ti)
+
+    assert value == [{"squared": 10}, {"squared": 2}, {"squared": 5}]
+    assert len(ti.pushed["job"]["tasks"]) == 3
+    with ClusterraHook().client() as client:
+        job = client.get_job(connected.cluster_id, ti.pushed["job_id"])
+    assert [task.array_task_id for task in job.tasks] == [0, 1, 2]
+
+
+def test_an_empty_list_runs_nothing(connected):
+    ti = TaskInstance()
+
+    assert run(mapped(square, "x", []), ti) == []
+    assert "job_id" not in ti.pushed
+
+
+def test_it_leaves_its_worker_and_returns_the_list_afterwards(connected):
+    def wait_and_square(x):
+        import time  # noqa: PLC0415 - a job has its own
+
+        time.sleep(1)
+        return x * x
+
+    ti = TaskInstance()
+    operator = mapped(wait_and_square, "x", [2, 3], options={"deferrable": True})
+    with pytest.raises(TaskDeferred) as deferral:
+        run(operator, ti)
+    event = asyncio.run(deferral.value.trigger.wait()).to_payload()
+    again = mapped(wait_and_square, "x", [2, 3], options={"deferrable": True})
+
+    assert again.execute_complete({"ti": ti}, event) == [4, 9]
+
+
+def flaky(x, folder):
+    import pathlib  # noqa: PLC0415 - a job has its own
+
+    mark = pathlib.Path(folder) / f"ran-{x}"
+    mark.write_text(mark.read_text() + "x" if mark.exists() else "x")
+    if x < 0 and mark.read_text() == "x":
+        raise ValueError(f"cannot do {x} yet")
+    return x
+
+
+def test_each_elements_error_is_shown_and_a_retry_runs_only_those(connected, tmp_path):
+    ti, store = TaskInstance(max_tries=1), TaskStateStore()
+
+    def attempt(values):
+        operator = mapped(flaky, "x", values, str(tmp_path))
+        return run(operator, ti, task_state_store=store)
+
+    with pytest.raises(JobError) as failure:
+        attempt([5, -1, 6, -2])
+    words = str(failure.value)
+    assert "  1: ValueError: cannot do -1 yet\n  3: ValueError: cannot do -2 yet" in words
+    ti.try_number = 2
+
+    assert attempt([5, -1, 6, -2]) == [5, -1, 6, -2]
+    ran = {path.name: len(path.read_text()) for path in tmp_path.iterdir()}
+    assert ran == {"ran-5": 1, "ran--1": 2, "ran-6": 1, "ran--2": 2}
+
+
+def test_a_retry_with_another_list_runs_all_of_it(connected, tmp_path):
+    ti, store = TaskInstance(max_tries=1), TaskStateStore()
+    with pytest.raises(JobError):
+        run(mapped(flaky, "x", [5, -1], str(tmp_path)), ti, task_state_store=store)
+    ti.try_number = 2
+    operator = mapped(flaky, "x", [7, 8, -1], str(tmp_path))
+
+    assert run(operator, ti, task_state_store=store) == [7, 8, -1]
+
+
+@pytest.mark.parametrize(
+    ("over", "options", "words"),
+    [
+        ("y", {}, "has no such parameter"),
+        ("x", {"max_running": 0}, "whole number above 0"),
+        ("x", {"max_running": "two"}, "whole number above 0"),
+        ("x", {"multiple_outputs": True}, "leave multiple_outputs out"),
+        ("x", {"array": "0-3"}, "map_over"),
+    ],
+)
+def test_what_is_no_list_of_a_function_breaks_the_dag(over, options, words):
+    with pytest.raises(InputError, match=words):
+        mapped(square, over, [1], options=options)
+
+
+@pytest.mark.parametrize("value", ["abc", 7, {"a": 1}])
+def test_what_is_given_instead_of_a_list_is_refused_before_the_submit(connected, value):
+    with pytest.raises(AirflowFailException, match="it takes a list"):
+        run(mapped(square, "x", value))

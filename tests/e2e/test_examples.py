@@ -20,6 +20,7 @@ ENDS = {
     "wait_for_job": ("wait", lambda value: value["output"] == "done"),
     "helper_job": ("work", lambda value: value["output"].startswith("working beside job ")),
     "arrays": ("add_up", lambda value: value == 285),
+    "list_as_array": ("mean", lambda value: 3.1 < value < 3.2),
     "many_jobs": ("square", lambda value: value["output"] in (0, 1, 4, 9)),
     "checkpoint": ("simulate", lambda value: value["output"] == "all 5 steps are done"),
     "retry_policies": ("simulate", lambda value: value["output"] == "simulated"),

@@ -13,7 +13,7 @@ CHOICES = {
     *("wait_for_completion", "deferrable", "follow_output", "return_output", "cancel_on_kill"),
     *("on_stuck", "on_unknown", "on_full_queue", "durable", "render_script"),
     *("array_success", "retry_failed_indices", "grow_on_retry", "max_memory", "max_time_limit"),
-    "exclude_failed_nodes",
+    *("exclude_failed_nodes", "map_over", "max_running"),
     *("tag_of_run", "python_callable"),
 }
 """What an author decides when the DAG is written: checked then, and not templated."""
