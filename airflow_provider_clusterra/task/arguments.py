@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -64,14 +64,24 @@ def is_deferrable(given: Any) -> bool:
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
     """Read what is known when the DAG is read."""
     for name, read in readers.items():
+        value = getattr(task, name)
+        check = _check_again if isinstance(value, SMALL) else _check
         try:
-            _read(name, partial(_if_plain, read), getattr(task, name))
+            check(name, read, value)
         except InputError as error:
             raise ArgumentError(str(error)) from None
 
 
-def _if_plain(read: Reader, name: str, given: Any) -> Any:
-    return read(name, given) if is_plain(given) else None
+SMALL = (type(None), bool, int, float)
+"""What most arguments are left at: thousands of tasks have the same."""
+
+
+def _check(name: str, read: Reader, value: Any) -> None:
+    if is_plain(value):
+        _read(name, read, value)
+
+
+_check_again = lru_cache(maxsize=1024, typed=True)(_check)
 
 
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
