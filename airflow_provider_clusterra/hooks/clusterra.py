@@ -25,7 +25,6 @@ from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT,
 from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError, Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
-from airflow_provider_clusterra.sbatch.container import RUNTIMES, is_runtime
 
 FIELDS = {"boolean": "BooleanField", "number": "IntegerField", "string": "StringField"}
 
@@ -193,12 +192,17 @@ def _timezone(text: str | None) -> tzinfo:
 
 
 def _runtime(text: str | None) -> str:
-    if text is not None and not is_runtime(text):
+    if text is None:
+        return "apptainer"
+    # the language of sbatch is loaded by whoever submits
+    from airflow_provider_clusterra.sbatch.container import RUNTIMES, is_runtime  # noqa: PLC0415
+
+    if not is_runtime(text):
         raise InputError(
             f"The extra container_runtime is {text!r}; it can be {', '.join(RUNTIMES)}, "
             "or the whole path of apptainer or singularity on the cluster."
         )
-    return text or "apptainer"
+    return text
 
 
 def _flag(name: str, value: Any, *, default: bool) -> bool:

@@ -25,8 +25,6 @@ from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
-from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, deferral_timeout
 from airflow_provider_clusterra.watch.verdict import Progress
@@ -107,7 +105,7 @@ class ClusterraJobSensor(BaseSensorOperator):
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
         """
-        with airflow_errors(self.clusterra_conn_id):
+        with self._in_airflows_words():
             given.read_all(self, self.READERS)
         if not self.deferrable:
             return super().execute(context)
@@ -224,6 +222,9 @@ class ClusterraJobSensor(BaseSensorOperator):
                 return self._finish(told, client)
 
     def _finish(self, event: JobEvent, client: Client) -> dict[str, Any]:
+        # a job's end is no business of whoever only reads the DAG: half of the import's time
+        from airflow_provider_clusterra.task.result import finish  # noqa: PLC0415
+
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
         return finish(event, client, self.return_output, skip_on=codes)
 
@@ -235,11 +236,16 @@ class ClusterraJobSensor(BaseSensorOperator):
 
     @contextmanager
     def _ending(self, context: Context) -> Iterator[None]:
-        with (
-            self._skipping(),
-            failed_jobs_pushed(context),
-            airflow_errors(self.clusterra_conn_id),
-        ):
+        from airflow_provider_clusterra.task.result import failed_jobs_pushed  # noqa: PLC0415
+
+        with self._skipping(), failed_jobs_pushed(context), self._in_airflows_words():
+            yield
+
+    @contextmanager
+    def _in_airflows_words(self) -> Iterator[None]:
+        from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
+
+        with airflow_errors(self.clusterra_conn_id):
             yield
 
     @contextmanager
