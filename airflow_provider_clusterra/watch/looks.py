@@ -179,11 +179,15 @@ class PolledJob(msgspec.Struct, frozen=True):
         """Whether only a look of its own tells all: an array, or a het job."""
         return self.last is not None and is_singly(self.last)
 
-    def wants_whole_look(self, now: float) -> bool:
-        """Whether its state alone does not do: a pending job's reason is not told with it."""
+    def kind_of_look(self, now: float) -> int:
+        """0 if its state alone does not do: a pending job's reason is not told with it; 1 if that
+        depends on how many there are, and 2 if its state does."""
+        if self.last is None and self.may_be_checked:
+            return 1
         if self.last is None or self.singly:
-            return True
-        return self.last.state.base == "PENDING" and now - self.seen_at >= REASON_EVERY
+            return 0
+        is_stale = self.last.state.base == "PENDING" and now - self.seen_at >= REASON_EVERY
+        return 0 if is_stale else 2
 
     @property
     def may_be_checked(self) -> bool:
@@ -299,16 +303,8 @@ class Looker:
     async def look(self, due: Collection[PolledJob], known: Collection[PolledJob]) -> RoundResult:
         """Look at the jobs that are due, and at all others if that costs nothing."""
         result = RoundResult()
-        whole: list[PolledJob] = []
-        light: list[PolledJob] = []
-        now = time.monotonic()
-        async for each in yielding(due):
-            (whole if each.wants_whole_look(now) else light).append(each)
-        if self._costs.way_to_see(len(whole), now) is Way.LIST:
-            # of many that run, their states are enough
-            light += [each for each in whole if each.may_be_checked and each.last is None]
-            whole = [each for each in whole if not each.may_be_checked or each.last is not None]
-        way = self._costs.way_to_look(len(light), now)
+        whole, light = await self._sort(due)
+        way = self._costs.way_to_look(len(light), time.monotonic())
         if way is Way.STATES:
             whole += await self._check_states(light, known, result)
         else:
@@ -320,6 +316,18 @@ class Looker:
         result.plain = self._costs.of_look(len(known) - arrays, now)
         result.arrays = Cost(self._costs.of(Way.ARRAY, now) or 0.0, arrays)
         return result
+
+    async def _sort(self, due: Collection[PolledJob]) -> tuple[list[PolledJob], list[PolledJob]]:
+        """The jobs that are to be seen whole, and those whose state is enough for now."""
+        now = time.monotonic()
+        kinds: tuple[list[PolledJob], list[PolledJob], list[PolledJob]] = ([], [], [])
+        async for each in yielding(due):
+            kinds[each.kind_of_look(now)].append(each)
+        whole, either, light = kinds
+        if self._costs.way_to_see(len(whole) + len(either), now) is Way.LIST:
+            # of many that run, their states are enough
+            return whole, light + either
+        return whole + either, light
 
     async def _check_states(
         self, due: list[PolledJob], known: Collection[PolledJob], result: RoundResult

@@ -119,11 +119,11 @@ async def test_more_ids_than_a_url_holds_are_all_states(look):
     assert len(found.unchanged) == 500
 
 
-@pytest.mark.parametrize(("later", "whole"), [(REASON_EVERY - 1, False), (REASON_EVERY, True)])
-def test_a_pending_jobs_reason_is_looked_for_every_five_minutes(later, whole):
+@pytest.mark.parametrize(("later", "kind"), [(REASON_EVERY - 1, 2), (REASON_EVERY, 0)])
+def test_a_pending_jobs_reason_is_looked_for_every_five_minutes(later, kind):
     pending = PolledJob(1).seen(Job(1, JobState("PENDING")), 0.0, 50.0, 5.0)
 
-    assert pending.planned(60.0, 60.0, 5.0).wants_whole_look(50.0 + later) is whole
+    assert pending.planned(60.0, 60.0, 5.0).kind_of_look(50.0 + later) == kind
 
 
 async def test_of_many_that_join_and_run_the_states_are_enough(look):
