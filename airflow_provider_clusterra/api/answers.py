@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import read_number
 
 T = TypeVar("T")
+BOM = codecs.BOM_UTF8
+"""What some gateways put before a body."""
 NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 """What :func:`decode` raises over bytes that are no JSON, or none of the asked form."""
 LONGEST_DETAIL = 500
@@ -52,6 +55,13 @@ BY_STATUS: dict[int, type[ApiError]] = {
     425: ServerError,
     429: RateLimitedError,
 }
+ADVICE = {
+    401: " The session is not accepted: sign in with the browser and put the new clusterra_session "
+    "cookie into the connection's password; of a clusterra-server, put the token of the line that it "
+    "prints when it starts there.",
+    403: " The session's user may not do this.",
+}
+"""What to do about a status, whatever the answer's own words."""
 NOT_NOW = "Operation not permitted"
 """What a slurmrestd says with a 403 to a cancel while its slurmctld is down."""
 NO_ROUTE = re.compile(
@@ -75,6 +85,7 @@ def decode(body: bytes, form: Any = Any) -> Any:
     A job's name may be any bytes, and slurmrestd repeats them; so it does with NaN. What is no JSON
     raises one of :data:`NOT_JSON`.
     """
+    body = body.removeprefix(BOM)
     try:
         return msgspec.json.decode(body, type=form)
     except msgspec.ValidationError:
@@ -110,12 +121,13 @@ class Answer(msgspec.Struct, frozen=True):
         except NOT_JSON as exc:
             raise self.unreadable(str(exc)) from exc
 
-    def object(self) -> dict[str, Any]:
-        """The body as a JSON object."""
+    def object(self, within: str = "") -> dict[str, Any]:
+        """The body as a JSON object, or the object that it holds ``within``."""
         body = self.json()
         if not isinstance(body, dict):
             raise self.unreadable("it is not an object")
-        return body
+        inner = body.get(within)
+        return inner if isinstance(inner, dict) else body
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The objects of a list that the body holds, or is; what is no object is left out."""
@@ -127,7 +139,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     def unreadable(self, why: str) -> ProtocolError:
         """The error that says that this answer cannot be read, and shows its beginning."""
-        begins = self.body[:120].decode("utf-8", "replace").strip()
+        begins = self.body[:120].decode("utf-8-sig", "replace").strip()
         hint = " Is the connection's host the API's?" if begins.startswith("<") else ""
         shown = f"it begins {begins!r}" if begins else "it is empty"
         return ProtocolError(
@@ -174,11 +186,11 @@ def refusal(answer: Answer) -> ApiError | None:
     kind = _kind(answer, number, detail)
     words = (detail or "no words of explanation").removesuffix(".")
     return kind(
-        f"{answer.status} {answer.request}: {words}.{_advice(kind, answer)}",
+        f"{answer.status} {answer.request}: {words}.{_advice(kind, answer.status)}",
         status=answer.status,
         detail=detail,
         number=number,
-        request_id=_request_id(answer),
+        request_id=next(filter(None, map(answer.headers.get, REQUEST_ID_HEADERS)), None),
         retry_after=read_retry_after(answer.headers.get("retry-after")),
         in_own_words=any(problem.in_own_words for problem in problems),
     )
@@ -243,7 +255,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _plain_words(answer: Answer) -> str:
-    text = answer.body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace").strip()
+    text = answer.body[: 4 * LONGEST_DETAIL].decode("utf-8-sig", "replace").strip()
     if text.startswith("<"):
         return "a web page instead of an answer"
     location = answer.headers.get("location")
@@ -254,7 +266,7 @@ def _plain_words(answer: Answer) -> str:
 
 def _kind(answer: Answer, number: int | None, detail: str) -> type[ApiError]:
     status = answer.status
-    by_number = _kind_by_number(number)
+    by_number = next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
     if by_number is not None and status != 401:
         return by_number
     if status == 403 and NOT_NOW in detail:
@@ -263,10 +275,6 @@ def _kind(answer: Answer, number: int | None, detail: str) -> type[ApiError]:
     # whoever asks for a session or for fewer requests is heeded, the API or not
     heeded = kind in (AuthenticationError, RateLimitedError)
     return ServerError if not heeded and is_a_gateways(answer) else kind
-
-
-def _kind_by_number(number: int | None) -> type[ApiError] | None:
-    return next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
 
 
 def is_page(headers: Mapping[str, str]) -> bool:
@@ -279,7 +287,7 @@ def is_a_gateways(answer: Answer) -> bool:
     # the vendor's log server says this in plain text
     if answer.status < 400 or answer.body.startswith(b"log not found"):
         return False
-    if is_page(answer.headers) or answer.body.lstrip().startswith(b"<"):
+    if is_page(answer.headers) or answer.body.removeprefix(BOM).lstrip().startswith(b"<"):
         return True
     try:
         return answer.status == 404 and _knows_no_route(decode(answer.body))
@@ -294,26 +302,10 @@ def _knows_no_route(body: Any) -> bool:
     return not is_own and bool(NO_ROUTE.fullmatch(str(body.get("message") or "")))
 
 
-def _advice(kind: type[ApiError], answer: Answer) -> str:
-    if answer.status == 401:
-        return (
-            " The session is not accepted: sign in with the browser and put the new "
-            "clusterra_session cookie into the connection's password; of a clusterra-server, put the "
-            "token of the line that it prints when it starts there."
-        )
-    if answer.status == 403:
-        return " The session's user may not do this."
-    if 300 <= answer.status < 400:
+def _advice(kind: type[ApiError], status: int) -> str:
+    if 300 <= status < 400:
         return " Is the connection's host the API's?"
-    if kind is RateLimitedError:
-        return " Too many requests."
-    return ""
-
-
-def _request_id(answer: Answer) -> str | None:
-    return next(
-        (answer.headers[name] for name in REQUEST_ID_HEADERS if name in answer.headers), None
-    )
+    return ADVICE.get(status, " Too many requests." if kind is RateLimitedError else "")
 
 
 def read_retry_after(value: str | None, now: datetime | None = None) -> float | None:

@@ -34,6 +34,7 @@ from airflow_provider_clusterra.api.jobs import (
     Job,
     JobRecord,
     JobState,
+    Plain,
     one_job,
     read_job_id,
     read_job_state,
@@ -96,23 +97,24 @@ class ApiRoute(msgspec.Struct, frozen=True):
 
 def read_user(answer: Answer) -> User:
     """Who is signed in, from the answer or its ``user``."""
-    body = answer.object()
-    inner = body.get("user")
-    user = inner if isinstance(inner, dict) else body
-    email = user.get("email") or user.get("user_email") or user.get("id") or "unknown user"
-    slurm_user = user.get("user_name") or user.get("slurm_user") or ""
-    return User(str(email), str(user.get("name") or ""), str(slurm_user))
+    row = answer.object("user")
+    email = _text(row, "email", "user_email", "id") or "unknown user"
+    return User(email, _text(row, "name"), _text(row, "user_name", "slurm_user"))
 
 
 def read_clusters(answer: Answer) -> list[Cluster]:
     """Clusters; a row without an id is none."""
-    found = []
-    for row in answer.rows("clusters"):
-        cluster_id = row.get("id") or row.get("cluster_id")
-        if cluster_id:
-            words = {key: str(row.get(key) or "") for key in Cluster.__struct_fields__[1:]}
-            found.append(Cluster(cluster_id=str(cluster_id), **words))
-    return found
+    others = Cluster.__struct_fields__[1:]
+    return [
+        Cluster(cluster_id, *(_text(row, name) for name in others))
+        for row in answer.rows("clusters")
+        if (cluster_id := _text(row, "id", "cluster_id"))
+    ]
+
+
+def _text(row: Mapping[str, Any], *names: str) -> str:
+    """The first of some fields that says something."""
+    return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def read_nodes(answer: Answer) -> list[Node]:
@@ -125,8 +127,8 @@ def read_nodes(answer: Answer) -> list[Node]:
             allocated_cpus=read_number(row.get("alloc_cpus")) or 0,
             memory_mb=read_number(row.get("real_memory")) or 0,
             partitions=_words(row.get("partitions")),
-            gres=str(row.get("gres") or ""),
-            reason=str(row.get("reason") or ""),
+            gres=_text(row, "gres"),
+            reason=_text(row, "reason"),
         )
         for row in answer.rows("nodes")
         if row.get("name")
@@ -135,9 +137,7 @@ def read_nodes(answer: Answer) -> list[Node]:
 
 def read_stats(answer: Answer) -> dict[str, Any]:
     """The scheduler's diagnostics, as slurmrestd has them."""
-    body = answer.object()
-    inner = body.get("statistics")
-    return inner if isinstance(inner, dict) else body
+    return answer.object("statistics")
 
 
 def read_text(answer: Answer) -> str:
@@ -148,18 +148,14 @@ def read_text(answer: Answer) -> str:
 def read_routes(answer: Answer) -> list[ApiRoute]:
     """The API's own routes; a row without a path is none."""
     return [
-        ApiRoute(
-            method=str(row.get("method") or "GET").upper(),
-            path=str(row["path"]),
-            name=str(row.get("name") or ""),
-        )
+        ApiRoute((_text(row, "method") or "GET").upper(), str(row["path"]), _text(row, "name"))
         for row in answer.rows("routes")
         if row.get("path")
     ]
 
 
 def find_download(routes: Sequence[ApiRoute]) -> str | None:
-    """The route that gives addresses to read files from, or None where there is none."""
+    """The route that gives addresses to read files from, or None."""
     for route in routes:
         place = route.path.partition("/storage/")[2]
         # a path of the API itself: the session goes to no other origin
@@ -190,7 +186,7 @@ class Submitted(msgspec.Struct, frozen=True):
 
     job_id: int
     run_id: str | None = None
-    """Clusterra's own id of the run, where it gives one."""
+    """Clusterra's own id of the run, if it gives one."""
     warnings: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     """Errors that came beside the id: the job runs all the same, and not as it was asked."""
@@ -213,7 +209,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def read_submitted(answer: Answer) -> Submitted:
-    """A job that exists, wherever in the answer its id stands, whatever stands beside it."""
+    """A job that exists, wherever the answer holds its id, whatever it holds beside it."""
     try:
         body = answer.json()
     except ProtocolError:
@@ -221,12 +217,11 @@ def read_submitted(answer: Answer) -> Submitted:
     job_id = _find_job_id(body)
     if job_id is None:
         raise refusal(answer) or answer.unreadable("it holds no job id")
-    warnings = body.get("warnings")
     return Submitted(
-        job_id=job_id,
-        run_id=str(body["run_id"]) if body.get("run_id") else None,
-        warnings=tuple(_warning(each) for each in warnings) if isinstance(warnings, list) else (),
-        problems=tuple(read_problems(answer)),
+        job_id,
+        _text(body, "run_id") or None,
+        tuple(_warning(each) for each in _list(body.get("warnings"))),
+        tuple(read_problems(answer)),
     )
 
 
@@ -259,9 +254,13 @@ def _warning(value: Any) -> str:
 
 
 class _Jobs(msgspec.Struct, gc=False):
-    jobs: list[JobRecord] | msgspec.UnsetType | None = msgspec.UNSET
+    jobs: list[JobRecord | Plain] | msgspec.UnsetType | None = msgspec.UNSET
     job: JobRecord | None = None
     errors: Any = None
+
+
+JOBS = _Jobs | list[JobRecord | Plain]
+"""``{"jobs": […]}``, ``{"job": {…}}`` or ``[…]``; what is no object in a list is no record."""
 
 
 def read_jobs(answer: Answer) -> list[Job]:
@@ -299,24 +298,23 @@ def read_job(answer: Answer, job_id: int) -> Job:
 
 
 def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
-    """The records of ``{"jobs": […]}``, ``{"job": {…}}``, ``[…]`` or of one bare object.
+    """The records of :data:`JOBS`, or of one bare object.
 
-    None: there are none, not even an empty list, or (where they are to be ``whole``) something
-    is complained of. Without its slurmctld a slurmrestd says ``null``.
+    None: there are none, not even an empty list, or (if they are to be ``whole``) the answer
+    complains of something. Without its slurmctld a slurmrestd says ``null``.
     """
     if answer.status >= 300:
         return None
     try:
-        body = decode(answer.body, _Jobs)
-    except NOT_JSON:
-        rows = [msgspec.convert(row, JobRecord) for row in answer.rows("jobs")]
-        body = _Jobs(jobs=rows, errors=read_problems(answer))
-    if whole and body.errors:
+        body = decode(answer.body, JOBS)
+    except NOT_JSON as exc:
+        raise answer.unreadable(str(exc)) from exc
+    rows = body if isinstance(body, list) else body.jobs
+    if not isinstance(body, list) and whole and body.errors:
         return None
-    if body.jobs is not msgspec.UNSET:
-        records: list[JobRecord] | None = body.jobs
-        return records
-    return [body.job] if body.job is not None else _bare(answer)
+    if rows is msgspec.UNSET:
+        return _bare(answer) if body.job is None else [body.job]
+    return rows and [row for row in rows if type(row) is JobRecord]
 
 
 def _bare(answer: Answer) -> list[JobRecord] | None:
@@ -358,11 +356,13 @@ def read_cancelled(answer: Answer) -> bool:
         return False
     if error is not None:
         raise error
-    entries = _cancel_entries(answer)
-    _check_cancelled(answer, {_cancel_number(entry) for entry in entries})
+    body = answer.json() if answer.body.strip() else None
+    entries = _list(body.get("status")) if isinstance(body, dict) else []
+    found = [(_cancel_number(each), each) for each in entries if isinstance(each, dict)]
+    _check_cancelled(answer, {number for number, _ in found})
     # of an array, Slurm names the tasks that had ended, and not those that it cancelled
-    whole = [entry for entry in entries if "_" not in str(entry.get("step_id", ""))]
-    return not whole or any(_cancel_number(entry) == 0 for entry in whole)
+    whole = [number for number, each in found if "_" not in str(each.get("step_id", ""))]
+    return not whole or 0 in whole
 
 
 def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
@@ -372,12 +372,6 @@ def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
     if odd := numbers - NOTHING_TO_CANCEL - {0}:
         words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
         raise ApiError(words, status=answer.status, detail=words, number=min(odd))
-
-
-def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
-    body = answer.json() if answer.body.strip() else None
-    entries = _list(body.get("status")) if isinstance(body, dict) else []
-    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _cancel_number(entry: dict[str, Any]) -> int:
@@ -392,7 +386,7 @@ def read_grant(answer: Answer) -> UploadGrant:
     url, key = body.get("upload_url"), body.get("key")
     if not isinstance(url, str) or not isinstance(key, str):
         raise ProtocolError(f"{answer.request}: the answer holds no upload_url and key.")
-    return UploadGrant(upload_url=url, key=key, expires_in=read_number(body.get("expires_in")))
+    return UploadGrant(url, key, read_number(body.get("expires_in")))
 
 
 def read_download(answer: Answer) -> DownloadGrant:
@@ -401,7 +395,7 @@ def read_download(answer: Answer) -> DownloadGrant:
     url = body.get("download_url") or body.get("url")
     if not isinstance(url, str):
         raise ProtocolError(f"{answer.request}: the answer holds no download_url.")
-    return DownloadGrant(download_url=url, expires_in=read_number(body.get("expires_in")))
+    return DownloadGrant(url, read_number(body.get("expires_in")))
 
 
 class JobFile(msgspec.Struct, frozen=True):
@@ -425,15 +419,13 @@ class JobFiles(msgspec.Struct, frozen=True):
 
 def read_files(answer: Answer) -> JobFiles:
     """The files of a job's folder; a row without a path is none."""
-    return JobFiles(
-        str(answer.object().get("folder") or ""),
-        tuple(
-            JobFile(str(row["path"]), read_number(row.get("size")) or 0)
-            for row in answer.rows("files")
-            if row.get("path")
-        ),
-        answer.object().get("truncated") is True,
+    body = answer.object()
+    files = tuple(
+        JobFile(str(row["path"]), read_number(row.get("size")) or 0)
+        for row in answer.rows("files")
+        if row.get("path")
     )
+    return JobFiles(_text(body, "folder"), files, body.get("truncated") is True)
 
 
 def output_of(answer: Answer) -> Output:
@@ -494,7 +486,6 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     """Whether doing it twice is doing it once."""
     keep: int | None = None
     """How many bytes of the answer's end are kept, or None for all of it."""
-
     largest: int = LARGEST_BODY
     """Bytes of an answer that is kept whole, after decompression."""
 

@@ -318,9 +318,7 @@ def read_templates(answer: Answer) -> list[Template]:
 
 def read_template(answer: Answer) -> Template:
     """One template, from the answer or its ``template``."""
-    body = answer.object()
-    inner = body.get("template")
-    row = inner if isinstance(inner, dict) else body
+    row = answer.object("template")
     if not row.get("id"):
         raise answer.unreadable("it holds no template")
     return _read(row)
