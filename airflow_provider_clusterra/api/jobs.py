@@ -41,8 +41,6 @@ class ExitStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 NOT_ENDED = ExitStatus()
-
-
 Plain = int | float | str | bool | list[Any] | None
 
 
@@ -146,37 +144,17 @@ def read_exit(value: Any) -> ExitStatus:
 
 ACTIVE = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 TERMINAL = frozenset(
-    {
-        "COMPLETED",
-        "CANCELLED",
-        "FAILED",
-        "TIMEOUT",
-        "NODE_FAIL",
-        "PREEMPTED",
-        "BOOT_FAIL",
-        "DEADLINE",
-        "OUT_OF_MEMORY",
-    }
+    (
+        *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL"),
+        *("DEADLINE", "OUT_OF_MEMORY"),
+    )
 )
 FLAGS = frozenset(
-    {
-        "LAUNCH_FAILED",
-        "REQUEUED",
-        "REQUEUE_HOLD",
-        "SPECIAL_EXIT",
-        "RESIZING",
-        "CONFIGURING",
-        "COMPLETING",
-        "STOPPED",
-        "RECONFIG_FAIL",
-        "POWER_UP_NODE",
-        "REVOKED",
-        "REQUEUE_FED",
-        "RESV_DEL_HOLD",
-        "SIGNALING",
-        "STAGE_OUT",
-        "EXPEDITING",
-    }
+    (
+        *("LAUNCH_FAILED", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESIZING", "CONFIGURING"),
+        *("COMPLETING", "STOPPED", "RECONFIG_FAIL", "POWER_UP_NODE", "REVOKED", "REQUEUE_FED"),
+        *("RESV_DEL_HOLD", "SIGNALING", "STAGE_OUT", "EXPEDITING"),
+    )
 )
 GOES_ON = frozenset({"REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "EXPEDITING"})
 """Flags under which a terminal base state is not the end: Slurm will run the job again."""
@@ -391,17 +369,9 @@ class JobRecord(msgspec.Struct, gc=False):
 
 
 SLURMDBD = {
-    "time": {
-        "submission": "submit_time",
-        "start": "start_time",
-        "end": "end_time",
-        "limit": "time_limit",
-    },
-    "array": {
-        "job_id": "array_job_id",
-        "task_id": "array_task_id",
-        "task": "array_task_string",
-    },
+    "time": {"submission": "submit_time", "start": "start_time", "end": "end_time"}
+    | {"limit": "time_limit"},
+    "array": {"job_id": "array_job_id", "task_id": "array_task_id", "task": "array_task_string"},
     "het": {"job_id": "het_job_id", "job_offset": "het_job_offset"},
     "comment": {"job": "comment", "administrator": "admin_comment"},
 }

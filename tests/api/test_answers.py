@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from airflow_provider_clusterra.api import calls, errors
-from airflow_provider_clusterra.api.answers import refusal, transport_error
+from airflow_provider_clusterra.api.answers import Answer, refusal, transport_error
 from airflow_provider_clusterra.api.client import Body
 from tests.support.recorded import FOLDER, answer, read, sample
 
@@ -277,3 +277,19 @@ def test_a_body_has_a_cap_and_an_end():
     Body(2, largest=4).add(b"abcde")
     with pytest.raises(httpx.ReadTimeout):
         Body(2, until=0.0).add(b"x")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
+def test_a_body_may_begin_with_a_byte_order_mark(mark):
+    def said(body, status=200):
+        return Answer("GET /", status, {"content-type": "application/json"}, mark + body)
+
+    record = b'{"job_id": 9, "job_state": ["RUNNING"]}'
+    forms = (record, b'{"jobs": [' + record + b"]}", b"[" + record + b"]")
+    for body in (*forms, b'{"jobs": [' + record.replace(b"9,", b'9, "name": "\xff",') + b"]}"):
+        assert calls.get_job("c1", 9).read(said(body)).state.base == "RUNNING"
+    assert calls.submit_job("c1", {}).read(said(b'{"job_id": 9}')).job_id == 9
+    assert calls.list_states("c1").read(said(b'{"jobs": [{"job_id": 9, "state": "R"}]}'))
+    assert refusal(said(b'{"errors": [{"error_number": 2017}]}')).number == 2017
+    assert type(refusal(said(b"<html>", 400))) is errors.ServerError
+    assert calls.read_output("c1", 9).read(said(b'{"output": "hi"}')).data == b"hi"
