@@ -309,16 +309,20 @@ def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
         body = decode(answer.body, JOBS)
     except NOT_JSON as exc:
         raise answer.unreadable(str(exc)) from exc
-    rows = body if isinstance(body, list) else body.jobs
-    if not isinstance(body, list) and whole and body.errors:
+    if isinstance(body, list):
+        body = _Jobs(jobs=body)
+    if whole and body.errors:
         return None
+    rows = body.jobs
     if rows is msgspec.UNSET:
-        return _bare(answer) if body.job is None else [body.job]
+        return _single(answer, body.job)
     return rows and [row for row in rows if type(row) is JobRecord]
 
 
-def _bare(answer: Answer) -> list[JobRecord] | None:
-    """An answer that is one record; a proxy's own ``{"status": "ok"}`` is none."""
+def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:
+    """An answer with or of one record; a proxy's own ``{"status": "ok"}`` is none."""
+    if job is not None:
+        return [job]
     bare: JobRecord = decode(answer.body, JobRecord)
     named = (bare.job_id, bare.job_state, bare.state)
     return [bare] if any(each is not None for each in named) or read_job_state(bare).known else None
@@ -356,9 +360,7 @@ def read_cancelled(answer: Answer) -> bool:
         return False
     if error is not None:
         raise error
-    body = answer.json() if answer.body.strip() else None
-    entries = _list(body.get("status")) if isinstance(body, dict) else []
-    found = [(_cancel_number(each), each) for each in entries if isinstance(each, dict)]
+    found = [(_cancel_number(entry), entry) for entry in _cancel_entries(answer)]
     _check_cancelled(answer, {number for number, _ in found})
     # of an array, Slurm names the tasks that had ended, and not those that it cancelled
     whole = [number for number, each in found if "_" not in str(each.get("step_id", ""))]
@@ -372,6 +374,12 @@ def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
     if odd := numbers - NOTHING_TO_CANCEL - {0}:
         words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
         raise ApiError(words, status=answer.status, detail=words, number=min(odd))
+
+
+def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
+    body = answer.json() if answer.body.strip() else None
+    entries = _list(body.get("status")) if isinstance(body, dict) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _cancel_number(entry: dict[str, Any]) -> int:

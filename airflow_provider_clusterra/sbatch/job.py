@@ -89,15 +89,19 @@ def _checked(name: str, value: Any) -> Any:
     if isinstance(form, list):
         return _words(name, value, form)
     if form == "array":
-        if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
-        return [str(each) for each in value]
+        return _list(name, value)
     value = _from_text(form, value)
     if form == "no_val":
         return _number(name, value)
     if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
         raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
     return value
+
+
+def _list(name: str, value: Any) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
+    return [str(each) for each in value]
 
 
 def _from_text(form: str, value: Any) -> Any:
@@ -322,8 +326,7 @@ def read_arguments(
     given = {*job, *(["environment"] if environment else [])}
     merged = [Merged(each, each.fields(now, given)) for each in read_components(script)]
     _merge(merged, _read_job(job), arguments, environment)
-    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
-        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
+    _check_no_array(merged)
     first = merged[0].fields
     if script_arguments:
         # the first one is the script's own name, which the job does not see
@@ -340,6 +343,11 @@ def read_arguments(
         defaults=defaults or {},
         conflicts=tuple(dict.fromkeys(conflicts)),
     )
+
+
+def _check_no_array(merged: Sequence[Merged]) -> None:
+    if len(merged) > 1 and any(each.fields.get("array") for each in merged):
+        raise InputError("array: a heterogeneous job (#SBATCH hetjob) cannot be an array.")
 
 
 def _merge(
@@ -440,10 +448,15 @@ def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
         found["environment"] = {str(name): str(value) for name, value in variables.items()}
     elif variables is not None:
         listed = check_fields({"environment": variables})["environment"]
-        if odd := [each for each in listed if "=" not in each]:
-            raise InputError(f"job: environment holds {odd[0]!r}; each is NAME=value.")
-        found["environment"] = dict(each.split("=", 1) for each in listed)
+        found["environment"] = dict(map(_pair, listed))
     return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"job: environment holds {text!r}; each is NAME=value.")
+    return name, value
 
 
 def _text(name: str, value: Any) -> str:
