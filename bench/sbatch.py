@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from airflow_provider_clusterra.sbatch.script import read_components
+from airflow_provider_clusterra.sbatch.job import read_components
 from bench.figures import Figure, median_of, show
 
 SCRIPT = """#!/bin/bash

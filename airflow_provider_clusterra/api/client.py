@@ -382,15 +382,15 @@ class Client(_Endpoints):
         self.close()
 
     def _exchange(self, call: Call[Any]) -> Answer:
-        access = self.access
+        access, request = self.access, call.request
         with (
-            _in_our_words(call.request, access),
+            _in_our_words(request, access),
             self._http.stream(call.method, call.path, json=call.json) as response,
         ):
             body = Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
             for piece in response.iter_bytes():
                 body.add(piece)
-            return _answer(call, body, response, access)
+            return _answer(call, request, body, response, access)
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
         url = grant.check(self.access.origin)
@@ -530,16 +530,18 @@ class AsyncClient(_Endpoints):
         async for piece in response.aiter_bytes():
             body.add(piece)
         if body.is_long:
-            return await asyncio.to_thread(_answer, call, body, response, access)
-        return _answer(call, body, response, access)
+            return await asyncio.to_thread(_answer, call, call.request, body, response, access)
+        return _answer(call, call.request, body, response, access)
 
 
 def _longest(call: Call[Any], access: Access) -> float:
     return access.timeout * (WHOLE if call.keep is None else WHOLE_OUTPUT)
 
 
-def _answer(call: Call[Any], body: Body, response: httpx.Response, access: Access) -> Answer:
-    answer = body.answer(call.request, response.status_code, response.headers)
+def _answer(
+    call: Call[Any], request: str, body: Body, response: httpx.Response, access: Access
+) -> Answer:
+    answer = body.answer(request, response.status_code, response.headers)
     # what an error repeats is short; a job's output is as it is
     if len(answer.body) > LARGEST_WORDS or (call.keep is not None and answer.status < 300):
         return answer

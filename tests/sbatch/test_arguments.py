@@ -7,8 +7,12 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.specs import no_val
-from airflow_provider_clusterra.sbatch.job import ARGUMENTS, check_fields, read_arguments
-from airflow_provider_clusterra.sbatch.script import read_components
+from airflow_provider_clusterra.sbatch.job import (
+    ARGUMENTS,
+    check_fields,
+    read_arguments,
+    read_components,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.sbatch.script: a job of several components, and of other lines.
+"""Tests of airflow_provider_clusterra.sbatch.job: a job of several components, and of other lines.
 
 What is expected here is what ``sbatch`` 26.05 did.
 """
@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.specs import no_val as number
-from airflow_provider_clusterra.sbatch.script import read_components
+from airflow_provider_clusterra.sbatch.job import read_components
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HET = "#SBATCH hetjob"

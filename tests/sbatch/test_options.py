@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.sbatch.job import check_fields, read_arguments
+from airflow_provider_clusterra.sbatch.job import check_fields, read_arguments, read_components
 from airflow_provider_clusterra.sbatch.options import CARRIED, OPTIONS, SHORT
-from airflow_provider_clusterra.sbatch.script import read_components
 
 
 def read(options):

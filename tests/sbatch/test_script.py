@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.sbatch.script import overlooked, read_components, with_job_name
+from airflow_provider_clusterra.sbatch.job import overlooked, read_components, with_job_name
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
