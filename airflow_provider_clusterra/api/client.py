@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -82,21 +82,10 @@ class SessionAuth(httpx.Auth):
 
 
 def build(kind: Callable[..., C], access: Access, url: str, **settings: Any) -> C:
-    """An httpx client for one origin, with the environment's proxy if one leads there.
-
-    Redirects are not followed: a session stays with its origin.
-    """
+    """An httpx client or transport for one origin, with the environment's proxy if one leads there."""
     variable, proxy = _find_proxy(httpx.URL(url))
     try:
-        return kind(
-            verify=tls_context(access.verify),
-            timeout=httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout)),
-            # no answer's cookie goes out again
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=False,
-            proxy=proxy,
-            **settings,
-        )
+        return kind(verify=tls_context(access.verify), trust_env=False, proxy=proxy, **settings)
     except (ImportError, ValueError, httpx.InvalidURL) as exc:
         hint = ": pip install 'httpx[socks]'" if isinstance(exc, ImportError) else f" ({exc})"
         raise InputError(
@@ -105,7 +94,10 @@ def build(kind: Callable[..., C], access: Access, url: str, **settings: Any) -> 
 
 
 def build_for_api(kind: Callable[..., C], session: SessionAuth) -> C:
-    """An httpx client for the API's own origin."""
+    """An httpx client for the API's own origin.
+
+    Redirects are not followed: a session stays with its origin.
+    """
     access = session.access
     return build(
         kind,
@@ -113,6 +105,9 @@ def build_for_api(kind: Callable[..., C], session: SessionAuth) -> C:
         access.origin,
         base_url=access.origin,
         auth=session,
+        timeout=_timeout(access),
+        # no answer's cookie goes out again
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # whoever asks for much at once says how much; nobody waits for a connection
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
     )
@@ -148,6 +143,10 @@ def _names(entry: str, host: str) -> bool:
         domain = domain.rpartition(":")[0] if domain.rpartition(":")[2].isdecimal() else domain
         domain = domain.strip("[]").lstrip("*").lstrip(".")
         return entry == "*" or (domain != "" and f".{host}".endswith(f".{domain}"))
+
+
+def _timeout(access: Access) -> httpx.Timeout:
+    return httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout))
 
 
 def patient(access: Access) -> httpx.Timeout:
@@ -293,7 +292,7 @@ class Client(_Endpoints):
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.Client, self._session)
         self._building = threading.Lock()
-        self._storages: dict[str, httpx.Client] = {}
+        self._storages: dict[str, httpx.HTTPTransport] = {}
         """For files, by origin; they share its connections, and the first one builds it."""
 
     def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
@@ -394,27 +393,22 @@ class Client(_Endpoints):
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
         url = grant.check(self.access.origin)
-        storage, origin = self._storage_of(url)
         request = f"PUT {grant.shown_url}"
-        with _in_our_words(request, self.access, origin), content() as file:
-            response = storage.put(
-                url,
-                content=pieces(file, size),
-                headers={"Content-Length": str(size)},
-            )
-        error = storage_refusal(request, response.status_code, response.content)
+        with content() as file:
+            headers = {"Content-Length": str(size)}
+            sent = httpx.Request("PUT", url, headers=headers, content=pieces(file, size))
+            with self._stored(sent, request) as response:
+                body = response.read()
+        error = storage_refusal(request, response.status_code, body)
         if error is not None:
             raise error
 
     def _get(self, download: Download) -> Generator[bytes, None, None]:
         address = download.grant().download_url
         url = check_address("download_url", address, self.access.origin)
-        storage, origin = self._storage_of(url)
         request = f"GET {download.shown}"
-        with (
-            _in_our_words(request, self.access, origin),
-            storage.stream("GET", url, headers=download.headers) as response,
-        ):
+        sent = httpx.Request("GET", url, headers=download.headers)
+        with self._stored(sent, request) as response:
             body = response.read() if response.status_code >= 300 else b""
             error = storage_refusal(request, response.status_code, body)
             if error is not None:
@@ -424,13 +418,21 @@ class Client(_Endpoints):
                 yield download.take(piece)
         download.end()
 
-    def _storage_of(self, url: httpx.URL) -> tuple[httpx.Client, str]:
-        origin = origin_of(url)
+    @contextmanager
+    def _stored(self, sent: httpx.Request, request: str) -> Iterator[httpx.Response]:
+        """The storage's answer, by a transport alone: sessions, cookies, redirects and a log line are
+        nothing for the storage, and half of what httpx takes for a small file."""
+        access, origin = self.access, origin_of(sent.url)
         with self._building:
             storage = self._storages.get(origin)
             if storage is None:
-                storage = self._storages[origin] = build(httpx.Client, self.access, origin)
-        return storage, origin
+                storage = self._storages[origin] = build(httpx.HTTPTransport, access, origin)
+        sent.extensions["timeout"] = _timeout(access).as_dict()
+        with (
+            _in_our_words(request, access, origin),
+            closing(storage.handle_request(sent)) as response,
+        ):
+            yield response
 
 
 class AsyncClient(_Endpoints):
