@@ -26,6 +26,8 @@ class Settings:
     """Whether slurmctld and slurmrestd know of slurmdbd, and accounts and QOS are enforced."""
     min_job_age: int = 300
     """Seconds for which slurmctld remembers a job that has ended."""
+    gather: bool = True
+    """Whether slurmd looks at what jobs use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:
         "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny",
         f"ProctrackType=proctrack/{kind}",
         f"TaskPlugin=task/{'cgroup' if cgroups else 'none'}",
-        f"JobAcctGatherType=jobacct_gather/{gather}",
+        f"JobAcctGatherType=jobacct_gather/{gather if settings.gather else 'none'}",
         "JobAcctGatherFrequency=task=1",
-        *([] if cgroups else ["JobAcctGatherParams=OverMemoryKill"]),
+        *([] if cgroups or not settings.gather else ["JobAcctGatherParams=OverMemoryKill"]),
         "MpiDefault=none",
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_Core_Memory",
