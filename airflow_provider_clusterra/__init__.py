@@ -89,7 +89,16 @@ CONFIG: dict[str, Any] = {
                 "type": "float",
                 "example": "7.5",
                 "default": None,
-            }
+            },
+            "openlineage_inject_parent_job_info": {
+                "description": "Whether jobs find OPENLINEAGE_PARENT_ID and OPENLINEAGE_ROOT_PARENT_ID, so "
+                "that the lineage that they send themselves names their task. Needs "
+                "apache-airflow-providers-openlineage.",
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "False",
+            },
         },
     }
 }

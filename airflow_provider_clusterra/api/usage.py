@@ -250,12 +250,7 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     if job.usage is not None:
         return job.usage
     told = _by_part(job, runs)
-    ended = _as_ended(job, told)
-    own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
-    parts = {
-        part: own.get(part, {}) | (told[part][-1].values if part in ended else {})
-        for part in sorted({*own, *ended})
-    }
+    parts = _values_by_part(job, told)
     kinds = _kinds(job, told)
     found: dict[str, Any] = together([*parts.values()], side_by_side="components" in kinds)
     if "tasks" in kinds:
@@ -263,6 +258,16 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     elif "components" in kinds and len(parts) <= MOST_COMPONENTS:
         found["components"] = {str(part): values for part, values in parts.items()}
     return found | _all_runs(told)
+
+
+def _values_by_part(job: Job, told: Told) -> dict[int, Values]:
+    """slurmctld's own words, and accounting's over them where it has heard of the end."""
+    ended = _as_ended(job, told)
+    own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
+    return {
+        part: own.get(part, {}) | (told[part][-1].values if part in ended else {})
+        for part in sorted({*own, *ended})
+    }
 
 
 def _kinds(job: Job, told: Told) -> set[str]:

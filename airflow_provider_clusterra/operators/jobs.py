@@ -69,6 +69,7 @@ from airflow_provider_clusterra.task.inputs import (
     find_inputs,
     upload_files,
 )
+from airflow_provider_clusterra.task.lineage import ReportsLineage, parent_variables
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import Reading, end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
@@ -86,7 +87,7 @@ from airflow_provider_clusterra.watch.tail import write_output
 log = logging.getLogger(__name__)
 
 
-class SubmitOperator(BaseOperator):
+class SubmitOperator(ReportsLineage, BaseOperator):
     """Submit a job exactly once, wait until it has ended, and return what became of it.
 
     :param wait_for_completion: whether to wait; otherwise the task ends once the job is submitted.
@@ -289,7 +290,9 @@ class SubmitOperator(BaseOperator):
         if not self.wait_for_completion:
             self._kill.check()
             store.drop()
-            return {"job_id": job.job_id, "name": job.name or request.name}
+            with self.telling(connected.cluster_id, job.job_id) as told:
+                told["name"] = job.name or request.name
+            return {"job_id": job.job_id, "name": told["name"]}
         trigger = self._trigger(context, connected.cluster_id, job, queue)
         return self._wait(context, connected.client, trigger, job, store)
 
@@ -488,7 +491,11 @@ class SubmitOperator(BaseOperator):
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        result = end_try(context, client, event, self._reading, self.array_success, store, codes)
+        with self.telling(event.cluster_id, event.job_id) as told:
+            result = end_try(
+                context, client, event, self._reading, self.array_success, store, codes
+            )
+            told.update(result)
         return self.read_result(context, client, event.cluster_id, result)
 
     def _replace(
@@ -846,6 +853,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             self.log.warning(words)
         ti = context["ti"]
         variables = context_to_airflow_vars(context, in_env_var_format=True)
+        variables |= parent_variables(ti)
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
         request = read_arguments(

@@ -25,6 +25,7 @@ from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
+from airflow_provider_clusterra.task.lineage import ReportsLineage
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, deferral_timeout
 from airflow_provider_clusterra.watch.verdict import Progress
@@ -35,7 +36,7 @@ ACCOUNTING_SINCE = "clusterra_accounting_since"
 """The same: since when accounting is asked in vain what became of the job."""
 
 
-class ClusterraJobSensor(BaseSensorOperator):
+class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
     """Wait until a job has ended, and return what became of it. It never cancels the job.
 
     :param job_id: Slurm's number for the job, or the result of the task that submitted it, e.g.
@@ -226,7 +227,10 @@ class ClusterraJobSensor(BaseSensorOperator):
         from airflow_provider_clusterra.task.result import finish  # noqa: PLC0415
 
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        return finish(event, client, self.return_output, skip_on=codes)
+        with self.telling(event.cluster_id, event.job_id) as told:
+            result = finish(event, client, self.return_output, skip_on=codes)
+            told.update(result)
+        return result
 
     def _timed_out(self, words: str) -> BaseException:
         """As in the other modes: which limit was the shorter decides whether a retry follows."""
