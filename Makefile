@@ -44,7 +44,7 @@ OLDER_NEEDS := pytest pytest-asyncio pytest-mock pytest-xdist hypothesis jsonsch
 # most tests wait more than they work
 FAST := $(BIN)/python -m pytest -m "not e2e" --numprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-fast test-older test-slurm crash bench lint types docs dist release clean
+.PHONY: help demo test test-fast test-older test-slurm crash bench lint types docs pictures dist release clean
 
 help:
 	@echo "make demo        the main job, end to end, on a Clusterra and an Airflow of its own"
@@ -58,6 +58,7 @@ help:
 	@echo "make lint        style, imports, spelling"
 	@echo "make types       mypy, strict"
 	@echo "make docs        the documentation as a site, in .work/docs/index.html"
+	@echo "make pictures    the docs' pictures, taken anew by the tests' browser"
 	@echo "make dist        wheels and sdists of both distributions, checked, in dist/"
 	@echo "make release     the same, installed in a new environment, with the sdist's own tests; publishes nothing"
 	@echo "make clean       remove what the other targets made"
@@ -102,6 +103,9 @@ types: $(READY)
 # autodoc imports Airflow, which makes its home
 docs: $(READY)
 	AIRFLOW_HOME=$(CURDIR)/.work/airflow $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs .work/docs
+
+pictures: $(READY)
+	PICTURES=docs/pictures $(BIN)/python -m pytest -q -m e2e -k pictures tests/e2e
 
 dist: $(READY)
 	rm -rf dist

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -313,7 +313,7 @@ def read_owner(comment: str, name: str, variables: Mapping[str, str] | None = No
     if found.dag:
         return found
     # a run's id may have a slash in it
-    if match := re.fullmatch(r"([^/]+)/([^/]+)/(.+)/([0-9]+)", comment):
+    if match := re.fullmatch(r"([^/]+)/([^/]+)/(.+)/([0-9]+)(?: \([a-z ]+\))?", comment):
         return Owner(*match.groups())
     tag = TAG.search(name)
     return Owner(attempt=tag[1] if tag else "")
@@ -334,12 +334,19 @@ def select(views: Sequence[JobView], asked: str) -> list[JobView]:
     found = re.fullmatch(r"([0-9]{1,10})(?:([_+])([0-9]{1,10}))?", asked)
     if not found:
         return []
-    job_id, mark, index = int(found[1]), found[2], int(found[3] or 0)
-    if mark == "+":
+    job_id, index = int(found[1]), int(found[3] or 0)
+    if found[2] == "+":
         return [each for each in views if each.offset == index]
-    if not mark:
-        exact = [each for each in views if each.job_id == job_id != each.array_id]
-        return exact[:1] if exact and exact[0].array_id else list(views)
+    return _select_task(views, job_id, index) if found[2] else _select_job(views, job_id)
+
+
+def _select_job(views: Sequence[JobView], job_id: int) -> list[JobView]:
+    """A job or a whole array; a task of one by its own id, which is not the array's."""
+    tasks = [each for each in views if each.array_id and each.job_id == job_id != each.array_id]
+    return tasks[:1] or list(views)
+
+
+def _select_task(views: Sequence[JobView], job_id: int, index: int) -> list[JobView]:
     tasks = [each for each in views if each.array_id == job_id]
     waiting = [replace(each, task=index, waiting=()) for each in tasks if index in each.waiting]
     return [each for each in tasks if each.task == index] or waiting
@@ -405,35 +412,30 @@ def timeline(view: JobView, now: float) -> list[Span]:
     # the clocks of several machines
     began = min(max(view.started, begin), end) if view.started else end
     eligible = min(max(view.eligible, begin), began)
-    waits = "Waited in the queue" if view.started or view.ended else "Waits in the queue"
+    is_past = bool(view.ended)
     parts = (
         ("held", "Not yet allowed to start", begin, eligible),
-        ("waits", waits, eligible, began),
-        ("runs", "Ran" if view.ended else "Runs", began, end),
+        ("waits", "Waited in the queue" if view.started or is_past else "Waits", eligible, began),
+        ("runs", "Ran" if is_past else "Runs", began, end),
     )
-    last = "runs" if view.started else "waits"
-    percent = 100 / ((end - begin) or 1)
+    last = parts[2 if view.started else 1]
+    percent = 100 / max(end - begin, 1e-6)
     return [
-        Span(kind, label, since, until, percent * (since - begin), percent * (until - since))
-        for kind, label, since, until in parts
-        if begin and (until > since or kind == last)
+        Span(*part, percent * (part[2] - begin), percent * (part[3] - part[2]))
+        for part in (parts if begin else ())
+        if part[3] > part[2] or part is last
     ]
 
 
 def merge(live: Sequence[JobView], past: Iterable[JobView]) -> list[JobView]:
     """Jobs that slurmctld knows, and those that only accounting does."""
-    known = {
-        (each.array_id or each.job_id, index)
-        for each in live
-        for index in each.waiting or (each.task,)
-    }
-    arrays = {number for number, _ in known}
-    return [*live] + [
-        each
-        for each in past
-        if (each.array_id or each.job_id, each.task) not in known
-        and not (each.waiting and each.array_id in arrays)
-    ]
+    known = {key for each in live for key in _keys(each)}
+    return [*live, *(each for each in past if known.isdisjoint(_keys(each)))]
+
+
+def _keys(view: JobView) -> list[tuple[int, int]]:
+    """The jobs that a record is of: ids, and indices of an array."""
+    return [(view.array_id or view.job_id, index) for index in view.waiting or (view.task,)]
 
 
 class Used(NamedTuple):
@@ -446,51 +448,48 @@ class Used(NamedTuple):
     """In percent of what was asked, if both are known."""
 
 
+OTHER_RESOURCES = {"gres/gpu": "GPUs", "node": "Nodes", "license": "Licenses"}
+
+
 def receipt(view: JobView, raw: RawJob | None, now: float) -> list[Used]:
     """What a job asked for and what it used, as far as it is known.
 
     :param raw: accounting's record.
     """
-    ran = (view.ended or now) - view.started if view.started else 0
-    measured = measure(raw) if raw else {}
-    cpus, memory = number_of(view.asked.get("cpu", "")), read_bytes(view.asked.get("mem", ""))
-    seconds, peak = measured.get("cpu"), measured.get("memory")
-    busy = seconds / ran if seconds is not None and ran > 0 and view.ended else None
+    used = measure(raw) if raw else Measured()
+    ran = (view.ended or now) - view.started if view.started else None
     rows = [
-        Used(
-            "CPUs",
-            view.asked.get("cpu", ""),
-            f"{busy:.1f} on average" if busy is not None else "",
-            share(busy, cpus),
-        ),
-        Used(
-            "Memory",
-            bytes_text(memory) if memory else "",
-            bytes_text(peak) + " at most" if peak is not None else "",
-            share(peak, memory),
-        ),
+        _cpu_row(view, used.cpu_seconds, ran),
+        _memory_row(view, used.peak_memory),
         Used(
             "Run time",
-            limit_text(view),
-            duration(ran) if view.started else "",
+            duration(60 * view.limit_minutes) if view.limit_minutes else "",
+            _said(ran, duration),
             share(ran, 60 * view.limit_minutes),
         ),
+        *(Used(label, view.asked.get(name, ""), "") for name, label in OTHER_RESOURCES.items()),
+        Used("CPU time", "", _said(used.cpu_seconds, duration)),
+        Used("Energy", "", _said(used.joules, "{:,.0f} J".format)),
     ]
-    more = [
-        Used(label, view.asked[name], "")
-        for name, label in {"gres/gpu": "GPUs", "node": "Nodes", "license": "Licenses"}.items()
-        if name in view.asked
-    ]
-    if seconds is not None:
-        more.append(Used("CPU time", "", duration(seconds)))
-    if "energy" in measured:
-        more.append(Used("Energy", "", f"{measured['energy']:,.0f} J"))
-    return [row for row in rows + more if row.asked or row.used]
+    return [row for row in rows if row.asked or row.used]
 
 
-def limit_text(view: JobView) -> str:
-    """A job's time limit."""
-    return duration(60 * view.limit_minutes) if view.limit_minutes else ""
+def _cpu_row(view: JobView, seconds: float | None, ran: float | None) -> Used:
+    asked = view.asked.get("cpu", "")
+    busy = seconds / ran if seconds is not None and ran and view.ended else None
+    return Used(
+        "CPUs", asked, _said(busy, "{:.1f} on average".format), share(busy, number_of(asked))
+    )
+
+
+def _memory_row(view: JobView, peak: float | None) -> Used:
+    asked = read_bytes(view.asked.get("mem", ""))
+    said = _said(peak, lambda count: f"{bytes_text(count)} at most")
+    return Used("Memory", bytes_text(asked) if asked else "", said, share(peak, asked))
+
+
+def _said(value: float | None, words: Callable[[float], str]) -> str:
+    return "" if value is None else words(value)
 
 
 def share(used: float | None, asked: float) -> float | None:
@@ -503,28 +502,30 @@ def number_of(text: str) -> float:
     return float(text) if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text) else 0
 
 
-def measure(raw: RawJob) -> dict[str, float]:
-    """What accounting gathered of a job: CPU seconds, peak memory in bytes, energy in joules.
+class Measured(NamedTuple):
+    """What accounting gathered of a job; None is what it did not."""
 
-    What was not gathered is not there. Steps one after the other each had their own peak.
-    """
-    found: dict[str, float] = {}
+    cpu_seconds: float | None = None
+    peak_memory: float | None = None
+    """In bytes."""
+    joules: float | None = None
+
+
+def measure(raw: RawJob) -> Measured:
+    """What accounting gathered of a job: of its steps, each of which had its own peak of memory."""
     steps = [_object(each) for each in raw.steps] if isinstance(raw.steps, list) else []
-    used = [_object(_object(each.get("tres")).get("requested")) for each in steps]
-    peaks = [_tres(each.get("total") or each.get("max")).get("mem") for each in used]
-    if known := [each for each in peaks if each is not None]:
-        found["memory"] = max(known)
+    peaks = [_usage(each, "requested").get("mem") for each in steps]
+    known = [each for each in peaks if each is not None]
+    joules = sum(_usage(each, "consumed").get("energy", 0) for each in steps)
     total = _object(_object(raw.time).get("total"))
-    if total and any(_tres(each.get("total")) for each in used):
-        found["cpu"] = (
-            read_number(total.get("seconds"), 0) + read_number(total.get("microseconds"), 0) / 1e6
-        )
-    energies = [
-        _tres(_object(_object(each.get("tres")).get("consumed")).get("total")) for each in steps
-    ]
-    if joules := sum(each.get("energy", 0) for each in energies):
-        found["energy"] = joules
-    return found
+    seconds = read_number(total.get("seconds"), 0) + read_number(total.get("microseconds"), 0) / 1e6
+    # where nothing is gathered, its zero is no measure
+    return Measured(seconds if known else None, max(known, default=None), joules or None)
+
+
+def _usage(step: Mapping[str, Any], kind: str) -> dict[str, int]:
+    """A step's ``TRESUsageInTot`` (``"requested"``) or ``TRESUsageOutTot`` (``"consumed"``)."""
+    return _tres(_object(_object(step.get("tres")).get(kind)).get("total"))
 
 
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")

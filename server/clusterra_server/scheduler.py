@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusterra_server.backend import LOG, ReplyError
+from clusterra_server.job_view import visible
 from clusterra_server.jobs import Job, end_of_process, job_environment, plan, together
 from clusterra_server.ledger import Ledger, LedgerError
 from clusterra_server.process_tree import ProcessTree, Program
@@ -339,7 +340,8 @@ class Scheduler:
         if jobs:
             more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
             job = jobs[0]
-            LOG.info("job %s (%s)%s ended: %s", job.job_id, job.request.name, more, job.state)
+            name = visible(job.request.name)
+            LOG.info("job %s (%s)%s ended: %s", job.job_id, name, more, job.state)
 
     def place(self, folder: str) -> Path:
         """A folder of the cluster, on this machine."""

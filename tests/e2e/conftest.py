@@ -1,6 +1,7 @@
 """One Airflow and one Clusterra for all tests of this folder."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,14 @@ DAGS = (
     *(path.stem for path in EXAMPLES),
     *(("loop_read", "rescheduled") if HAS_LOOPS else ()),
 )
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Where pictures go: into the docs if ``make pictures`` asks for them."""
+    folder = Path(os.environ.get("PICTURES", tmp_path))
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -71,8 +71,10 @@ def _run(home: Path, stack: ExitStack, begin: float) -> None:
     _say(f"{_since(begin)}  The DAG {DAG} runs:")
     seen = _follow(airflow.rest, run_id, local, begin)
     _summarise(airflow.rest, run_id, seen)
+    _show_page(local, airflow.rest.xcom(DAG, run_id, "run", "job_id"))
     if os.environ.get("KEEP"):
-        _say(f"\nAirflow's UI is at {airflow.url}/dags/{DAG}. Press Ctrl-C to stop everything.")
+        _say(f"\nSign in to the page with the token {local.token}")
+        _say(f"Airflow's UI is at {airflow.url}/dags/{DAG}. Press Ctrl-C to stop everything.")
         signal.pause()
     _say(f"\nDone in {time.monotonic() - begin:.0f} s.")
 
@@ -137,6 +139,15 @@ def _summarise(rest: Rest, run_id: str, seen: set[str]) -> None:
     _say(f"ran          {job['ran_seconds']:.0f} s on {job['nodes']}")
     _say(f"result       {json.dumps(job['output'])}")
     _say(f"report       {rest.xcom(DAG, run_id, 'report')}")
+
+
+def _show_page(local: ClusterraServer, job_id: int) -> None:
+    """Say where the job's page is, once it has been seen to be there."""
+    address = f"{local.url}/manage/{local.cluster_id}/jobs/{job_id}"
+    page = httpx.get(address, headers={"Authorization": f"Bearer {local.token}"})
+    if page.status_code != 200:
+        raise DemoError(f"{address} answers {page.status_code}")
+    _say(f"page         {address}")
 
 
 def _show_ends_of_logs(home: Path) -> None:

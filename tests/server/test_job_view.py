@@ -112,6 +112,7 @@ def test_accounting_and_slurmctld_say_the_same():
     [
         ("", "run", {**TASK, "AIRFLOW_CTX_TRY_NUMBER": "3"}, ("d", "t", "r", "3")),
         ("d/t/manual__2026/11/26/2", "run", {}, ("d", "t", "manual__2026/11/26", "2")),
+        ("d/t[7]/r/2 (not waited for)", "run", {}, ("d", "t[7]", "r", "2")),
         ("", "run.af-01234567-89abcdef-0123-2.3", {}, ("", "", "", "3")),
         ("anything", "run", {}, ("", "", "", "")),
     ],
@@ -266,6 +267,7 @@ def test_tasks_that_slurmctld_forgot_come_from_accounting():
     assert merge(ARRAY[2:], past[:1]) == [*ARRAY[2:], past[0]]
     assert merge(ARRAY, past) == ARRAY
     assert merge([], past) == past
+    assert merge(ARRAY[:1], past[1:]) == ARRAY[:1]
 
 
 @pytest.mark.parametrize(
