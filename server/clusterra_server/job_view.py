@@ -468,7 +468,11 @@ def receipt(view: JobView, raw: RawJob | None, now: float) -> list[Used]:
             share(ran, 60 * view.limit_minutes),
         ),
         *(Used(label, view.asked.get(name, ""), "") for name, label in OTHER_RESOURCES.items()),
-        Used("CPU time", "", _said(used.cpu_seconds, duration)),
+        Used(
+            "CPU time",
+            "",
+            _said(used.cpu_seconds, lambda s: f"{s:.1f} s" if s < 60 else duration(s)),
+        ),
         Used("Energy", "", _said(used.joules, "{:,.0f} J".format)),
     ]
     return [row for row in rows if row.asked or row.used]
