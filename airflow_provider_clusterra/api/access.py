@@ -1,4 +1,4 @@
-"""Where the API is and who asks: the address, the session, and what may be sent there."""
+"""The API's address, and the session that requests to it carry."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Access(msgspec.Struct, frozen=True):
         return words.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else words
 
     def session_end(self) -> datetime | None:
-        """When the session ends, by its own word, or None where it does not say.
+        """When the session ends, by its own word, or None if it does not say.
 
         :source: the ``exp`` claim of a JWT (RFC 7519, 4.1.4), read without verifying.
         """

@@ -173,7 +173,7 @@ def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
 
 
 def refusal(answer: Answer) -> ApiError | None:
-    """The error that an answer means, or None where it is a yes.
+    """The error that an answer means, or None if it is a yes.
 
     :source: slurmrestd's ``errors[]`` under any status; the body forms of Clusterra's proxy.
     """
@@ -309,7 +309,7 @@ def _advice(kind: type[ApiError], status: int) -> str:
 
 
 def read_retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait, from either form of the header, or None where it says nothing.
+    """Seconds to wait, from either form of the header, or None if it says nothing.
 
     :source: RFC 9110, 10.2.3.
     """

@@ -525,7 +525,7 @@ def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
 
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param body: e.g. :meth:`~airflow_provider_clusterra.api.specs.JobSpec.body`.
-    :returns: the job's id, also where the answer holds errors or a bad status beside it.
+    :returns: the job's id, also if the answer holds errors or a bad status beside it.
     :raises ApiError: refused; no job exists.
     :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``
     """
@@ -665,10 +665,10 @@ def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
 
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param job_id: Slurm's number for the job, > 0.
-    :returns: False where there was nothing to cancel: it had ended, or is not known (any more).
+    :returns: False if there was nothing to cancel: it had ended, or is not known (any more).
     :raises AuthenticationError: it is another user's.
     :source: ``DELETE /v1/clusters/{cluster_id}/jobs/{job_id}``; the answer is 200 whatever
-        happened, ``status[].error`` tells.
+        happened, and ``status[].error`` is what did.
     """
     return Call("DELETE", f"{_cluster(cluster_id)}/jobs/{job_id}", read_cancelled)
 
@@ -729,7 +729,7 @@ def presign_file(cluster_id: str, job_id: int, path: str) -> Call[DownloadGrant]
 
 
 def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[Output]:
-    """A job's output so far, or its end where it is long.
+    """A job's output so far, or its end if it is long.
 
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param job_id: Slurm's number for the job, > 0.

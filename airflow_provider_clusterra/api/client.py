@@ -501,7 +501,7 @@ class AsyncClient(_Endpoints):
     async def exchange(self, call: Call[Any]) -> Answer:
         """One call's answer, whatever it says: sent once, and not read.
 
-        :param call: whose ``read`` tells what the answer means.
+        :param call: whose ``read`` says what the answer means.
         :raises TransportError: there was none, or not all of it in time.
         """
         with _in_our_words(call.request, self.access):
@@ -512,7 +512,7 @@ class AsyncClient(_Endpoints):
                 return await self._whole(call, response)
 
     async def aclose(self) -> None:
-        """Close the connections: all of them, even where this is cancelled in the middle."""
+        """Close the connections: all of them, even if this is cancelled in the middle."""
         closing = asyncio.get_running_loop().create_task(self._http.aclose())
         try:
             await asyncio.shield(closing)

@@ -30,7 +30,7 @@ class ClusterraError(Exception):
 class TransportError(ClusterraError):
     """No answer: DNS, connect, TLS, timeout, or a connection that broke.
 
-    ``may_have_arrived`` is False only where the request surely never left: then, and only then,
+    ``may_have_arrived`` is False only if the request surely never left: then, and only then,
     a submit may be sent again without looking for its job first.
     """
 

@@ -22,13 +22,13 @@ class ExitStatus(msgspec.Struct, frozen=True, gc=False):
     """How the job's script ended. It means nothing before the job has ended."""
 
     code: int | None = None
-    """0 to 255; None where a signal ended it, or nothing is known."""
+    """0 to 255; None if a signal ended it, or nothing is known."""
     signal: int | None = None
     """The signal's number, e.g. 9; Slurm also uses 53 (cannot start) and 125 (out of memory)."""
 
     @property
     def signal_name(self) -> str:
-        """The signal's name, e.g. ``"SIGKILL"``, or ``""`` where it has none."""
+        """The signal's name, e.g. ``"SIGKILL"``, or ``""`` if it has none."""
         try:
             return signal.Signals(self.signal or 0).name
         except ValueError:
@@ -94,7 +94,7 @@ def read_job_id(value: Any) -> JobId:
 
 
 def read_number(value: Any) -> int | None:
-    """A number in any of its forms, or None where it is unset, infinite or no number.
+    """A number in any of its forms, or None if it is unset, infinite or no number.
 
     :source: slurmrestd's ``*_no_val_struct``; plain numbers in v0.0.38 and slurmdb.
     """
@@ -113,7 +113,7 @@ def read_number(value: Any) -> int | None:
 
 
 def read_time(value: Any) -> datetime | None:
-    """A time as an aware datetime in UTC, or None where it is unset (0 means unset).
+    """A time as an aware datetime in UTC, or None if it is unset (0 means unset).
 
     :source: ``submit_time``, ``start_time``, ``end_time`` of a job.
     """
@@ -264,9 +264,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     state: JobState
     name: str = ""
     reason: str = ""
-    """Slurm's reason, e.g. ``"Resources"``, ``"NonZeroExitCode"``; ``""`` where there is none."""
+    """Slurm's reason, e.g. ``"Resources"``, ``"NonZeroExitCode"``; ``""`` if there is none."""
     description: str = ""
-    """More words for the reason, where Slurm has them."""
+    """More words for the reason, if Slurm has them."""
     exit: ExitStatus = NOT_ENDED
     submitted_at: datetime | None = None
     started_at: datetime | None = None
@@ -290,7 +290,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     standard_output: str = ""
     working_directory: str = ""
     memory_mb: int | None = None
-    """The memory asked for, per node or (where :attr:`memory_per_cpu`) per CPU."""
+    """The memory asked for, per node or (if :attr:`memory_per_cpu`) per CPU."""
     memory_per_cpu: bool = False
     tres_allocated: str = ""
     """E.g. ``"cpu=2,mem=4G,node=1,gres/gpu=1"``, as :attr:`tres_requested`."""

@@ -110,7 +110,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     script: str
     name: str
     nodes: str | None = None
-    """A count or a range, e.g. ``"1"``, ``"2-4"``; one node where nothing else gives a size."""
+    """A count or a range, e.g. ``"1"``, ``"2-4"``; one node if nothing else gives a size."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -206,7 +206,7 @@ def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
 
 
 def _tasks_of(job: Mapping[str, Any]) -> dict[str, str]:
-    """A component's number of tasks, which ``sbatch`` tells unless it follows from that of GPUs."""
+    """A component's number of tasks, which ``sbatch`` gives unless it follows from that of GPUs."""
     if "tasks" not in job or "ntasks_per_tres" in job:
         return {}
     return dict.fromkeys(("SLURM_NTASKS", "SLURM_NPROCS"), str(job["tasks"]))
@@ -240,7 +240,7 @@ def _without(names: Collection[str], variables: Mapping[str, str]) -> dict[str, 
 
 
 def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
-    """What of a job's output the API will not show, in words; empty where it shows all.
+    """What of a job's output the API will not show, in words; empty if it shows all.
 
     :source: clusterra-hpc's edge-agent, ``logs.go``: it looks for ``slurm-<id>.out`` and
         ``job_<id>.out`` in ``/mnt/efs`` and in its folders, and nowhere else.

@@ -1,13 +1,13 @@
 """Server-sent events: bytes in, each event's bytes out, none lost.
 
 A job's output comes as the ``data`` of events, piece by piece, so that everything but the framing is
-content. Hence the rules differ from the specification's where that would lose bytes:
+content. Hence the rules differ from the specification's if those would lose bytes:
 
 1. Lines end at LF. A lone CR is content: a progress bar writes it.
 2. A stream that is framed with CRLF shows it by its first blank line, which then is CR LF and which
    LF framing never has. From then on, and for the lines before it, one CR before an LF is framing.
 3. ``data`` stays bytes: a letter may be cut in two by the end of an event.
-4. The last event counts even where the stream ends without its blank line.
+4. The last event counts even if the stream ends without its blank line.
 
 :source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -64,7 +64,7 @@ class Decoder:
         return events
 
     def close(self) -> list[Event]:
-        """The last event, where the stream ended without its blank line."""
+        """The last event, if the stream ended without its blank line."""
         self._begun = self._begun or not BOM.startswith(self._buffer)
         events = self._read(len(self._buffer)) if self._begun else []
         self._buffer.clear()

@@ -16,7 +16,7 @@ from airflow_provider_clusterra.api.errors import InputError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one, or ``""`` where none is."""
+    """The known name that is most like this one, or ``""`` if none is."""
     # loading it takes as long as three of our modules, and only an error needs it
     from difflib import get_close_matches  # noqa: PLC0415
 
@@ -24,18 +24,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 KINDS = {
-    "number": "number",
-    "float": "number",
-    "double": "number",
-    "int": "integer",
-    "integer": "integer",
-    "bool": "bool",
-    "boolean": "bool",
-    "checkbox": "bool",
+    **dict.fromkeys(("number", "float", "double"), "number"),
+    **dict.fromkeys(("int", "integer"), "integer"),
+    **dict.fromkeys(("bool", "boolean", "checkbox"), "bool"),
+    **dict.fromkeys(("json_textarea", "nextflow_schema", "object"), "json"),
     "env_map": "map",
-    "json_textarea": "json",
-    "nextflow_schema": "json",
-    "object": "json",
 }
 """A widget or type as the schema says it, and what kind of value it takes; any other takes text."""
 WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
@@ -92,8 +85,11 @@ def read_value(param: Param, value: Any) -> Any:
         return value
     if param.options:
         return _read_option(param, value)
-    read = _READERS.get(param.kind) or _read_text
-    found = read(param, value)
+    read, takes = READERS.get(param.kind, READERS["text"])
+    try:
+        found = read(param, value)
+    except ValueError as exc:
+        raise ValueProblem(f"{param.name} is {shown(value)}, and takes {takes}") from exc
     if isinstance(found, int | float) and not isinstance(found, bool):
         _check_range(param, found)
     return found
@@ -111,40 +107,38 @@ def _read_option(param: Param, value: Any) -> Any:
     raise ValueProblem(f"{param.name} is {value!r}, and may be {shown}")
 
 
-def _read_number(param: Param, value: Any) -> float:
+def _read_number(_: Param, value: Any) -> float:
     text = str(value).strip()
-    if WHOLE.fullmatch(text) and not isinstance(value, bool):
+    if isinstance(value, bool) or "_" in text:
+        # float() alone would read "1_0" as 10
+        raise ValueError(text)
+    if WHOLE.fullmatch(text):
         # as it is: a float holds only 53 bits of it
         return int(text)
-    try:
-        # float() alone would read "1_0" as 10
-        is_none = isinstance(value, bool) or "_" in text
-        number = math.nan if is_none else float(text)
-    except ValueError:
-        number = math.nan
+    number = float(text)
     if not math.isfinite(number):
-        raise ValueProblem(f"{param.name} is {shown(value)}, and takes a number")
+        raise ValueError(text)
     return int(number) if number.is_integer() and not isinstance(value, float) else number
 
 
-def _read_integer(param: Param, value: Any) -> float:
+def _read_integer(param: Param, value: Any) -> int:
     number = _read_number(param, value)
     if number != int(number):
-        raise ValueProblem(f"{param.name} is {value!r}, and takes a whole number")
+        raise ValueError(number)
     return int(number)
 
 
-def _read_bool(param: Param, value: Any) -> bool:
+def _read_bool(_: Param, value: Any) -> bool:
     found = value if isinstance(value, bool) else WORDS.get(str(value).strip().lower())
     if found is None:
-        raise ValueProblem(f"{param.name} is {value!r}, and takes true or false")
+        raise ValueError(value)
     return found
 
 
 def _read_text(param: Param, value: Any) -> str:
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueProblem(f"{param.name} is {shown(value)}, and takes one text")
+    is_one = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if not is_one:
+        raise ValueError(value)
     if param.required and not str(value).strip():
         raise ValueProblem(f"{param.name} is empty")
     return str(value)
@@ -152,8 +146,9 @@ def _read_text(param: Param, value: Any) -> str:
 
 def _read_map(param: Param, value: Any) -> dict[str, str]:
     found = _decoded(value)
-    if not isinstance(found, Mapping):
-        raise ValueProblem(f"{param.name} is {shown(value)}, and takes names with values")
+    is_map = isinstance(found, Mapping)
+    if not is_map:
+        raise ValueError(value)
     bad = [name for name, each in found.items() if each is None or isinstance(each, dict | list)]
     if bad:
         raise ValueProblem(f"{param.name}: {bad[0]} is {shown(found[bad[0]])}, and takes one text")
@@ -161,13 +156,11 @@ def _read_map(param: Param, value: Any) -> dict[str, str]:
 
 
 def _read_json(param: Param, value: Any) -> Any:
-    if isinstance(value, str) and not value.strip():
-        return value
-    if isinstance(value, str) and _decoded(value) is None:
-        raise ValueProblem(f"{param.name} is {shown(value)}, and takes JSON")
-    if not isinstance(value, str | Mapping | list):
-        raise ValueProblem(f"{param.name} is {shown(value)}, and takes JSON")
-    return value if isinstance(value, str) else _as_json(param.name, value)
+    if isinstance(value, Mapping | list):
+        return _as_json(param.name, value)
+    if not isinstance(value, str) or (value.strip() and _decoded(value) is None):
+        raise ValueError(value)
+    return value
 
 
 def _as_json(name: str, value: Any) -> Any:
@@ -195,13 +188,15 @@ def _plain(value: Any) -> Any:
     return value.value if is_enum else value
 
 
-_READERS: dict[str, Callable[[Param, Any], Any]] = {
-    "number": _read_number,
-    "integer": _read_integer,
-    "bool": _read_bool,
-    "map": _read_map,
-    "json": _read_json,
+READERS: dict[str, tuple[Callable[[Param, Any], Any], str]] = {
+    "number": (_read_number, "a number"),
+    "integer": (_read_integer, "a whole number"),
+    "bool": (_read_bool, "true or false"),
+    "map": (_read_map, "names with values"),
+    "json": (_read_json, "JSON"),
+    "text": (_read_text, "one text"),
 }
+"""How a value of each kind is read, and what to give."""
 
 
 def _check_range(param: Param, number: float) -> None:
@@ -324,6 +319,14 @@ def read_template(answer: Answer) -> Template:
     return _read(row)
 
 
+NO_BATCH = {
+    "interactive": "interactive: such a job never ends by itself",
+    "workflow": "a workflow, which the server does not run as one job: submit a task for each of its "
+    "steps",
+}
+"""Kinds of templates that are no batch job, and why."""
+
+
 def check_params(
     template: Template, values: Mapping[str, Any], parent: Template | None = None
 ) -> CheckedParams:
@@ -377,34 +380,26 @@ def _not_taken(template: Template, given: Mapping[str, Any], chassis: Template) 
             yield f"{name} is fixed by the preset at {template.static_values[name]!r}"
 
 
-def _cannot_run(template: Template, parent: Template | None) -> list[str]:
+def _cannot_run(template: Template, parent: Template | None) -> Iterator[str]:
     """Why the template itself cannot be submitted as one batch job."""
-    problems = []
     for each in filter(None, (template, parent)):
         if not each.ready:
-            problems.append(f"{each.template_id} is not ready: it is a preview")
-        if each.kind == "interactive":
-            problems.append(f"{each.template_id} is interactive: such a job never ends by itself")
-        if each.kind == "workflow":
-            problems.append(
-                f"{each.template_id} is a workflow, which the server does not run as one job: "
-                "submit a task for each of its steps"
-            )
+            yield f"{each.template_id} is not ready: it is a preview"
+        if each.kind in NO_BATCH:
+            yield f"{each.template_id} is {NO_BATCH[each.kind]}"
     if template.kind == "preset" and not template.parent_id:
-        problems.append(
+        yield (
             "it is a preset, and the catalogue does not say of which template (parent_id): submit "
             "that template with the preset's values"
         )
     elif template.kind == "preset" and parent is None:
-        problems.append(f"it is a preset, and its parent {template.parent_id or ''!r} is not known")
-    return problems
+        yield f"it is a preset, and its parent {template.parent_id!r} is not known"
 
 
 def _unknown(name: str, known: Mapping[str, Param]) -> str:
     near = nearest(name, known)
-    if near:
-        return f"{name} is not known (did you mean {near}?)"
-    return f"{name} is not known (there is {', '.join(known) or 'no parameter'})"
+    others = f"there is {', '.join(known) or 'no parameter'}"
+    return f"{name} is not known ({f'did you mean {near}?' if near else others})"
 
 
 def _read(row: Mapping[str, Any]) -> Template:

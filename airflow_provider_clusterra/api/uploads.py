@@ -112,7 +112,7 @@ def pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
-    """The error that the storage's answer to a PUT or GET means, or None where it is a yes.
+    """The error that the storage's answer to a PUT or GET means, or None if it is a yes.
 
     A 403 or 400 may be an address that has expired: a :class:`ConflictError`, since a fresh one
     can help, and the caller asks for one.

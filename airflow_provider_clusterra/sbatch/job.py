@@ -70,7 +70,7 @@ class Directive(NamedTuple):
     name: str
     """The long name, e.g. ``"job-name"``."""
     value: str
-    """``""`` where the option takes none, or none was given."""
+    """``""`` if the option takes none, or none was given."""
     line: int
     """Where it stands, from 1."""
 

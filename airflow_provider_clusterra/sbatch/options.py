@@ -665,7 +665,7 @@ def _tasks_for(total: int, each: int, given: int | None) -> int:
 
 
 def _tasks(fields: Fields) -> int | None:
-    """How many tasks there are without a look at the GPUs; a range of nodes does not tell."""
+    """How many tasks there are without a look at the GPUs; a range of nodes does not say."""
     nodes = str(fields.get("nodes", ""))
     if "tasks" in fields or not nodes.isdigit():
         return fields.get("tasks")

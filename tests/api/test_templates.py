@@ -121,7 +121,7 @@ def test_a_value_is_read_as_the_schema_says(param, value, expected):
     ("param", "value", "words"),
     [
         ({"type": "int"}, "4.5", "x is '4.5', and takes a whole number"),
-        ({"type": "int"}, True, "x is True, and takes a number"),
+        ({"type": "int"}, True, "x is True, and takes a whole number"),
         ({"widget": "number"}, "nan", "takes a number"),
         ({"widget": "number"}, "1_0", "takes a number"),
         ({"widget": "number", "min": 1, "max": 4}, "0", "x is 0, and must be 1 or more"),
