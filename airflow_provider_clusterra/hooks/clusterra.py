@@ -238,7 +238,7 @@ class Connected(msgspec.Struct, frozen=True):
     client: Client
     cluster_id: str
     deployment: str
-    """What tells this Airflow from others on the same cluster."""
+    """What distinguishes this Airflow from others on the same cluster."""
 
     def find_output_folder(self) -> str:
         """The folder below which the API shows outputs; ``""`` if it does not say."""

@@ -50,7 +50,8 @@ class ClusterraCancelJobOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_which(job_id, tag_of_run=tag_of_run)
+        if tag_of_run == (job_id is not None):
+            raise InputError("Give either job_id, or tag_of_run=True for all jobs of this run.")
         self.job_id = job_id
         self.tag_of_run = tag_of_run
         self.clusterra_conn_id = clusterra_conn_id
@@ -97,24 +98,15 @@ def jobs_of_the_run(context: Context, connected: Connected) -> list[int]:
     return sorted({whole_id(job) for job in own})
 
 
-def check_which(job_id: Any, *, tag_of_run: bool) -> None:
-    """Refuse an operator that does not say which jobs it means, or says it twice.
-
-    :raises InputError: neither is given, or both.
-    """
-    if tag_of_run == (job_id is not None):
-        raise InputError("Give either job_id, or tag_of_run=True for all jobs of this run.")
-
-
 async def cancel_all(
     access: Access, cluster_id: str, job_ids: Sequence[int]
 ) -> dict[int, tuple[bool, Job | None]]:
     """Cancel jobs, several at a time: for each whether it was alive, and what became of it."""
-    places = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(AT_ONCE)
     async with AsyncClient(access) as client:
 
         async def cancel(job_id: int) -> tuple[bool, Job | None]:
-            async with places:
+            async with slots:
                 return await cancel_if_alive(client, cluster_id, job_id)
 
         # all are cancelled, even if one of them cannot be

@@ -75,12 +75,13 @@ from airflow_provider_clusterra.task.result import Reading, end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import (
+    SAME_ARGUMENTS,
     SUBMIT_PAUSES,
     ClusterraJobTrigger,
     ClusterraQueueTrigger,
     deferral_timeout,
 )
-from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_array_success, check_indices
+from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_indices
 from airflow_provider_clusterra.watch.cancel import cancel_now
 from airflow_provider_clusterra.watch.tail import write_output
 
@@ -247,15 +248,21 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         """
         return self._execute(context, event)
 
-    def _execute(self, context: Context, queue: Mapping[str, Any] | None = None) -> Any:
+    def _execute(self, context: Context, queue: dict[str, Any] | None = None) -> Any:
+        """``queue`` is what the wait for a turn keeps: the deadline of all, and the tries so far."""
         store = store_of(context)
         with self._trying(store):
             given.read_all(self, self.READERS)
+            if queue is None:
+                limits = {"timeout": self.timeout, "execution_timeout": self.execution_timeout}
+                end, limit = given.deadline_of(**limits)
+                queue = {"tries": 0, "deadline": end, "limit": limit, "keys": {}}
+            self._keys.update(queue["keys"])
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:
                 self._kill.access = connected.settings.access
                 self._kill.cluster_id = connected.cluster_id
-                return self._submit_and_wait(context, connected, store, self._begin(queue))
+                return self._submit_and_wait(context, connected, store, queue)
 
     @contextmanager
     def _trying(self, store: RecordStore) -> Iterator[None]:
@@ -268,16 +275,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 if self.cancel_on_kill and not self._kill.came_too_late:
                     store.mark_unwanted()
                 raise
-
-    def _begin(self, queue: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The deadline of all, and how often the queue was full: what the wait for a turn keeps."""
-        if queue is not None:
-            self._keys.update(queue["keys"])
-            return dict(queue)
-        end, limit = given.deadline_of(
-            timeout=self.timeout, execution_timeout=self.execution_timeout
-        )
-        return {"tries": 0, "deadline": end, "limit": limit, "keys": self._keys}
 
     def _submit_and_wait(
         self, context: Context, connected: Connected, store: RecordStore, queue: dict[str, Any]
@@ -293,8 +290,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             with self.telling(connected.cluster_id, job.job_id) as told:
                 told["name"] = job.name or request.name
             return {"job_id": job.job_id, "name": told["name"]}
-        trigger = self._trigger(context, connected.cluster_id, job, queue)
-        return self._wait(context, connected.client, trigger, job, store)
+        return self._wait(context, connected, job, store, queue)
 
     def _obtain_job(
         self, submission: Submission, connected: Connected, request: Request, queue: dict[str, Any]
@@ -314,7 +310,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 ) from full
             if not queue["tries"]:
                 self.log.warning("No place in the queue (%s); waiting.", full)
-            queue["tries"] += 1
+            queue |= {"tries": queue["tries"] + 1, "keys": self._keys}
             if self.deferrable:
                 trigger = ClusterraQueueTrigger(
                     clusterra_conn_id=self.clusterra_conn_id,
@@ -374,8 +370,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             context["ti"].xcom_push(key=KEY, value=settings.job_url(cluster_id, job_id))
 
         return Submission(
-            connected.client,
-            cluster_id,
+            client=connected.client,
+            cluster_id=cluster_id,
             identity=replace(identity, body_at=partial(self._body_at, context)),
             options=SubmitOptions(
                 self.durable,
@@ -384,7 +380,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
                 self.array_success,
-                given.exit_codes("skip_on_exit_code", self.skip_on_exit_code),
+                self.skip_on_exit_code,
                 self.retry_options,
                 CLEARS_FORGET,
             ),
@@ -442,39 +438,32 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self.log.warning("Job %s was cancelled: it is %s.", number, state)
         store_of(context).save_failure(Failure("CANCELLED"))
 
-    def _trigger(
-        self, context: Context, cluster_id: str, job: TaskJob, queue: Mapping[str, Any]
-    ) -> ClusterraJobTrigger:
-        return ClusterraJobTrigger(
+    def _wait(
+        self,
+        context: Context,
+        connected: Connected,
+        job: TaskJob,
+        store: RecordStore,
+        queue: Mapping[str, Any],
+    ) -> Any:
+        # only a tag is found by the next try; in a loop Airflow has no state of an iteration
+        kept_on_clear = CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)
+        trigger = ClusterraJobTrigger(
+            **{name: getattr(self, name) for name in SAME_ARGUMENTS},
             job_id=job.job_id,
-            cluster_id=cluster_id,
-            clusterra_conn_id=self.clusterra_conn_id,
+            cluster_id=connected.cluster_id,
             job_name=job.name,
             since=time.time(),
             array=job.array,
             poll_interval=self.poll_interval,
             deadline=queue["deadline"],
             limit=queue["limit"],
-            pending_timeout=self.pending_timeout,
-            max_restarts=self.max_restarts,
-            on_stuck=self.on_stuck,
-            follow_output=self.follow_output,
             owns_job=True,
             cancel_on_kill=self.cancel_on_kill,
-            # only a tag is found by the next try; in a loop Airflow has no state of an iteration
-            kept_on_clear=bool(CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)),
+            kept_on_clear=bool(kept_on_clear),
             adopted_at=job.adopted_at,
         )
-
-    def _wait(
-        self,
-        context: Context,
-        client: Client,
-        trigger: ClusterraJobTrigger,
-        job: TaskJob,
-        store: RecordStore,
-    ) -> Any:
-        event = trigger.first_look(client, job.ended)
+        event = trigger.first_look(connected.client, job.ended)
         if event is None and self.deferrable:
             self._kill.check()
             timeout = deferral_timeout(trigger.spec.deadline)
@@ -483,9 +472,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             event = self._kill.run(trigger.wait())
         elif self.follow_output:
             # it had ended before anybody could follow it
-            write_output(client.access, event.cluster_id, event.job, self.log)
+            write_output(connected.client.access, event.cluster_id, event.job, self.log)
         self._kill.check()
-        return self._end(context, client, event, store)
+        return self._end(context, connected.client, event, store)
 
     def _end(self, context: Context, client: Client, event: JobEvent, store: RecordStore) -> Any:
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
@@ -734,7 +723,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_array_success(array_success)
+        given.check_array_success(array_success)
         self.array_success = array_success
         self.retry_options = RetryOptions(
             retry_failed_indices,

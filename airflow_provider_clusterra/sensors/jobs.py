@@ -27,7 +27,11 @@ from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.lineage import ReportsLineage
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, deferral_timeout
+from airflow_provider_clusterra.triggers.jobs import (
+    SAME_ARGUMENTS,
+    ClusterraJobTrigger,
+    deferral_timeout,
+)
 from airflow_provider_clusterra.watch.verdict import Progress
 
 REFUSED_SINCE = "clusterra_refused_since"
@@ -106,7 +110,9 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
         """
-        with self._in_airflows_words():
+        from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
+
+        with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
         if not self.deferrable:
             return super().execute(context)
@@ -159,17 +165,13 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             first: datetime | None = context["ti"].get_first_reschedule_date(context)
             since = first.timestamp() if first else since
         self._trigger = ClusterraJobTrigger(
+            **{name: getattr(self, name) for name in SAME_ARGUMENTS},
             job_id=self.job_id,
             cluster_id=cluster_id,
-            clusterra_conn_id=self.clusterra_conn_id,
             since=since,
             poll_interval=self.poke_interval,
             deadline=deadline,
             limit=limit,
-            pending_timeout=self.pending_timeout,
-            max_restarts=self.max_restarts,
-            on_stuck=self.on_stuck,
-            follow_output=self.follow_output,
         )
         if self._is_rescheduled:
             # each look is another process's: there is no look before it to remember
@@ -216,11 +218,14 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         :raises AirflowTaskTimeout: the same, where ``execution_timeout`` was the shorter.
         """
         with self._ending(context):
-            told = read_event(event)
-            if told.outcome == "timed_out":
-                raise self._timed_out(told.words)
-            with ClusterraHook(self.clusterra_conn_id, told.cluster_id).client() as client:
-                return self._finish(told, client)
+            end = read_event(event)
+            if end.outcome == "timed_out":
+                # as in the other modes, the shorter limit decides whether a retry follows
+                limit = self.execution_timeout
+                is_shorter = limit is not None and limit.total_seconds() < self.timeout
+                raise (AirflowTaskTimeout if is_shorter else AirflowSensorTimeout)(end.words)
+            with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
+                return self._finish(end, client)
 
     def _finish(self, event: JobEvent, client: Client) -> dict[str, Any]:
         # a job's end is no business of whoever only reads the DAG: half of the import's time
@@ -232,31 +237,15 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             told.update(result)
         return result
 
-    def _timed_out(self, words: str) -> BaseException:
-        """As in the other modes: which limit was the shorter decides whether a retry follows."""
-        limit = self.execution_timeout
-        is_shorter = limit is not None and limit.total_seconds() < self.timeout
-        return (AirflowTaskTimeout if is_shorter else AirflowSensorTimeout)(words)
-
     @contextmanager
     def _ending(self, context: Context) -> Iterator[None]:
+        """Airflow's errors; ``soft_fail`` and ``never_fail`` skip alike in all modes."""
+        from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
         from airflow_provider_clusterra.task.result import failed_jobs_pushed  # noqa: PLC0415
 
-        with self._skipping(), failed_jobs_pushed(context), self._in_airflows_words():
-            yield
-
-    @contextmanager
-    def _in_airflows_words(self) -> Iterator[None]:
-        from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
-
-        with airflow_errors(self.clusterra_conn_id):
-            yield
-
-    @contextmanager
-    def _skipping(self) -> Iterator[None]:
-        """soft_fail and never_fail, alike in all modes."""
         try:
-            yield
+            with failed_jobs_pushed(context), airflow_errors(self.clusterra_conn_id):
+                yield
         except AirflowSkipException:
             raise
         except AirflowException as exc:

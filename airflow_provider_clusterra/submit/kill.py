@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.access import Access
@@ -26,7 +27,7 @@ ONE_REQUEST = 2.0
 STEP = 0.2
 
 
-class KillSwitch:
+class KillSwitch(msgspec.Struct):
     """What ``on_kill`` sets and the main code looks at.
 
     Airflow calls ``on_kill`` inside a signal handler and lets the main code run on for up to 5 s.
@@ -34,18 +35,17 @@ class KillSwitch:
     So :meth:`kill` makes none: it uses the ``access`` that was set, and :meth:`check` raises.
     """
 
-    def __init__(self) -> None:
-        self.killed = False
-        self.came_too_late = False
-        """The job had succeeded: a retry returns it."""
-        self.access: Access | None = None
-        self.cluster_id = ""
-        self._cancels = True
-        self._job_id: int | None = None
-        self._name = ""
-        self._known: Collection[int] = ()
-        self._done = "no job had been submitted"
-        self._stop_waiting: Callable[[], object] | None = None
+    access: Access | None = None
+    cluster_id: str = ""
+    killed: bool = False
+    came_too_late: bool = False
+    """The job had succeeded: a retry returns it."""
+    _cancels: bool = True
+    _job_id: int | None = None
+    _name: str = ""
+    _known: Collection[int] = ()
+    _done: str = "no job had been submitted"
+    _stop_waiting: Callable[[], object] | None = None
 
     def set_target(self, job_id: int | None, name: str = "", known: Collection[int] = ()) -> None:
         """Say which job to cancel; of a name, none that was there before the submit.

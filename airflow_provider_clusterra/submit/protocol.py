@@ -578,7 +578,9 @@ def _tag_of(job: Job, record: Record | None) -> Tag:
 
 def _unknown_words(record: Record | None, accounts: Sequence[Job] | None, job: Job | None) -> str:
     why = (
-        "there is no accounting to ask" if accounts is None else "accounting does not tell its end"
+        "there is no accounting to ask"
+        if accounts is None
+        else "accounting does not say how it ended"
     )
     if job is not None:
         why = f"accounting still says that it is {job.state}"

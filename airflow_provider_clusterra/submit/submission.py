@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -83,37 +84,41 @@ Request = JobRequest | TemplateRequest
 KEY = "clusterra_submit"
 
 
-class RecordStore:
+class RecordStore(msgspec.Struct):
     """The task's one record in Airflow's task state store, which survives retries.
 
     Airflow has it from 3.3 on. Before, nothing is remembered, and the tag alone says whose a job is.
     It is read once: nobody else writes while the task runs.
     """
 
-    def __init__(self, store: Any, iteration: Collection[str] = ()) -> None:
-        self._store = store
-        self._key = ":".join([KEY, *iteration])
-        self._record: Record | None = None
-        self._is_read = False
+    store: Any
+    """Airflow's, or None."""
+    iteration: tuple[str, ...] = ()
+    _record: Record | None = None
+    _is_read: bool = False
+
+    @property
+    def _key(self) -> str:
+        return ":".join([KEY, *self.iteration])
 
     @property
     def lasts(self) -> bool:
         """Whether anything is remembered at all."""
-        return self._store is not None
+        return self.store is not None
 
     def load(self) -> Record | None:
         """The record of the last submit that did not end well, or None."""
-        if self._store is not None and not self._is_read:
-            value = self._store.get(self._key)
+        if self.store is not None and not self._is_read:
+            value = self.store.get(self._key)
             self._record = None if value is None else read_record(value)
             self._is_read = True
         return self._record
 
     def save(self, record: Record) -> None:
         """Remember the record instead of the one before."""
-        if self._store is not None:
+        if self.store is not None:
             # as JSON has it: Airflow takes no tuples
-            self._store.set(self._key, msgspec.json.decode(msgspec.json.encode(record)))
+            self.store.set(self._key, msgspec.json.decode(msgspec.json.encode(record)))
             self._record, self._is_read = record, True
 
     def put_back(self, record: Record | None) -> None:
@@ -141,8 +146,8 @@ class RecordStore:
 
     def drop(self) -> None:
         """Forget the record: a task that is cleared after its success runs a new job."""
-        if self._store is not None:
-            self._store.delete(self._key)
+        if self.store is not None:
+            self.store.delete(self._key)
             self._record, self._is_read = None, True
 
 
@@ -191,33 +196,22 @@ LOOKS_BACK = 30 * 86400.0
 is asked for a name: a retry comes after its delay, and after a weekend's outage."""
 
 
-class Submission:
+class Submission(msgspec.Struct, kw_only=True):
     """One try's submit."""
 
-    def __init__(
-        self,
-        client: Client,
-        cluster_id: str,
-        *,
-        identity: Identity,
-        options: SubmitOptions,
-        store: RecordStore,
-        kill: KillSwitch,
-        announce: Callable[[int], None],
-    ) -> None:
-        self._client = client
-        self._cluster_id = cluster_id
-        self._identity = identity
-        self._tag = identity.tag
-        self._options = options
-        self._store = store
-        self._kill = kill
-        self._announce = announce
-        self._state = RetryState()
-        self._before: Record | None = None
-        """The record of the try before."""
-        self._known: frozenset[int] = frozenset()
-        """This task's jobs that were there before the submit."""
+    client: Client
+    cluster_id: str
+    identity: Identity
+    options: SubmitOptions
+    store: RecordStore
+    kill: KillSwitch
+    announce: Callable[[int], None]
+    """Says at once that the job exists."""
+    _state: RetryState = RetryState()
+    _before: Record | None = None
+    """The record of the try before."""
+    _known: frozenset[int] = frozenset()
+    """This task's jobs that were there before the submit."""
 
     def obtain_job(
         self,
@@ -232,8 +226,8 @@ class Submission:
         :raises SubmitError: its subclasses say why.
         :raises ClusterraError: the API refused, or did not answer.
         """
-        self._before = self._store.load()
-        decision = self._decide(request) if self._options.tagged else self._decide_untagged(request)
+        self._before = self.store.load()
+        decision = self._decide(request) if self.options.tagged else self._decide_untagged(request)
         if decision.action is Action.FAIL:
             raise SubmitRefusedError(decision.words)
         if decision.action is Action.ADOPT:
@@ -244,9 +238,9 @@ class Submission:
             self._note_end(ended.job)
         if decision.words:
             log.warning(decision.words)
-        request = self._tagged(self._adapt(request))
+        request = self._adapt(request)
         if prepare is not None:
-            self._kill.check()
+            self.kill.check()
             request = prepare(request)
         try:
             return self._submit(request)
@@ -257,22 +251,22 @@ class Submission:
         """The request without the forgotten jobs that its dependency names, or the refusal."""
         amended = None
         if error.number == DEPENDENCY_PROBLEM and isinstance(request, JobRequest):
-            amended = without_forgotten(self._client, self._cluster_id, request)
+            amended = without_forgotten(self.client, self.cluster_id, request)
         if amended is None:
             raise error
         return amended
 
     def _decide(self, request: Request) -> Decision:
-        record, tag = self._before, self._tag
+        record, tag = self._before, self.identity.tag
         if record is None and tag.try_number <= 1:
             return Decision(Action.SUBMIT)
         if record is not None:
             # until it is decided, a kill is of that job
-            self._kill.set_target(self._living_id(record), record.name)
+            self.kill.set_target(self._living_id(record), record.name)
         found = self._find_earlier(record)
         bodies = self._same_bodies(record, found)
         decide_again = partial(
-            decide, tag, record, clears_forget=self._options.clears_forget, bodies=bodies
+            decide, tag, record, clears_forget=self.options.clears_forget, bodies=bodies
         )
         decision = decide_again(found)
         while decision.action is Action.CANCEL:
@@ -291,25 +285,25 @@ class Submission:
         if record is None or record.job_id is not None:
             return Decision(Action.SUBMIT)
         bodies = self._same_bodies(record, [])
-        decision = decide(self._tag, record, [], bodies=bodies)
+        decision = decide(self.identity.tag, record, [], bodies=bodies)
         return self._decide_gone(request) if decision.action is Action.ASK else decision
 
     def _decide_gone(self, request: Request) -> Decision:
         accounts = self._ask_accounting(self._before, request)
-        return decide_gone(self._before, accounts, self._options.on_unknown)
+        return decide_gone(self._before, accounts, self.options.on_unknown)
 
     def _living_id(self, record: Record) -> int | None:
         """The remembered job's id, if it is of this task on this cluster and its end is not known."""
         tag = read_tag(record.tag)
-        is_ours = tag is not None and tag.is_same_task(self._tag)
+        is_ours = tag is not None and tag.is_same_task(self.identity.tag)
         return record.job_id if is_ours and record.failure is None else None
 
     def _same_bodies(self, record: Record | None, found: list[TaggedJob]) -> set[str]:
         """The hashes that this try's body had at earlier tries: of what differs because of the try."""
         tags = [each.tag for each in found]
         tags += [tag] if record and (tag := read_tag(record.tag)) else []
-        others = {(tag.try_number, tag.body) for tag in tags if tag.body != self._tag.body}
-        return {body for try_number, body in others if self._identity.body_at(try_number) == body}
+        others = {(tag.try_number, tag.body) for tag in tags if tag.body != self.identity.tag.body}
+        return {body for try_number, body in others if self.identity.body_at(try_number) == body}
 
     def _find_earlier(self, record: Record | None) -> list[TaggedJob]:
         """The jobs of this task's earlier tries, as far as Slurm shows them.
@@ -318,24 +312,30 @@ class Submission:
         """
         if record is None or record.job_id is not None or not record.name:
             return self._look_for_earlier(record)
-        end = min(record.sent_at, time.time()) + self._options.confirmation_timeout
-        attempt = 0
-        while True:
-            attempt += 1
+        log.info("The last try was sending its submit when it died; looking for its job.")
+        found: list[TaggedJob] = []
+        since = max(0.0, time.time() - record.sent_at)
+        for _ in self._looks(self.options.confirmation_timeout - since):
             found = self._look_for_earlier(record)
+            if record.tag in {str(each.tag) for each in found}:
+                break
+        return found
+
+    def _looks(self, seconds: float) -> Iterator[None]:
+        """One turn for each look within so many seconds, one at least; a kill ends the pauses."""
+        end = time.monotonic() + seconds
+        for attempt in count(1):
+            yield
             pause = BACKOFF.pause(attempt)
-            is_late = time.time() + pause > end
-            if is_late or record.tag in {str(each.tag) for each in found}:
-                return found
-            if attempt == 1:
-                log.info("The last try was sending its submit when it died; looking for its job.")
-            self._kill.pause(pause)
+            if time.monotonic() + pause > end:
+                return
+            self.kill.pause(pause)
 
     def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
-        listed = self._client.list_jobs(self._cluster_id)
-        found = find_jobs(listed, self._tag)
+        listed = self.client.list_jobs(self.cluster_id)
+        found = find_jobs(listed, self.identity.tag)
         jobs = [each.job for each in found]
-        own = {job.job_id for job in keep_own(jobs, listed, self._client.get_user, record)}
+        own = {job.job_id for job in keep_own(jobs, listed, self.client.get_user, record)}
         found = [each for each in found if each.job.job_id in own]
         return (
             found
@@ -346,10 +346,10 @@ class Submission:
     def _look_at_remembered(self, record: Record) -> list[TaggedJob]:
         """The job that is remembered: a list may be older than it, and not show a name of ours."""
         tag = read_tag(record.tag)
-        if record.job_id is None or tag is None or not tag.is_same_task(self._tag):
+        if record.job_id is None or tag is None or not tag.is_same_task(self.identity.tag):
             return []
         try:
-            job = self._client.get_job(self._cluster_id, record.job_id)
+            job = self.client.get_job(self.cluster_id, record.job_id)
         except NotFoundError:
             log.debug("Job %s is not shown by Slurm any more.", record.job_id)
             return []
@@ -358,7 +358,7 @@ class Submission:
     def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id
         if why == Finding.CHANGED and self._before is not None:
-            why += changed_arguments(self._before.arguments, self._identity.arguments)
+            why += changed_arguments(self._before.arguments, self.identity.arguments)
         job = self._cancel(job_id)
         if job is not None and not job.state.finished:
             raise SubmitError(
@@ -369,9 +369,9 @@ class Submission:
         return TaggedJob(job or replace(found.job, state=JobState("CANCELLED")), found.tag)
 
     def _cancel(self, job_id: int) -> Job | None:
-        self._kill.set_target(job_id)
-        job = self._kill.run(cancel_now(self._client.access, self._cluster_id, job_id))
-        self._kill.check()
+        self.kill.set_target(job_id)
+        job = self.kill.run(cancel_now(self.client.access, self.cluster_id, job_id))
+        self.kill.check()
         return job
 
     def _ask_accounting(self, record: Record | None, request: Request) -> list[Job] | None:
@@ -385,10 +385,10 @@ class Submission:
                 raise
             log.debug("Accounting cannot be asked: %s", error)
             return None
-        return keep_own(accounts, accounts, self._client.get_user, record)
+        return keep_own(accounts, accounts, self.client.get_user, record)
 
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
-        client, cluster_id = self._client, self._cluster_id
+        client, cluster_id = self.client, self.cluster_id
         if record is not None and record.job_id and not record.name:
             return client.list_accounting(cluster_id, job_ids=[record.job_id])
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
@@ -398,20 +398,21 @@ class Submission:
 
     def _earlier_names(self, request: Request) -> list[str]:
         """What this task's earlier tries would have called the same job, the last try first."""
-        last = self._tag.try_number - 1
+        last = self.identity.tag.try_number - 1
         tries = range(last, max(0, last - EARLIER_TRIES), -1) if request.name else ()
         tags = [
-            replace(self._tag, try_number=each, body=self._identity.body_at(each)) for each in tries
+            replace(self.identity.tag, try_number=each, body=self.identity.body_at(each))
+            for each in tries
         ]
         return [tagged_name(request.name, tag) for tag in tags]
 
     def _load_previous(self) -> Record | None:
         """The record of the last try that submitted, if the task was not cleared since."""
-        record = self._store.load()
-        if record is None or not is_same_life(record, self._tag):
+        record = self.store.load()
+        if record is None or not is_same_life(record, self.identity.tag):
             return None
-        now = self._identity.arguments
-        names = self._options.retries.indexed_by
+        now = self.identity.arguments
+        names = self.options.retries.indexed_by
         if all(record.arguments.get(name) == now.get(name) for name in names):
             return record
         state = replace(record.retry_state, succeeded="", task_ids={})
@@ -420,9 +421,9 @@ class Submission:
     def _why_not_again(self, job: Job) -> str:
         """Why a job that ended badly is not followed by a new one, or ``""``."""
         whole = self._whole(job)
-        if array_succeeded(whole, self._options.array_success):
+        if array_succeeded(whole, self.options.array_success):
             return "enough of it has succeeded"
-        skips = exited_only_with(whole, self._options.skip_on)
+        skips = exited_only_with(whole, self.options.skip_on)
         return "it ended with an exit code of skip_on_exit_code" if skips else ""
 
     def _whole(self, job: Job) -> Job:
@@ -435,17 +436,17 @@ class Submission:
         last = self._load_previous()
         if last is not None and last.failure is None and last.job_id == job.job_id:
             state = state_after(last.retry_state, self._whole(job))
-            self._store.save_failure(failure_of(job), state)
-            self._before = self._store.load()
+            self.store.save_failure(failure_of(job), state)
+            self._before = self.store.load()
 
     def _adapt(self, request: Request) -> Request:
         """What this try asks for."""
-        retries = self._options.retries
+        retries = self.options.retries
         if not isinstance(request, JobRequest) or retries == RetryOptions():
             self._state = RetryState(array=request.array)
             return request
         retries.check(request)
-        if not self._store.lasts:
+        if not self.store.lasts:
             log.warning(NEEDS)
         adapted, self._state = job_of_try(request, self._load_previous(), retries)
         if adapted.array != request.array:
@@ -457,36 +458,34 @@ class Submission:
             log.info("This try asks for more than the last: %s.", self._state.more)
         return adapted
 
-    def _tagged(self, request: Request) -> Request:
-        if not self._options.tagged or not request.name:
-            return request
-        return request.renamed(tagged_name(request.name, self._tag))
-
     def _adopt(self, found: TaggedJob, why: str, request: Request) -> TaskJob:
         job = found.job
         last = self._load_previous()
         self._state = last.retry_state if last else RetryState(array=request.array)
-        self._kill.set_target(job.job_id)
+        self.kill.set_target(job.job_id)
         log.info(
             "Adopted job %s, which try %s submitted: %s.", job.job_id, found.tag.try_number, why
         )
-        self._announce(job.job_id)
+        self.announce(job.job_id)
         self._remember(job.job_id, job.name, str(found.tag))
         done = job.state.finished and not job.tasks
         array = self._state.array
         return TaskJob(job.job_id, job.name, time.time(), array, job if done else None)
 
     def _submit(self, request: Request) -> TaskJob:
-        name = request.name if self._options.tagged else ""
-        post = calls.submit_job(self._cluster_id, request.body())
+        name = ""
+        if self.options.tagged and request.name:
+            name = tagged_name(request.name, self.identity.tag)
+            request = request.renamed(name)
+        post = calls.submit_job(self.cluster_id, request.body())
         begin = time.time()
         attempt = 0
         while True:
             attempt += 1
-            self._remember(None, name, self._identity.name_end)
-            self._kill.set_target(None, name, self._known)
+            self._remember(None, name, self.identity.name_end)
+            self.kill.set_target(None, name, self._known)
             try:
-                submitted = self._client.send(post, retry=ONCE)
+                submitted = self.client.send(post, retry=ONCE)
             except ClusterraError as error:
                 failure = error
             else:
@@ -504,7 +503,7 @@ class Submission:
             return self._find_lost(failure, name, begin)
         if outcome is SubmitOutcome.NOT_ARRIVED:
             return self._look_before_resend(failure, name, begin, attempt)
-        self._store.put_back(self._before)
+        self.store.put_back(self._before)
         if outcome is SubmitOutcome.QUEUE_FULL and isinstance(failure, ApiError):
             self._raise_if_full(failure)
         raise refused(failure, self._state)
@@ -514,13 +513,13 @@ class Submission:
 
         :raises QueueFullError: with the limit's name.
         """
-        if self._options.on_full_queue != "wait":
+        if self.options.on_full_queue != "wait":
             return
         limit = full_queue(failure)
         if limit == UNNAMED_LIMIT:
-            listed = self._client.list_jobs(self._cluster_id)
+            listed = self.client.list_jobs(self.cluster_id)
             alive = [job for job in listed if not job.state.finished]
-            if not keep_own(alive, listed, self._client.get_user, self._before):
+            if not keep_own(alive, listed, self.client.get_user, self._before):
                 return
         raise QueueFullError(limit) from failure
 
@@ -529,11 +528,11 @@ class Submission:
     ) -> int | None:
         while True:
             pause = pause_before_resend(failure, attempt)
-            if time.time() + pause > begin + self._options.timeout:
-                self._store.put_back(self._before)
+            if time.time() + pause > begin + self.options.timeout:
+                self.store.put_back(self._before)
                 raise failure
             log.warning("It was not submitted; trying again in %.0f s: %s", pause, failure)
-            self._kill.pause(pause)
+            self.kill.pause(pause)
             found = self._look(name, begin) if name else []
             if found is not None:
                 return whole_id(found[0]) if found else None
@@ -541,21 +540,17 @@ class Submission:
 
     def _find_lost(self, failure: ClusterraError, name: str, begin: float) -> int:
         log.warning("It is not sure that the job was submitted; looking for it. (%s)", failure)
-        end = time.monotonic() + self._options.confirmation_timeout
-        attempt = 0
-        while True:
-            attempt += 1
-            self._kill.check()
+        self.kill.check()
+        found: list[Job] | None = None
+        for _ in self._looks(self.options.confirmation_timeout):
             found = self._look(name, begin)
-            pause = BACKOFF.pause(attempt)
-            if found or time.monotonic() + pause > end:
+            if found:
                 break
-            self._kill.pause(pause)
         if found and name:
             return whole_id(found[0])
         if found is not None and not found and not name:
             # no new job of ours: it was not submitted
-            self._store.put_back(self._before)
+            self.store.put_back(self._before)
         raise self._lost(failure, name, found) from failure
 
     def _lost(self, failure: ClusterraError, name: str, found: list[Job] | None) -> SubmitError:
@@ -568,11 +563,11 @@ class Submission:
             )
         what = f"no job named {name!r} is there" if name else "no new job is there"
         if found is None:
-            what = "the cluster does not tell whether its job is there"
+            what = "the cluster does not say whether its job is there"
         kind, then = self._next_try(name, found)
         return kind(
             f"The submit's answer was lost ({failure}), and {what} after "
-            f"{self._options.confirmation_timeout:.0f} s. {then}"
+            f"{self.options.confirmation_timeout:.0f} s. {then}"
         )
 
     def _next_try(self, name: str, found: list[Job] | None) -> tuple[type[SubmitError], str]:
@@ -583,12 +578,12 @@ class Submission:
         if found is not None:
             return AnswerLostError, "So it counts as not submitted, and the next try submits it."
         unnamed = "The job carries no name of ours, so that no try can look for it"
-        if self._options.on_unknown == "submit":
+        if self.options.on_unknown == "submit":
             return (
                 AnswerLostError,
                 f"{unnamed}; on_unknown is 'submit', so the next try submits it.",
             )
-        if self._store.lasts:
+        if self.store.lasts:
             return AnswerLostError, f"{unnamed}: the next try fails, as on_unknown='fail' asks."
         look = "Look for it before you clear this task, which submits a new one."
         return SubmitRefusedError, f"{unnamed}, and on_unknown is 'fail'. {look}"
@@ -596,10 +591,10 @@ class Submission:
     def _look(self, name: str, begin: float) -> list[Job] | None:
         """The records that may be of the submit; None if the cluster does not answer now."""
         try:
-            listed = self._client.send(calls.list_jobs(self._cluster_id), retry=ONCE)
+            listed = self.client.send(calls.list_jobs(self.cluster_id), retry=ONCE)
             new = find_new(listed, begin)
             found = find_named(new, name, self._known) if name else new
-            return keep_own(found, listed, self._client.get_user, self._before)
+            return keep_own(found, listed, self.client.get_user, self._before)
         except ClusterraError as error:
             log.debug("The job cannot be looked for now: %s", error)
             return None
@@ -607,10 +602,10 @@ class Submission:
     def _take(self, submitted: Submitted, name: str) -> TaskJob:
         """A job that exists now, whatever else its answer said."""
         job_id = submitted.job_id
-        log.info("Submitted as job %s on cluster %s", job_id, self._cluster_id)
-        self._kill.set_target(job_id)
-        self._remember(job_id, name, self._identity.name_end, unwanted=bool(submitted.problems))
-        self._announce(job_id)
+        log.info("Submitted as job %s on cluster %s", job_id, self.cluster_id)
+        self.kill.set_target(job_id)
+        self._remember(job_id, name, self.identity.name_end, unwanted=bool(submitted.problems))
+        self.announce(job_id)
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)
         if submitted.problems:
@@ -621,7 +616,7 @@ class Submission:
         """A job that was not taken as it was asked must not run."""
         words = "; ".join(str(problem) for problem in submitted.problems)
         job = self._cancel(submitted.job_id)
-        self._store.save_failure(Failure("CANCELLED"))
+        self.store.save_failure(Failure("CANCELLED"))
         state = job.state if job else "gone"
         raise SubmitRefusedError(
             f"Slurm took job {submitted.job_id} but not as it was asked, so it was cancelled and is "
@@ -631,16 +626,16 @@ class Submission:
     def _remember(self, job_id: int | None, name: str, tag: str, *, unwanted: bool = False) -> None:
         record = Record(
             tag,
-            self._tag.max_tries,
+            self.identity.tag.max_tries,
             name,
             job_id,
             time.time(),
             unwanted,
             retry_state=self._state,
-            arguments=self._identity.arguments,
+            arguments=self.identity.arguments,
         )
         try:
-            self._store.save(record)
+            self.store.save(record)
         except Exception as error:
             if job_id is None:
                 raise

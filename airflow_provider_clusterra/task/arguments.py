@@ -54,6 +54,17 @@ def check_choices(task: Any) -> None:
             raise InputError(f"{name} is {value!r}; it can be {', '.join(others)} or {last}.")
 
 
+def check_array_success(array_success: Any) -> None:
+    """Refuse what is neither ``"all"`` nor ``"any"``, nor a number of tasks, nor a fraction of them."""
+    number = not isinstance(array_success, bool) and isinstance(array_success, int | float)
+    most = 1 if isinstance(array_success, float) else math.inf
+    if array_success not in ("all", "any") and not (number and 0 < array_success <= most):
+        raise InputError(
+            f"array_success is {array_success!r}; it can be 'all', 'any', a number of tasks, e.g. "
+            "95, or a fraction of them, e.g. 0.95."
+        )
+
+
 def is_deferrable(given: Any) -> bool:
     """What an author says, or Airflow's default."""
     if given is None:

@@ -123,7 +123,13 @@ BY_REFUSAL = {
 def report(job: Job, output: str, unread: str = "", lasts: Sequence[str] = ()) -> str:
     """The whole report of a bad end; ``lasts`` are the last lines of an array's failed tasks."""
     others = "\n".join(["The last line of each failed task:", *lasts]) if lasts else ""
-    parts = (describe(job), asked(job), others, show_output(output, unread), advise(job, output))
+    parts = (
+        describe(job),
+        describe_request(job),
+        others,
+        show_output(output, unread),
+        advise(job, output),
+    )
     return "\n".join(part for part in parts if part)
 
 
@@ -154,7 +160,7 @@ def show_output(output: str, unread: str = "") -> str:
     )
 
 
-def asked(job: Job) -> str:
+def describe_request(job: Job) -> str:
     """What the job had asked for, and how long and where it ran, as far as that is known."""
     wishes = []
     if job.memory_mb is not None:
@@ -231,7 +237,7 @@ def _advise_exit(exit_status: ExitStatus) -> str:
 
 
 class JobError(AirflowException):
-    """A job ended badly. Its subclasses say how, so that a retry policy can tell them apart."""
+    """A job ended badly. Its subclasses say how, so that a retry policy can distinguish them."""
 
     def __init__(self, message: str = "", job: Job | None = None) -> None:
         super().__init__(message)

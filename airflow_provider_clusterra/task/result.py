@@ -34,8 +34,8 @@ from airflow_provider_clusterra.task.report import (
     JobSkippedError,
     JobStuckError,
     advise,
-    asked,
     describe,
+    describe_request,
     kind_of,
     report,
     show_output,
@@ -190,8 +190,8 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
         "submitted_at": _iso(job.submitted_at),
         "started_at": _iso(job.started_at),
         "ended_at": _iso(job.ended_at),
-        "queued_seconds": _seconds(job.submitted_at, job.started_at),
-        "ran_seconds": _seconds(job.started_at, job.ended_at),
+        "queued_seconds": _duration(job.submitted_at, job.started_at),
+        "ran_seconds": _duration(job.started_at, job.ended_at),
         "restarts": job.restarts,
         "output": output,
         "tasks": {
@@ -225,7 +225,7 @@ def finish(
 ) -> dict[str, Any]:
     """The value that the task returns, or the error that it fails with."""
     if event.outcome != "ended" or event.job is None:
-        raise UNFINISHED.get(event.outcome, _lost)(event, client, earlier, more)
+        raise _unfinished(event, client, earlier, more)
     own = with_tasks(event, event.job, client, ids=return_output is not None)
     if own.usage is None:
         own = account_for(client, event.cluster_id, own)
@@ -243,40 +243,30 @@ def finish(
     raise kind_of(job, output)(report(job, output, unread, lasts), job)
 
 
-def _refused(event: JobEvent, *_: Any) -> Exception:
-    return AirflowFailException(event.words)
+def _unfinished(event: JobEvent, client: Client, earlier: Iterable[Job], more: str) -> Exception:
+    """What a task fails with if its job was not seen to end."""
+    job = event.job
+    match event.outcome:
+        case "refused":
+            return AirflowFailException(event.words)
+        case "timed_out" | "overdue":
+            return JobOverdueError(_overdue(event, client), job)
+        case "stuck":
+            grown = f" This retry asked for more than the last try: {more}." if more else ""
+            advice = advise(job) if job else ""
+            return JobStuckError(f"{event.words}{grown} {advice}".rstrip(), job)
+    whole = with_earlier(job, earlier) if job else None
+    return JobLostError(event.words or f"Job {event.job_id} is lost.", whole)
 
 
-def _overdue(event: JobEvent, client: Client, *_: Any) -> Exception:
+def _overdue(event: JobEvent, client: Client) -> str:
     job = event.job
     if job is None:
-        words = event.words
-    elif job.started_at is None or job.state.base == "PENDING":
-        words = f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
-    else:
-        parts = (event.words, asked(job), show_output(*_tail(event, client)))
-        words = "\n".join(filter(None, parts))
-    return JobOverdueError(words, job)
-
-
-def _stuck(event: JobEvent, _: Client, __: Iterable[Job], more: str) -> Exception:
-    grown = f" This retry asked for more than the last try: {more}." if more else ""
-    advice = advise(event.job) if event.job else ""
-    return JobStuckError(f"{event.words}{grown} {advice}".rstrip(), event.job)
-
-
-def _lost(event: JobEvent, _: Client, earlier: Iterable[Job], __: str) -> Exception:
-    job = with_earlier(event.job, earlier) if event.job else None
-    return JobLostError(event.words or f"Job {event.job_id} is lost.", job)
-
-
-UNFINISHED: dict[str, Callable[[JobEvent, Client, Iterable[Job], str], Exception]] = {
-    "refused": _refused,
-    "timed_out": _overdue,
-    "overdue": _overdue,
-    "stuck": _stuck,
-}
-"""What a task fails with if its job was not seen to end."""
+        return event.words
+    if job.started_at is None or job.state.base == "PENDING":
+        return f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
+    parts = (event.words, describe_request(job), show_output(*_tail(event, client)))
+    return "\n".join(filter(None, parts))
 
 
 def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:
@@ -326,7 +316,7 @@ def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     try:
         output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)
     except ClusterraError as error:
-        return "", f"{error}{_place(failed, event.job)}"
+        return "", f"{error}{_path_of(failed, event.job)}"
     return output.data.decode("utf-8", "replace"), ""
 
 
@@ -347,7 +337,7 @@ def _last_lines(cluster_id: str, job: Job, client: Client) -> list[str]:
         return [line for line in pool.map(read, failed[:MOST_LINES]) if line]
 
 
-def _place(*jobs: Job | None) -> str:
+def _path_of(*jobs: Job | None) -> str:
     paths = [job.standard_output for job in jobs if job is not None and job.standard_output]
     return f" Slurm wrote it to {paths[0]}." if paths else ""
 
@@ -356,7 +346,7 @@ def _iso(time: Any) -> str | None:
     return time.isoformat() if time else None
 
 
-def _seconds(begin: Any, end: Any) -> float | None:
+def _duration(begin: Any, end: Any) -> float | None:
     return max(0.0, (end - begin).total_seconds()) if begin and end else None
 
 

@@ -59,7 +59,7 @@ class TidyScript(msgspec.Struct, frozen=True):
 def render_script(
     script: str, env: jinja2.Environment, context: Context, *, jinja: bool = True
 ) -> TidyScript:
-    """The text of a script: read where it is a file's name, rendered, tidied.
+    """The text of a script: read if it is a file's name, rendered, tidied.
 
     :raises InputError: no such file, or Jinja cannot read it; the words name the line and the cure.
     :source: ``BashOperator``'s ``bash_command``, which is found and rendered alike.

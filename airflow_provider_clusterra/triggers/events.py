@@ -1,4 +1,4 @@
-"""What a wait tells the task that resumes: a value on both sides, JSON between them."""
+"""What a wait hands to the task that resumes: a value on both sides, JSON between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_TRES = 100
 """Of what the usage has been read from already."""
 LONGEST_WORDS = 1000
 LONGEST_TASKS = 1200
-"""Characters of an array's tasks and their ids; where there is more to tell, the resumed task asks
+"""Characters of an array's tasks and their ids; if there is more, the resumed task reads it
 again."""
 
 

@@ -146,6 +146,12 @@ LATE = 15.0
 """Seconds after the deferral. A trigger that begins later has probably begun before, elsewhere."""
 
 
+SAME_ARGUMENTS = (
+    *("clusterra_conn_id", "pending_timeout", "max_restarts", "on_stuck", "follow_output"),
+)
+"""What an operator and the sensor have under the trigger's own names."""
+
+
 class ClusterraJobTrigger(BaseTrigger):
     """Waits for one job, together with all others of its connection and cluster.
 
@@ -185,8 +191,11 @@ class ClusterraJobTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.kept_on_clear = kept_on_clear
         self.adopted_at = adopted_at
-        self._hook = ClusterraHook(self.spec.clusterra_conn_id, self.spec.cluster_id)
         self._is_over = False
+
+    @cached_property
+    def _hook(self) -> ClusterraHook:
+        return ClusterraHook(self.spec.clusterra_conn_id, self.spec.cluster_id)
 
     @cached_property
     def the_wait(self) -> Wait:

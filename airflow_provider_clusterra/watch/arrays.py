@@ -23,7 +23,7 @@ MOST = 100_000
 
 @lru_cache(maxsize=16)
 def read_indices(text: str) -> frozenset[int]:
-    """The indices of Slurm's forms, as far as it tells them: ``"0-9:3,12%2"``, or as accounting
+    """The indices in Slurm's forms: ``"0-9:3,12%2"``, or as accounting
     writes those that never began, a mask (``"0x3C"``).
 
     :raises ProtocolError: there are more than :data:`MOST`.
@@ -39,11 +39,11 @@ def read_indices(text: str) -> frozenset[int]:
 
 
 def _read_part(text: str) -> range:
-    told = PART.fullmatch(text)
-    if not told:
+    found = PART.fullmatch(text)
+    if not found:
         return range(0)
-    first = int(told[1])
-    return range(first, int(told[2] or first) + 1, int(told[3] or 1) or 1)
+    first = int(found[1])
+    return range(first, int(found[2] or first) + 1, int(found[3] or 1) or 1)
 
 
 def _read_mask(digits: str) -> frozenset[int]:
@@ -138,26 +138,7 @@ def counts_of(job: Job) -> dict[str, int]:
 ArraySuccess = str | float
 """``"all"``, ``"any"``, a number of tasks, or a fraction of them."""
 OF_THE_WHOLE = re.compile(r"\bSLURM_ARRAY_TASK_(?:COUNT|MIN|MAX|STEP)\b")
-"""What a script cannot ask where only some of its indices are submitted: Slurm tells it of those."""
-
-
-def check_array_success(array_success: ArraySuccess) -> None:
-    """Refuse what says of no array whether it has succeeded.
-
-    :raises InputError: it is neither ``"all"`` nor ``"any"``, nor a number of tasks (an int above
-        0), nor a fraction of them (a float, 0 < fraction <= 1).
-    """
-    if array_success in ("all", "any"):
-        return
-    if isinstance(array_success, int) and not isinstance(array_success, bool):
-        possible = array_success > 0
-    else:
-        possible = isinstance(array_success, float) and 0 < array_success <= 1
-    if not possible:
-        raise InputError(
-            f"array_success is {array_success!r}; it can be 'all', 'any', a number of tasks, e.g. "
-            "95, or a fraction of them, e.g. 0.95."
-        )
+"""What a script cannot ask if only some of its indices are submitted: Slurm counts only those."""
 
 
 def tasks_needed(array_success: ArraySuccess, tasks: int) -> int:
@@ -173,7 +154,7 @@ def tasks_needed(array_success: ArraySuccess, tasks: int) -> int:
 
 
 def array_succeeded(job: Job, array_success: ArraySuccess = "all") -> bool:
-    """Whether a job has succeeded, where an array may do so with some of its tasks."""
+    """Whether a job has succeeded; an array may do so with some of its tasks."""
     tasks = array_tasks(job)
     if not tasks or array_success == "all":
         return job.state.succeeded
@@ -187,7 +168,7 @@ def exited_only_with(job: Job, codes: Collection[int]) -> bool:
 
 
 def array_tasks(job: Job) -> tuple[Job, ...]:
-    """An array's tasks, as far as they are known; none where it is no array."""
+    """An array's tasks, as far as they are known; none if it is no array."""
     return tuple(task for task in job.tasks if task.array_task_id is not None)
 
 
@@ -219,12 +200,12 @@ def narrowed(array: str, indices: Iterable[int]) -> str:
 def check_indices_alone(script: str) -> None:
     """Refuse to submit only some indices of a script that counts on all of them.
 
-    :raises InputError: it names one of the variables that tell of the whole array.
+    :raises InputError: it names one of the variables that describe the whole array.
     """
     named = OF_THE_WHOLE.search(script)
     if named:
         raise InputError(
-            f"retry_failed_indices: the script names {named[0]}, which would tell of the failed "
+            f"retry_failed_indices: the script names {named[0]}, which would describe the failed "
             "indices alone when only these are submitted again. Give it the number in environment=, "
             "or leave retry_failed_indices out."
         )

@@ -21,7 +21,7 @@ async def cancel_and_confirm(
     """Cancel a job and wait until it has ended and nothing of it runs any more.
 
     :raises ClusterraError: it could not be cancelled, or not be looked at.
-    :source: ``DELETE …/jobs/{job_id}``, which only asks; ``GET …/jobs/{job_id}`` tells.
+    :source: ``DELETE …/jobs/{job_id}``, which only requests it; ``GET …/jobs/{job_id}``.
     """
     await client.cancel_job(cluster_id, job_id)
     end = time.monotonic() + within

@@ -90,7 +90,7 @@ async def _read_elsewhere(answer: Answer) -> list[Job]:
             log.warning("A large answer is read without a process of its own: %s", error)
             return await asyncio.to_thread(read_jobs, answer)
         try:
-            _, told, words = await asyncio.gather(
+            _, output, words = await asyncio.gather(
                 _give(child, answer.body), _all_of(child.stdout), _all_of(child.stderr)
             )
             code = await child.wait()
@@ -101,7 +101,7 @@ async def _read_elsewhere(answer: Answer) -> list[Job]:
         why = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise answer.unreadable(why or f"its reader ended with {code}")
     jobs: list[Job] = []
-    view = memoryview(told)
+    view = memoryview(output)
     while view:
         end = LENGTH + int.from_bytes(view[:LENGTH])
         jobs += msgspec.msgpack.decode(view[LENGTH:end], type=list[Job])

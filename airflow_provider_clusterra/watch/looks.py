@@ -91,7 +91,7 @@ class Costs:
         self._failures.pop(way, None)
 
     def of(self, way: Way, now: float) -> float | None:
-        """Seconds that a request takes, or None where that is not known (any more)."""
+        """Seconds that a request takes, or None if that is not known (any more)."""
         seconds, at = self._took.get(way, (0.0, float("-inf")))
         return seconds if now - at < REMEASURE else None
 
@@ -176,11 +176,11 @@ class PolledJob(msgspec.Struct, frozen=True):
 
     @property
     def singly(self) -> bool:
-        """Whether only a look of its own tells all: an array, or a het job."""
+        """Whether only a look of its own shows all: an array, or a het job."""
         return self.last is not None and is_singly(self.last)
 
     def kind_of_look(self, now: float) -> int:
-        """0 if its state alone does not do: a pending job's reason is not told with it; 1 if that
+        """0 if its state alone does not do: a pending job's reason is not among the states; 1 if that
         depends on how many there are, and 2 if its state does."""
         if self.last is None and self.may_be_checked:
             return 1
@@ -278,7 +278,7 @@ def surprises_in_our_words() -> Iterator[None]:
 
 
 def _to_ask(plain: Collection[int], due: list[PolledJob]) -> tuple[set[int], list[int]]:
-    """The jobs that an answer must tell of, and those that the request names: none means all."""
+    """The jobs that an answer must show, and those that the request names: none means all."""
     asked = set(plain) if fits_a_url(plain) else {each.job_id for each in due}
     return asked, sorted(asked) if fits_a_url(asked) else []
 
@@ -332,7 +332,7 @@ class Looker:
     async def _check_states(
         self, due: list[PolledJob], known: Collection[PolledJob], result: RoundResult
     ) -> list[PolledJob]:
-        """Those of the jobs whose state is another, or not told."""
+        """Those of the jobs whose state is another, or not shown."""
         plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
         asked, named = _to_ask(plain, due)
         call = calls.list_states(self._cluster_id, named)

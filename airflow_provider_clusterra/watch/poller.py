@@ -162,7 +162,7 @@ class CredentialRenewal:
 
 
 WOKEN_TOGETHER = 25
-"""Jobs whose subscribers are told before others have their turn: each judges, and writes its log."""
+"""Jobs whose subscribers are notified before others have their turn: each judges, and writes its log."""
 TOGETHER = 0.25
 """A round takes those along that are due within this share of their pause."""
 
@@ -373,7 +373,7 @@ class Poller:
             subscriber.tell(seen)
 
     async def _stumble(self, client: AsyncClient, error: ClusterraError) -> None:
-        """No look told anything: again later, with a session that was renewed meanwhile."""
+        """No look was answered: again later, with a session that was renewed meanwhile."""
         backoff = self._patience.backoff
         self._failures += 1
         if not concerns_all(error) or isinstance(error, AuthenticationError):

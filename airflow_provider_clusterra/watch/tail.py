@@ -6,7 +6,7 @@ Bytes are counted, and only counts decide; content is never matched against cont
    shorter than that was replaced, and is given from its beginning under a line that says so.
 2. The stream begins up to 64 KiB before the end of the file, and does not say where. If the file is
    no longer than that after the stream's first piece has come, the stream began at byte 0, and its
-   pieces are counted from there. Any other stream only tells that there is something new.
+   pieces are counted from there. Any other stream only shows that there is something new.
 3. The stream brings 8 KiB a second at most. While it brings pieces without a pause, the file is
    read as well, so that the stream may be behind without anybody noticing.
 """
@@ -64,7 +64,7 @@ class Lines:
         self._text += self._decoder.decode(piece)
 
     def take(self, now: float, *, last: bool = False) -> str | None:
-        """The next record, or None where there is none yet."""
+        """The next record, or None if there is none yet."""
         if last:
             self._text += self._decoder.decode(b"", final=True)
         end = self._text.rfind("\n", 0, RECORD + 1)
@@ -295,7 +295,7 @@ class Tail:
         self._check_same_file(stream)
 
     def _check_same_file(self, stream: _Stream) -> None:
-        """A stream of a file that has begun anew tells nothing any more."""
+        """The stream of a file that has begun anew is useless."""
         if stream.begun_anew != self._begun_anew and stream.heard:
             raise NotFoundError("The file has begun anew.", status=200)
 

@@ -305,7 +305,7 @@ class Silence(StrEnum):
 
 
 def silence_of(error: ClusterraError) -> Silence:
-    """Why accounting does not tell. Only the API's own no says at once that there is none."""
+    """Why accounting does not answer. Only the API's own no says at once that there is none."""
     if isinstance(error, NotFoundError):
         return Silence.ABSENT
     if isinstance(error, ApiError) and error.status in NOT_OFFERED:

@@ -7,6 +7,7 @@ import pytest
 
 from airflow_provider_clusterra.operators.jobs import JOB_ARGUMENTS, ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import ARGUMENTS
+from airflow_provider_clusterra.triggers.jobs import SAME_ARGUMENTS
 from tests.support.arguments import HEADINGS, PAGE, arguments_of, draw, meanings_of
 
 CHOICES = {
@@ -43,7 +44,7 @@ def test_each_argument_is_used_by_more_than_its_assignment(kind):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     given = {node.id for node in nodes if isinstance(node, ast.Name)}
-    used = read | {*JOB_ARGUMENTS} | (given & CHOICES)
+    used = read | {*JOB_ARGUMENTS, *SAME_ARGUMENTS} | (given & CHOICES)
 
     assert {name for name, _ in arguments_of(kind)} - used == set()
 

@@ -360,7 +360,7 @@ def test_a_job_that_slurm_took_otherwise_than_asked_and_is_still_there_is_rememb
 def test_a_lost_job_that_cannot_be_looked_for_is_not_given_up(connection, run, store, answer):
     with Wire(None, answer) as wire:
         connection(wire.url)
-        with pytest.raises(SubmitLostError, match="the cluster does not tell"):
+        with pytest.raises(SubmitLostError, match="the cluster does not say"):
             run(submit(durable=False))
 
     assert store[KEY]["job_id"] is None

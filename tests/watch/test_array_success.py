@@ -4,9 +4,9 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
+from airflow_provider_clusterra.task.arguments import check_array_success
 from airflow_provider_clusterra.watch.arrays import (
     array_succeeded,
-    check_array_success,
     check_indices_alone,
     narrowed,
     read_indices,
