@@ -72,7 +72,7 @@ from airflow_provider_clusterra.task.inputs import (
 from airflow_provider_clusterra.task.lineage import ReportsLineage, parent_variables
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import Reading, end_try
-from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
+from airflow_provider_clusterra.task.script import TidyScript, render_script
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import (
     SAME_ARGUMENTS,
@@ -837,16 +837,13 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         return request.with_environment(found)
 
     def _read_job(self, context: Context, settings: ConnectionSettings) -> JobRequest:
-        tidy = tidy_script(self.script)
-        for words in tidy.warnings:
-            self.log.warning(words)
         ti = context["ti"]
         variables = context_to_airflow_vars(context, in_env_var_format=True)
         variables |= parent_variables(ti)
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
         request = read_arguments(
-            tidy.text,
+            self.script,
             {name: getattr(self, name) for name in JOB_ARGUMENTS},
             job=self.job or {},
             environment=self.environment or {},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -101,6 +102,23 @@ class Component(NamedTuple):
         if any(each.name == "extra-node-info" for each in self.options) and "nodes" not in found:
             put_tasks_of_nodes(found)
         return found
+
+
+def tidy_script(text: str) -> tuple[str, list[str]]:
+    """A script without what an editor or an indented text of Python has put around it; and warnings."""
+    warnings = []
+    text = text.removeprefix("\ufeff")
+    if "\r\n" in text:
+        text = text.replace("\r\n", "\n")
+        warnings.append(
+            "The script's line ends were Windows' (CRLF), which Slurm refuses; they are LF now."
+        )
+    begin = next((line for line in text.split("\n") if line.strip()), "")
+    if begin[:1].isspace():
+        text = textwrap.dedent(text)
+    while text[: text.find("\n") + 1].isspace():
+        text = text.partition("\n")[2]
+    return text, warnings
 
 
 def read_components(script: str) -> list[Component]:
@@ -563,6 +581,7 @@ def read_arguments(
     script_arguments: Sequence[str] = (),
 ) -> JobRequest:
     """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one."""
+    script, warnings = tidy_script(script)
     check_script(script)
     given = {*job, *(["environment"] if environment else [])}
     merged = [Merged(each, each.fields(now, given)) for each in read_components(script)]
@@ -572,7 +591,8 @@ def read_arguments(
     if script_arguments:
         # the first one is the script's own name, which the job does not see
         first["argv"] = ["script", *script_arguments]
-    conflicts = [*chain.from_iterable(each.conflicts for each in merged), *overlooked(script)]
+    conflicts = [*warnings, *chain.from_iterable(each.conflicts for each in merged)]
+    conflicts += overlooked(script)
     if "clusters" in first:
         conflicts.append(
             f"--clusters={first['clusters']} chooses nothing: the job runs on the task's cluster_id."

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import textwrap
 import traceback
 from pathlib import Path
 
@@ -17,9 +16,9 @@ import jinja2
 import msgspec
 from airflow.providers.common.compat.sdk import Context
 from airflow.sdk.definitions.context import render_template_to_string
-from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.sbatch.job import tidy_script
 
 FILES = (
     *(
@@ -64,18 +63,18 @@ def render_script(
     :raises InputError: no such file, or Jinja cannot read it; the words name the line and the cure.
     :source: ``BashOperator``'s ``bash_command``, which is found and rendered alike.
     """
-    tidy = tidy_script(script)
+    text, warnings = tidy_script(script)
     arguments: tuple[str, ...] = ()
-    if is_one_line(tidy.text):
-        found = _find(env, _render(env, tidy.text, context).strip())
+    if is_one_line(text):
+        found = _find(env, _render(env, text, context).strip())
         if found is not None:
             text, arguments = found
-            tidy = tidy_script(text)
-    if not jinja:
-        return replace(tidy, arguments=arguments)
-    rendered = tidy_script(_render(env, tidy.text, context))
-    warnings = (*tidy.warnings, *made_of(env, tidy.text), *rendered.warnings)
-    return TidyScript(rendered.text, warnings, arguments)
+            text, warnings = tidy_script(text)
+    if jinja:
+        rendered, more = tidy_script(_render(env, text, context))
+        warnings += made_of(env, text) + more
+        text = rendered
+    return TidyScript(text, tuple(warnings), arguments)
 
 
 def is_one_line(text: str) -> bool:
@@ -143,23 +142,6 @@ def _words(line: str) -> tuple[str, tuple[str, ...]]:
     except ValueError as exc:
         raise InputError(f"script: {line[:80]!r} cannot be split into words: {exc}.") from exc
     return name, tuple(arguments)
-
-
-def tidy_script(text: str) -> TidyScript:
-    """A script without what an editor or an indented text of Python has put around it."""
-    warnings = []
-    text = text.removeprefix("\ufeff")
-    if "\r\n" in text:
-        text = text.replace("\r\n", "\n")
-        warnings.append(
-            "The script's line ends were Windows' (CRLF), which Slurm refuses; they are LF now."
-        )
-    begin = next((line for line in text.split("\n") if line.strip()), "")
-    if begin[:1].isspace():
-        text = textwrap.dedent(text)
-    while text[: text.find("\n") + 1].isspace():
-        text = text.partition("\n")[2]
-    return TidyScript(text, tuple(warnings))
 
 
 def _load(env: jinja2.Environment, name: str) -> str | None:

@@ -6,7 +6,8 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_clusterra.api import InputError
-from airflow_provider_clusterra.task.script import TidyScript, render_script, tidy_script
+from airflow_provider_clusterra.sbatch.job import tidy_script
+from airflow_provider_clusterra.task.script import TidyScript, render_script
 
 BASH = "#!/bin/bash\n"
 
@@ -127,11 +128,11 @@ def test_a_file_that_is_not_text_is_told(rendered, tmp_path):
     ids=repr,
 )
 def test_a_script_is_tidied(text, expected):
-    tidy = tidy_script(text)
+    tidy, warnings = tidy_script(text)
 
-    assert tidy.text == expected
-    assert tidy_script(tidy.text).text == expected
-    assert bool(tidy.warnings) == ("\r\n" in text)
+    assert tidy == expected
+    assert tidy_script(tidy) == (expected, [])
+    assert bool(warnings) == ("\r\n" in text)
 
 
 def test_windows_line_ends_are_told_once(rendered):
