@@ -184,8 +184,8 @@ def test_a_killed_trys_job_is_not_adopted(connected, ti, store):
 def test_the_success_that_a_kill_came_too_late_for_is_the_retrys(task, connected):
     operator = submit("exit 0")
 
-    def killed_at_the_end(context, client, trigger, job, store):
-        while not client.get_job(connected.cluster_id, job.job_id).state.finished:
+    def killed_at_the_end(context, hooked, job, *_):
+        while not hooked.client.get_job(connected.cluster_id, job.job_id).state.finished:
             time.sleep(0.02)
         operator.on_kill()
         operator._kill.check()
