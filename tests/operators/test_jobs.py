@@ -237,9 +237,12 @@ def test_a_killed_task_cancels_its_job_and_goes_no_further(connected, run, ti):
     # Airflow calls on_kill inside the handler of a signal, in the thread that runs the task
     before = signal.signal(signal.SIGUSR1, lambda number, frame: operator.on_kill())
 
+    over = threading.Event()
+
     def kill():
         while operator._kill._stop_waiting is None:
-            time.sleep(0.01)
+            if over.wait(0.01):
+                return
         os.kill(os.getpid(), signal.SIGUSR1)
 
     killer = threading.Thread(target=kill)
@@ -248,6 +251,7 @@ def test_a_killed_task_cancels_its_job_and_goes_no_further(connected, run, ti):
         with pytest.raises(AirflowException, match=r"The task was killed: job \d+ is CANCELLED"):
             run(operator)
     finally:
+        over.set()
         killer.join()
         signal.signal(signal.SIGUSR1, before)
 
