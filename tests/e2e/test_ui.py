@@ -1,5 +1,6 @@
 """What a person sees in Airflow's own UI, in a headless Chromium."""
 
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -46,13 +47,18 @@ def open_form(browser, url):
     browser.wait_for("Extra Fields")
 
 
-def test_the_form_shows_our_fields_and_what_they_mean(airflow, browser):
-    open_form(browser, airflow.url)
+def unfold(browser):
+    """Show our own fields as well, and return what is read before and after."""
     standard = browser.wait_for("API address")
     if "Clusterra Fields" not in standard:
         # before Airflow 3.4, they are folded up
         browser.click("//button[contains(., 'Extra Fields') and not(contains(., 'JSON'))]")
-    extra = browser.wait_for("The cluster's time zone")
+    return standard, browser.wait_for("The cluster's time zone")
+
+
+def test_the_form_shows_our_fields_and_what_they_mean(airflow, browser):
+    open_form(browser, airflow.url)
+    standard, extra = unfold(browser)
 
     assert "Session" in standard
     assert "Login" not in standard
@@ -77,6 +83,27 @@ def test_a_connection_that_was_typed_in_can_be_tested(airflow, clusterra, browse
 
     assert "Signed in as you@local.clusterra. Clusters: clusloc1. The session ends 20" in answer
     assert clusterra.token not in answer
+
+
+def test_pictures_of_the_form_are_taken_for_the_docs(airflow, browser, pictures):
+    open_form(browser, airflow.url)
+    unfold(browser)
+    browser.shoot(pictures / "connection.png")
+
+    assert (pictures / "connection.png").stat().st_size < 200_000
+
+
+def test_pictures_of_a_log_show_the_output_and_the_receipt(airflow, browser, rest, pictures):
+    run_id = rest.run_dag("hello")
+    rest.wait_for_task("hello", run_id, "hello", "success")
+    browser.open(f"{airflow.url}/dags/hello/runs/{run_id}/tasks/hello")
+    log = browser.wait_for("Pushing xcom")
+    browser.shoot(pictures / "log.png")
+
+    assert "Submitted as job" in log
+    assert "hello from " in log
+    assert re.search(r"Job \d+ (used|had) ", log)
+    assert (pictures / "log.png").stat().st_size < 200_000
 
 
 @pytest.mark.parametrize(
