@@ -61,7 +61,9 @@ SHUTDOWN_SECONDS = 1
 """How long answers that are under way may hold up the end."""
 
 
-def tell(options: argparse.Namespace, port: int, folder: Path, accounts: Sequence[Account]) -> None:
+def announce(
+    options: argparse.Namespace, port: int, folder: Path, accounts: Sequence[Account]
+) -> None:
     """Print it.
 
     :param port: the one that it listens on.
@@ -196,7 +198,7 @@ async def _look(slurmrestd: Slurmrestd, callers: Sequence[SlurmrestdUser], host:
         pass
     found = await asyncio.gather(*(_is_privileged(caller, end) for caller in callers))
     for words in dict.fromkeys(each for each in found if isinstance(each, str)):
-        LOG.warning("whose Slurm token it is cannot be told now: %s", words)
+        LOG.warning("it is not known yet whose Slurm token it is: %s", words)
     for caller in (caller for caller, is_so in zip(callers, found, strict=True) if is_so is True):
         words = privileged(caller.token)
         if not is_loopback(host):
@@ -205,7 +207,7 @@ async def _look(slurmrestd: Slurmrestd, callers: Sequence[SlurmrestdUser], host:
 
 
 async def _is_privileged(caller: SlurmrestdUser, end: float) -> bool | str:
-    """Whether it is; otherwise why that cannot be told."""
+    """Whether it is; otherwise why that is not known."""
     try:
         async with asyncio.timeout_at(end):
             return await caller.is_privileged()
@@ -245,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     :param arguments: instead of the command line's.
-    :returns: 0, also where it is told to end while it starts; or 2 where it cannot start: the
+    :returns: 0, also if it is stopped while it starts; or 2 if it cannot start: the
         reason is on standard error.
     """
     options = read_options(arguments)
@@ -348,7 +350,7 @@ async def _serve(
 
         _on_signals(stop)
         port = listener.getsockname()[1]
-        server.when_ready = lambda: tell(options, port, folder, accounts)
+        server.when_ready = lambda: announce(options, port, folder, accounts)
         await server.serve(sockets=[listener])
 
 

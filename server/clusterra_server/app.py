@@ -33,7 +33,7 @@ from clusterra_server.sign_in import FILES, PAGES, Account, SignIn, account_of
 from clusterra_server.storage import EXPIRES_IN, SHARED, Storage, StorageError, key_of, may_read
 
 LIMIT = 32 * 1024 * 1024
-"""Bytes: a script may have 4 MiB, of which JSON makes six times as many where it is all escapes."""
+"""Bytes: a script may have 4 MiB, and six times as many in JSON if it is all escapes."""
 COMES_WITHIN = 60.0
 """Seconds for a body."""
 LONGEST = 200
@@ -47,7 +47,7 @@ class BodyError(ReplyError):
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The JSON object that a request brings; empty where it is JSON, but no object.
+    """The JSON object that a request brings; empty if it is JSON, but no object.
 
     :raises BodyError: it is no JSON, does not say so, or is too much.
     :raises RecursionError: it is nested too deeply; whoever writes it again may find so, too.
@@ -84,7 +84,7 @@ async def _read(request: Request) -> bytes:
 
 
 class PassedOn(StreamingResponse):
-    """What another server says, as it comes: where that breaks off, so does this."""
+    """What another server says, as it comes: if that breaks off, so does this."""
 
     def __init__(self, pieces: AsyncGenerator[bytes, None], status: int, media_type: str) -> None:
         super().__init__(pieces, status, media_type=media_type)
@@ -96,7 +96,7 @@ class PassedOn(StreamingResponse):
             await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
-        """Send it; without an end where there was none, so that nobody takes a part for it all."""
+        """Send it; without an end if there was none, so that nobody takes a part for it all."""
         try:
             await super().stream_response(send)
         except BrokenOffError as exc:

@@ -38,7 +38,7 @@ class Answer:
         return replace(self, body=b"".join([piece async for piece in self.body]))
 
     def document(self) -> dict[str, Any]:
-        """The JSON object that a whole answer holds; empty where it holds none."""
+        """The JSON object that a whole answer holds; empty if it holds none."""
         if not isinstance(self.body, bytes):
             return self.body if isinstance(self.body, dict) else {}
         try:

@@ -18,7 +18,7 @@ from clusterra_server.backend import ReplyError
 
 DIRECTORY = "/mnt/efs"
 SCRIPT = "script_body"
-"""The parameter that is a template's script, where it has no file of its own."""
+"""The parameter that is a template's script, if it has no file of its own."""
 NUMBERS = ("number", "int", "integer", "float")
 
 
@@ -39,7 +39,7 @@ class Rendered:
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to the raw submit as the answer to this one.
 
-        :param body: with ``job_id`` where the job was taken.
+        :param body: with ``job_id`` if the job was accepted.
         """
         named = dict(body)
         if self.in_steps and "job_id" in named:
@@ -63,7 +63,7 @@ class Catalog:
         }
 
     def render(self, body: Mapping[str, Any], email: str) -> Rendered | None:
-        """A submit as a raw one, or None where it is one.
+        """A submit as a raw one, or None if it is one already.
 
         :param body: ``{"template_id", "params"}``, or ``{"run_name", "steps": [{"template_id",
             "inputs", "params"}]}``.

@@ -109,7 +109,7 @@ class Plan:
     waits: tuple[tuple[Job, str], ...]
     """The jobs that stay, each with its reason."""
     wake: float | None
-    """When the next begin time comes, where one does."""
+    """The next begin time, if there is one."""
 
 
 def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:

@@ -50,28 +50,30 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default=DEFAULT_HOST,
-        help=f"the address to listen on ({DEFAULT_HOST}); any other than loopback takes --users, "
+        help=f"the address to listen on ({DEFAULT_HOST}); any other than loopback needs --users, "
         f"or a token of your own in {TOKEN_VARIABLE}",
     )
     parser.add_argument(
         "--name",
         action="append",
         default=[],
-        help="what else than its address clients call the server, such as a proxy's name that is "
-        "passed on; may be given several times",
+        help="another host name that clients use, such as that of a proxy that passes it on; may be "
+        "repeated",
     )
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help=f"0: any free one ({DEFAULT_PORT})"
+        "--port", type=int, default=DEFAULT_PORT, help=f"0 takes any free port ({DEFAULT_PORT})"
     )
     parser.add_argument(
-        "--dir", help="where files are kept, for this user alone; otherwise one that goes with it"
+        "--dir",
+        help="the folder that keeps jobs, uploads and the session, for this user alone; without it, a "
+        "temporary one that is removed at the end",
     )
     parser.add_argument("--cluster-id", default="clusloc1", help="the cluster's id (clusloc1)")
     parser.add_argument(
         "--s3",
         metavar="URL",
-        help="an S3 endpoint with a bucket, https://HOST/BUCKET, for uploads, with the keys that "
-        "AWS's own programs would find; otherwise one of its own, on loopback",
+        help="an S3 bucket for uploads, https://HOST/BUCKET, with the credentials that AWS's own "
+        "programs would find; without it, the server runs an S3 endpoint on loopback",
     )
     parser.add_argument(
         "--backend",
@@ -90,7 +92,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         "--min-job-age",
         type=float,
         default=300.0,
-        help="seconds for which an ended job is remembered (300)",
+        help="seconds for which an ended job stays in the list of jobs (300)",
     )
     group.add_argument(
         "--kill-wait", type=float, default=30.0, help="seconds between SIGTERM and SIGKILL (30)"
@@ -99,7 +101,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         "--minute",
         type=float,
         default=60.0,
-        help="seconds that a minute of a job's time limit lasts, to try out its end (60)",
+        help="seconds that a minute of a time limit lasts, to try time limits out quickly (60)",
     )
 
 
@@ -111,30 +113,30 @@ def _add_slurm(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-version",
         type=_version,
-        help="e.g. v0.0.44; otherwise the newest that slurmrestd offers",
+        help="e.g. v0.0.44; without it, the newest that slurmrestd offers",
     )
     whose = group.add_mutually_exclusive_group()
     whose.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
-        help="holds the Slurm token, as `scontrol token` prints it; read anew for each request. "
-        "Otherwise it is in SLURM_JWT",
+        help="the file with the Slurm token, as `scontrol token` prints it; it is read for each "
+        "request. Without it, the token is in SLURM_JWT",
     )
     whose.add_argument(
         "--users",
         type=Path,
         metavar="FILE",
-        help="several users: a line each with a token to sign in with, a Slurm user, the file with "
-        "that user's Slurm token, and perhaps the word admin",
+        help="for several users, a file with a line for each: the token to sign in with, the Slurm "
+        "user, the file with that user's Slurm token, and admin if they may upload to shared/",
     )
     group.add_argument(
         "--output-dir",
         type=Path,
         default=Path("/mnt/efs"),
         metavar="DIR",
-        help="the folder that the jobs' output goes to and is read from, under the same path on "
-        "the nodes and here (/mnt/efs)",
+        help="the folder for the jobs' output, under the same path on the nodes and on this machine "
+        "(/mnt/efs)",
     )
 
 
@@ -146,12 +148,12 @@ def _why_not(options: argparse.Namespace) -> str:
         if not options.output_dir.is_absolute():
             return f"--output-dir: {options.output_dir} is not absolute"
         if not os.path.isdir(options.output_dir):  # noqa: PTH112 - it raises nothing
-            return f"--output-dir: {options.output_dir} is no folder, or cannot be reached"
+            return f"--output-dir: {options.output_dir} is not a folder, or cannot be reached"
     elif options.slurmrestd or options.token_file or options.users:
         return "--slurmrestd, --token-file and --users need --backend slurm"
     if not is_loopback(options.host) and not (options.users or os.environ.get(TOKEN_VARIABLE)):
         return (
-            f"--host {options.host} is not this machine alone: set {TOKEN_VARIABLE} to a token of "
+            f"--host {options.host} can be reached from other machines: set {TOKEN_VARIABLE} to a token of "
             "your own, or give --users"
         )
     return ""
@@ -172,11 +174,13 @@ def _address(text: str) -> str:
     is_one = url.scheme in ("http", "https") and url.host and not (url.userinfo or url.query)
     port = 80 if url.port is None else url.port
     if not is_one or not 0 < port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address such as http://127.0.0.1:6820")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an address such as http://127.0.0.1:6820"
+        )
     return text
 
 
 def _version(text: str) -> str:
     if not re.fullmatch(r"v0\.0\.[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version such as v0.0.44")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as v0.0.44")
     return text

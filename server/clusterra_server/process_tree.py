@@ -156,7 +156,7 @@ class ProcessTree:
             self._writer = None
         if not self._ending:
             LOG.error("the process that all jobs are below was killed; they are lost")
-        while spawner.kill_programs([each.pid for each in self._programs.values()]):  # noqa: ASYNC110 - the kernel tells nobody
+        while spawner.kill_programs([each.pid for each in self._programs.values()]):  # noqa: ASYNC110 - the kernel sends no notice
             await asyncio.sleep(0.01)
         for said in self._starts.values():
             said.set_exception(_error(errno.ECHILD, "fork()"))

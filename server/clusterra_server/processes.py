@@ -346,7 +346,7 @@ class JobId(NamedTuple):
 
 
 def read_job_id(text: str) -> JobId | None:
-    """A job's id, ``"12"`` or ``"12_3"``; None where it is neither."""
+    """A job's id, ``"12"`` or ``"12_3"``; None if it is neither."""
     found = re.fullmatch(r"([0-9]{1,10})(?:_([0-9]{1,10}))?", text)
     return JobId(int(found[1]), int(found[2]) if found[2] else None) if found else None
 
@@ -468,7 +468,7 @@ class Processes:
         return Answer(envelope(jobs=[], errors=[error]), 404)
 
     async def cancel_job(self, job_id: str) -> Answer:
-        """Cancel: 200 whatever happens; ``status[].error`` tells."""
+        """Cancel: 200 whatever happens; ``status[].error`` says whether it was cancelled."""
         asked = read_job_id(job_id)
         if asked is None:
             return bad_job_id()

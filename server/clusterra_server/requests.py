@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 LARGEST = 10_000
 """Slurm's MaxArraySize on Clusterra's clusters."""
 StateOf = Callable[[str], str | None]
-"""A job's state by its id, ``"12"`` or ``"12_3"``; None where there never was one."""
+"""A job's state by its id, ``"12"`` or ``"12_3"``; None if there never was one."""
 CLAUSE = re.compile(r"(afterok|afternotok|afterany)((?::[0-9]{1,10}(?:_[0-9]{1,10})?)+)")
 PARTITIONS = ("cpu", "gpu")
 """The first is the default."""
@@ -155,7 +155,7 @@ class Request:
     comment: str
     requeue: bool
     indices: tuple[int, ...]
-    """An array's; empty where it is none."""
+    """An array's; empty if it is none."""
     at_once: int
     """How many tasks of the array may run at once; 0 is no limit."""
     arguments: tuple[str, ...] = ()

@@ -67,7 +67,7 @@ class Scheduler:
         self._open: dict[tuple[int, int], Job] = {}
         """What waits to start or holds CPUs, in the order of its submit."""
         self._unkept: dict[tuple[int, int], Job] = {}
-        """What the ledger could not be told."""
+        """What could not be written to the ledger yet."""
         self._programs: dict[tuple[int, int], Program] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
@@ -214,7 +214,7 @@ class Scheduler:
         self._wake = asyncio.get_running_loop().call_later(seconds, self.schedule)
 
     def _keep(self, jobs: Iterable[Job]) -> bool:
-        """Tell the ledger, of what it could not be told before, too; whether it could be told."""
+        """Write to the ledger, with what could not be written before; return whether that worked."""
         waiting = self._unkept | {job.key: job for job in jobs}
         if not waiting:
             return True

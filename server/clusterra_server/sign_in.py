@@ -76,7 +76,7 @@ class Session:
     user: str = USER
     """Also the user's part of the storage's keys."""
     source: str = ""
-    """Where the token was given; empty where it was made here."""
+    """Where the token was given; empty if it was made here."""
 
     @property
     def email(self) -> str:
@@ -220,7 +220,7 @@ class Door(Protocol):
 
 
 class SignIn:
-    """Refuses a request without a session, and tells the handlers whose it is.
+    """Refuses a request without a session, and passes on to the handlers whose it is.
 
     :param door: the pages for who is not signed in.
     :param names: what the server is called by its clients, besides its addresses.

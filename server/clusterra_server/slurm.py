@@ -160,13 +160,13 @@ class Slurm:
         return await self._get(f"/slurm/{{version}}/job/{job_id}")
 
     async def cancel_job(self, job_id: str) -> Answer:
-        """Cancel: 200 whatever happens; ``status[].error`` tells."""
+        """Cancel: 200 whatever happens; ``status[].error`` says whether it was cancelled."""
         if not JOB_ID.fullmatch(job_id):
             return bad_job_id()
         return await self._caller.ask("DELETE", f"/slurm/{{version}}/job/{job_id}")
 
     async def list_accounting(self, query: Query) -> Answer:
-        """Jobs that slurmdbd remembers; 404 where there is no slurmdbd.
+        """Jobs that slurmdbd remembers; 404 if there is no slurmdbd.
 
         :source: ``GET /slurmdb/v0.0.44/jobs/``; without ``start_time``, one by name looks back no
             further than to midnight.
@@ -197,7 +197,7 @@ class Slurm:
         """Where a job's output is, which need not be there yet: a file of the user's own.
 
         :raises OutputError: the job is somebody else's, or the folder cannot be read.
-        :raises UnavailableError: whether this user may ask cannot be told now.
+        :raises UnavailableError: slurmrestd cannot say now whether this user may ask.
         :source: clusterra-hpc's edge-agent, ``logs.go``: the shared folder, and one level below.
         """
         if not JOB_ID.fullmatch(job_id):
@@ -231,7 +231,7 @@ class Slurm:
         """Where a job's files are.
 
         :raises OutputError: the job is somebody else's or forgotten, or runs elsewhere.
-        :raises UnavailableError: whether this user may ask cannot be told now.
+        :raises UnavailableError: slurmrestd cannot say now whether this user may ask.
         """
         if not JOB_ID.fullmatch(job_id):
             raise OutputError(400, "invalid job id")
@@ -339,7 +339,7 @@ class JobFacts(msgspec.Struct):
 
     @property
     def output(self) -> str:
-        """The file's path; empty if it is not told."""
+        """The file's path; empty if the record has none."""
         path = self.stdout_expanded or self.standard_output or ""
         array, index = read_number(self.array_job_id), read_number(self.array_task_id)
         numbers = {"j": self.job_id, "A": array if array > 0 else self.job_id, "a": index}

@@ -48,7 +48,7 @@ class SlurmToken:
 
     path: Path | None = None
     given_user: str = ""
-    """The Slurm user, where it is known without the token."""
+    """The Slurm user, if it is known without the token."""
 
     def read(self) -> str:
         """The token as it is now: a file's may have been renewed.
@@ -73,7 +73,7 @@ class SlurmToken:
 
     @property
     def user(self) -> str:
-        """The Slurm user that it stands for; empty where it does not say.
+        """The Slurm user that it stands for; empty if it does not say.
 
         :raises TokenError: there is none.
         """
@@ -125,7 +125,7 @@ def read_users(path: Path) -> list[SlurmUser]:
 
 
 def user_of(token: str) -> str:
-    """The Slurm user whom a token names; empty where it names none.
+    """The Slurm user whom a token names; empty if it names none.
 
     :param token: a JWT of Slurm's; its signature is Slurm's business.
     :source: Slurm's ``auth/jwt``: the claim ``sun``.
@@ -205,7 +205,7 @@ class Slurmrestd:
         """Its answer, or one that says why there is none.
 
         :param path: with the API's version as ``{version}``, e.g. ``"/slurm/{version}/jobs/"``.
-        :param as_user: the Slurm user, where it is not the token's own.
+        :param as_user: the Slurm user, if it is not the token's own.
         :param stream: whether a good answer's body is given as it comes.
         """
         question = Call(method, path, query, body, stream)
@@ -225,7 +225,7 @@ class Slurmrestd:
     async def is_privileged(self, token: SlurmToken) -> bool:
         """Whether a token is root's or SlurmUser's: only theirs may speak for somebody else.
 
-        :raises UnavailableError: it cannot be told now.
+        :raises UnavailableError: slurmrestd cannot say now.
         """
         path = "/slurm/{version}/diag/"
         ours = await self.ask(token, "GET", path)
@@ -237,10 +237,10 @@ class Slurmrestd:
         return (await self.ask(token, "GET", path, as_user="root")).status == 200
 
     async def check_version(self, token: SlurmToken) -> None:
-        """Look for the version, also where one is given.
+        """Look for the version, also if one is given.
 
         :raises TokenError: there is no token to ask with.
-        :raises UnavailableError: it cannot be told now, or (:class:`VersionError`) there is none.
+        :raises UnavailableError: slurmrestd does not answer now, or (:class:`VersionError`) offers none.
         """
         self._version = ""
         await self._find_version(_headers(token))
@@ -265,7 +265,7 @@ class Slurmrestd:
         return self._version
 
     async def _check_controller(self, headers: Mapping[str, str]) -> None:
-        """Say so where slurmctld is down: slurmrestd says something else each time."""
+        """Raise if slurmctld is down: slurmrestd's own answers to that differ."""
         ping = Call("GET", "/slurm/{version}/ping/")
         answer = await self._send(ping, await self._find_version(headers), headers)
         pings = answer.document().get("pings") or []
@@ -353,7 +353,7 @@ def _may_be_down(method: str, answer: Answer) -> bool:
 
 
 def words_of(answer: Answer) -> str:
-    """What an answer says went wrong; empty where it says nothing."""
+    """What an answer says went wrong; empty if it says nothing."""
     errors = answer.document().get("errors") or []
     if errors:
         return str(errors[0].get("error") or errors[0].get("description") or "")
@@ -460,9 +460,9 @@ class SlurmrestdUser:
         self._places.release()
 
     async def check(self) -> None:
-        """Refuse what may be a token of root's or SlurmUser's, where it is not to be one.
+        """Refuse what may be a token of root's or SlurmUser's, if only ordinary ones are taken.
 
-        :raises UnavailableError: it is one, or it cannot be told now.
+        :raises UnavailableError: it is one, or slurmrestd cannot say now.
         """
         if not self._doubtful:
             return
@@ -474,7 +474,7 @@ class SlurmrestdUser:
     async def is_privileged(self) -> bool:
         """Whether the token may speak for anybody.
 
-        :raises UnavailableError: it cannot be told now.
+        :raises UnavailableError: slurmrestd cannot say now.
         """
         try:
             is_root = self.token.user == "root"

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 PR_SET_CHILD_SUBREAPER = 36
 PROC = Path("/proc")
 SWEEPS_EVERY = 0.01
-"""Seconds between two looks at what is to be ended, for the kernel tells nobody."""
+"""Seconds between two looks at what is to be ended, because the kernel sends no notice."""
 LIBC = ctypes.CDLL(None)
 
 

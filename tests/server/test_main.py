@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusterra_server import __main__ as start
-from clusterra_server.__main__ import main, tell
+from clusterra_server.__main__ import announce, main
 from clusterra_server.options import read_options
 from clusterra_server.sign_in import Account, Session
 from clusterra_server.slurmrestd import UnavailableError
@@ -86,7 +86,7 @@ async def test_a_token_that_could_not_be_looked_at_is_not_used_until_it_is(argum
     up = [http(200, {}), http(511, {}), http(200, {"jobs": []})]
     with Wire(OFFERS, DOWN, NO_PING, DOWN, NO_PING, *up) as wire:
         async with start.slurm(read_options(arguments(wire.url))) as [account]:
-            assert "cannot be told now" in caplog.text
+            assert "it is not known yet whose Slurm token it is" in caplog.text
             refused = await account.backend.list_jobs()
             assert refused.status == 503
             assert len(wire.requests) == 5
@@ -128,7 +128,7 @@ async def test_all_users_are_looked_at_together_and_not_for_long(
             diag = [request for request in wire.requests if b"/diag/" in request]
 
     assert len(diag) == 8
-    assert caplog.text.count("cannot be told now") == 1
+    assert caplog.text.count("it is not known yet whose Slurm token it is") == 1
 
 
 async def test_on_loopback_nothing_waits_for_that_look(arguments):
@@ -249,7 +249,7 @@ def said(capsys, monkeypatch):
     monkeypatch.setenv("CLUSTERRA_SERVER_TOKEN", "s3cret")
 
     def say(session, *arguments):
-        tell(read_options(arguments), 8765, Path("/files"), [Account(session, None)])
+        announce(read_options(arguments), 8765, Path("/files"), [Account(session, None)])
         return capsys.readouterr().out
 
     return say

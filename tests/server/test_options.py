@@ -13,9 +13,9 @@ SLURM = ["--backend=slurm", "--port=0", "--slurmrestd=http://h:1"]
         (["--backend=slurm"], "needs --slurmrestd"),
         (["--slurmrestd=http://h:1"], "need --backend slurm"),
         ([*SLURM, "--output-dir=x"], "x is not absolute"),
-        ([*SLURM, "--output-dir=/nowhere"], "/nowhere is no folder"),
-        ([*SLURM, f"--output-dir={__file__}"], "test_options.py is no folder"),
-        ([*SLURM, "--api-version=44"], "'44' is no version"),
+        ([*SLURM, "--output-dir=/nowhere"], "/nowhere is not a folder"),
+        ([*SLURM, f"--output-dir={__file__}"], "test_options.py is not a folder"),
+        ([*SLURM, "--api-version=44"], "'44' is not a version"),
         (["--host=0.0.0.0"], "set CLUSTERRA_SERVER_TOKEN to a token of your own"),
         (["--s3=https://host", "--port=0"], "is no S3 endpoint with a bucket"),
     ],
@@ -41,7 +41,7 @@ def test_an_address_that_is_none_is_said_in_one_line(capsys, url):
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
-        .endswith(f"argument --slurmrestd: {url!r} is no address such as http://127.0.0.1:6820")
+        .endswith(f"argument --slurmrestd: {url!r} is not an address such as http://127.0.0.1:6820")
     )
 
 
