@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from bench.figures import Figure, show
-from bench.results import Part, write_results
+from bench.results import Part, missed, write_results
 from tests.support.servers import processes_with
 
 FOLDER = Path(__file__).parent
@@ -26,6 +26,7 @@ MARKER = "CLUSTERRA_BENCH"
 ENDS_WITHIN = 30.0
 LIMITS = {
     "imports": 60,
+    "dags": 60,
     "jobs": 60,
     "sbatch": 30,
     "sse": 60,
@@ -35,7 +36,7 @@ LIMITS = {
     "submit": 90,
     "slurm": 300,
     "triggerer": 300,
-    "waiting": 660,
+    "waiting": 720,
 }
 """The parts, and the seconds that each may take at most."""
 
@@ -100,7 +101,8 @@ def _end_the_rest(mark: str) -> None:
 def main() -> int:
     """Run what is asked for, or all; only all of it is written down.
 
-    :returns: 1 where a part failed or a name is none, otherwise 0.
+    :returns: 1 where a part failed, a name is none, or a target is not met and nothing in
+        ``results.KNOWN`` says why; otherwise 0.
     """
     names = sys.argv[1:] or list(LIMITS)
     wrong = [name for name in names if name not in LIMITS]
@@ -115,7 +117,10 @@ def main() -> int:
     failed = [part for part in parts if part.failure]
     for part in failed:
         print(f"FAILED {part.name}: {part.failure}", file=sys.stderr)
-    return 1 if failed else 0
+    unexplained = missed(parts)
+    for figure in unexplained:
+        print(f"NOT MET {figure}", file=sys.stderr)
+    return 1 if failed or unexplained else 0
 
 
 if __name__ == "__main__":

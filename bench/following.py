@@ -131,7 +131,6 @@ async def follow_many(server: ClusterraServer, seconds: float) -> list[Figure]:
             value=percentile(lag, 0.99),
             unit="ms",
             at=at,
-            target=at_most(20.0),
         ),
         Figure(name="event-loop lag, most", value=max(lag), unit="ms", at=at),
     ]

@@ -1,4 +1,4 @@
-"""A line chart as SVG: both axes logarithmic, one line a name."""
+"""Line charts as SVG: the axes logarithmic, one line a name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ LEFT, RIGHT, TOP, BOTTOM = 80, 160, 60, 50
 COLOURS = ("#0969da", "#bc4c00", "#8250df", "#57606a", "#1a7f37")
 FONT = "font-family='system-ui, sans-serif'"
 Points = Sequence[tuple[float, float]]
+MOST_MARKS = 6
+"""On the horizontal axis; of more values only the powers of ten are marked."""
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -37,18 +39,24 @@ class Axis(msgspec.Struct, frozen=True):
 
     def decades(self) -> Iterator[float]:
         """The powers of ten on it."""
-        power = round(math.log10(self.low))
+        power = math.floor(math.log10(self.low))
         while 10.0**power <= self.high:
             yield 10.0**power
             power += 1
 
 
-def line_chart(title: str, words: tuple[str, str], lines: Mapping[str, Points]) -> str:
+def line_chart(
+    title: str,
+    words: tuple[str, str],
+    lines: Mapping[str, Points],
+    marks: Mapping[tuple[float, float], str] | None = None,
+) -> str:
     """The chart's SVG.
 
     :param title: stands above it.
     :param words: of the horizontal axis and of the vertical one.
     :param lines: each name's points; none of them is empty.
+    :param marks: words beside points.
     """
     xs = sorted({x for points in lines.values() for x, _ in points})
     ys = [y for points in lines.values() for _, y in points if y > 0] or [1.0]
@@ -61,7 +69,11 @@ def line_chart(title: str, words: tuple[str, str], lines: Mapping[str, Points]) 
         f"<rect width='{WIDTH}' height='{HEIGHT}' fill='#ffffff'/>",
         _text(LEFT, 26, title, size=16, weight="600"),
         _text(LEFT, 46, f"{words[1]}, by {words[0]}; both axes logarithmic"),
-        *_grid(across, up, xs),
+        *_grid(across, up, xs if len(xs) <= MOST_MARKS else _inside(across)),
+        *(
+            _text(across.at(x) + 6, up.at(y) - 7, mark, size=11)
+            for (x, y), mark in (marks or {}).items()
+        ),
     ]
     ends = _apart([up.at(points[-1][1]) for points in lines.values()])
     for colour, end, (name, points) in zip(COLOURS, ends, lines.items(), strict=False):
@@ -69,6 +81,10 @@ def line_chart(title: str, words: tuple[str, str], lines: Mapping[str, Points]) 
         words_at_end = f"{name} {in_words(points[-1][1])}"
         parts.append(_text(WIDTH - RIGHT + 12, end + 4, words_at_end, fill=colour, weight="600"))
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _inside(axis: Axis) -> list[float]:
+    return [each for each in axis.decades() if axis.low <= each <= axis.high]
 
 
 def _grid(across: Axis, up: Axis, xs: Iterable[float]) -> Iterator[str]:

@@ -13,12 +13,20 @@ from bench.machine import describe
 from bench.plots import line_chart
 
 WAITING = "waiting"
+SEEN, ASKED = "a job's end told after, median", "requests a minute"
 PLOTS = {
     "requests": ("Requests while jobs are waited for", "requests a minute"),
     "lag": ("How late the triggerer's event loop is", "event-loop lag p99"),
 }
 UNITS = {"event-loop lag p99": " in ms"}
 HEADINGS = {
+    "dags": (
+        "Reading a DAG",
+        (
+            "500 tasks, built and serialized; seconds of CPU, median of 7, in turns. A submit has 37 "
+            "templated fields and BashOperator 3, which Airflow serializes by name for each task."
+        ),
+    ),
     "imports": (
         "Imports",
         (
@@ -77,7 +85,8 @@ HEADINGS = {
         "A real triggerer",
         (
             "Airflow's own, on SQLite with all its other parts on this machine; the tasks begin in the "
-            "triggerer. The API is the stub; 30 s."
+            "triggerer. The API is the stub; 30 s, in which 20 jobs end. A task is resumed by the scheduler, "
+            "and its worker is a process that starts."
         ),
     ),
     WAITING: (
@@ -85,10 +94,12 @@ HEADINGS = {
         (
             "Each provider's own trigger, as released, one a job, all in one event loop; a stub of its "
             "API in a process of its own, which takes 50 ms for each answer, and 8 KB for each of our "
-            "jobs. All look each 30 s (by default: ours and Databricks 30, the others 60). 60 s: "
+            "jobs. The peers look each 30 s (by default: Databricks 30, the others 60), ours at its own pace, "
+            "with 30 s as the longest pause. 60 s: "
             "in the first half the lag is measured, and in the second the CPU, as measuring the one "
-            "costs more of the other than waiting does. Of 1000 jobs 20 end, one after the other. "
-            "100 and 500: all at the same time; more: one after the other. The lag is what a call "
+            "costs more of the other than waiting does. 20 jobs end, one after the other (of fewer, half), and "
+            "each is one request more of ours; the server's time is that of all others. 1, 10 and 100: "
+            "all at the same time; more: one after the other. The lag is what a call "
             "would have waited for, had one come each 5 ms; most of it in the beginning is one run of "
             "Python's garbage collector over all that Airflow has loaded, which new objects bring "
             "about. In the peers' favour: plain http (dbt Cloud's hook knows https only, so the bench "
@@ -107,6 +118,20 @@ class Part(msgspec.Struct, frozen=True):
     failure: str = ""
 
 
+KNOWN: dict[tuple[str, str], str] = {}
+"""Targets that are not met, and what the profile says, by a figure's name and whose it is; all others
+that are not met fail the bench."""
+
+
+def missed(parts: Iterable[Part]) -> list[Figure]:
+    """The figures whose targets are not met although nothing explains it.
+
+    :param parts: of one run.
+    """
+    figures = (figure for part in parts for figure in part.figures)
+    return [each for each in figures if each.met is False and (each.name, each.of) not in KNOWN]
+
+
 def write_results(folder: Path, parts: list[Part]) -> None:
     """Write RESULTS.md and its plots.
 
@@ -121,11 +146,23 @@ def write_results(folder: Path, parts: list[Part]) -> None:
             words = ("jobs that are waited for", what + UNITS.get(what, ""))
             (folder / f"{name}.svg").write_text(line_chart(title, words, lines))
             shown.append(f"![{title}]({name}.svg)")
+    seen = _seen_for_asked(waiting)
+    if seen:
+        title = "How soon a job's end is told, and for how many requests"
+        marks = {point: mark for points in seen.values() for point, mark in points.items()}
+        words = ("requests a minute; the numbers are jobs", "seconds from a job's end to its event")
+        lines = {name: list(points) for name, points in seen.items()}
+        (folder / "latency.svg").write_text(line_chart(title, words, lines, marks))
+        shown.insert(0, f"![{title}](latency.svg)")
     (folder / "RESULTS.md").write_text("\n".join(_report(parts, shown)))
 
 
 def _lines(figures: list[Figure], what: str) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    chosen = [each for each in figures if each.name == what and each.unit != RATIO]
+    chosen = [
+        each
+        for each in figures
+        if each.name == what and each.unit != RATIO and " of " not in each.at
+    ]
     for system in dict.fromkeys(each.of for each in chosen):
         yield (
             system,
@@ -135,6 +172,18 @@ def _lines(figures: list[Figure], what: str) -> Iterator[tuple[str, list[tuple[f
                 if each.of == system and each.value is not None
             ],
         )
+
+
+def _seen_for_asked(figures: list[Figure]) -> dict[str, dict[tuple[float, float], str]]:
+    """Of each system, requests and seconds with the number of jobs."""
+    values = {(each.of, each.at, each.name): each.value for each in figures if each.unit != RATIO}
+    found: dict[str, dict[tuple[float, float], str]] = {}
+    for (system, at, name), value in values.items():
+        asked = values.get((system, at, ASKED))
+        # how soon ends are told is not measured with few, and a long queue is another picture
+        if name == SEEN and value and asked and at.endswith("0 jobs") and " of " not in at:
+            found.setdefault(system, {})[(asked, value)] = at.split()[0]
+    return found
 
 
 def _report(parts: list[Part], plots: list[str]) -> Iterator[str]:
@@ -149,6 +198,14 @@ def _report(parts: list[Part], plots: list[str]) -> Iterator[str]:
     figures = [figure for part in parts for figure in part.figures]
     yield "## Targets\n"
     yield from _targets(figure for figure in figures if figure.target is not None)
+    reasons = {
+        KNOWN[each.name, each.of]: None
+        for each in figures
+        if each.met is False and (each.name, each.of) in KNOWN
+    }
+    if reasons:
+        yield "\nWhat is not met, and why:\n"
+        yield from (f"- {reason}" for reason in reasons)
     yield "\n## Ratios\n"
     yield "Both values are of the same run. Above 1, what is named first is faster, or has more.\n"
     yield from _ratios(figure for figure in figures if figure.unit == RATIO)

@@ -33,23 +33,27 @@ class Moment(msgspec.Struct, frozen=True):
     bytes: int
     shown: int
     """Jobs that were looked at once, at least."""
+    busy: float
+    """Seconds of answering, but for single ones of our jobs."""
 
 
 class Scene:
     """A context manager. Nothing waits yet when it is entered.
 
     :param system: one of :data:`bench.systems.SYSTEMS`.
-    :param count: jobs.
+    :param count: jobs that are waited for.
+    :param queue: jobs that there are, if they are more.
     """
 
-    def __init__(self, system: str, count: int) -> None:
+    def __init__(self, system: str, count: int, queue: int = 0) -> None:
         self._system = system
         self._count = count
+        self._queue = max(count, queue)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            url = stack.enter_context(served("bench.stub", self._count))
+            url = stack.enter_context(served("bench.stub", self._queue))
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self._server = stack.enter_context(httpx.Client(base_url=url, timeout=60))
             self._process = self._start(stack, url)
@@ -94,6 +98,7 @@ class Scene:
             told["asked"].get("single", 0),
             told["bytes"],
             told["shown"],
+            sum(told["seconds"].values()) - told["seconds"].get("single", 0.0),
         )
 
     def memory(self) -> float:

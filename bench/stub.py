@@ -3,7 +3,7 @@
 Clusterra's, and those that the peers' triggers ask, each in its own form. Each answer takes
 :data:`DELAY` seconds; a record of Clusterra's has the size that slurmrestd's has. It prints its
 address. ``POST /end?count=N`` lets jobs end, the lowest first; ``GET /count`` tells the requests and
-the bytes of their answers so far, and how many jobs were shown at least once.
+the bytes of their answers so far, the seconds that they took, and how many jobs were shown at least once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import json
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,6 +42,7 @@ class Stub:
         self._ended = 0
         self._asked: Counter[str] = Counter()
         self._bytes = 0
+        self._seconds: Counter[str] = Counter()
         self._shown: set[int] = set()
 
     def app(self) -> Starlette:
@@ -60,16 +62,18 @@ class Stub:
 
     async def states(self, request: Request) -> Response:
         """Ids and states of the jobs asked for, or of all."""
+        begin = time.monotonic()
         named = [int(each) for each in request.query_params.getlist("job_id")]
         ids = named or range(FIRST, FIRST + self._count)
-        rows = [{"job_id": str(each), "state": [self._state(each)]} for each in ids]
-        return await self._answer("states", ids, json.dumps({"jobs": rows, "errors": []}))
+        rows = ",".join(f'{{"job_id":"{each}","state":["{self._state(each)}"]}}' for each in ids)
+        return await self._answer("states", ids, f'{{"jobs":[{rows}],"errors":[]}}', begin)
 
     async def jobs(self, _: Request) -> Response:
         """All jobs, whole."""
+        begin = time.monotonic()
         ids = range(FIRST, FIRST + self._count)
         rows = ",".join(map(self._record, ids))
-        return await self._answer("list", ids, '{"jobs": [' + rows + '], "errors": []}')
+        return await self._answer("list", ids, '{"jobs": [' + rows + '], "errors": []}', begin)
 
     async def job(self, request: Request) -> Response:
         """One job, whole."""
@@ -151,12 +155,16 @@ class Stub:
     async def asked(self, _: Request) -> Response:
         """What was asked so far."""
         counts = {"asked": self._asked, "bytes": self._bytes, "shown": len(self._shown)}
-        return JSONResponse(counts)
+        return JSONResponse({**counts, "seconds": self._seconds})
 
-    async def _answer(self, kind: str, ids: Iterable[int], body: str) -> Response:
+    async def _answer(
+        self, kind: str, ids: Iterable[int], body: str, begin: float | None = None
+    ) -> Response:
+        begin = time.monotonic() if begin is None else begin
         self._asked[kind] += 1
         self._bytes += len(body)
         await asyncio.sleep(DELAY)
+        self._seconds[kind] += time.monotonic() - begin
         self._shown.update(ids)
         return Response(body, media_type="application/json")
 

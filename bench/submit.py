@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_clusterra.api import Access, Client
-from bench.figures import RUNS, Figure, median_of, ratio, show
+from bench.figures import RUNS, Figure, at_most, medians_of, ratio, show
 from bench.workers import WORKERS, Opens, rate
 from tests.support.servers import ClusterraServer
 
@@ -116,6 +116,8 @@ class Submits:
         return {"ti": ti, "task_state_store": TaskStateStore()}
 
     def _execute(self, context: dict[str, Any], *, tagged: bool) -> float:
+        from airflow.sdk.bases.operator import ExecutorSafeguard
+
         from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 
         operator = ClusterraSubmitJobOperator(
@@ -124,6 +126,8 @@ class Submits:
             wait_for_completion=False,
             durable=tagged,
         )
+        # as the task runner does; otherwise Airflow logs a warning of its own
+        ExecutorSafeguard.tracker.set(operator)
         begin = time.perf_counter()
         operator.execute(context)
         return time.perf_counter() - begin
@@ -140,13 +144,20 @@ def _overheads() -> list[Figure]:
         }
         for way in ways.values():
             way()
-        found = {name: median_of(way, SINGLE) * 1000 for name, way in ways.items()}
+        medians = medians_of(list(ways.values()), SINGLE)
+        found = {name: value * 1000 for name, value in zip(ways, medians, strict=True)}
     figures = [
         Figure(name="one submit", value=value, unit="ms", at=name) for name, value in found.items()
     ]
     plain, untagged, operator, _ = found.values()
     return [
-        ratio("one submit's time", operator, plain, "the operator / the client alone"),
+        ratio(
+            "one submit's time",
+            operator,
+            plain,
+            "the operator / the client alone",
+            target=at_most(1.6),
+        ),
         *figures,
         Figure(name="tag and record add", value=operator - untagged, unit="ms"),
     ]

@@ -1,9 +1,9 @@
 """What many waiting jobs cost, ours and the peers': ``python -m bench.waiting [JOBS [SYSTEM…]]``.
 
 Each provider's own trigger as often as there are jobs, all in one event loop, against the same stub
-in a process of its own (bench/stub.py). All look each 30 s. The jobs are old and running. Everything
-is read from outside, since a loop that is blocked cannot tell. Measured is for two intervals: in the
-first one the loop's lag, and then, once nothing else runs in that process, its CPU.
+in a process of its own (bench/stub.py). The peers look each 30 s, and ours at its own pace. The jobs are
+old and running. Everything is read from outside, since a loop that is blocked cannot tell. Measured is for
+two intervals: in the first one the loop's lag, and then, once nothing else runs in that process, its CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from bench.figures import OURS, RATIO, Figure, at_most, show
+from bench.figures import OURS, RATIO, Figure, Target, at_least, at_most, show
 from bench.lag import percentile
 from bench.scene import Moment, Scene
 from bench.systems import SYSTEMS
@@ -29,17 +29,36 @@ STARTS_WITHIN = 10.0
 """Seconds for which the first look at each job is waited for; then it is measured all the same."""
 SETTLED = 3.0
 """Seconds after the first looks, so that a window of one interval holds the next looks whole."""
+STARTED_A_SECOND = 2000
+"""Triggers, roughly; they go on starting after the first look at all."""
 ENDS = 20
-"""Jobs that end, where any do."""
-FEW = (100, 500)
+"""Jobs that end, or half of all."""
+FEW = (1, 10, 100)
 MANY = (1000, 5000)
-SOME_END = 1000
-BLOCKED = ("airbyte", 5000)
-"""Not measured: with a fifth of these jobs its loop stands still from one round to the next."""
-TARGETS = {
-    "requests a minute": at_most(6),
-    "event-loop lag p99": at_most(20),
+MAIN = 1000
+"""Jobs for which the systems are compared."""
+LEFT_OUT = (("airbyte", 5000), ("databricks", 5000))
+"""Not measured: with a fifth of these jobs Airbyte's loop stands still from one round to the next, and
+Databricks' requests are as many as dbt Cloud's."""
+VAST, QUEUE = 20_000, 100_000
+PER_JOB = {"memory for the jobs": "memory a job", "CPU a minute": "CPU a minute and job"}
+TARGETS: dict[str, Target] = {
+    "requests a minute": at_most(20),
+    "share of the server's time": at_most(2),
+    "answers' bytes a minute": at_most(1),
+    "a job's end told after, median": at_most(3),
+    "a job's end told after, p95": at_most(6),
 }
+"""Ours; they depend on no machine's speed."""
+AT_EVERY_COUNT = ("requests a minute", "share of the server's time")
+COMPARED: dict[str, dict[str, Target]] = {
+    "requests a minute": {},
+    "CPU a minute": {},
+    "event-loop lag p99": {"databricks": at_least(1)},
+    "memory for the jobs": {"dbt-cloud": at_least(1)},
+    "a job's end told after, median": {"databricks": at_least(2)},
+}
+"""What the peers are compared in, and with whom that decides."""
 
 
 class Load(msgspec.Struct):
@@ -51,34 +70,35 @@ class Load(msgspec.Struct):
     note: str
 
     def figures(self) -> Iterator[Figure]:
-        """The values as figures; the targets are set for our 1000 jobs."""
+        """The values as figures; but for a few the targets are set for our 1000 jobs."""
         for name, (value, unit) in self.values.items():
-            target = TARGETS.get(name) if (self.system, self.count) == (OURS, 1000) else None
+            is_set = self.count == MAIN or name in AT_EVERY_COUNT
             yield Figure(
                 name=name,
                 value=value,
                 unit=unit,
                 of=self.system,
                 at=f"{self.count} jobs",
-                target=target,
+                target=TARGETS.get(name) if self.system == OURS and is_set else None,
                 note=self.note if name == "requests a minute" else "",
             )
 
 
-def measure_load(system: str, count: int) -> Load:
-    """One system with so many jobs, of which some end where they are 1000.
+def measure_load(system: str, count: int, queue: int = 0) -> Load:
+    """One system with so many jobs, of which some end.
 
     :param system: one of :data:`bench.systems.SYSTEMS`.
     :param count: jobs.
+    :param queue: the jobs that there are, if they are more.
     """
     print(f"  {system}, {count} jobs", file=sys.stderr, flush=True)
-    with Scene(system, count) as scene:
+    with Scene(system, count, queue) as scene:
         empty, begin = scene.memory(), scene.now()
         scene.begin()
         shown = scene.until_shown(STARTS_WITHIN)
-        time.sleep(SETTLED)
+        time.sleep(SETTLED + count / STARTED_A_SECOND)
         first = scene.now()
-        ends = _let_jobs_end(scene, first.at) if count == SOME_END else []
+        ends = _let_jobs_end(scene, first.at, min(ENDS, count // 2))
         time.sleep(max(0.0, first.at + INTERVAL - time.time()))
         middle = scene.now()
         scene.end_lag()
@@ -105,7 +125,9 @@ def measure_load(system: str, count: int) -> Load:
         else f"only {shown.shown} jobs in the first {STARTS_WITHIN:.0f} s"
     )
     if ends and last.singles > first.singles:
-        note = f"and {last.singles - first.singles} looks at single ones of the {ENDS} that ended"
+        note = (
+            f"and {last.singles - first.singles} looks at single ones of the {len(ends)} that ended"
+        )
     return Load(system, count, values, note)
 
 
@@ -116,8 +138,10 @@ def _used(first: Moment, last: Moment, *, polls_only: bool) -> Values:
     """
     singles = last.singles - first.singles if polls_only else 0
     seconds = last.at - first.at
+    share = (last.busy - first.busy) / seconds * 100
     return {
         "requests a minute": ((last.asked - first.asked - singles) / seconds * 60, ""),
+        "share of the server's time": (share, "%"),
         "answers' bytes a minute": ((last.bytes - first.bytes) / seconds * 60 / 1e6, "MB"),
     }
 
@@ -130,11 +154,11 @@ def _lags(late: list[float]) -> Values:
     }
 
 
-def _let_jobs_end(scene: Scene, begin: float) -> list[float]:
+def _let_jobs_end(scene: Scene, begin: float, count: int) -> list[float]:
     """Let jobs end one after the other over one interval; when each did."""
     ends = []
-    for number in range(ENDS):
-        time.sleep(max(0.0, begin + number * INTERVAL / ENDS - time.time()))
+    for number in range(count):
+        time.sleep(max(0.0, begin + number * INTERVAL / count - time.time()))
         ends.append(scene.end_a_job())
     return ends
 
@@ -143,25 +167,47 @@ def _promptness(ends: list[float], told: dict[int, float]) -> Values:
     late = [told[number] - end for number, end in enumerate(ends) if number in told]
     return {
         "a job's end told after, median": (statistics.median(late) if late else None, "s"),
-        "ends told": (float(len(late)), f"of {ENDS}"),
+        "a job's end told after, p95": (percentile(late, 0.95) if late else None, "s"),
+        "ends told": (float(len(late)), f"of {len(ends)}"),
     }
 
 
 def _ratios(loads: list[Load]) -> Iterator[Figure]:
-    ours = next((load for load in loads if load.system == OURS and load.count == 1000), None)
+    """The peers beside ours with as many jobs."""
+    ours = {load.count: load for load in loads if load.system == OURS}
     for load in loads:
-        if ours is None or load.system == OURS or load.count != ours.count:
+        if load.system == OURS or load.count not in MANY:
             continue
-        for name in ("requests a minute", "CPU a minute", "event-loop lag p99"):
-            mine, theirs = ours.values[name][0], load.values[name][0]
-            if mine and theirs:
-                yield Figure(
-                    name=name,
-                    value=theirs / mine,
-                    unit=RATIO,
-                    of=f"{load.system} / ours",
-                    at="1000 jobs",
-                )
+        for name, targets in COMPARED.items():
+            if load.count == MAIN or name == "memory for the jobs":
+                target = targets.get(load.system)
+                yield from _ratio(name, load, ours[load.count], target)
+
+
+def _ratio(name: str, theirs: Load, ours: Load, target: Target | None) -> Iterator[Figure]:
+    mine, other = ours.values[name][0], theirs.values[name][0]
+    if mine and other:
+        whose, at = f"{theirs.system} / ours", f"{ours.count} jobs"
+        yield Figure(name=name, value=other / mine, unit=RATIO, of=whose, at=at, target=target)
+
+
+def _vast(vast: Load, loads: list[Load]) -> Iterator[Figure]:
+    """A long queue beside 1000 jobs."""
+    at = f"{VAST} of {QUEUE} jobs"
+    few = next(load for load in loads if (load.system, load.count) == (OURS, MAIN))
+    for name, words in PER_JOB.items():
+        mine, base = (load.values[name][0] or 0.0 for load in (vast, few))
+        value = (base / few.count) / (mine / vast.count)
+        of = f"ours with {MAIN} / ours"
+        yield Figure(name=words, value=value, unit=RATIO, of=of, at=at, target=at_least(1))
+    for load in loads:
+        if (load.system, load.count) == ("databricks", MAIN):
+            name = "event-loop lag p99"
+            value = (load.values[name][0] or 0.0) / (vast.values[name][0] or 1.0)
+            of = f"databricks with {MAIN} / ours"
+            yield Figure(name=name, value=value, unit=RATIO, of=of, at=at, target=at_least(1))
+    for figure in vast.figures():
+        yield msgspec.structs.replace(figure, at=at)
 
 
 def measure() -> list[Figure]:
@@ -171,10 +217,10 @@ def measure() -> list[Figure]:
     with ThreadPoolExecutor(len(few)) as pool:
         loads = list(pool.map(lambda each: measure_load(*each), few))
     many = [(system, count) for count in MANY for system in installed]
-    for system, count in many:
-        if (system, count) != BLOCKED:
-            loads.append(measure_load(system, count))
-    return [*_ratios(loads), *(figure for load in loads for figure in load.figures())]
+    loads += [measure_load(*each) for each in many if each not in LEFT_OUT]
+    vast = measure_load(OURS, VAST, QUEUE)
+    figures = [figure for load in loads for figure in load.figures()]
+    return [*_ratios(loads), *figures, *_vast(vast, loads)]
 
 
 def main() -> None:
@@ -183,7 +229,8 @@ def main() -> None:
         show(measure())
         return
     for system in sys.argv[2:] or [OURS]:
-        show(measure_load(system, int(sys.argv[1])).figures())
+        count = int(sys.argv[1])
+        show(measure_load(system, count, QUEUE if count == VAST else 0).figures())
 
 
 if __name__ == "__main__":

@@ -60,6 +60,14 @@ def test_a_list_that_was_never_measured_is_tried_if_single_requests_are_many():
     assert costs.way_to_see(300, NOW) is Way.LIST
 
 
+def test_a_long_queues_list_is_not_tried_if_its_states_are_long_already():
+    costs = measured(SINGLE=0.004)
+    costs.note(Way.STATES, 1.0, NOW, 8_000_000)
+
+    assert costs.way_to_look(20_000, NOW) is Way.STATES
+    assert costs.way_to_see(300, NOW) is Way.SINGLE
+
+
 def test_without_states_many_jobs_are_looked_at_by_the_list():
     costs = measured(SINGLE=0.004, LIST=0.65)
     costs.rest(Way.STATES, NOW)
