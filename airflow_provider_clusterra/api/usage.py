@@ -52,8 +52,11 @@ PER_TASK = (
     *("memory_bytes_peak", "gpu_utilization_percent"),
 )
 """Of what an array's usage holds the median and the largest as well."""
-MOST_COMPONENTS = 4
-"""Components of a het job that are told of one by one: an event has little room."""
+ALL_RUNS = ("run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS))
+"""What is summed up over the runs of a requeued job."""
+MOST_COMPONENTS = 8
+PER_COMPONENT = ("cpus_allocated", "cpu_efficiency", "memory_bytes_requested", "memory_bytes_peak")
+"""What is told of so many components of a het job one by one: an event has little room."""
 PRODUCTS = {
     "node_hours": ("nodes_allocated", 3600),
     "cpu_core_seconds_allocated": ("cpus_allocated", 1),
@@ -186,7 +189,8 @@ def _peak(
             changes += [(begin, 1, count), (end, 0, -count)]
     if not changes:
         return None
-    most = now = 0.0
+    most: float = 0
+    now: float = 0
     # at the same second an end comes before a begin
     for _, _, change in sorted(changes):
         now += change
@@ -256,7 +260,10 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     if "tasks" in kinds:
         found["tasks"] = _spread([*parts.values()])
     elif "components" in kinds and len(parts) <= MOST_COMPONENTS:
-        found["components"] = {str(part): values for part, values in parts.items()}
+        found["components"] = {
+            str(part): {key: values[key] for key in PER_COMPONENT if key in values}
+            for part, values in parts.items()
+        }
     return found | _all_runs(told)
 
 
@@ -308,8 +315,7 @@ def _all_runs(told: Told) -> dict[str, Any]:
     runs = [run.values for again in told.values() for run in again]
     if len(runs) == len(told):
         return {}
-    keys = ["run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS)]
-    sums = {key: round(sum(known), 4) for key in keys if (known := _known(runs, key))}
+    sums = {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(runs, key))}
     return {"all_runs": {"count": len(runs), **sums}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -49,6 +49,7 @@ from airflow_provider_clusterra.watch.arrays import (
     exited_only_with,
     with_earlier,
     with_ends,
+    write_indices,
 )
 from airflow_provider_clusterra.watch.receipt import account_for
 from airflow_provider_clusterra.watch.verdict import Silence, silence_of
@@ -171,6 +172,8 @@ def _is_deep(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deep(part, levels - 1) for part in parts)
 
 
+MOST_ALONE = 1001
+"""Indices of an array, as many as a Slurm allows by itself, that the result has one by one."""
 TAIL_BYTES = 16 * 1024
 LINE_BYTES = 1024
 MOST_LINES = 20
@@ -194,11 +197,21 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
         "ran_seconds": _duration(job.started_at, job.ended_at),
         "restarts": job.restarts,
         "output": output,
-        "tasks": {
-            str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
-            for task in array_tasks(job)
-        },
+        "tasks": _ends_of(array_tasks(job)),
         "usage": usage_of(job),
+    }
+
+
+def _ends_of(tasks: Sequence[Job]) -> dict[str, Any]:
+    """How each index ended; of a large array, all that ended alike under one key, e.g. ``"0-41,43"``."""
+    groups: dict[Any, list[int]] = {}
+    for task in tasks:
+        alone = task.array_task_id if len(tasks) <= MOST_ALONE else None
+        group = (alone, task.state.base, task.exit.code)
+        groups.setdefault(group, []).append(task.array_task_id or 0)
+    return {
+        write_indices(indices): {"state": state, "exit_code": code}
+        for (_, state, code), indices in groups.items()
     }
 
 

@@ -17,14 +17,13 @@ from airflow_provider_clusterra.watch.arrays import (
     write_indices,
 )
 
-LONGEST_TEXT = 400
-"""Characters of any one text: Airflow logs an event, and stores it."""
+LARGEST = 3600
+"""Bytes of an event: Airflow logs it, and stores it, in a longer form of JSON."""
+ROOMS = ((400, 1200), (100, 1200), (100, 0))
+"""Characters of any one text (twice as many of the words), and of an array's tasks and their ids: if
+there is more to tell of these, the resumed task asks again."""
 LONGEST_TRES = 100
 """Of what the usage has been read from already."""
-LONGEST_WORDS = 1000
-LONGEST_TASKS = 1200
-"""Characters of an array's tasks and their ids; if there is more, the resumed task reads it
-again."""
 
 
 class JobEvent(msgspec.Struct, frozen=True):
@@ -48,17 +47,20 @@ class JobEvent(msgspec.Struct, frozen=True):
 
     def to_payload(self) -> dict[str, Any]:
         """The event as plain JSON values, under 4 KB however large the job is."""
-        small = replace(self, words=self.words[:LONGEST_WORDS])
-        if self.job is not None:
-            tasks = pack_tasks(self.job.tasks)
-            ids = pack_ids(self.job.tasks)
+        known = self.job.tasks if self.job else ()
+        tasks, ids = pack_tasks(known), pack_ids(known)
+        payload: dict[str, Any] = {}
+        for text, most in ROOMS:
             small = replace(
-                small,
-                job=_shortened(self.job),
-                tasks=tasks if _size(tasks) <= LONGEST_TASKS else {},
-                task_ids=ids if _size(tasks) + _size(ids) <= LONGEST_TASKS else {},
+                self,
+                words=self.words[: 2 * text],
+                job=self.job and _shortened(self.job, text),
+                tasks=tasks if _size(tasks) <= most else {},
+                task_ids=ids if _size(tasks) + _size(ids) <= most else {},
             )
-        payload: dict[str, Any] = msgspec.to_builtins(small)
+            payload = msgspec.to_builtins(small)
+            if len(msgspec.json.encode(payload)) <= LARGEST:
+                break
         return payload
 
 
@@ -111,20 +113,12 @@ def _size(packed: dict[str, str]) -> int:
     return sum(len(words) + len(indices) for words, indices in packed.items())
 
 
-def _shortened(job: Job) -> Job:
-    return replace(
-        job,
-        tasks=(),
-        tres_allocated=job.tres_allocated[:LONGEST_TRES],
-        tres_requested=job.tres_requested[:LONGEST_TRES],
-        admin_comment=job.admin_comment[:LONGEST_TRES],
-        name=job.name[:LONGEST_TEXT],
-        nodes=job.nodes[:LONGEST_TEXT],
-        description=job.description[:LONGEST_TEXT],
-        standard_output=job.standard_output[:LONGEST_TEXT],
-        working_directory=job.working_directory[:LONGEST_TEXT],
-        array_task_string=job.array_task_string[:LONGEST_TEXT],
-    )
+def _shortened(job: Job, longest: int) -> Job:
+    texts = ("name", "nodes", "description", "standard_output", "working_directory")
+    short = {name: getattr(job, name)[:longest] for name in (*texts, "array_task_string")}
+    read = ("tres_allocated", "tres_requested", "admin_comment")
+    short |= {name: getattr(job, name)[:LONGEST_TRES] for name in read}
+    return replace(job, tasks=(), **short)
 
 
 def _word(number: int | None) -> str:

@@ -7,6 +7,13 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.calls import read_job
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, one_job, read_state
+from airflow_provider_clusterra.api.usage import (
+    ALL_RUNS,
+    MOST_COMPONENTS,
+    PER_COMPONENT,
+    PER_TASK,
+    USAGE,
+)
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from tests.support.recorded import sample
 
@@ -57,6 +64,32 @@ def test_a_real_array_is_told_whole():
 
     shown = [(task.array_task_id, task.state, task.exit) for task in job.tasks]
     assert [(task.array_task_id, task.state, task.exit) for task in told.job.tasks] == shown
+
+
+def longest_usage():
+    values = dict.fromkeys(USAGE, 123456789.1234)
+    spread = {"median": values, "largest": values}
+    spread = {name: {key: values[key] for key in PER_TASK} for name in spread}
+    components = {
+        str(n): {key: values[key] for key in PER_COMPONENT} for n in range(MOST_COMPONENTS)
+    }
+    sums = {key: values[key] for key in ALL_RUNS}
+    return [
+        {**values, "tasks": {"count": 10_000, **spread}, "all_runs": {"count": 3, **sums}},
+        {**values, "components": components, "all_runs": {"count": 3, **sums}},
+    ]
+
+
+@pytest.mark.parametrize("usage", longest_usage(), ids=["array", "het"])
+@pytest.mark.parametrize("failed", [7, 2, 10**9], ids=["many ends", "every other", "one end"])
+def test_an_event_with_a_usage_is_under_4_kb_and_keeps_it(usage, failed):
+    job = array(["COMPLETED" if n % failed else "FAILED" for n in range(700)])
+    texts = ("name", "nodes", "description", "standard_output", "working_directory")
+    job = replace(job, usage=usage, **dict.fromkeys(texts, "x" * 5000))
+    event = JobEvent("ended", 9, "c1", job, "w" * 9000)
+
+    assert len(json.dumps(event.to_payload())) < 4096
+    assert through_the_database(event).job.usage == usage
 
 
 def test_an_event_is_under_4_kb_whatever_is_long():
