@@ -40,6 +40,7 @@ from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     WAIT,
     Outcome,
+    Patience,
     Progress,
     Verdict,
     WaitSpec,
@@ -202,7 +203,7 @@ class ClusterraJobTrigger(BaseTrigger):
         """The wait itself, which remembers what was seen between a sensor's pokes."""
         return Wait(
             self.spec,
-            partial(_read_connection, self._hook),
+            partial(_read_connection, self._hook, self.patience),
             self.log,
             may_be_renewed=lambda: not self._hook.is_in_the_environment,
             patience=self.patience,
@@ -327,13 +328,20 @@ class ClusterraJobTrigger(BaseTrigger):
         )
 
 
-async def _read_connection(hook: ClusterraHook) -> Access:
-    try:
-        return await hook.async_access()
-    except AirflowNotFoundException as error:
-        raise InputError(
-            f"The connection {hook.clusterra_conn_id} cannot be read: {error}"
-        ) from error
+async def _read_connection(hook: ClusterraHook, patience: Patience) -> Access:
+    """Airflow says that there is no such connection, too, if its own API or database is away."""
+    end = time.monotonic() + patience.undefined
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await hook.async_access()
+        except AirflowNotFoundException as error:
+            if time.monotonic() >= end:
+                raise InputError(
+                    f"The connection {hook.clusterra_conn_id} cannot be read: {error}"
+                ) from error
+        await asyncio.sleep(patience.backoff.pause(attempt))
 
 
 SUBMIT_PAUSES = Retry(first=15.0, cap=300.0)

@@ -59,6 +59,8 @@ class Patience(msgspec.Struct, frozen=True):
     refused: float = 15 * 60.0
     """A session that is no longer accepted may be renewed, a connection that cannot be read become
     readable, and a gateway that refuses everything be mended."""
+    undefined: float = 60.0
+    """Airflow may say that there is no such connection."""
     hurry_every: float = 5.0
     """Between two looks at one job that somebody asked for."""
     backoff: Retry = BACKOFF

@@ -17,7 +17,8 @@ SUBMIT = "/jobs/submit"
 HAZY = 4.0
 """Seconds after a gateway's answer in which lists fail or are old: less than a submit is looked for."""
 HELD_UP = 2.0
-"""Seconds in which Airflow's supervisor hears of what a user did. Less than the client waits."""
+"""Seconds in which a user does something and Airflow's supervisor hears of it. Less than the client
+waits: a submit that reached the server once its task is gone would be no fault of the task's."""
 
 
 class Weather:
@@ -160,15 +161,13 @@ def interrupts(strike: Strike, *, passed: bool) -> Fault:
     """
 
     async def fault(send: Send, passes: Pass) -> None:
-        if not passed:
-            await asyncio.to_thread(strike)
-            await asyncio.sleep(HELD_UP)
-        messages = [message async for message in passes()]
-        if passed:
-            await asyncio.to_thread(strike)
-            await asyncio.sleep(HELD_UP)
+        messages = [message async for message in passes()] if passed else []
+        striking = asyncio.create_task(asyncio.to_thread(strike))
+        await asyncio.sleep(HELD_UP)
+        messages = messages or [message async for message in passes()]
         for message in messages:
             await send(message)
+        await striking
 
     return fault
 

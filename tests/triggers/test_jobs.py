@@ -5,10 +5,12 @@ import json
 import time
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient, ProtocolError
 from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from tests.support.recorded import sample
@@ -149,8 +151,22 @@ async def test_a_state_that_nobody_knows_is_told_and_waited_through(connection, 
     assert event.outcome == "ended"
 
 
+async def test_a_connection_that_airflow_does_not_find_for_a_moment_is_read_again(mocker):
+    """So Airflow says while its database restarts."""
+    with Wire(DONE) as wire:
+        undefined = AirflowNotFoundException("The conn_id `x` isn't defined")
+        answers = [undefined, undefined, Access(wire.url, "s3cret-cookie")]
+        read = mocker.patch.object(ClusterraHook, "async_access", side_effect=answers)
+        made = trigger()
+        made.patience = HASTY
+        (event,) = await events(made)
+
+    assert (event.outcome, read.call_count) == ("ended", 3)
+
+
 async def test_a_connection_that_is_gone_is_told_with_the_job():
     made = ClusterraJobTrigger(job_id=7, cluster_id="c1", clusterra_conn_id="nobody_has_this")
+    made.patience = replace(HASTY, undefined=0.0)
     (event,) = await events(made)
 
     assert event.outcome == "refused"
