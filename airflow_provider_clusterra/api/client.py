@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-import logging
 import os
 import ssl
 import threading
@@ -205,24 +204,6 @@ class Body:
         data = b"".join(self._pieces)
         extra = 0 if self._keep is None else max(0, len(data) - self._keep)
         return Answer(request, status, headers, data[extra:], self._skipped + extra)
-
-
-class _Unsigned(logging.Filter):
-    """Leaves the query, which holds the signature, out of httpx's line about an upload."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(map(_unsigned, record.args))
-        return True
-
-
-def _unsigned(value: object) -> object:
-    if isinstance(value, httpx.URL) and b"signature" in value.query.lower():
-        return value.copy_with(query=None)
-    return value
-
-
-logging.getLogger("httpx").addFilter(_Unsigned())
 
 
 class _Endpoint(Generic[P, T]):
