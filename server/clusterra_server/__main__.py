@@ -184,7 +184,6 @@ def _session(options: argparse.Namespace, user: str = USER) -> Session:
 async def _look(slurmrestd: Slurmrestd, callers: Sequence[SlurmrestdUser], host: str) -> None:
     """Look at slurmrestd and at the users' tokens; what is down now may come later.
 
-    :raises TokenError: a token is root's or SlurmUser's, where other machines reach the server.
     :raises VersionError: slurmrestd does not offer the API that is asked for.
     """
     end = asyncio.get_running_loop().time() + LOOKS_FOR
@@ -197,6 +196,16 @@ async def _look(slurmrestd: Slurmrestd, callers: Sequence[SlurmrestdUser], host:
         # the look at the tokens says so, too
         pass
     found = await asyncio.gather(*(_is_privileged(caller, end) for caller in callers))
+    _judge_tokens(callers, found, host)
+
+
+def _judge_tokens(
+    callers: Sequence[SlurmrestdUser], found: Sequence[bool | str], host: str
+) -> None:
+    """Warn of tokens that may do anything, or might.
+
+    :raises TokenError: one does, where other machines reach the server.
+    """
     for words in dict.fromkeys(each for each in found if isinstance(each, str)):
         LOG.warning("it is not known yet whose Slurm token it is: %s", words)
     for caller in (caller for caller, is_so in zip(callers, found, strict=True) if is_so is True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -73,11 +73,7 @@ class Catalog:
         steps = body.get("steps")
         if steps is None and "template_id" not in body:
             return None
-        if steps is not None and (not isinstance(steps, list) or len(steps) != 1):
-            raise TemplateError(400, "a run has exactly one step here")
-        step = body if steps is None else steps[0]
-        if not isinstance(step, Mapping):
-            raise TemplateError(400, "a step is an object")
+        step = body if steps is None else _only(steps)
         schema = self._find(str(step.get("template_id")))
         values = read_values(schema, step)
         run_id = str(uuid.uuid4())
@@ -88,11 +84,7 @@ class Catalog:
             "comment": f"clusterra:run_id={run_id};user_email={email}",
             "environment": [
                 "PATH=/usr/local/bin:/usr/bin:/bin",
-                *(
-                    f"{name.upper()}={_as_text(value)}"
-                    for name, value in values.items()
-                    if name != SCRIPT
-                ),
+                *_variables(values),
             ],
         }
         script = self._scripts.get(schema["id"], values.get(SCRIPT))
@@ -107,6 +99,23 @@ class Catalog:
         if not schema["ready"] or schema["kind"] != "batch":
             raise TemplateError(400, f"{template_id} cannot be submitted: it is no ready batch job")
         return schema
+
+
+def _only(steps: Any) -> Mapping[str, Any]:
+    """A run's one step.
+
+    :raises TemplateError: it is none, or not the only one.
+    """
+    if not isinstance(steps, list) or len(steps) != 1:
+        raise TemplateError(400, "a run has exactly one step here")
+    if not isinstance(steps[0], Mapping):
+        raise TemplateError(400, "a step is an object")
+    return steps[0]
+
+
+def _variables(values: Mapping[str, Any]) -> list[str]:
+    given = {name: value for name, value in values.items() if name != SCRIPT}
+    return [f"{name.upper()}={_as_text(value)}" for name, value in given.items()]
 
 
 def read_values(schema: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,18 +147,25 @@ def _rows(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield row.get("key") or row["name"], row
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+FITS: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(NUMBERS, (_is_number, "a number")),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+}
+"""What a value of a kind must be; one of any other kind is a text, or is left out."""
+TEXT: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, str | None), "a text")
+
+
 def _check(name: str, row: Mapping[str, Any], value: Any) -> Any:
     kind = row.get("widget") or row.get("type")
-    if kind in NUMBERS:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TemplateError(400, f"{name} is not a number")
-        if not row.get("min", value) <= value <= row.get("max", value):
-            raise TemplateError(400, f"{name} is out of range")
-    elif kind == "bool":
-        if not isinstance(value, bool):
-            raise TemplateError(400, f"{name} is not true or false")
-    elif value is not None and not isinstance(value, str):
-        raise TemplateError(400, f"{name} is not a text")
+    fits, words = FITS.get(kind, TEXT)
+    if not fits(value):
+        raise TemplateError(400, f"{name} is not {words}")
+    if kind in NUMBERS and not row.get("min", value) <= value <= row.get("max", value):
+        raise TemplateError(400, f"{name} is out of range")
     if row.get("options") and value not in row["options"]:
         raise TemplateError(400, f"{name} is none of {row['options']}")
     return value

@@ -86,13 +86,17 @@ class _Search:
         """Each file below an open folder that matches."""
         part, rest = parts[0], parts[1:]
         deep = part == "**"
+        below = parts if deep else rest
         if deep and rest:
             yield from self.walk(at, place, rest)
         for name, facts in self._entries_of(at, "*" if deep else part):
-            if stat.S_ISDIR(facts.st_mode) and (rest or deep):
-                yield from self._below(at, f"{place}{name}", parts if deep else rest)
-            elif stat.S_ISREG(facts.st_mode) and not rest and self._owner in (None, facts.st_uid):
+            if below and stat.S_ISDIR(facts.st_mode):
+                yield from self._below(at, f"{place}{name}", below)
+            elif not rest and self._is_own_file(facts):
                 yield f"{place}{name}", facts
+
+    def _is_own_file(self, facts: os.stat_result) -> bool:
+        return stat.S_ISREG(facts.st_mode) and self._owner in (None, facts.st_uid)
 
     def _below(
         self, at: int, place: str, parts: tuple[str, ...]
@@ -254,12 +258,14 @@ def read_range(header: str, size: int) -> tuple[int, int] | None:
     :raises OutputError: it is beyond the end.
     :source: RFC 9110, 14.1.2; what is no range is as if it were not there, and several are all.
     """
-    found = re.fullmatch(r"bytes=\s*([0-9]*)-([0-9]*)\s*", header)
-    if not found or not (found[1] or found[2]):
+    number = "[0-9]{1,18}"
+    if found := re.fullmatch(rf"bytes=\s*({number})-({number})?\s*", header):
+        first, end = int(found[1]), min(size, int(found[2] or size) + 1)
+    elif found := re.fullmatch(rf"bytes=\s*-({number})\s*", header):
+        first, end = max(0, size - int(found[1])), size
+    else:
         return None
-    first = int(found[1]) if found[1] else max(0, size - int(found[2]))
-    end = min(size, int(found[2]) + 1) if found[1] and found[2] else size
-    if first >= size or (found[1] and end <= first) or (not found[1] and int(found[2]) == 0):
+    if first >= size or end <= first:
         raise OutputError(416, f"the file has {size} bytes")
     return first, end
 

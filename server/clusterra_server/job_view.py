@@ -408,10 +408,7 @@ class Span(NamedTuple):
 
 def timeline(view: JobView, now: float) -> list[Span]:
     """A job's life so far: held back, queued, run; what took no time is left out."""
-    begin, end = view.submitted, max(view.ended or now, view.submitted)
-    # the clocks of several machines
-    began = min(max(view.started, begin), end) if view.started else end
-    eligible = min(max(view.eligible, begin), began)
+    begin, eligible, began, end = _milestones(view, now)
     is_past = bool(view.ended)
     parts = (
         ("held", "Not yet allowed to start", begin, eligible),
@@ -425,6 +422,13 @@ def timeline(view: JobView, now: float) -> list[Span]:
         for part in (parts if begin else ())
         if part[3] > part[2] or part is last
     ]
+
+
+def _milestones(view: JobView, now: float) -> tuple[float, float, float, float]:
+    """Submitted, eligible, started, ended, in this order whatever the clocks of several machines say."""
+    begin, end = view.submitted, max(view.ended or now, view.submitted)
+    began = min(max(view.started, begin), end) if view.started else end
+    return begin, min(max(view.eligible, begin), began), began, end
 
 
 def merge(live: Sequence[JobView], past: Iterable[JobView]) -> list[JobView]:

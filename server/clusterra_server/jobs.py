@@ -112,6 +112,29 @@ class Plan:
     """The next begin time, if there is one."""
 
 
+class _Room:
+    """The CPUs that are free in one round, and how many tasks of each array are under way."""
+
+    def __init__(self, jobs: Iterable[Job], cpus: int) -> None:
+        busy = [job for job in jobs if not job.pending]
+        self._free = cpus - sum(job.request.cpus for job in busy)
+        self._under_way = Counter(job.array_job_id for job in busy)
+        self._blocked = False
+
+    def take(self, job: Job) -> str:
+        """Give a job its CPUs; otherwise the reason that it waits."""
+        if 0 < job.request.at_once <= self._under_way[job.array_job_id]:
+            return "JobArrayTaskLimit"
+        if self._blocked:
+            return "Priority"
+        if job.request.cpus > self._free:
+            self._blocked = True
+            return "Resources"
+        self._free -= job.request.cpus
+        self._under_way[job.array_job_id] += 1
+        return ""
+
+
 def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:
     """Which jobs start now: in the order given, and none overtakes one that waits for CPUs.
 
@@ -119,28 +142,18 @@ def plan(jobs: Iterable[Job], state_of: StateOf, cpus: int, now: float) -> Plan:
     :param cpus: how many there are.
     """
     jobs = list(jobs)
-    free = cpus - sum(job.request.cpus for job in jobs if not job.pending)
-    under_way = Counter(job.array_job_id for job in jobs if not job.pending)
+    room = _Room(jobs, cpus)
     start: list[Job] = []
     waits: list[tuple[Job, str]] = []
-    blocked = False
     # the tasks of an array share their request
     reasons: dict[int, str] = {}
     for job in (each for each in jobs if each.pending):
         if id(job.request) not in reasons:
             reasons[id(job.request)] = waits_for(job.request, state_of, cpus, now)
-        reason = reasons[id(job.request)]
-        if not reason and 0 < job.request.at_once <= under_way[job.array_job_id]:
-            reason = "JobArrayTaskLimit"
-        if not reason and (blocked or job.request.cpus > free):
-            reason = "Priority" if blocked else "Resources"
-            blocked = True
-        if reason:
+        if reason := reasons[id(job.request)] or room.take(job):
             waits.append((job, reason))
         else:
             start.append(job)
-            free -= job.request.cpus
-            under_way[job.array_job_id] += 1
     begins = [job.request.begin_time for job, reason in waits if reason == "BeginTime"]
     return Plan(tuple(start), tuple(waits), min(begins, default=None))
 

@@ -142,20 +142,26 @@ def _add_slurm(parser: argparse.ArgumentParser) -> None:
 
 def _why_not(options: argparse.Namespace) -> str:
     """What is wrong with options that are each right."""
-    if options.backend == "slurm":
-        if not options.slurmrestd:
-            return "--backend slurm needs --slurmrestd with slurmrestd's address"
-        if not options.output_dir.is_absolute():
-            return f"--output-dir: {options.output_dir} is not absolute"
-        if not os.path.isdir(options.output_dir):  # noqa: PTH112 - it raises nothing
-            return f"--output-dir: {options.output_dir} is not a folder, or cannot be reached"
-    elif options.slurmrestd or options.token_file or options.users:
+    if options.backend == "slurm" and (why := _why_not_slurm(options)):
+        return why
+    slurms = (options.slurmrestd, options.token_file, options.users)
+    if options.backend != "slurm" and any(slurms):
         return "--slurmrestd, --token-file and --users need --backend slurm"
     if not is_loopback(options.host) and not (options.users or os.environ.get(TOKEN_VARIABLE)):
         return (
             f"--host {options.host} can be reached from other machines: set {TOKEN_VARIABLE} to a token of "
             "your own, or give --users"
         )
+    return ""
+
+
+def _why_not_slurm(options: argparse.Namespace) -> str:
+    if not options.slurmrestd:
+        return "--backend slurm needs --slurmrestd with slurmrestd's address"
+    if not options.output_dir.is_absolute():
+        return f"--output-dir: {options.output_dir} is not absolute"
+    if not os.path.isdir(options.output_dir):  # noqa: PTH112 - it raises nothing
+        return f"--output-dir: {options.output_dir} is not a folder, or cannot be reached"
     return ""
 
 

@@ -106,6 +106,7 @@ def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
     running = job.state == "RUNNING"
     ends = job.started + 60 * (limit or 365 * 24 * 60) if running else job.ended
     output = f"job_{job.job_id}.out"
+    node = NODE if job.ran else ""
     return {
         "job_id": job.array_job_id if row.waiting else job.job_id,
         "name": request.name,
@@ -120,18 +121,16 @@ def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
         "start_time": _number(job.started),
         "end_time": _number(ends),
         "time_limit": _number(limit or 0, is_set=limit is not None, infinite=limit is None),
-        "nodes": NODE if job.ran else "",
-        "batch_host": NODE if job.ran else "",
+        "nodes": node,
+        "batch_host": node,
         "hold": request.hold,
         "priority": _number(0 if request.hold else 1),
         "dependency": write_dependencies(request.dependency, state_of),
         "comment": request.comment,
         "cpus": _number(request.cpus),
         "tasks": _number(request.tasks),
-        "memory_per_node": _number(request.memory_mb or 0, is_set=request.memory_mb is not None),
-        "memory_per_cpu": _number(
-            request.memory_per_cpu_mb or 0, is_set=request.memory_per_cpu_mb is not None
-        ),
+        "memory_per_node": _optional(request.memory_mb),
+        "memory_per_cpu": _optional(request.memory_per_cpu_mb),
         "requeue": request.requeue,
         "current_working_directory": request.working_directory,
         "standard_output": "/mnt/efs/job_%j.out",
@@ -337,6 +336,10 @@ def view_of_row(row: Row, state_of: StateOf) -> JobView:
     )
 
 
+def _optional(value: int | None) -> dict[str, Any]:
+    return _number(value or 0, is_set=value is not None)
+
+
 class JobId(NamedTuple):
     """A job's id as a path holds it."""
 
@@ -494,31 +497,33 @@ class Processes:
         """
         asked = dict(query)
         names = set(filter(None, asked.get("job_name", "").split(",")))
-        ids = set(filter(None, asked.get("step", "").split(",")))
         times = [asked.get("start_time") or "0", asked.get("end_time") or str(2**63)]
         for each in times:
             if not re.fullmatch("[0-9]{1,20}", each):
                 return bad_time(each)
         start, end = map(int, times)
-        jobs = self._scheduler.all_jobs()
-        if ids:
-            asked_ids = filter(None, map(read_job_id, ids))
-            found = (
-                job
-                for each in asked_ids
-                for job in self._scheduler.find_jobs(each.number)
-                if each.task in (None, job.array_task_id)
-            )
-            jobs = list({job.key: job for job in found}.values())
         return Answer(
             listed(
                 msgspec.json.encode(accounting_record(job))
-                for job in jobs
+                for job in self._by_steps(asked.get("step", ""))
                 if (not names or job.request.name in names)
                 and job.submitted < end
                 and job.remembered_since(start)
             )
         )
+
+    def _by_steps(self, steps: str) -> Iterable[Job]:
+        """The jobs of a list of ids, each once; all if it is empty."""
+        ids = set(filter(None, steps.split(",")))
+        if not ids:
+            return self._scheduler.all_jobs()
+        found = {
+            job.key: job
+            for asked in filter(None, map(read_job_id, ids))
+            for job in self._scheduler.find_jobs(asked.number)
+            if asked.task in (None, job.array_task_id)
+        }
+        return found.values()
 
     async def list_nodes(self) -> Answer:
         """This machine."""

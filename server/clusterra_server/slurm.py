@@ -205,12 +205,19 @@ class Slurm:
         await self._caller.check()
         if job_id in self._places:
             return self._places[job_id]
-        user = self._caller.token.user
         usual = await anyio.to_thread.run_sync(usual_names, self._outputs, job_id)
         closed = not self._own_folder and not self._outputs.stat().st_mode & 0o022
         if closed and any((self._outputs / name).is_file() for name in usual):
             # nobody else can have put it there
             return OutputPlace(self._outputs, usual)
+        return await self._find_place(job_id, usual, closed=closed)
+
+    async def _find_place(self, job_id: str, usual: list[str], *, closed: bool) -> OutputPlace:
+        """Where it is as the job's record says, or where it usually is.
+
+        :param closed: whether only the jobs' user can have written to the folder.
+        """
+        user = self._caller.token.user
         jobs = await self._own_facts(job_id, user)
         owner = await self._owner(jobs)
         if owner is None and not closed:

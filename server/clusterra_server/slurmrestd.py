@@ -103,25 +103,29 @@ def read_users(path: Path) -> list[SlurmUser]:
     except (OSError, UnicodeDecodeError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise TokenError(f"{path} cannot be read: {why}") from exc
-    found = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) not in (3, 4) or words[3:] not in ([], [ADMIN]):
-            raise TokenError(
-                f"{path}, line {number}: it has {len(words)} words, not a client's token, a Slurm "
-                f"user, the file with that user's Slurm token, and perhaps {ADMIN!r}"
-            )
-        token, user, file = words[:3]
-        if why := why_unfit(token):
-            raise TokenError(f"{path}, line {number}: the client's token {why}")
-        found.append(SlurmUser(token, SlurmToken(path.parent / file, user), len(words) > 3))
+    numbered = ((number, line.split()) for number, line in enumerate(lines, 1))
+    found = [
+        _read_user(path, number, words)
+        for number, words in numbered
+        if words and not words[0].startswith("#")
+    ]
     if not found:
         raise TokenError(f"{path} names no users")
     if len({each.token for each in found}) < len(found):
         raise TokenError(f"{path}: two users have the same token")
     return found
+
+
+def _read_user(path: Path, number: int, words: list[str]) -> SlurmUser:
+    if len(words) not in (3, 4) or words[3:] not in ([], [ADMIN]):
+        raise TokenError(
+            f"{path}, line {number}: it has {len(words)} words, not a client's token, a Slurm "
+            f"user, the file with that user's Slurm token, and perhaps {ADMIN!r}"
+        )
+    token, user, file = words[:3]
+    if why := why_unfit(token):
+        raise TokenError(f"{path}, line {number}: the client's token {why}")
+    return SlurmUser(token, SlurmToken(path.parent / file, user), len(words) > 3)
 
 
 def user_of(token: str) -> str:

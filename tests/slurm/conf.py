@@ -103,6 +103,7 @@ def slurm_conf(settings: Settings, ports: Ports, *, cgroups: bool) -> str:
             "AccountingStorageHost=localhost",
             f"AccountingStoragePort={ports.slurmdbd}",
             "AccountingStorageEnforce=associations,qos,limits",
+            "AccountingStoreFlags=job_script,job_comment",
         ]
     lines += [
         f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "

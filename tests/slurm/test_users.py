@@ -50,6 +50,30 @@ async def test_each_user_has_their_own_jobs(two):
     assert ours.cancel(job_id)
 
 
+async def test_a_page_shows_ones_own_job_and_its_script(shared_front, two):
+    ours = two(USER)
+    job_id = ours.submit("echo hello; exit 3", name="paged", comment="d/t/r/1", time_limit=5)
+    array_id = ours.submit("exit 0", name="paged", array="0-3")
+    site = f"/manage/{shared_front.cluster_id}/jobs"
+
+    def page(path, user=USER):
+        headers = {"Authorization": f"Bearer {token_of(user)}"}
+        return httpx.get(f"{shared_front.url}{site}{path}", headers=headers, timeout=30)
+
+    await ours.until(lambda: "FAILED" in page(f"/{job_id}").text)
+    shown = page(f"/{job_id}").text
+    for words in ("paged", "It failed: the script ended with exit code 3.", "hello", ">d<", ">r<"):
+        assert words in shown
+    # slurmdbd is a few seconds late
+    await ours.until(lambda: "echo hello; exit 3" in page(f"/{job_id}").text)
+    await ours.until(lambda: "COMPLETED <b>4</b>" in page(f"/{array_id}").text)
+    assert "It succeeded." in page(f"/{array_id}_2").text
+    assert f'/{job_id}"' in page("?name=paged").text
+    for path in (f"/{job_id}", f"/{job_id}/output", f"/{array_id}_2"):
+        assert page(path, OTHER).status_code == 404
+    assert "paged" not in page("", OTHER).text
+
+
 def test_a_user_is_told_who_they_are(two):
     for user in (USER, OTHER):
         with Client(two(user).access) as client:
