@@ -223,7 +223,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
                 # as in the other modes, the shorter limit decides whether a retry follows
                 limit = self.execution_timeout
                 is_shorter = limit is not None and limit.total_seconds() < self.timeout
-                raise (AirflowTaskTimeout if is_shorter else AirflowSensorTimeout)(end.words)
+                raise (AirflowTaskTimeout if is_shorter else AirflowSensorTimeout)(end.message)
             with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
                 return self._finish(end, client)
 

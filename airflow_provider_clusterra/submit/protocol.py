@@ -196,9 +196,9 @@ def read_tag(name: str) -> Tag | None:
 
 def tagged_name(name: str, tag: Tag) -> str:
     """A job's name with its tag: at most :data:`LONGEST_NAME` bytes, no control characters."""
-    words = str(tag)
+    end = str(tag)
     plain = "".join([each if each.isprintable() else "_" for each in name])
-    return plain.encode()[: LONGEST_NAME - len(words)].decode("utf-8", "ignore") + words
+    return plain.encode()[: LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
 
 
 def _hex(*parts: str, digits: int) -> str:
@@ -242,7 +242,7 @@ class RetryState(msgspec.Struct, frozen=True):
     """Those that have succeeded in any try, in the same form."""
     task_ids: dict[str, str] = msgspec.field(default_factory=dict)
     """Their own job ids: what to add to an index, to the indices."""
-    asked: dict[str, Any] = msgspec.field(default_factory=dict)
+    requested: dict[str, Any] = msgspec.field(default_factory=dict)
     """The job's fields of memory and time."""
     more: str = ""
     """Both figures of what had grown, in words."""
@@ -425,7 +425,7 @@ class Decision(msgspec.Struct, frozen=True):
     action: Action
     found: tuple[TaggedJob, ...] = ()
     """With ADOPT the one job, with CANCEL those to cancel, with SUBMIT the last that ended badly."""
-    words: str = ""
+    reason: str = ""
     """Why, for the log or the error."""
 
 
@@ -550,15 +550,15 @@ def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknow
     if job is not None and job.state.ended:
         found = (TaggedJob(job, _tag_of(job, record)),)
         adopted = job.state.succeeded
-        words = Finding.SUCCEEDED if adopted else ""
-        return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, words)
+        reason = Finding.SUCCEEDED if adopted else ""
+        return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, reason)
     if job is None and _never_was(record, accounts):
         return Decision(Action.SUBMIT)
-    words = _unknown_words(record, accounts, job)
+    reason = _unknown_reason(record, accounts, job)
     if on_unknown == "submit":
-        return Decision(Action.SUBMIT, words=f"{words} on_unknown is 'submit', so it runs again.")
+        return Decision(Action.SUBMIT, reason=f"{reason} on_unknown is 'submit', so it runs again.")
     advice = "Look for it before you clear this task, which submits a new one; on_unknown='submit' "
-    return Decision(Action.FAIL, words=f"{words} {advice}would do so by itself.")
+    return Decision(Action.FAIL, reason=f"{reason} {advice}would do so by itself.")
 
 
 def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
@@ -576,7 +576,7 @@ def _tag_of(job: Job, record: Record | None) -> Tag:
     return tag or Tag("", "", "", 0, 0)
 
 
-def _unknown_words(record: Record | None, accounts: Sequence[Job] | None, job: Job | None) -> str:
+def _unknown_reason(record: Record | None, accounts: Sequence[Job] | None, job: Job | None) -> str:
     why = (
         "there is no accounting to ask"
         if accounts is None

@@ -31,7 +31,7 @@ from airflow_provider_clusterra.watch.arrays import (
     write_indices,
 )
 
-PLACES = dict(zip(MEMORY_FIELDS, ("node", "CPU", "GPU"), strict=True))
+PER = dict(zip(MEMORY_FIELDS, ("node", "CPU", "GPU"), strict=True))
 SHORTAGES = {
     "memory": ("OUT_OF_MEMORY", MEMORY_FIELDS),
     "time_limit": ("TIMEOUT", ("time_limit",)),
@@ -60,7 +60,7 @@ class Step(msgspec.Struct, frozen=True):
 
     field: str
     value: Any
-    words: str
+    figures: str
     """Both figures."""
 
 
@@ -91,12 +91,12 @@ def read_growth(
     )
 
 
-def asked_of(job: Mapping[str, Any]) -> dict[str, Any]:
+def requested_of(job: Mapping[str, Any]) -> dict[str, Any]:
     """The memory and time that a job asks for, as it does."""
     return {name: job[name] for name in (*MEMORY_FIELDS, "time_limit") if name in job}
 
 
-def grow(asked: Mapping[str, Any], failure: Failure, growth: Growth) -> list[Step]:
+def grow(requested: Mapping[str, Any], failure: Failure, growth: Growth) -> list[Step]:
     """Of what the next try asks for more; empty if nothing of it helps.
 
     For what nobody asked for, the failure says what Slurm gave.
@@ -106,40 +106,42 @@ def grow(asked: Mapping[str, Any], failure: Failure, growth: Growth) -> list[Ste
     states = failure.states or (failure.state,)
     steps = []
     if growth.memory is not None and "OUT_OF_MEMORY" in states:
-        steps.append(_more_memory(asked, failure, growth.memory, growth.max_memory_mb))
+        steps.append(_more_memory(requested, failure, growth.memory, growth.max_memory_mb))
     if growth.time_limit is not None and "TIMEOUT" in states:
-        steps.append(_more_time(asked, failure, growth.time_limit, growth.max_time_limit_minutes))
+        steps.append(
+            _more_time(requested, failure, growth.time_limit, growth.max_time_limit_minutes)
+        )
     return [step for step in steps if step is not None]
 
 
 def _more_memory(
-    asked: Mapping[str, Any], failure: Failure, factor: float, most: int | None
+    requested: Mapping[str, Any], failure: Failure, factor: float, most: int | None
 ) -> Step | None:
     by_slurm = "memory_per_cpu" if failure.memory_per_cpu else "memory_per_node"
-    field = next((name for name in MEMORY_FIELDS if name in asked), by_slurm)
-    value = asked.get(field)
+    field = next((name for name in MEMORY_FIELDS if name in requested), by_slurm)
+    value = requested.get(field)
     per_tres = PER_TRES.fullmatch(value) if isinstance(value, str) else None
     before = int(per_tres[2]) if per_tres else read_number(value) or failure.memory_mb
     if not before:
         return None
     more = _larger(before, factor, most)
-    place = PLACES[field]
+    unit = PER[field]
     if more is None:
         raise InputError(
-            f"The job ran out of memory with {before} MB a {place}, and max_memory is {most} MB: "
+            f"The job ran out of memory with {before} MB a {unit}, and max_memory is {most} MB: "
             "it is not submitted again."
         )
     return Step(
         field,
         f"{per_tres[1]}{more}" if per_tres else no_val(more),
-        f"{more} MB of memory a {place} instead of {before} MB",
+        f"{more} MB of memory a {unit} instead of {before} MB",
     )
 
 
 def _more_time(
-    asked: Mapping[str, Any], failure: Failure, factor: float, most: int | None
+    requested: Mapping[str, Any], failure: Failure, factor: float, most: int | None
 ) -> Step | None:
-    before = read_number(asked.get("time_limit")) or failure.time_limit_minutes
+    before = read_number(requested.get("time_limit")) or failure.time_limit_minutes
     if not before:
         return None
     more = _larger(before, factor, most)
@@ -219,13 +221,15 @@ def job_of_try(
 def _grown(
     job: JobRequest, state: RetryState, failure: Failure, growth: Growth
 ) -> tuple[JobRequest, RetryState]:
-    written = asked_of(job.components[0])
+    written = requested_of(job.components[0])
     begin, failure = _begin(written, state, failure, growth)
     steps = grow(begin, failure, growth)
     job = job.with_fields(begin | {step.field: step.value for step in steps})
-    asked = asked_of(job.components[0])
-    more = " and ".join(step.words for step in steps)
-    state = replace(state, asked=asked, written=None if asked == written else written, more=more)
+    requested = requested_of(job.components[0])
+    more = " and ".join(step.figures for step in steps)
+    state = replace(
+        state, requested=requested, written=None if requested == written else written, more=more
+    )
     return job, state
 
 
@@ -237,31 +241,31 @@ def _begin(
     An author who has changed one of them gets what is written now. It does not grow as well, for the
     job has not failed with it; if it is no more than what was too little, growth goes on from that.
     """
-    then = state.asked if state.written is None else state.written
+    then = state.requested if state.written is None else state.written
     states = {*(failure.states or (failure.state,))}
     begin: dict[str, Any] = {}
     for kind, (short, names) in SHORTAGES.items():
-        mine, before, asked = (_only(each, names) for each in (now, then, state.asked))
+        mine, before, requested = (_only(each, names) for each in (now, then, state.requested))
         if mine == before:
-            begin |= asked
+            begin |= requested
         elif short not in states or getattr(growth, kind) is None:
             begin |= mine
         else:
-            first, grows = _after_a_change(mine, asked, _given(failure, kind))
+            first, grows = _after_a_change(mine, requested, _given(failure, kind))
             begin |= first
             states -= set() if grows else {short}
     return begin, replace(failure, state="", states=tuple(sorted(states)))
 
 
-def _after_a_change(mine: Amount, asked: Amount, given: Amount) -> tuple[Amount, bool]:
+def _after_a_change(mine: Amount, requested: Amount, given: Amount) -> tuple[Amount, bool]:
     """What is asked for instead of what was too little, and whether it grows."""
-    failed = asked or given
+    failed = requested or given
     if not mine:
         return failed, True
     (form, most), (other, least) = _size(mine), _size(failed)
     if form != other:
         # if nobody knows what was asked for, it may have been the same
-        return mine, not asked
+        return mine, not requested
     return (mine, False) if most > least else (failed, True)
 
 

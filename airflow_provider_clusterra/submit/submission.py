@@ -229,15 +229,15 @@ class Submission(msgspec.Struct, kw_only=True):
         self._before = self.store.load()
         decision = self._decide(request) if self.options.tagged else self._decide_untagged(request)
         if decision.action is Action.FAIL:
-            raise SubmitRefusedError(decision.words)
+            raise SubmitRefusedError(decision.reason)
         if decision.action is Action.ADOPT:
-            return self._adopt(decision.found[0], decision.words, request)
+            return self._adopt(decision.found[0], decision.reason, request)
         for ended in decision.found:
             if reason := self._why_not_again(ended.job):
                 return self._adopt(ended, reason, request)
             self._note_end(ended.job)
-        if decision.words:
-            log.warning(decision.words)
+        if decision.reason:
+            log.warning(decision.reason)
         request = self._adapt(request)
         if prepare is not None:
             self.kill.check()
@@ -270,7 +270,7 @@ class Submission(msgspec.Struct, kw_only=True):
         )
         decision = decide_again(found)
         while decision.action is Action.CANCEL:
-            gone = {id(each): self._cancelled(each, decision.words) for each in decision.found}
+            gone = {id(each): self._cancelled(each, decision.reason) for each in decision.found}
             found = [gone.get(id(each), each) for each in found]
             decision = decide_again(found)
         self._known = frozenset(each.job.job_id for each in found)

@@ -261,24 +261,24 @@ def _unfinished(event: JobEvent, client: Client, earlier: Iterable[Job], more: s
     job = event.job
     match event.outcome:
         case "refused":
-            return AirflowFailException(event.words)
+            return AirflowFailException(event.message)
         case "timed_out" | "overdue":
             return JobOverdueError(_overdue(event, client), job)
         case "stuck":
             grown = f" This retry asked for more than the last try: {more}." if more else ""
             advice = advise(job) if job else ""
-            return JobStuckError(f"{event.words}{grown} {advice}".rstrip(), job)
+            return JobStuckError(f"{event.message}{grown} {advice}".rstrip(), job)
     whole = with_earlier(job, earlier) if job else None
-    return JobLostError(event.words or f"Job {event.job_id} is lost.", whole)
+    return JobLostError(event.message or f"Job {event.job_id} is lost.", whole)
 
 
 def _overdue(event: JobEvent, client: Client) -> str:
     job = event.job
     if job is None:
-        return event.words
+        return event.message
     if job.started_at is None or job.state.base == "PENDING":
-        return f"{event.words} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
-    parts = (event.words, describe_request(job), show_output(*_tail(event, client)))
+        return f"{event.message} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
+    parts = (event.message, describe_request(job), show_output(*_tail(event, client)))
     return "\n".join(filter(None, parts))
 
 

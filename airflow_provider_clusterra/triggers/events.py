@@ -36,7 +36,7 @@ class JobEvent(msgspec.Struct, frozen=True):
     cluster_id: str
     job: Job | None = None
     """The job as last seen."""
-    words: str = ""
+    message: str = ""
     tasks: dict[str, str] = msgspec.field(default_factory=dict)
     """How an array's tasks ended, e.g. ``{"COMPLETED 0 -": "0-7,9", "FAILED 3 -": "8"}``: state,
     exit code and signal, to the indices."""
@@ -53,7 +53,7 @@ class JobEvent(msgspec.Struct, frozen=True):
         for text, most in ROOMS:
             small = replace(
                 self,
-                words=self.words[: 2 * text],
+                message=self.message[: 2 * text],
                 job=self.job and _shortened(self.job, text),
                 tasks=tasks if _size(tasks) <= most else {},
                 task_ids=ids if _size(tasks) + _size(ids) <= most else {},

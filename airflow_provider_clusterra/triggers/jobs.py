@@ -323,7 +323,7 @@ class ClusterraJobTrigger(BaseTrigger):
             self.spec.job_id,
             self.spec.cluster_id,
             verdict.job,
-            verdict.words,
+            verdict.message,
             adopted_at=self.adopted_at,
         )
 

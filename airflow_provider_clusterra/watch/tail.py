@@ -125,7 +125,7 @@ class TailPace(msgspec.Struct, frozen=True):
     reopen: Retry = BACKOFF
 
 
-_places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 def has_output(job: Job) -> bool:
@@ -181,7 +181,7 @@ class Tail:
     async def follow(self, client: AsyncClient, hurry: Callable[[], object]) -> None:
         """Give the output as it comes, until this is cancelled or there is too much of it."""
         reopen = self.pace.reopen
-        async with _place(self.pace.streams), asyncio.TaskGroup() as tasks:
+        async with _slot(self.pace.streams), asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self._write_each_second())
             failures = 0
             while self._given < self.pace.limit:
@@ -389,9 +389,9 @@ class _Stream(msgspec.Struct):
 
 
 @asynccontextmanager
-async def _place(streams: int) -> AsyncIterator[None]:
+async def _slot(streams: int) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
-    async with _places.setdefault(loop, asyncio.Semaphore(streams)):
+    async with _slots.setdefault(loop, asyncio.Semaphore(streams)):
         yield
 
 

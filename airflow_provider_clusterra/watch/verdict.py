@@ -105,7 +105,7 @@ class WaitSpec(msgspec.Struct, frozen=True):
     deadline: float | None = None
     """Seconds since 1970."""
     limit: str = ""
-    """Which limit the deadline is, in the author's words, e.g. ``"timeout=3600 s"``."""
+    """Which limit the deadline is, in the author's message, e.g. ``"timeout=3600 s"``."""
     pending_timeout: float | None = None
     """Seconds for which it may be pending at a time."""
     max_restarts: int | None = None
@@ -140,7 +140,7 @@ class Verdict(msgspec.Struct, frozen=True):
     outcome: Outcome
     job: Job | None = None
     """The job as last seen."""
-    words: str = ""
+    message: str = ""
     """Why, if the job itself does not say it; with WAIT, what is worth a warning."""
     until: float | None = None
     """With WAIT: when the same sighting would mean something else, in seconds since 1970."""
@@ -156,12 +156,12 @@ def judge(
     if job is None or _is_older(job, progress.last):
         return _judge_missing(spec, progress, at, patience)
     if not _is_ours(spec, job):
-        words = (
+        message = (
             f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
             f"{spec.job_name!r}: the cluster has begun to count anew. What became of ours is not "
             "known."
         )
-        return progress, Verdict(Outcome.LOST, progress.last, words)
+        return progress, Verdict(Outcome.LOST, progress.last, message)
     whole = _with_components(job, progress.last)
     seen = _remember(progress, whole)
     if not job.state.ended:
@@ -227,11 +227,11 @@ def _judge_going(
     spec: WaitSpec, seen: Progress, at: float, job: Job, patience: Patience
 ) -> tuple[Progress, Verdict]:
     if spec.max_restarts is not None and job.restarts > spec.max_restarts:
-        words = (
+        message = (
             f"Slurm has started job {spec.job_id} again {job.restarts} times, and max_restarts is "
             f"{spec.max_restarts}."
         )
-        return seen, Verdict(Outcome.OVERDUE, job, words)
+        return seen, Verdict(Outcome.OVERDUE, job, message)
     if job.state.base != "PENDING":
         return replace(seen, pending_since=None, stuck_since=None), WAIT
     # what it waited before a requeue counts no more
@@ -248,11 +248,11 @@ def _judge_pending(spec: WaitSpec, since: float, at: float, job: Job) -> Verdict
     if at < end:
         return Verdict(Outcome.WAIT, until=None if end == math.inf else end)
     reason = f" ({job.reason})" if job.reason else ""
-    words = (
+    message = (
         f"Job {spec.job_id} has been pending{reason} for {at - since:.0f} s, and "
         f"pending_timeout is {spec.pending_timeout:.0f} s."
     )
-    return Verdict(Outcome.OVERDUE, job, words)
+    return Verdict(Outcome.OVERDUE, job, message)
 
 
 def _judge_reason(
@@ -266,10 +266,10 @@ def _judge_reason(
     until = (seen.stuck_since or at) + patience.stuck
     if at < until:
         return seen, replace(waits, until=min(until, waits.until or until))
-    words = f"Job {spec.job_id} will not start: {why} ({job.reason})."
+    message = f"Job {spec.job_id} will not start: {why} ({job.reason})."
     if spec.on_stuck == "fail":
-        return seen, Verdict(Outcome.STUCK, job, words)
-    return seen, replace(waits, words=words)
+        return seen, Verdict(Outcome.STUCK, job, message)
+    return seen, replace(waits, message=message)
 
 
 def _judge_missing(
@@ -409,9 +409,9 @@ def _lost(spec: WaitSpec, progress: Progress, at: float, why: str, patience: Pat
         until = min(at + patience.ask_every, since + patience.min_job_age)
         return Verdict(Outcome.WAIT, until=until)
     before = f"It was last seen {last.state}." if last else "It was never seen."
-    words = (
+    message = (
         f"The cluster no longer knows job {spec.job_id}, {why}, so how it ended is not known. "
         f"{before} Slurm forgets a job some minutes after its end; its output may still be there "
         f"as job_{spec.job_id}.out."
     )
-    return Verdict(Outcome.LOST, last, words)
+    return Verdict(Outcome.LOST, last, message)

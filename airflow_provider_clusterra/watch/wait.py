@@ -171,20 +171,20 @@ class Wait:
         """
         left = f"Job {self._spec.job_id} is left as it is."
         if verdict.outcome is Outcome.REFUSED and not self._spec.owns_job:
-            return replace(verdict, words=f"{verdict.words} {left}")
+            return replace(verdict, message=f"{verdict.message} {left}")
         try:
             access = await self._credentials()
             client = await asyncio.to_thread(AsyncClient, access, retry=THROUGH_A_STUMBLE)
             async with client:
                 return await self._last_look(client, verdict)
         except NotFoundError:
-            words = f"{verdict.words} The cluster no longer knows it."
-            return replace(verdict, outcome=Outcome.LOST, words=words)
+            message = f"{verdict.message} The cluster no longer knows it."
+            return replace(verdict, outcome=Outcome.LOST, message=message)
         except Exception as failure:  # noqa: BLE001 - whatever it is, the job is named
-            words = f"{verdict.words} It could not be cancelled: {failure}"
+            message = f"{verdict.message} It could not be cancelled: {failure}"
             if verdict.outcome is Outcome.REFUSED:
-                words = f"{words} {left}"
-            return replace(verdict, words=words)
+                message = f"{message} {left}"
+            return replace(verdict, message=message)
 
     async def _last_look(self, client: AsyncClient, verdict: Verdict) -> Verdict:
         spec = self._spec
@@ -195,8 +195,8 @@ class Wait:
             verdict = Verdict(Outcome.ENDED, seen.job or job)
         elif spec.owns_job:
             job = await cancel_and_confirm(client, spec.cluster_id, spec.job_id) or job
-            words = f"{verdict.words} It was cancelled and is {job.state}."
-            verdict = replace(verdict, job=job, words=words)
+            message = f"{verdict.message} It was cancelled and is {job.state}."
+            verdict = replace(verdict, job=job, message=message)
         if self._tail is not None and has_output(job):
             await self._with_care(self._tail.finish(client, END_MARGIN))
         return await self._accounted(Receipts(client, spec.cluster_id), verdict)
@@ -262,8 +262,8 @@ class Wait:
         if job is not None:
             await self._heed_restarts(job)
             self._log_change(job, shown)
-        if verdict.outcome is Outcome.WAIT and verdict.words:
-            self._warn(verdict.words)
+        if verdict.outcome is Outcome.WAIT and verdict.message:
+            self._warn(verdict.message)
         return verdict
 
     async def _judge(self, at: float, job: Job | None) -> tuple[str, Verdict]:
@@ -286,8 +286,8 @@ class Wait:
         self._shown = shown
         self._log.info("Job %s %s", self._spec.job_id, shown)
         if not job.state.known:
-            words = "This version of the provider does not know the state %s; waiting on."
-            self._log.warning(words, job.state)
+            message = "This version of the provider does not know the state %s; waiting on."
+            self._log.warning(message, job.state)
 
     async def _ask_accounting(self, client: AsyncClient, at: float) -> Verdict:
         spec = self._spec
@@ -300,11 +300,11 @@ class Wait:
         self.progress, verdict = judge_accounting(spec, self.progress, at, answer, self._patience)
         return verdict
 
-    def _warn(self, words: str) -> None:
+    def _warn(self, message: str) -> None:
         """Once, however often it is so."""
-        if words != self._warned:
-            self._warned = words
-            self._log.warning(words)
+        if message != self._warned:
+            self._warned = message
+            self._log.warning(message)
 
     async def _follow(self, poller: Poller, job: Job | None) -> None:
         if job is None or self._tail is None or poller.client is None:

@@ -122,7 +122,7 @@ async def test_a_job_that_will_never_start_is_told_and_cancelled(cluster, mocker
     for event, reason in zip(
         events, ("JobHeldUser", "DependencyNeverSatisfied", "PartitionConfig"), strict=True
     ):
-        assert reason in event.words
+        assert reason in event.message
         assert cluster.job(event.job_id).state.base == "CANCELLED"
 
 
@@ -175,7 +175,7 @@ async def test_at_its_deadline_a_tasks_job_is_cancelled(cluster):
     event = await cluster.wait(job_id, deadline=time.time() + 0.5, owns_job=True)
 
     assert event.outcome == "timed_out"
-    assert "It was cancelled" in event.words
+    assert "It was cancelled" in event.message
     assert cluster.job(job_id).state.base == "CANCELLED"
 
 

@@ -52,7 +52,7 @@ async def test_a_job_that_slurm_has_forgotten_is_known_from_accounting_or_lost(f
     else:
         assert [event.outcome for event in late] == ["lost"] * 2
         assert all(
-            f"job {job_id}" in event.words for job_id, event in zip(job_ids, late, strict=True)
+            f"job {job_id}" in event.message for job_id, event in zip(job_ids, late, strict=True)
         )
 
 
@@ -91,7 +91,7 @@ async def test_an_array_is_known_to_its_last_task_though_they_are_forgotten_one_
         assert restarted.job.tasks[0].exit.code == 4
     else:
         assert restarted.outcome == "lost"
-        assert "how it ended is not known" in restarted.words
+        assert "how it ended is not known" in restarted.message
 
 
 @with_slurmdbd

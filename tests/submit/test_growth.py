@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.specs import no_val
 from airflow_provider_clusterra.submit.protocol import Failure
-from airflow_provider_clusterra.submit.retries import Growth, asked_of, grow, read_growth
+from airflow_provider_clusterra.submit.retries import Growth, grow, read_growth, requested_of
 
 BOTH = Growth(memory=2.0, time_limit=1.5)
 OOM = Failure("OUT_OF_MEMORY")
@@ -42,7 +42,7 @@ def test_memory_grows_in_the_form_in_which_it_was_asked_for(asked, more, words):
     (step,) = grow(asked, OOM, BOTH)
 
     assert {step.field: step.value} == more
-    assert words in step.words
+    assert words in step.figures
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_what_is_no_growth_is_refused(written, words):
 def test_of_a_job_only_memory_and_time_are_remembered():
     job = {"name": "x", "time_limit": no_val(5), "memory_per_cpu": no_val(7), "nodes": "1"}
 
-    assert asked_of(job) == {"time_limit": no_val(5), "memory_per_cpu": no_val(7)}
+    assert requested_of(job) == {"time_limit": no_val(5), "memory_per_cpu": no_val(7)}

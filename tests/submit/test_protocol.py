@@ -193,10 +193,10 @@ def test_of_two_jobs_that_run_the_newest_is_kept():
 
 def test_the_words_of_a_cancel_say_why():
     assert (
-        decide(OURS, None, [found("RUNNING", tag=CLEARED)]).words == "because the task was cleared"
+        decide(OURS, None, [found("RUNNING", tag=CLEARED)]).reason == "because the task was cleared"
     )
-    assert "has changed" in decide(OURS, None, [found("RUNNING", tag=CHANGED)]).words
-    assert "killed" in decide(OURS, record(unwanted=True), [found("RUNNING")]).words
+    assert "has changed" in decide(OURS, None, [found("RUNNING", tag=CHANGED)]).reason
+    assert "killed" in decide(OURS, record(unwanted=True), [found("RUNNING")]).reason
 
 
 GONE = {
@@ -265,16 +265,16 @@ def test_a_user_may_have_the_job_run_again_where_nothing_can_tell(remembered, to
     decision = decide_gone(remembered, told, "submit")
 
     assert decision.action is Action.SUBMIT
-    assert "it runs again" in decision.words
+    assert "it runs again" in decision.reason
 
 
 def test_what_cannot_be_told_is_said_with_what_to_look_for():
-    assert "job_7.out" in decide_gone(record(), None, "fail").words
-    assert record().name in decide_gone(record(job_id=None), None, "fail").words
+    assert "job_7.out" in decide_gone(record(), None, "fail").reason
+    assert record().name in decide_gone(record(job_id=None), None, "fail").reason
     nameless = replace(record(job_id=None), name="")
-    assert "carries no name of ours" in decide_gone(nameless, None, "fail").words
+    assert "carries no name of ours" in decide_gone(nameless, None, "fail").reason
     for remembered in (None, record(job_id=None)):
-        words = decide_gone(remembered, [job("RUNNING")], "fail").words
+        words = decide_gone(remembered, [job("RUNNING")], "fail").reason
         assert "submitted job 7; Slurm no longer shows it" in words
         assert "accounting still says that it is RUNNING" in words
 

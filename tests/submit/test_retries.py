@@ -56,7 +56,7 @@ def test_the_first_try_asks_for_what_the_author_asks_for(options):
 
     assert job_of(asked) == job_of(request(array="0-9%2", time_limit=no_val(5)))
     asked_for = {"time_limit": no_val(5)} if options is GROWING else {}
-    assert state == RetryState(array="0-9%2", asked=asked_for)
+    assert state == RetryState(array="0-9%2", requested=asked_for)
 
 
 def test_a_retry_submits_only_the_indices_that_are_left_as_many_at_once():
@@ -105,7 +105,9 @@ def test_what_is_too_much_to_be_kept_is_left_out():
 def test_growth_goes_on_from_what_the_last_try_asked_for():
     first, first_state = job_of_try(
         request(memory_per_node=no_val(100), time_limit=no_val(10)),
-        record("OUT_OF_MEMORY", asked={"memory_per_node": no_val(100), "time_limit": no_val(10)}),
+        record(
+            "OUT_OF_MEMORY", requested={"memory_per_node": no_val(100), "time_limit": no_val(10)}
+        ),
         GROWING,
     )
     assert job_of(first)["memory_per_node"] == no_val(200)
@@ -135,7 +137,7 @@ def tries_of(*tries):
         previous = previous and replace(previous, failure=Failure(ended, memory_mb=4096))
         asked, state = job_of_try(request(**written), previous, GROWING)
         previous = Record("tag", 1, job_id=7, retry_state=state)
-        yield {name: job_of(asked)[name] for name in state.asked}, state.more
+        yield {name: job_of(asked)[name] for name in state.requested}, state.more
 
 
 def node(megabytes):

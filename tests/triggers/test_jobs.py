@@ -97,7 +97,7 @@ async def test_at_the_deadline_a_job_is_cancelled_where_that_was_asked(connected
     )
 
     assert event.outcome == "timed_out"
-    assert "It was cancelled and is CANCELLED." in event.words
+    assert "It was cancelled and is CANCELLED." in event.message
     assert await state_of(connected, job_id) == "CANCELLED"
 
 
@@ -125,8 +125,8 @@ async def test_what_no_waiting_can_heal_is_told_at_once(connection):
         (event,) = await events(trigger())
 
     assert event.outcome == "refused"
-    assert "sign in with the browser" in event.words
-    assert "s3cret-cookie" not in event.words
+    assert "sign in with the browser" in event.message
+    assert "s3cret-cookie" not in event.message
 
 
 async def test_a_job_that_cannot_be_cancelled_at_the_deadline_is_named(connection):
@@ -138,7 +138,7 @@ async def test_a_job_that_cannot_be_cancelled_at_the_deadline_is_named(connectio
         (event,) = await events(trigger(deadline=time.time() + 0.02, owns_job=True))
 
     assert event.outcome == "timed_out"
-    assert "It could not be cancelled: 403 DELETE" in event.words
+    assert "It could not be cancelled: 403 DELETE" in event.message
 
 
 async def test_a_state_that_nobody_knows_is_told_and_waited_through(connection, caplog):
@@ -170,8 +170,8 @@ async def test_a_connection_that_is_gone_is_told_with_the_job():
     (event,) = await events(made)
 
     assert event.outcome == "refused"
-    assert "The connection nobody_has_this cannot be read" in event.words
-    assert "Job 7 is left as it is." in event.words
+    assert "The connection nobody_has_this cannot be read" in event.message
+    assert "Job 7 is left as it is." in event.message
 
 
 @pytest.fixture
@@ -237,8 +237,8 @@ async def test_a_job_that_is_pending_for_too_long_is_cancelled_where_it_is_the_t
         (event,) = await events(made)
 
         assert event.outcome == "overdue"
-        assert "pending_timeout" in event.words
-        assert ("It was cancelled and is CANCELLED." in event.words) is owns_job
+        assert "pending_timeout" in event.message
+        assert ("It was cancelled and is CANCELLED." in event.message) is owns_job
         assert await state_of(connected, job_id) == state
 
 
@@ -309,5 +309,5 @@ async def test_a_session_in_a_variable_that_ends_is_told_as_what_cannot_be_renew
 
         assert len(wire.requests) == 2
     assert event.outcome == "refused"
-    assert "comes from an environment variable" in event.words
-    assert "Job 7 is left as it is." in event.words
+    assert "comes from an environment variable" in event.message
+    assert "Job 7 is left as it is." in event.message

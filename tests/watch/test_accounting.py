@@ -58,14 +58,14 @@ def test_without_accounting_the_job_is_lost_and_its_last_state_is_told():
     verdict = judge_accounting(WATCH, MISSED, 2000.0, NO_ACCOUNTING, AGED)[1]
 
     assert verdict.outcome is Outcome.LOST
-    assert "there is no accounting to ask" in verdict.words
-    assert "last seen RUNNING" in verdict.words
-    assert "job_9.out" in verdict.words
+    assert "there is no accounting to ask" in verdict.message
+    assert "last seen RUNNING" in verdict.message
+    assert "job_9.out" in verdict.message
 
 
 def test_a_job_that_accounting_never_heard_of_is_lost():
     assert told().outcome is Outcome.LOST
-    assert "It was never seen." in told(progress=Progress(missing_since=2000.0)).words
+    assert "It was never seen." in told(progress=Progress(missing_since=2000.0)).message
 
 
 def test_running_in_accounting_is_never_an_end_and_not_believed_for_ever():
@@ -73,7 +73,7 @@ def test_running_in_accounting_is_never_an_end_and_not_believed_for_ever():
     assert told(record("RUNNING")).until == 2015.0
     late = told(record("RUNNING"), at=2000.0 + PATIENT.accounting)
     assert late.outcome is Outcome.LOST
-    assert "still says that it is RUNNING" in late.words
+    assert "still says that it is RUNNING" in late.message
 
 
 def test_accounting_that_does_not_answer_is_asked_again_and_not_for_ever():
@@ -82,7 +82,7 @@ def test_accounting_that_does_not_answer_is_asked_again_and_not_for_ever():
     assert judge_accounting(WATCH, MISSED, 2000.0, error)[1].outcome is Outcome.WAIT
     verdict = judge_accounting(WATCH, MISSED, 2000.0 + PATIENT.accounting, error)[1]
     assert verdict.outcome is Outcome.LOST
-    assert "no answer in time" in verdict.words
+    assert "no answer in time" in verdict.message
 
 
 def test_of_several_records_of_one_job_the_last_counts():
@@ -226,7 +226,7 @@ def test_an_index_of_which_nobody_knows_is_never_a_success(asked, outcome):
     verdict = told(task(0, "COMPLETED"), task(1, "COMPLETED"), watch=watch)
 
     assert verdict.outcome is outcome
-    assert outcome is Outcome.ENDED or "indices 2 is not known" in verdict.words
+    assert outcome is Outcome.ENDED or "indices 2 is not known" in verdict.message
 
 
 def test_an_array_of_which_accounting_shows_running_tasks_is_waited_for():

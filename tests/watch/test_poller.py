@@ -403,7 +403,7 @@ async def test_a_job_that_vanishes_is_lost_and_its_last_state_is_told():
         verdict = await wait(Connection(wire.url))
 
     assert verdict.outcome is Outcome.LOST
-    assert "last seen RUNNING" in verdict.words
+    assert "last seen RUNNING" in verdict.message
 
 
 async def test_another_jobs_name_is_not_ours():

@@ -100,7 +100,7 @@ def test_the_same_number_with_another_name_is_another_job():
     _, verdict = judge(WATCH, Progress(), 1001.0, stranger)
 
     assert verdict.outcome is Outcome.LOST
-    assert "'theirs' instead of 'mine'" in verdict.words
+    assert "'theirs' instead of 'mine'" in verdict.message
 
 
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
@@ -146,7 +146,7 @@ def test_a_job_may_be_pending_for_as_long_as_the_user_allows():
 
     assert (still.outcome, still.until) == (Outcome.WAIT, 1030.0)
     assert over.outcome is Outcome.OVERDUE
-    assert "pending for 30 s, and pending_timeout is 30 s" in over.words
+    assert "pending for 30 s, and pending_timeout is 30 s" in over.message
     assert looked((0, "PENDING"), (9, "RUNNING"), (31, "RUNNING"), watch=watch).until is None
 
 
@@ -167,7 +167,7 @@ def test_a_job_may_be_started_again_as_often_as_the_user_allows():
     assert judged(submitted(8, restarts=1), watch=watch).outcome is Outcome.WAIT
     over = judged(submitted(8, restarts=2), watch=watch)
     assert over.outcome is Outcome.OVERDUE
-    assert "again 2 times, and max_restarts is 1" in over.words
+    assert "again 2 times, and max_restarts is 1" in over.message
 
 
 HELD = Job(9, read_state("PENDING"), name="mine", reason="JobHeldUser")
@@ -183,7 +183,7 @@ def test_a_job_that_will_never_start_is_stuck_once_that_has_been_so_for_a_while(
 
     assert (first.outcome, first.until) == (Outcome.WAIT, 1000.0 + PATIENT.stuck)
     assert later.outcome is Outcome.STUCK
-    assert job.reason in later.words
+    assert job.reason in later.message
 
 
 def test_a_job_that_is_released_in_time_is_not_stuck():
@@ -209,7 +209,7 @@ def test_a_stuck_job_is_only_told_where_the_user_wants_that():
     _, over = judge(watch, progress, 1500.0, HELD)
 
     assert (told.outcome, told.until) == (Outcome.WAIT, 1500.0)
-    assert "it is held" in told.words
+    assert "it is held" in told.message
     assert over.outcome is Outcome.OVERDUE
 
 

@@ -191,7 +191,7 @@ async def test_without_accounting_such_a_job_is_lost(forgetful):
         verdict = await task
 
     assert verdict.outcome is Outcome.LOST
-    assert "no accounting to ask" in verdict.words
+    assert "no accounting to ask" in verdict.message
 
 
 async def test_accounting_that_is_down_is_asked_again(forgetful):
@@ -235,7 +235,7 @@ async def test_a_job_whose_dependency_cannot_be_satisfied_is_stuck(local):
     verdict = await task
 
     assert verdict.outcome is Outcome.STUCK
-    assert "did not end as the dependency asks (DependencyNeverSatisfied)" in verdict.words
+    assert "did not end as the dependency asks (DependencyNeverSatisfied)" in verdict.message
 
 
 async def test_a_held_job_is_stuck(local):
@@ -244,4 +244,4 @@ async def test_a_held_job_is_stuck(local):
     verdict = await task
 
     assert verdict.outcome is Outcome.STUCK
-    assert "it is held" in verdict.words
+    assert "it is held" in verdict.message
