@@ -406,6 +406,15 @@ def read_download(answer: Answer) -> DownloadGrant:
     return DownloadGrant(url, read_number(body.get("expires_in")))
 
 
+def read_run(answer: Answer) -> dict[str, str]:
+    """The notes in the comment of a job's newest record."""
+    rows = answer.rows("jobs")
+    comment = rows[-1].get("comment") if rows else ""
+    text = str(comment.get("job") if isinstance(comment, dict) else comment or "")
+    pairs = [each.partition("=") for each in text.removeprefix("clusterra:").split(";")]
+    return {name: value for name, equals, value in pairs if equals}
+
+
 class JobFile(msgspec.Struct, frozen=True):
     """One file of a job's folder."""
 
@@ -698,6 +707,19 @@ def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> 
     """
     path = route.replace("{cluster_id}", quote(cluster_id, safe=""))
     return Call("POST", path, checked(read_download), json={"key": key})
+
+
+def find_run(cluster_id: str, job_id: int, *, forgotten: bool = False) -> Call[dict[str, str]]:
+    """What Clusterra notes of a template's job, e.g. its ``run_id``; empty if nothing.
+
+    :param cluster_id: the cluster, e.g. ``"clusde74"``.
+    :param job_id: Slurm's number for the job, > 0.
+    :param forgotten: whether accounting is asked, for a job that Slurm has forgotten.
+    :raises NotFoundError: there is no such job.
+    :source: a job's ``comment``, ``"clusterra:run_id=…;user_email=…"``.
+    """
+    place = f"accounting/jobs?step={job_id}" if forgotten else f"jobs/{job_id}"
+    return Call("GET", f"{_cluster(cluster_id)}/{place}", checked(read_run))
 
 
 def list_files(cluster_id: str, job_id: int, pattern: str = "") -> Call[JobFiles]:

@@ -255,6 +255,7 @@ class _Endpoints:
     read_output = _Endpoint(calls.read_output)
     presign_upload = _Endpoint(calls.presign_upload)
     presign_download = _Endpoint(calls.presign_download)
+    find_run = _Endpoint(calls.find_run)
     list_files = _Endpoint(calls.list_files)
     presign_file = _Endpoint(calls.presign_file)
     list_nodes = _Endpoint(calls.list_nodes)

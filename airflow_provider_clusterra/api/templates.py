@@ -247,6 +247,10 @@ class Template(msgspec.Struct, frozen=True):
     """What a preset fixes."""
     preset_values: Mapping[str, Any] = {}
     """What a preset gives, and a user may change."""
+    outputs_dir: str = ""
+    """Where its job writes, with ``{{.ctx.run_id}}`` and the like in it."""
+    artifacts: Mapping[str, str] = {}
+    """The files that its job writes, by their keys: paths, with ``{{.outputs.dir}}`` and the like."""
 
 
 JOB_NAME = "job_name"
@@ -403,6 +407,7 @@ def _unknown(name: str, known: Mapping[str, Param]) -> str:
 
 
 def _read(row: Mapping[str, Any]) -> Template:
+    outputs = _object(row.get("outputs"))
     inputs = [read_param(each, "inputs") for each in _objects(row.get("inputs"))]
     params = [
         read_param(each, "params") for each in _objects(row.get("parameters", row.get("params")))
@@ -417,7 +422,43 @@ def _read(row: Mapping[str, Any]) -> Template:
         parent_id=str(row.get("parent_id") or ""),
         static_values=_object(row.get("static_values")),
         preset_values=_object(row.get("schema_values")),
+        outputs_dir=str(outputs.get("dir", "")),
+        artifacts=_artifacts(outputs),
     )
+
+
+def _artifacts(outputs: Mapping[str, Any]) -> dict[str, str]:
+    rows = [(each.get("key"), each.get("path")) for each in _objects(outputs.get("artifacts"))]
+    return {str(key): str(path) for key, path in rows if key and path}
+
+
+def render_artifacts(
+    chassis: Template, template: Template, values: Mapping[str, Any], notes: Mapping[str, str]
+) -> dict[str, str]:
+    """The paths of the artifacts of a template's job; those are left out of which a part is unknown.
+
+    :param chassis: a preset's parent, or the template itself.
+    :param values: a user's.
+    :param notes: what Clusterra notes of the job, e.g. its ``run_id``.
+    :source: ``outputs`` of the template's schema, in Go's template form.
+    """
+    own = {param.name: param.default for param in chassis.params if param.has_default}
+    taken = {**own, **template.preset_values, **values, **template.static_values}
+    known = {
+        f"{param.place}.{param.name}": str(taken.get(param.name) or "") for param in chassis.params
+    }
+    known |= {f"ctx.{name}": value for name, value in notes.items()}
+    known["outputs.dir"] = _render(chassis.outputs_dir, known)
+    paths = {key: _render(path, known) for key, path in chassis.artifacts.items()}
+    return {key: path for key, path in paths.items() if path}
+
+
+def _render(text: str, values: Mapping[str, str]) -> str:
+    """A text with its values; empty if one of them is not known."""
+    names = re.findall(r"\{\{\s*\.([\w.]+)\s*\}\}", text)
+    if any(not values.get(name) for name in names):
+        return ""
+    return re.sub(r"\{\{\s*\.([\w.]+)\s*\}\}", lambda match: values[match[1]], text)
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

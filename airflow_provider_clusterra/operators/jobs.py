@@ -29,6 +29,7 @@ from airflow_provider_clusterra.api.templates import (
     TemplateRequest,
     check_params,
     nearest,
+    render_artifacts,
 )
 from airflow_provider_clusterra.compat import (
     CLEARS_FORGET,
@@ -60,6 +61,7 @@ from airflow_provider_clusterra.submit.submission import (
     TaskJob,
 )
 from airflow_provider_clusterra.task import arguments as given
+from airflow_provider_clusterra.task.fetching import JobOutputs, check_outputs
 from airflow_provider_clusterra.task.inputs import (
     Source,
     SourceFile,
@@ -70,6 +72,7 @@ from airflow_provider_clusterra.task.inputs import (
     upload_files,
 )
 from airflow_provider_clusterra.task.lineage import ReportsLineage, parent_variables
+from airflow_provider_clusterra.task.outputs import OutputFile, read_outputs, with_assets
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import Reading, end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script
@@ -85,6 +88,12 @@ from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_indices
 from airflow_provider_clusterra.watch.cancel import cancel_now
 from airflow_provider_clusterra.watch.tail import write_output
 
+__all__ = [
+    "ClusterraSubmitJobOperator",
+    "ClusterraSubmitTemplateOperator",
+    "OutputFile",
+    "SubmitOperator",
+]
 log = logging.getLogger(__name__)
 
 
@@ -108,6 +117,10 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
     :param skip_on_exit_code: an exit code, or several, with which a failed job skips the task instead of
         failing it; an array, if each of its tasks that failed has one.
+    :param outputs: files that the job writes, by names of yours: ``{"model": "out/model.pt"}`` finds a
+        file, or the files of a pattern, in the job's working directory; an ``OutputFile`` says where
+        it is copied to as well.
+    :param outputs_on_failure: whether they are fetched, as far as they are there, if the job fails, too.
     :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
     :param on_unknown: what to do at a retry if nothing says what became of the job of an
         earlier try: ``"fail"``, or ``"submit"`` a new one.
@@ -132,6 +145,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         "submit_timeout": given.seconds,
         "submit_confirmation_timeout": given.seconds,
         "skip_on_exit_code": given.exit_codes,
+        "outputs": given.optional(read_outputs),
     }
     """How each argument that may be templated is read."""
     template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id", *READERS)
@@ -144,6 +158,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     """What a retry asks for instead of the same; an operator whose job it fits sets both."""
     IDENTITY: Sequence[str] = ()
     """The arguments that say what the author asks for: with another value it is another job."""
+    _declared: Collection[str] = ()
+    """The names of files that a template says that its job writes."""
 
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
@@ -158,6 +174,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         follow_output: bool = True,
         return_output: str | None = None,
         skip_on_exit_code: int | Collection[int] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        outputs_on_failure: bool = False,
         cancel_on_kill: bool = True,
         on_unknown: str = "fail",
         on_full_queue: str = "wait",
@@ -168,7 +186,14 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         cluster_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if outlets := with_assets(kwargs.get("outlets"), outputs):
+            kwargs["outlets"] = outlets
         super().__init__(**kwargs)
+        if outputs and not wait_for_completion:
+            raise given.ArgumentError(
+                "outputs are there once the job has ended: leave "
+                "wait_for_completion as it is, or give them to the ClusterraJobSensor that waits."
+            )
         self.wait_for_completion = wait_for_completion
         self.deferrable = given.is_deferrable(deferrable)
         self.poll_interval: Any = poll_interval
@@ -179,6 +204,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self.follow_output = follow_output
         self.return_output = return_output
         self.skip_on_exit_code: Any = skip_on_exit_code
+        self.outputs: Any = outputs
+        self.outputs_on_failure = outputs_on_failure
         self.cancel_on_kill = cancel_on_kill
         self.on_unknown = on_unknown
         self.on_full_queue = on_full_queue
@@ -228,6 +255,10 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         :param result: of :func:`~airflow_provider_clusterra.task.result.job_result`.
         """
         return result
+
+    def _find_artifacts(self, client: Client, cluster_id: str, job_id: int) -> Mapping[str, str]:  # noqa: ARG002 - a child's
+        """The paths of files that the job is known to write, by their names."""
+        return {}
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or take over that of an earlier try; push its id; and wait.
@@ -280,6 +311,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self, context: Context, connected: Connected, store: RecordStore, queue: dict[str, Any]
     ) -> Any:
         request = self.build_request(context, connected)
+        dag = self.get_dag()
+        others = [task for task in dag.tasks if task.task_id != self.task_id] if dag else []
+        check_outputs(connected.client, self.outputs or {}, self._declared, others)
         if self.wait_for_completion and request.array:
             check_indices(request.array)
         submission = self._submission(context, connected, store)
@@ -480,9 +514,19 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
+        outputs = JobOutputs(
+            given.optional(read_outputs)("outputs", self.outputs) or {},
+            client,
+            event.cluster_id,
+            context,
+            self.outlets,
+            self.outputs_on_failure,
+            partial(self._find_artifacts, client, event.cluster_id),
+            self._kill.check,
+        )
         with self.telling(event.cluster_id, event.job_id) as told:
             result = end_try(
-                context, client, event, self._reading, self.array_success, store, codes
+                context, client, event, self._reading, self.array_success, store, codes, outputs
             )
             told.update(result)
         return self.read_result(context, client, event.cluster_id, result)
@@ -905,6 +949,7 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         """See :meth:`SubmitOperator.build_request`."""
         self._inputs = find_inputs(self.uploads, context)
         template, parent = find_template(connected.client, self.template_id)
+        self._declared = (parent or template).artifacts
         checked = check_template(template, self.template_params or {}, [*self._inputs], parent)
         for words in checked.warnings:
             self.log.warning(words)
@@ -918,3 +963,16 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
             return request
         upload_files(connected.client, connected.cluster_id, self._inputs, self._keys)
         return request.with_params(self._keys)
+
+    def _find_artifacts(self, client: Client, cluster_id: str, job_id: int) -> Mapping[str, str]:
+        """See :meth:`SubmitOperator._find_artifacts`: those that the template declares."""
+        template, parent = find_template(client, self.template_id)
+        chassis = parent or template
+        if not chassis.artifacts:
+            return {}
+        try:
+            notes = client.find_run(cluster_id, job_id)
+        except NotFoundError:
+            notes = client.find_run(cluster_id, job_id, forgotten=True)
+        given_values = given.optional(given.mapping)("template_params", self.template_params)
+        return render_artifacts(chassis, template, given_values or {}, notes)

@@ -1,15 +1,20 @@
-"""Uploading files to a cluster's storage."""
+"""Uploading files to a cluster's storage, and downloading them and those of jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
 
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.task import arguments as given
+from airflow_provider_clusterra.task.fetching import Found, download_found, find_files_of, stored
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.report import airflow_errors
+from airflow_provider_clusterra.task.transfers import check_target
 
 
 class ClusterraUploadFileOperator(BaseOperator):
@@ -61,3 +66,81 @@ class ClusterraUploadFileOperator(BaseOperator):
             with hook.connect() as connected:
                 keys = upload_all(connected.client, connected.cluster_id, files, self.location)
         return keys if is_many(self.source) else keys[0]
+
+
+class ClusterraDownloadFileOperator(BaseOperator):
+    """Download files that a job has written, or that are in the cluster's storage.
+
+    Each arrives at its target whole, or not at all; after a break the rest is asked for.
+
+    :param target: where to: an ``ObjectStoragePath``, its URI, or a path of the worker; for several files
+        a folder.
+    :param key: a file's key in the storage, e.g. of an upload, or a list of keys.
+    :param job_id: Slurm's number for the job whose files they are, or its task's result; instead of a
+        key.
+    :param path: the file in the job's working directory, a glob such as ``"out/**/*.pt"``, or a folder
+        with a ``/`` at its end.
+    :param clusterra_conn_id: the connection's id.
+    :param cluster_id: the cluster; otherwise the connection's.
+    """
+
+    READERS: ClassVar[dict[str, given.Reader]] = {"job_id": given.optional(given.job_id)}
+    template_fields: Sequence[str] = (
+        *("target", "key", "path", "clusterra_conn_id", "cluster_id"),
+        *READERS,
+    )
+    ui_color = "#dbe9f6"
+
+    def __init__(
+        self,
+        *,
+        target: Any,
+        key: str | Sequence[str] | None = None,
+        job_id: int | str | Mapping[str, Any] | None = None,
+        path: str | None = None,
+        clusterra_conn_id: str = ClusterraHook.default_conn_name,
+        cluster_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (key is None) is (job_id is None) or (job_id is None) is not (path is None):
+            raise given.ArgumentError("Give key, or job_id and path.")
+        self.target = target
+        self.key = key
+        self.job_id: Any = job_id
+        self.path = path
+        self.clusterra_conn_id = clusterra_conn_id
+        self.cluster_id = cluster_id
+        given.check_plain(self, self.READERS)
+
+    def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
+        """Download, some files at a time, in constant memory.
+
+        :returns: ``{"path", "size", "sha256", "target"}``; for a list or a pattern a list of them.
+        :raises AirflowFailException: what no retry can heal, e.g. a missing file.
+        :raises JobResultError: the same, of a job's file; the words name what is there.
+        """
+        with airflow_errors(self.clusterra_conn_id):
+            given.read_all(self, self.READERS)
+            check_target(self.target)
+            hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
+            with hook.connect() as connected:
+                found = self._find(connected.client, connected.cluster_id)
+                copies = download_found(connected.client, [(found, self.target)])
+            rows = found.rows(copies)
+        events: Any = context.get("outlet_events")
+        for asset in self.outlets if events is not None else ():
+            for row in rows:
+                if getattr(asset, "uri", "") in (row["target"], f"file://{row['target']}"):
+                    events[asset].extra.update(row)
+        return rows if found.is_many else rows[0]
+
+    def _find(self, client: Client, cluster_id: str) -> Found:
+        if self.path is not None:
+            return find_files_of(client, cluster_id, self.job_id, self.path, "path")
+        keys = given.from_text(self.key)
+        many = not isinstance(keys, str)
+        if not keys:
+            raise InputError("There is nothing to download: key is empty.")
+        sources = [stored(client, cluster_id, key) for key in (keys if many else [keys])]
+        return Found(sources, many)

@@ -26,6 +26,7 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.lineage import ReportsLineage
+from airflow_provider_clusterra.task.outputs import read_outputs, with_assets
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import (
     SAME_ARGUMENTS,
@@ -55,6 +56,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         ``"json"`` (the last line that is a JSON value), ``"text"``, or None.
     :param skip_on_exit_code: an exit code, or several, with which a failed job skips the task instead of
         failing it; an array, if each of its tasks that failed has one.
+    :param outputs: files that the job has written, by names of yours, as on the operators that submit.
+    :param outputs_on_failure: whether they are fetched, as far as they are there, if it failed, too.
     :param clusterra_conn_id: the connection's id.
     :param cluster_id: the cluster; otherwise the connection's.
 
@@ -67,6 +70,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         "pending_timeout": given.optional(given.seconds),
         "max_restarts": given.optional(given.count),
         "skip_on_exit_code": given.exit_codes,
+        "outputs": given.optional(read_outputs),
     }
     """How each argument that may be templated is read."""
     template_fields: Sequence[str] = (*READERS, "clusterra_conn_id", "cluster_id")
@@ -84,10 +88,14 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         follow_output: bool = True,
         return_output: str | None = None,
         skip_on_exit_code: int | Collection[int] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        outputs_on_failure: bool = False,
         clusterra_conn_id: str = ClusterraHook.default_conn_name,
         cluster_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if outlets := with_assets(kwargs.get("outlets"), outputs):
+            kwargs["outlets"] = outlets
         super().__init__(**kwargs)
         self.job_id: Any = job_id
         self.deferrable = given.is_deferrable(deferrable)
@@ -97,6 +105,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         self.follow_output = follow_output
         self.return_output = return_output
         self.skip_on_exit_code: Any = skip_on_exit_code
+        self.outputs: Any = outputs
+        self.outputs_on_failure = outputs_on_failure
         self.clusterra_conn_id = clusterra_conn_id
         self.cluster_id = cluster_id
         self._trigger: ClusterraJobTrigger | None = None
@@ -133,7 +143,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         :returns: the result once the job has ended, otherwise False.
         :raises JobError: the job ended badly.
         """
-        with self._ending(context):
+        with self._ending():
             trigger = self._trigger_of(context)
             event = asyncio.run(trigger.look(catch_up=self.mode == "poke" and not self.deferrable))
             self._remember(context, trigger)
@@ -143,7 +153,9 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             hook = ClusterraHook(self.clusterra_conn_id, cluster_id)
             with hook.client() as client:
                 if event is not None:
-                    return PokeReturnValue(is_done=True, xcom_value=self._finish(event, client))
+                    return PokeReturnValue(
+                        is_done=True, xcom_value=self._finish(context, event, client)
+                    )
                 missing = NotFoundError(f"There is no job {self.job_id}.", status=404)
                 if (why := hook.explain(client, cluster_id, missing)) is not missing:
                     raise why
@@ -155,6 +167,10 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             return self._trigger
         with ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected:
             cluster_id = connected.cluster_id
+            if self.outputs:
+                from airflow_provider_clusterra.task.fetching import check_outputs  # noqa: PLC0415
+
+                check_outputs(connected.client, self.outputs)
             url = connected.settings.job_url(cluster_id, self.job_id)
         context["ti"].xcom_push(key=KEY, value=url)
         since = time.time()
@@ -217,7 +233,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         :raises AirflowSensorTimeout: it had not ended in time.
         :raises AirflowTaskTimeout: the same, where ``execution_timeout`` was the shorter.
         """
-        with self._ending(context):
+        with self._ending():
             end = read_event(event)
             if end.outcome == "timed_out":
                 # as in the other modes, the shorter limit decides whether a retry follows
@@ -225,26 +241,38 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
                 is_shorter = limit is not None and limit.total_seconds() < self.timeout
                 raise (AirflowTaskTimeout if is_shorter else AirflowSensorTimeout)(end.message)
             with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
-                return self._finish(end, client)
+                return self._finish(context, end, client)
 
-    def _finish(self, event: JobEvent, client: Client) -> dict[str, Any]:
+    def _finish(self, context: Context, event: JobEvent, client: Client) -> dict[str, Any]:
         # a job's end is no business of whoever only reads the DAG: half of the import's time
-        from airflow_provider_clusterra.task.result import finish  # noqa: PLC0415
+        from airflow_provider_clusterra.task.fetching import JobOutputs  # noqa: PLC0415
+        from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish  # noqa: PLC0415
 
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        with self.telling(event.cluster_id, event.job_id) as told:
+        outputs = JobOutputs(
+            given.optional(read_outputs)("outputs", self.outputs) or {},
+            client,
+            event.cluster_id,
+            context,
+            self.outlets,
+            self.outputs_on_failure,
+        )
+        with (
+            self.telling(event.cluster_id, event.job_id) as told,
+            failed_jobs_pushed(context, outputs),
+        ):
             result = finish(event, client, self.return_output, skip_on=codes)
+            result |= outputs.bring(result, event.job)
             told.update(result)
         return result
 
     @contextmanager
-    def _ending(self, context: Context) -> Iterator[None]:
+    def _ending(self) -> Iterator[None]:
         """Airflow's errors; ``soft_fail`` and ``never_fail`` skip alike in all modes."""
         from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
-        from airflow_provider_clusterra.task.result import failed_jobs_pushed  # noqa: PLC0415
 
         try:
-            with failed_jobs_pushed(context), airflow_errors(self.clusterra_conn_id):
+            with airflow_errors(self.clusterra_conn_id):
                 yield
         except AirflowSkipException:
             raise

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from airflow_provider_clusterra.api.errors import InputError, NotFoundError
 from airflow_provider_clusterra.api.uploads import check_size
 from airflow_provider_clusterra.submit.protocol import hash_task, iteration_of
 from airflow_provider_clusterra.task.arguments import from_text
+from airflow_provider_clusterra.task.transfers import AT_ONCE, TransferLog, Watched
 
 Source = str | os.PathLike[str] | ObjectStoragePath
 GLOB = frozenset("*?[")
@@ -146,8 +146,6 @@ def _check_kind(path: Any, mode: int) -> None:
 
 log = logging.getLogger(__name__)
 LOCATION = "data"
-AT_ONCE = 8
-"""Uploads: small files wait for the API and the storage longer than they take."""
 
 
 def upload_all(
@@ -170,21 +168,17 @@ def upload_all(
 
 def upload_file(client: Client, cluster_id: str, file: SourceFile, location: str) -> str:
     """Put one file into the storage, and say so in the log."""
-    begin = time.monotonic()
+    progress = TransferLog("Uploaded", file.shown, file.size)
+
+    def content() -> Any:
+        return Watched(file.open(), progress)
+
     try:
-        key = client.upload_file(cluster_id, file.name, location, file.size, file.open)
+        key = client.upload_file(cluster_id, file.name, location, file.size, content)
     except OSError as exc:
         # it was there when the sources were checked
         raise InputError(f"{file.shown} cannot be read any more: {exc.strerror}.") from exc
-    took = max(time.monotonic() - begin, 1e-3)
-    log.info(
-        "Uploaded %s as %s: %s bytes in %.1f s (%.0f MiB/s)",
-        file.shown,
-        key,
-        file.size,
-        took,
-        file.size / took / 1024**2,
-    )
+    progress.end(f"as {key}")
     return key
 
 

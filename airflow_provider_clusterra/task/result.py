@@ -25,6 +25,7 @@ from airflow_provider_clusterra.api.usage import usage_of
 from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
 from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
 from airflow_provider_clusterra.submit.submission import RecordStore
+from airflow_provider_clusterra.task.fetching import JobOutputs
 from airflow_provider_clusterra.task.receipt import receipt
 from airflow_provider_clusterra.task.report import (
     JobError,
@@ -216,13 +217,16 @@ def _ends_of(tasks: Sequence[Job]) -> dict[str, Any]:
 
 
 @contextmanager
-def failed_jobs_pushed(context: Context) -> Iterator[None]:
+def failed_jobs_pushed(context: Context, outputs: JobOutputs | None = None) -> Iterator[None]:
     """Push what became of a job that fails or skips its task as XCom ``job``: it returns nothing."""
     try:
         yield
     except (JobError, JobSkippedError) as error:
         if error.job is not None:
-            context["ti"].xcom_push(key="job", value=job_result(error.job))
+            result = job_result(error.job)
+            if outputs and outputs.on_failure and isinstance(error, JobError):
+                result["outputs"] = outputs.bring_of_failed(result)
+            context["ti"].xcom_push(key="job", value=result)
         raise
 
 
@@ -370,13 +374,14 @@ def end_try(
     return_output: Reading,
     array_success: ArraySuccess,
     store: RecordStore,
-    skip_on: Collection[int] = (),
+    skip_on: Collection[int],
+    outputs: JobOutputs,
 ) -> dict[str, Any]:
-    """The value of a try that submitted its job."""
+    """The value of a try that submitted its job; a try that cannot copy outputs keeps its record."""
     record = store.load()
     state = record.retry_state if record else RetryState()
     try:
-        with failed_jobs_pushed(context):
+        with failed_jobs_pushed(context, outputs):
             result = finish(
                 event,
                 client,
@@ -386,6 +391,7 @@ def end_try(
                 earlier=earlier_tasks(state),
                 more=state.more,
             )
+            result |= outputs.bring(result, event.job)
     except JobSkippedError:
         store.drop()
         raise

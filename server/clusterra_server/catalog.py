@@ -84,6 +84,7 @@ class Catalog:
             "comment": f"clusterra:run_id={run_id};user_email={email}",
             "environment": [
                 "PATH=/usr/local/bin:/usr/bin:/bin",
+                f"RUN_ID={run_id}",
                 *_variables(values),
             ],
         }

@@ -25,6 +25,7 @@ EVERY = [
     (calls.list_routes(), "GET /v1/api-routes"),
     (calls.stream_output("c1", 9), "GET /v1/clusters/c1/jobs/9/output/stream"),
     (calls.presign_upload("c1", "a", "data"), "POST /v1/clusters/c1/storage/presigned-url"),
+    (calls.find_run("c1", 8), "GET /v1/clusters/c1/jobs/8"),
     (calls.list_files("c1", 9, "a/*"), "GET /v1/clusters/c1/jobs/9/files?pattern=a%2F%2A"),
     (calls.presign_file("c1", 9, "a"), "POST /v1/clusters/c1/jobs/9/files/download-url"),
     (calls.presign_download("c1", "a"), "POST /v1/clusters/c1/storage/download-url"),

@@ -175,6 +175,16 @@ class Rest:
         rows = answer.json()["content"]
         return "\n".join(_log_line(row) for row in rows)
 
+    def wait_for_runs_of(self, dag_id: str) -> list[str]:
+        """The runs of a DAG that something else starts, once there is one."""
+
+        def found() -> list[str]:
+            answer = self._http_request("GET", f"/api/v2/dags/{dag_id}/dagRuns").json()
+            return [row["dag_run_id"] for row in answer["dag_runs"]]
+
+        until(lambda: bool(found()), 240, lambda: f"{dag_id} has not been started")
+        return found()
+
     def wait_for_run(
         self, dag_id: str, run_id: str, *, within: float = 120, seen: set[str] | None = None
     ) -> dict[str, str]:

@@ -17,6 +17,7 @@ ENDS = {
     "python_function": ("mean", lambda value: 3.1 < value < 3.2),
     "simulation": ("report", lambda value: value == "after 1000 steps the mass is at 0.5399"),
     "templates": ("mean", lambda value: 3 < value < 3.3),
+    "train_model": ("train", lambda value: value["outputs"]["model"]["size"] == 12),
     "wait_for_job": ("wait", lambda value: value["output"] == "done"),
     "helper_job": ("work", lambda value: value["output"].startswith("working beside job ")),
     "arrays": ("add_up", lambda value: value == 285),
@@ -46,7 +47,17 @@ def runs(rest):
 def test_every_example_is_run():
     files = (Path(__file__).parents[2] / "example_dags").glob("*.py")
 
-    assert {path.stem for path in files} == set(ENDS)
+    assert {path.stem for path in files} == {*ENDS, "use_model"}
+
+
+def test_a_jobs_file_starts_the_dag_that_reads_it(rest, runs):
+    rest.wait_for_run("train_model", runs["train_model"], within=240)
+    job_id = rest.xcom("train_model", runs["train_model"], "train")["job_id"]
+    (run_id,) = rest.wait_for_runs_of("use_model")
+    states = rest.wait_for_run("use_model", run_id, within=240)
+
+    assert set(states.values()) == {"success"}, states
+    assert rest.xcom("use_model", run_id, "predict") == {"value": 2001.0, "job_id": job_id}
 
 
 @pytest.mark.parametrize("dag_id", ENDS)

@@ -15,7 +15,7 @@ CHOICES = {
     *("on_stuck", "on_unknown", "on_full_queue", "durable", "render_script"),
     *("array_success", "retry_failed_indices", "grow_on_retry", "max_memory", "max_time_limit"),
     *("exclude_failed_nodes", "map_over", "max_running"),
-    *("tag_of_run", "python_callable"),
+    *("tag_of_run", "python_callable", "outputs_on_failure"),
 }
 """What an author decides when the DAG is written: checked then, and not templated."""
 kinds = pytest.mark.parametrize("kind", HEADINGS, ids=lambda kind: kind.__name__)
@@ -57,7 +57,7 @@ def test_each_option_of_sbatch_that_is_an_argument_is_sent_and_part_of_what_is_a
 @kinds
 def test_what_is_templated_has_a_reader(kind):
     texts = {"clusterra_conn_id", "cluster_id", "op_args", "op_kwargs", "python"}
-    texts |= {"source", "location", "filename"}
+    texts |= {"source", "location", "filename", "target", "key", "path"}
     readers = getattr(kind, "READERS", {})
 
     assert {*kind.template_fields} - {*readers} <= texts

@@ -18,7 +18,10 @@ from airflow_provider_clusterra.operators.jobs import (
     ClusterraSubmitTemplateOperator,
     SubmitOperator,
 )
-from airflow_provider_clusterra.operators.storage import ClusterraUploadFileOperator
+from airflow_provider_clusterra.operators.storage import (
+    ClusterraDownloadFileOperator,
+    ClusterraUploadFileOperator,
+)
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +32,7 @@ HEADINGS: dict[type[Any], str] = {
     ClusterraSubmitTemplateOperator: "`ClusterraSubmitTemplateOperator`",
     ClusterraDecoratedOperator: "`@task.clusterra`",
     ClusterraUploadFileOperator: "`ClusterraUploadFileOperator`",
+    ClusterraDownloadFileOperator: "`ClusterraDownloadFileOperator`",
     ClusterraJobSensor: "`ClusterraJobSensor`",
     ClusterraCancelJobOperator: "`ClusterraCancelJobOperator`",
 }

@@ -1,0 +1,260 @@
+"""Files on their way: how far they are, and where they arrive whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, Self
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+
+from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.errors import ClusterraError, InputError
+from airflow_provider_clusterra.api.uploads import Download
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+FIRST_WORD = 10.0
+"""Seconds until a transfer says how far it is; from then on each pause is twice the one before."""
+AT_ONCE = 8
+"""Small files wait for the API and the storage longer than they take."""
+BLOCK = 8 * MIB
+"""Bytes of a part of an object: two are held at a time."""
+MOST_PARTS = 9000
+"""S3 takes 10,000."""
+ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2"})
+"""Object stores: what is not closed is not there. All others have a file's name before its bytes."""
+
+
+class TransferLog:
+    """What the task's log says of a transfer that takes long."""
+
+    def __init__(self, verb: str, shown: str, size: int | None) -> None:
+        self._verb, self._shown, self._size = verb, shown, size
+        self._begin = time.monotonic()
+        self._next = FIRST_WORD
+        self.done = 0
+        """Bytes."""
+
+    def add(self, count: int) -> None:
+        """So many bytes have gone on."""
+        self.done += count
+        took = time.monotonic() - self._begin
+        if took >= self._next:
+            self._next = 2 * took
+            share = f"{100 * self.done // self._size} % of " if self._size else ""
+            log.info("%s %s%s: %s", self._verb, share, self._shown, self._rate(took))
+
+    def end(self, where: str) -> None:
+        """All have."""
+        took = max(time.monotonic() - self._begin, 1e-3)
+        log.info("%s %s %s: %s", self._verb, self._shown, where, self._rate(took))
+
+    def _rate(self, took: float) -> str:
+        return f"{self.done} bytes in {took:.1f} s ({self.done / took / MIB:.0f} MiB/s)"
+
+
+class Watched:
+    """A file to upload, whose reading is its progress."""
+
+    def __init__(self, file: BinaryIO, progress: TransferLog) -> None:
+        self._file, self._progress = file, progress
+
+    def read(self, count: int) -> bytes:
+        """Some bytes."""
+        piece = self._file.read(count)
+        self._progress.add(len(piece))
+        return piece
+
+    def __enter__(self) -> Self:
+        self._progress.done = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+Target = Path | ObjectStoragePath
+
+
+def read_target(given: Any) -> Target:
+    """A place for a file: a path of the worker, an ``ObjectStoragePath``, or its URI."""
+    if isinstance(given, ObjectStoragePath):
+        path = given
+    else:
+        text = os.fspath(given)
+        if "://" not in text:
+            return Path(text).absolute()
+        path = ObjectStoragePath(text)
+    return Path(path.path) if path.protocol in ("file", "local") else path
+
+
+def is_folder(given: Any) -> bool:
+    """Whether a place is a folder, into which files go under their own names."""
+    target = read_target(given)
+    return str(given).endswith("/") or (isinstance(target, Path) and target.is_dir())
+
+
+def check_target(given: Any) -> None:
+    """Refuse a place that cannot be written, as far as that is known before.
+
+    :raises InputError: the words say why.
+    """
+    try:
+        target = read_target(given)
+        if isinstance(target, Path):
+            _check_folder(target if is_folder(given) else target.parent)
+        elif target.protocol in ATOMIC:
+            _check_bucket(target)
+        else:
+            target.fs.exists("/")
+    except InputError:
+        raise
+    except Exception as exc:  # each store has errors of its own
+        raise InputError(f"{given} cannot be written: {exc}") from exc
+
+
+def _check_bucket(target: Any) -> None:
+    if not target.key or not target.bucket:
+        raise InputError(f"{target} is a bucket: give a key in it as well.")
+    with suppress(PermissionError):
+        # who may write an object may not see its bucket
+        target.fs.info(target.bucket)
+
+
+def _check_folder(folder: Path) -> None:
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be written: {there} is a file.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written on the worker: no right to write to {there}.")
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """One file to download."""
+
+    download: Download
+    target: Target
+    size: int | None = None
+    """Bytes, if they are known before."""
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """One file that was downloaded."""
+
+    target: str
+    size: int
+    sha256: str
+
+
+def download_all(
+    client: Client, transfers: Sequence[Transfer], check: Callable[[], object] = lambda: None
+) -> list[Arrived]:
+    """Download files, some at a time, in constant memory.
+
+    Each is at its target whole, or not at all. The first that fails ends all.
+
+    :param check: called often; what it raises ends all, too.
+    :raises InputError: two go to one place.
+    """
+    places = [str(each.target) for each in transfers]
+    twice = next((each for each in places if places.count(each) > 1), None)
+    if twice:
+        raise InputError(f"Two files would be written to {twice}. Give each a place of its own.")
+    stopped = threading.Event()
+
+    def go_on() -> None:
+        if stopped.is_set():
+            raise AirflowException("Another download has failed.")
+        check()
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-download") as pool:
+        waits = [pool.submit(_download, client, each, go_on) for each in transfers]
+        try:
+            return [each.result() for each in waits]
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -> Arrived:
+    download, target = transfer.download, transfer.target
+    digest, progress = hashlib.sha256(), TransferLog("Downloaded", download.shown, transfer.size)
+    go_on()
+    _say_if_replaced(target)
+    try:
+        with _written(target, transfer.size) as file:
+            for piece in client.download_file(download):
+                file.write(piece)
+                digest.update(piece)
+                progress.add(len(piece))
+                go_on()
+    except (ClusterraError, AirflowException):
+        raise
+    except Exception as exc:
+        raise AirflowException(
+            f"{target} cannot be written: {exc or type(exc).__name__}. A retry downloads the file "
+            "again, and runs no job again that has succeeded."
+        ) from exc
+    progress.end(f"to {target}")
+    return Arrived(str(target), download.offset, digest.hexdigest())
+
+
+def _say_if_replaced(target: Target) -> None:
+    """One of two tasks that write one place finds the other's file there."""
+    with suppress(Exception):
+        facts = target.stat()
+        log.info("%s is there already (%s bytes), and is replaced.", target, facts.st_size)
+
+
+@contextmanager
+def _written(target: Target, size: int | None) -> Iterator[Any]:
+    """A file that is there once it is whole."""
+    if isinstance(target, Path):
+        # not for whoever only reads the DAG
+        from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
+
+        write = _renamed(LocalFileSystem(), target)
+    elif target.protocol in ATOMIC:
+        write = _object(target, max(BLOCK, -(-(size or 0) // MOST_PARTS)))
+    else:
+        write = _renamed(target.fs, PurePosixPath(target.path))
+    with write as file:
+        yield file
+
+
+@contextmanager
+def _object(target: Any, block: int) -> Iterator[Any]:
+    file = target.fs.open(target.path, "wb", block_size=block)
+    try:
+        yield file
+    except BaseException:
+        # parts that were sent are dropped; closing it would make an object of them
+        with suppress(Exception):
+            file.discard()
+        file.closed = True
+        raise
+    file.close()
+
+
+@contextmanager
+def _renamed(fs: Any, path: PurePath) -> Iterator[Any]:
+    part = str(path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.part"))
+    fs.makedirs(str(path.parent), exist_ok=True)
+    try:
+        with fs.open(part, "wb") as file:
+            yield file
+        fs.mv(part, str(path))
+    except BaseException:
+        with suppress(Exception):
+            fs.rm(part)
+        raise

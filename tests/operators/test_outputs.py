@@ -1,0 +1,431 @@
+"""Tests of ``outputs=``: files of a job, found, copied and told of."""
+
+import asyncio
+import hashlib
+import json
+import time
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowException,
+    AirflowFailException,
+    Asset,
+    AssetAlias,
+    ObjectStoragePath,
+    TaskDeferred,
+)
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.operators.jobs import (
+    ClusterraSubmitJobOperator,
+    ClusterraSubmitTemplateOperator,
+    OutputFile,
+)
+from airflow_provider_clusterra.operators.storage import (
+    ClusterraDownloadFileOperator,
+    ClusterraUploadFileOperator,
+)
+from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
+from airflow_provider_clusterra.task import fetching
+from airflow_provider_clusterra.task.report import JobExitedError, JobResultError
+from tests.support.wire import Wire, http
+
+WRITE = (
+    "mkdir -p logs/deep; printf weights >model.pt; printf a >logs/a.log; printf bb >logs/deep/b.log"
+)
+SHA = hashlib.sha256(b"weights").hexdigest()
+
+
+@pytest.fixture
+def work(connected):
+    """A job's folder of its own, and what runs a job in it."""
+    name = f"job-{time.time_ns()}"
+    folder = connected.folder / "efs" / name
+    folder.mkdir()
+
+    def submit(script=WRITE, **fields):
+        defaults = {"task_id": "task", "deferrable": False, "poll_interval": 0.05}
+        defaults["working_directory"] = f"/mnt/efs/{name}"
+        text = f"#!/bin/bash\n{script}\nsleep 0.05\n{fields.pop('end', '')}\n"
+        return ClusterraSubmitJobOperator(**{**defaults, "script": text, **fields})
+
+    submit.folder = folder
+    return submit
+
+
+def test_a_file_is_told_with_its_place_and_size(work, run):
+    result = run(work(outputs={"model": "model.pt"}))
+
+    assert result["outputs"] == {"model": {"path": f"{work.folder}/model.pt", "size": 7}}
+
+
+def test_a_file_is_copied_with_its_checksum(work, run, tmp_path):
+    target = tmp_path / "new" / "model.pt"
+    result = run(work(outputs={"model": OutputFile("model.pt", target)}))
+
+    assert target.read_text() == "weights"
+    assert result["outputs"]["model"] == {
+        "path": f"{work.folder}/model.pt",
+        "size": 7,
+        "sha256": SHA,
+        "target": str(target),
+    }
+    assert json.loads(json.dumps(result)) == result
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arrive"),
+    [
+        ("logs/**", ["a.log", "deep/b.log"]),
+        ("logs/", ["a.log", "deep/b.log"]),
+        ("**/*.log", ["logs/a.log", "logs/deep/b.log"]),
+        ("logs/*.log", ["a.log"]),
+    ],
+)
+def test_a_patterns_files_go_to_a_folder_under_their_own_names(
+    work, run, tmp_path, pattern, arrive
+):
+    result = run(work(outputs={"logs": OutputFile(pattern, f"{tmp_path}/new/")}))
+
+    there = sorted(each for each in (tmp_path / "new").rglob("*") if each.is_file())
+    assert [str(each.relative_to(tmp_path / "new")) for each in there] == arrive
+    told = result["outputs"]["logs"]
+    assert (told["count"], told["size"]) == (
+        len(arrive),
+        sum(each.stat().st_size for each in there),
+    )
+    assert [each["target"] for each in told["files"]] == list(map(str, there))
+
+
+def test_the_result_names_the_first_hundred_of_many_files(work, run):
+    result = run(work("for i in $(seq 300); do echo >$i; done", outputs={"all": "*"}))
+
+    told = result["outputs"]["all"]
+    assert (told["count"], len(told["files"])) == (300, 100)
+
+
+@pytest.mark.parametrize("path", ["other.pt", "logs/other.pt", "*.onnx", "gone/"])
+def test_a_missing_file_fails_the_task_for_good_and_what_is_there_is_named(work, run, ti, path):
+    with pytest.raises(JobResultError, match=r"There is: .*(model\.pt|a\.log)") as caught:
+        run(work(outputs={"model": path}))
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert f"outputs: model: {path} is not in {work.folder}" in str(caught.value)
+    assert ti.pushed["job"]["state"] == "COMPLETED"
+
+
+def test_a_link_is_not_given_and_it_is_said_why(work, run):
+    with pytest.raises(JobResultError, match="symbolic links are not followed"):
+        run(work("ln -s /etc/passwd model.pt", outputs={"model": "model.pt"}))
+
+
+def test_a_job_whose_folder_is_elsewhere_gives_no_files(work, run, tmp_path):
+    with pytest.raises(AirflowFailException, match="is not in the folder that the jobs share"):
+        run(work(outputs={"model": "model.pt"}, working_directory=str(tmp_path)))
+
+
+def test_nothing_is_brought_of_a_job_that_failed(work, run, ti, tmp_path):
+    with pytest.raises(JobExitedError):
+        run(work(outputs={"model": OutputFile("model.pt", tmp_path / "m")}, end="exit 3"))
+
+    assert not (tmp_path / "m").exists()
+    assert "outputs" not in ti.pushed["job"]
+
+
+def test_what_is_there_of_a_job_that_failed_is_brought_if_that_is_asked_for(
+    work, run, ti, tmp_path, caplog
+):
+    wanted = {"model": OutputFile("model.pt", tmp_path / "m"), "other": "other.pt"}
+    with pytest.raises(JobExitedError):
+        run(work(outputs=wanted, outputs_on_failure=True, end="exit 3"))
+
+    assert (tmp_path / "m").read_text() == "weights"
+    assert ti.pushed["job"]["outputs"]["model"]["sha256"] == SHA
+    assert "output other is not brought" in caplog.text
+
+
+def test_a_retry_of_a_task_that_could_not_copy_runs_no_job_again(
+    work, run, ti, tmp_path, monkeypatch
+):
+    def broken(*_):
+        raise AirflowException("no space left")
+
+    outputs = {"model": OutputFile("model.pt", tmp_path / "m")}
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "download_all", broken)
+        with pytest.raises(AirflowException, match="no space left"):
+            run(work(outputs=outputs))
+    first = ti.pushed["job_id"]
+    ti.try_number = 2
+    result = run(work(outputs=outputs))
+
+    assert result["job_id"] == first
+    assert (tmp_path / "m").read_text() == "weights"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"m": "../x"}, "no file in the job's folder"),
+        ({"m": ""}, "no file in the job's folder"),
+        ({"m": 5}, "takes a path or an OutputFile"),
+        ({"m": OutputFile()}, "takes a path or an OutputFile"),
+        ({"m": OutputFile("a", "/x", "no asset")}, "give an Asset"),
+        (5, "it takes a dict"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_meant_is_refused_when_the_dag_is_read(work, outputs, words):
+    with pytest.raises(InputError, match=words):
+        work(outputs=outputs)
+
+
+def test_outputs_of_a_job_that_is_not_waited_for_are_refused(work):
+    with pytest.raises(InputError, match="outputs are there once the job has ended"):
+        work(outputs={"m": "m"}, wait_for_completion=False)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"m": OutputFile(target="/x/m")}, "m has no path"),
+        ({"m": OutputFile("m", "{tmp}/file/m")}, "file is a file"),
+        ({"m": OutputFile("m", "ftpx://a/b")}, "cannot be written"),
+        ({"m": OutputFile("m", "{tmp}/m"), "n": OutputFile("n", "{tmp}/m")}, "both be written to"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_brought_is_refused_before_the_submit(
+    work, run, ti, tmp_path, outputs, words
+):
+    (tmp_path / "file").touch()
+    outputs = {
+        name: file._replace(target=file.target.format(tmp=tmp_path))
+        for name, file in outputs.items()
+    }
+    with pytest.raises(AirflowFailException, match=words):
+        run(work(outputs=outputs))
+
+    assert "job_id" not in ti.pushed
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [http(200, {"routes": []}), http(404, {"error": "not found"})],
+    ids=["none", "unknown"],
+)
+def test_an_api_without_files_is_told_before_the_submit(connection, work, run, routes):
+    with Wire(routes) as wire:
+        connection(wire.url, "s3cret-cookie", "c1")
+        with pytest.raises(AirflowFailException, match="this API gives no files of a job's folder"):
+            run(work(outputs={"m": "m"}))
+
+        assert [each.split()[1] for each in wire.requests] == [b"/v1/api-routes"]
+
+
+def test_that_another_task_of_the_dag_writes_the_same_place_is_told(work, run, tmp_path, caplog):
+    outputs = {"m": OutputFile("model.pt", str(tmp_path / "m"))}
+    with DAG("dag", schedule=None):
+        first = work(task_id="first", outputs=outputs)
+        work(task_id="second", outputs=outputs)
+    run(first)
+
+    assert f"Task second writes {tmp_path}/m, too: the last one wins." in caplog.text
+
+
+def test_outputs_are_templated(work, tmp_path):
+    operator = work(outputs={"m": OutputFile("{{ ds }}.pt", "{{ params.to }}/{{ ds }}.pt")})
+    operator.render_template_fields({"ds": "2026-01-01", "params": {"to": str(tmp_path)}})
+
+    assert operator.outputs == {"m": OutputFile("2026-01-01.pt", f"{tmp_path}/2026-01-01.pt")}
+
+
+@pytest.fixture
+def events():
+    """What Airflow makes events of, once a task has succeeded."""
+    return OutletEventAccessors()
+
+
+@pytest.fixture
+def run_with_events(ti, store, events):
+    """Executes an operator whose assets are looked at."""
+    context = {"ti": ti, "task_state_store": store, "outlet_events": events}
+    return lambda operator: operator.execute(context)
+
+
+def test_an_assets_uri_is_the_target_and_its_event_holds_what_there_is(
+    work, run_with_events, events, ti, tmp_path
+):
+    asset = Asset(f"file://{tmp_path}/model.pt")
+    task = work(outputs={"model": OutputFile("model.pt", asset=asset)})
+    result = run_with_events(task)
+
+    assert task.outlets == [asset]
+    assert (tmp_path / "model.pt").read_text() == "weights"
+    assert events[asset].extra == {
+        "path": f"{work.folder}/model.pt",
+        "size": 7,
+        "sha256": SHA,
+        "target": f"{tmp_path}/model.pt",
+        "job_id": ti.pushed["job_id"],
+        "usage": result["usage"],
+    }
+
+
+@pytest.mark.parametrize("uri", ["model", "file://{tmp}/m"])
+def test_an_outlet_is_an_output_by_its_name_or_its_place(
+    work, run_with_events, events, tmp_path, uri
+):
+    asset = Asset(uri.format(tmp=tmp_path))
+    outputs = {"model": OutputFile("model.pt", f"file://{tmp_path}/m")}
+    task = work(outlets=[asset, Asset("other")], outputs=outputs)
+    run_with_events(task)
+
+    assert events[asset].extra["sha256"] == SHA
+    assert events[Asset("other")].extra == {}
+    assert task.outlets == [asset, Asset("other")]
+
+
+def test_an_alias_has_an_event_for_each_file(work, run_with_events, events, tmp_path):
+    alias = AssetAlias("logs")
+    run_with_events(work(outputs={"logs": OutputFile("logs/", f"{tmp_path}/", alias)}))
+
+    made = events[alias].asset_alias_events
+    assert [each.dest_asset_key.uri for each in made] == [
+        f"file://{tmp_path}/a.log",
+        f"file://{tmp_path}/deep/b.log",
+    ]
+    assert [each.extra["size"] for each in made] == [1, 2]
+
+
+def test_a_deferred_tasks_files_are_brought_by_the_task_that_goes_on(
+    work, ti, store, events, tmp_path
+):
+    asset = Asset(f"file://{tmp_path}/model.pt")
+    fields = {"outputs": {"model": OutputFile("model.pt", asset=asset)}, "deferrable": True}
+    context = {"ti": ti, "task_state_store": store, "outlet_events": events}
+    with pytest.raises(TaskDeferred) as deferred:
+        work("sleep 0.3; printf weights >model.pt", **fields).execute(context)
+    event = next(iter(_events(deferred.value.trigger)))
+    result = work("", **fields).execute_complete(context, event)
+
+    assert result["outputs"]["model"]["sha256"] == SHA
+    assert events[asset].extra["sha256"] == SHA
+
+
+def _events(trigger):
+    async def first():
+        return [event.payload async for event in trigger.run()]
+
+    return asyncio.run(first())
+
+
+def test_a_sensor_brings_the_files_of_a_job_that_something_else_submitted(work, run, ti, tmp_path):
+    job_id = run(work())["job_id"]
+    wanted = {"model": OutputFile("model.pt", tmp_path / "m")}
+    sensor = ClusterraJobSensor(task_id="wait", job_id=job_id, poke_interval=0.1, outputs=wanted)
+    result = run(sensor)
+
+    assert result["outputs"]["model"]["sha256"] == SHA
+    assert (tmp_path / "m").read_text() == "weights"
+
+
+@pytest.fixture
+def count(connected, tmp_path):
+    """Runs the template that counts words, and declares the file with the counts."""
+    (tmp_path / "text").write_text("a b b\n")
+
+    def counting(**fields):
+        return ClusterraSubmitTemplateOperator(
+            task_id="count",
+            template_id="word-count",
+            uploads={"text_file": str(tmp_path / "text")},
+            deferrable=False,
+            poll_interval=0.05,
+            **fields,
+        )
+
+    return counting
+
+
+def test_a_templates_artifacts_are_found_by_themselves(count, run):
+    result = run(count())
+
+    assert list(result["outputs"]) == ["counts"]
+    assert result["outputs"]["counts"]["size"] > 5
+
+
+def test_a_templates_artifact_is_copied_by_its_name_alone(count, run, tmp_path):
+    result = run(count(outputs={"counts": OutputFile(target=tmp_path / "counts")}))
+
+    assert (tmp_path / "counts").read_text().split() == ["2", "b", "1", "a"]
+    assert result["outputs"]["counts"]["target"] == f"{tmp_path}/counts"
+
+
+def test_what_a_template_does_not_declare_needs_a_path(count, run):
+    with pytest.raises(AirflowFailException, match="the template declares no 'cuonts'"):
+        run(count(outputs={"cuonts": OutputFile(target="/srv/x")}))
+
+
+def download(**fields):
+    return ClusterraDownloadFileOperator(task_id="task", **fields)
+
+
+def test_an_upload_is_downloaded_again(connected, run, tmp_path):
+    (tmp_path / "in.txt").write_text("weights")
+    key = run(ClusterraUploadFileOperator(task_id="up", source=tmp_path / "in.txt"))
+    row = run(download(key=key, target=tmp_path / "out.txt"))
+
+    assert (tmp_path / "out.txt").read_text() == "weights"
+    assert row == {"path": key, "size": 7, "sha256": SHA, "target": f"{tmp_path}/out.txt"}
+
+
+def test_many_keys_go_to_a_folder(connected, run, tmp_path):
+    for name in ("1.dat", "2.dat"):
+        (tmp_path / name).write_text(name)
+    keys = run(ClusterraUploadFileOperator(task_id="up", source=f"{tmp_path}/*.dat"))
+    rows = run(download(key=keys, target=ObjectStoragePath(f"file://{tmp_path}/new/")))
+
+    assert [row["target"] for row in rows] == [f"{tmp_path}/new/1.dat", f"{tmp_path}/new/2.dat"]
+    assert (tmp_path / "new/2.dat").read_text() == "2.dat"
+
+
+def test_files_of_a_job_are_downloaded_by_its_result(work, run_with_events, events, run, tmp_path):
+    result = run(work())
+    asset = Asset("model", uri=f"{tmp_path}/model.pt")
+    one = download(job_id=result, path="model.pt", target=f"{tmp_path}/", outlets=[asset])
+    row = run_with_events(one)
+
+    assert row["target"] == f"{tmp_path}/model.pt"
+    assert [
+        r["size"] for r in run(download(job_id=result, path="logs/", target=f"{tmp_path}/l"))
+    ] == [
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"key": "data/you/gone"}, "404"),
+        ({"key": "data/someone/x"}, "belongs to another user"),
+        ({"key": "x"}, "is no file's"),
+        ({"key": []}, "There is nothing to download"),
+        ({"job_id": 999_999, "path": "x"}, "there is no job"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_downloaded_fails_the_task_for_good(connected, run, tmp_path, fields, words):
+    with pytest.raises(AirflowFailException, match=words):
+        run(download(target=tmp_path / "x", **fields))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"key": "k", "job_id": 1}, {"job_id": 1}, {"path": "x"}])
+def test_a_download_is_of_keys_or_of_a_jobs_files(fields):
+    with pytest.raises(InputError, match="Give key, or job_id and path"):
+        download(target="/x", **fields)

@@ -1,0 +1,223 @@
+"""Tests of airflow_provider_clusterra.task.transfers: whole, or not at all."""
+
+import hashlib
+import logging
+import os
+
+import fsspec
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+from airflow.sdk.io import attach
+
+from airflow_provider_clusterra.api import Access, Client, Download, InputError, Retry
+from airflow_provider_clusterra.task import transfers
+from airflow_provider_clusterra.task.transfers import (
+    Transfer,
+    TransferLog,
+    check_target,
+    download_all,
+    is_folder,
+    read_target,
+)
+from tests.support.wire import Wire, http
+
+CONTENT = bytes(range(256)) * 2000
+BROKEN = http(200, b"x" * 999, {"Content-Length": "9999"})
+
+
+@pytest.fixture(params=["local", "memory"])
+def place(request, tmp_path):
+    """A folder for targets."""
+    if request.param == "local":
+        yield tmp_path
+    else:
+        store = fsspec.filesystem("memory")
+        attach("memory", fs=store)
+        yield ObjectStoragePath("memory://b")
+        store.store.clear()
+
+
+@pytest.fixture
+def download():
+    """Downloads from a storage that answers so."""
+
+    def downloading(targets, *answers, check=lambda: None):
+        with (
+            Wire(*answers) as storage,
+            Wire(http(200, {"download_url": f"{storage.url}/k"})) as api,
+        ):
+            retry = Retry(tries=2, first=0.001, cap=0.001)
+            with Client(Access(api.url, "s3cret-cookie"), retry=retry) as client:
+                grant = lambda: client.presign_file("c1", 7, "k")  # noqa: E731
+                wanted = [Transfer(Download("k", grant), target) for target in targets]
+                return download_all(client, wanted, check)
+
+    return downloading
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_file_arrives_in_a_new_folder_with_its_size_and_checksum(download, place):
+    target = place / "new" / "model.pt"
+    (arrived,) = download([target], http(200, CONTENT))
+
+    assert target.read_bytes() == CONTENT
+    assert arrived.size == len(CONTENT)
+    assert arrived.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert arrived.target == str(target)
+    assert names(place / "new") == ["model.pt"]
+
+
+def test_many_arrive_in_their_order(download, place):
+    targets = [place / f"{number:02}" for number in range(20)]
+    arrived = download(targets, http(200, b"x"))
+
+    assert [each.target for each in arrived] == list(map(str, targets))
+    assert {target.read_bytes() for target in targets} == {b"x"}
+
+
+def test_what_breaks_off_leaves_what_was_there_and_nothing_beside_it(download, place):
+    target = place / "new" / "model.pt"
+    download([target], http(200, b"the old one"))
+    with pytest.raises(Exception, match="k: "):
+        download([target], BROKEN)
+
+    assert target.read_bytes() == b"the old one"
+    assert names(place / "new") == ["model.pt"]
+
+
+def test_a_task_that_is_killed_leaves_nothing(download, place):
+    def check():
+        raise AirflowException("killed")
+
+    with pytest.raises(AirflowException, match="killed"):
+        download([place / "new" / "model.pt"], http(200, CONTENT), check=check)
+
+    assert names(place / "new") == []
+
+
+def test_the_first_that_fails_ends_all(download, place):
+    answers = [http(404, b"<Code>NoSuchKey</Code>")] * 30
+    with pytest.raises(Exception, match=r"NoSuchKey|Another download has failed"):
+        download([place / f"{number}" for number in range(30)], *answers)
+
+
+def test_two_files_for_one_place_are_refused(download, place):
+    with pytest.raises(InputError, match="Two files would be written to"):
+        download([place / "x", place / "x"], http(200, b"x"))
+
+
+def test_a_file_has_the_rights_of_any_new_one(download, tmp_path):
+    (tmp_path / "plain").touch()
+    download([tmp_path / "model.pt"], http(200, b"x"))
+
+    assert (tmp_path / "model.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_it_is_said_that_a_file_is_replaced(download, place, caplog):
+    caplog.set_level(logging.INFO)
+    (place / "x").write_bytes(b"old")
+    download([place / "x"], http(200, b"new"))
+
+    assert f"{place / 'x'} is there already (3 bytes), and is replaced." in caplog.text
+
+
+class Parts:
+    """An object's writer, as s3fs has it: what is closed is an object."""
+
+    def __init__(self):
+        self.closed = self.discarded = False
+
+    def write(self, piece):
+        if len(piece) > 10:
+            raise PermissionError("no write access")
+
+    def close(self):
+        assert not self.closed
+        self.closed = True
+
+    def discard(self):
+        self.discarded = True
+
+
+@pytest.fixture
+def store(mocker):
+    """An object of a store, and its writer."""
+    parts = Parts()
+    mocker.spy(parts, "close")
+    target = mocker.Mock(protocol="s3", path="b/model.pt", spec_set=["protocol", "path", "fs"])
+    target.fs.open.return_value = parts
+    return target, parts
+
+
+def test_an_object_that_is_not_whole_is_dropped_and_not_closed(store, download):
+    target, parts = store
+    with pytest.raises(AirflowException, match="cannot be written: no write access"):
+        download([target], http(200, b"long" * 9))
+
+    assert (parts.discarded, parts.closed, parts.close.call_count) == (True, True, 0)
+
+
+def test_a_whole_object_is_closed(store, download):
+    target, parts = store
+    download([target], http(200, b"short"))
+
+    assert (parts.discarded, parts.close.call_count) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [("/a/b", False), ("/a/b/", True), ("{tmp}", True), ("s3://b/k", False), ("s3://b/k/", True)],
+)
+def test_a_place_is_a_folder_if_it_says_so_or_is_one(tmp_path, given, folder):
+    assert is_folder(given.format(tmp=tmp_path)) is folder
+
+
+def test_a_path_may_be_given_as_a_uri(tmp_path):
+    assert read_target(f"file://{tmp_path}/x") == tmp_path / "x"
+    assert str(read_target("memory://b/x")) == "memory://b/x"
+
+
+@pytest.mark.parametrize("given", ["{tmp}/x", "{tmp}/new/x", "{tmp}/new/"])
+def test_a_place_that_can_be_written_is_taken(tmp_path, given):
+    check_target(given.format(tmp=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("{tmp}/file/x", "file is a file"),
+        ("nonsense://b/x", "cannot be written"),
+        ("/proc/x/y", "no right to write to /proc"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, given, words, monkeypatch):
+    (tmp_path / "file").touch()
+    # root may write anywhere, as far as modes go
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/proc" and may(path, mode))
+    with pytest.raises(InputError, match=words):
+        check_target(given.format(tmp=tmp_path))
+
+
+def test_a_long_transfer_says_how_far_it_is_at_growing_distances(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    monkeypatch.setattr(transfers.time, "monotonic", lambda: now[0])
+    progress = TransferLog("Downloaded", "model.pt", 1000 * 2**20)
+    for _ in range(100):
+        now[0] += 1
+        progress.add(10 * 2**20)
+    progress.end("to /x")
+
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == [
+        "Downloaded 10 % of model.pt",
+        "Downloaded 20 % of model.pt",
+        "Downloaded 40 % of model.pt",
+        "Downloaded 80 % of model.pt",
+        "Downloaded model.pt to /x",
+    ]
+    assert said[-1].endswith("1048576000 bytes in 100.0 s (10 MiB/s)")
