@@ -215,7 +215,7 @@ def _counts(rows: Any) -> dict[str, float | None]:
     for row in _rows(rows):
         count = read_number(row.get("count"))
         if count is not None and 0 <= count < NOT_TOLD:
-            found["/".join(filter(None, (row.get("type"), row.get("name"))))] = count
+            found["/".join(str(row[key]) for key in ("type", "name") if row.get(key))] = count
     return found
 
 

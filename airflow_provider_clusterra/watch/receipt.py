@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import time
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -38,56 +39,63 @@ class Receipts:
         self._client = client
         self._cluster_id = cluster_id
         self._wanted: set[str] = set()
-        self._round: asyncio.Task[Told] | None = None
+        self._next: asyncio.Task[Told] | None = None
+        self._rounds: set[asyncio.Task[Told]] = set()
+        self._turn = asyncio.Lock()
         self._not_before = 0.0
         self._absent_until = 0.0
 
     async def add_to(self, job: Job, patience: float) -> Job:
-        """An ended job with its usage, as accounting tells it in so many seconds, if at all."""
+        """An ended job with its usage, as accounting has it in so many seconds, if at all."""
         end = time.monotonic() + patience
         runs: list[Run] = []
-        while time.monotonic() >= self._absent_until:
-            runs = (await self._ask(_parts(job))).get(job.job_id, [])
-            if is_told(job, runs) or time.monotonic() >= end:
-                break
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience + LONGEST):
+                while time.monotonic() >= self._absent_until:
+                    runs = (await self._ask(_parts(job))).get(job.job_id, [])
+                    if is_told(job, runs) or time.monotonic() >= end:
+                        break
         return replace(job, usage=await asyncio.to_thread(usage_of, job, runs))
 
     async def close(self) -> None:
         """Ask no more."""
-        if self._round is not None:
-            await cancel_and_wait(self._round)
+        for each in [*self._rounds]:
+            await cancel_and_wait(each)
 
     async def _ask(self, parts: list[str]) -> Told:
         self._wanted.update(parts)
-        if self._round is None:
-            self._round = asyncio.get_running_loop().create_task(
-                self._ask_all(), name="clusterra-receipts", context=contextvars.Context()
+        asked = self._next
+        if asked is None:
+            asked = self._next = asyncio.get_running_loop().create_task(
+                self._round(), name="clusterra-receipts", context=contextvars.Context()
             )
-        asked = self._round
+            self._rounds.add(asked)
+            asked.add_done_callback(self._rounds.discard)
         # whoever is cancelled leaves it to the others who want to know
         await asyncio.wait({asked})
         return {} if asked.cancelled() else asked.result()
 
-    async def _ask_all(self) -> Told:
-        await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
-        wanted, self._wanted, self._round = sorted(self._wanted), set(), None
-        told: Told = {}
-        begin = time.monotonic()
-        try:
-            for first in range(0, len(wanted), TOGETHER):
-                call = calls.list_runs(self._cluster_id, wanted[first : first + TOGETHER])
-                answer = await self._client.exchange(call)
-                for run in await asyncio.to_thread(call.read, answer):
-                    job = run.job
-                    for job_id in {job.job_id, job.array_job_id, job.het_job_id}:
-                        told.setdefault(job_id or 0, []).append(run)
-        except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
-            log.debug("Accounting does not tell what jobs used: %r", error)
-            late = isinstance(error, ClusterraError) and silence_of(error) is Silence.LATE
-            self._absent_until = 0.0 if late else time.monotonic() + REST
-        now = time.monotonic()
-        self._not_before = now + min(LONGEST, max(PAUSE, (now - begin) / SHARE))
-        return told
+    async def _round(self) -> Told:
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            wanted, self._wanted, self._next = sorted(self._wanted), set(), None
+            told: Told = {}
+            begin = time.monotonic()
+            try:
+                for first in range(0, len(wanted), TOGETHER):
+                    call = calls.list_runs(self._cluster_id, wanted[first : first + TOGETHER])
+                    answer = await self._client.exchange(call)
+                    for run in await asyncio.to_thread(call.read, answer):
+                        job = run.job
+                        for job_id in {job.job_id, job.array_job_id, job.het_job_id}:
+                            told.setdefault(job_id or 0, []).append(run)
+            except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
+                log.debug("Accounting does not say what jobs used: %r", error)
+                late = isinstance(error, ClusterraError) and silence_of(error) is Silence.LATE
+                self._absent_until = 0.0 if late else time.monotonic() + REST
+            now = time.monotonic()
+            self._not_before = now + min(LONGEST, max(PAUSE, (now - begin) / SHARE))
+            return told
 
 
 def account_for(client: Client, cluster_id: str, job: Job) -> Job:
@@ -96,15 +104,11 @@ def account_for(client: Client, cluster_id: str, job: Job) -> Job:
     for pause in (0.0, PAUSE, PAUSE):
         time.sleep(pause)
         try:
-            runs = [
-                run
-                for first in range(0, len(parts), TOGETHER)
-                for run in client.send(
-                    calls.list_runs(cluster_id, parts[first : first + TOGETHER]), retry=ONCE
-                )
-            ]
-        except ClusterraError as error:
-            log.debug("Accounting does not tell what job %s used: %s", job.job_id, error)
+            asked = [parts[first : first + TOGETHER] for first in range(0, len(parts), TOGETHER)]
+            calls_ = (calls.list_runs(cluster_id, each) for each in asked)
+            runs = [run for call in calls_ for run in client.send(call, retry=ONCE)]
+        except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
+            log.debug("Accounting does not say what job %s used: %r", job.job_id, error)
             break
         if is_told(job, runs):
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -137,6 +138,10 @@ def _summarise(rest: Rest, run_id: str, seen: set[str]) -> None:
     job: dict[str, Any] = rest.xcom(DAG, run_id, "wait")
     _say(f"\njob          {job['job_id']} ({job['name']}) ended {job['state']}")
     _say(f"ran          {job['ran_seconds']:.0f} s on {job['nodes']}")
+    receipts = re.findall(rf"Job {job['job_id']} used .*", rest.task_log(DAG, run_id, "wait"))
+    if not receipts:
+        raise DemoError("the log of the task wait does not say what the job used")
+    _say(f"receipt      {receipts[0]}")
     _say(f"result       {json.dumps(job['output'])}")
     _say(f"report       {rest.xcom(DAG, run_id, 'report')}")
 

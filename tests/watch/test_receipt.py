@@ -108,6 +108,48 @@ async def test_one_that_is_cancelled_leaves_the_answer_to_the_others():
     assert first.cancelled()
 
 
+async def test_one_question_is_under_way_at_a_time(monkeypatch):
+    monkeypatch.setattr(receipt, "PAUSE", 0.0)
+    monkeypatch.setattr(receipt, "LONGEST", 1.0)
+    accounting = Accounting(everything)
+    at_once, most, under_way = accounting.exchange, 0, 0
+
+    async def slowly(call):
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return await at_once(call)
+
+    accounting.exchange = slowly
+    receipts = Receipts(accounting, "c1")
+    waits = []
+    for number in range(1, 8):
+        waits.append(asyncio.create_task(receipts.add_to(Job(number, DONE), 5)))
+        await asyncio.sleep(0.01)
+    jobs = await asyncio.gather(*waits)
+
+    assert most == 1
+    assert len(accounting.asked) < len(jobs)
+    assert all(job.usage["run_seconds"] == 100 for job in jobs)
+
+
+async def test_an_accounting_that_never_answers_holds_nobody_for_long(monkeypatch):
+    monkeypatch.setattr(receipt, "LONGEST", 0.05)
+    accounting = Accounting(everything)
+
+    async def never(_):
+        await asyncio.Event().wait()
+
+    accounting.exchange = never
+    receipts = Receipts(accounting, "c1")
+    job = await receipts.add_to(Job(9, DONE), 0.05)
+    await receipts.close()
+
+    assert job.usage == {}
+
+
 async def test_a_large_array_is_asked_for_in_pieces():
     tasks = tuple(Job(100 + n, DONE, array_job_id=9, array_task_id=n) for n in range(250))
     accounting = Accounting(
