@@ -17,8 +17,6 @@ from airflow_provider_clusterra.api.jobs import read_time
 DEFAULT_HOST = "https://api-use1.clusterra.cloud"
 DEFAULT_TIMEOUT = 60.0
 """Seconds. A busy slurmrestd was seen to answer after 33."""
-SHORTEST_SECRET = 6
-"""Letters; a shorter one would be found in words that have nothing to do with it."""
 Auth = Literal["cookie", "bearer"]
 
 
@@ -33,7 +31,9 @@ class Access(msgspec.Struct, frozen=True):
     verify: bool | str = True
     """Whether TLS certificates are checked; a path names the CA file to check them with."""
     timeout: float = DEFAULT_TIMEOUT
-    """Seconds without a byte after which an answer is given up."""
+    """Seconds without a byte after which an answer is given up; as a whole it may take five times as
+    long (an output thirty times), but for headers that drip to a :class:`Client`: those end with the
+    task's own timeout."""
 
     def __repr__(self) -> str:
         return f"Access(origin={self.origin!r}, auth={self.auth!r})"
@@ -47,14 +47,6 @@ class Access(msgspec.Struct, frozen=True):
         if self.auth == "bearer":
             return {"Authorization": f"Bearer {self.secret}"}
         return {"Cookie": f"clusterra_session={self.secret}"}
-
-    def hide_session(self, words: bytes) -> bytes:
-        """An answer's words without the session: an API may repeat what it was sent.
-
-        :param words: as they arrived.
-        """
-        secret = self.secret.encode()
-        return words.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else words
 
     def session_end(self) -> datetime | None:
         """When the session ends, by its own word, or None if it does not say.

@@ -54,12 +54,14 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 10.0
 WHOLE = 5
 """Times the timeout: what an answer may take in all, however steadily it drips. A thread looks at the
-clock once it has the headers: those end as httpx ends them, at 100 KB or a timeout without a byte."""
+clock once it has the headers, which httpx ends at 100 KB or after a timeout without a byte."""
 WHOLE_OUTPUT = 30
 """The same for a job's output, which is a file of any size."""
 LONG = 4 * 1024 * 1024
 LARGEST_WORDS = 64 * 1024
 """Bytes of an answer that may be repeated in an error."""
+SHORTEST_SECRET = 6
+"""Letters; a shorter one would be found in words that have nothing to do with it."""
 
 
 class SessionAuth(httpx.Auth):
@@ -68,14 +70,15 @@ class SessionAuth(httpx.Auth):
     def __init__(self, access: Access) -> None:
         self.access = access
         """Another one of the same API may take its place: a session is renewed."""
-        self._origin = origin_of(httpx.URL(access.origin))
+        self._url = httpx.URL(access.origin)
 
     def __repr__(self) -> str:
         return "SessionAuth(***)"
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """httpx's hook: called once a request."""
-        if origin_of(request.url) == self._origin:
+        url, own = request.url, self._url
+        if (url.scheme, url.host, url.port) == (own.scheme, own.host, own.port):
             request.headers.update(self.access.headers())
         yield request
 
@@ -529,7 +532,10 @@ def _answer(
     # what an error repeats is short; a job's output is as it is
     if len(answer.body) > LARGEST_WORDS or (call.keep is not None and answer.status < 300):
         return answer
-    return replace(answer, body=access.hide_session(answer.body))
+    # an API may repeat what it was sent
+    secret = access.secret.encode()
+    shown = answer.body.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else answer.body
+    return replace(answer, body=shown)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -198,10 +198,10 @@ def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
         for name, value in (_tasks_of(job) | variables).items():
             if name in OF_A_COMPONENT:
                 groups |= {f"{name}_{kind}_GROUP_{number}": value for kind in ("HET", "PACK")}
-    jobs = [
-        job | {"environment": _listed(_without(OF_A_COMPONENT, variables) | groups)}
-        for job, variables in parts
-    ]
+    jobs = []
+    for job, variables in parts:
+        own = {name: text for name, text in variables.items() if name not in OF_A_COMPONENT}
+        jobs.append(job | {"environment": _listed(own | groups)})
     return {"script": components[0].script, "jobs": jobs}
 
 
@@ -233,10 +233,6 @@ def _takes_path(variables: Mapping[str, str]) -> bool:
 
 def _listed(variables: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in variables.items()]
-
-
-def _without(names: Collection[str], variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in variables.items() if name not in names}
 
 
 def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
