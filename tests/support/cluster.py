@@ -14,7 +14,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.specs import JobSpec
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
-from airflow_provider_clusterra.watch.verdict import PATIENT
+from airflow_provider_clusterra.watch.verdict import Patience
 from tests.support.servers import ClusterraServer
 
 WITHIN = 120.0
@@ -30,8 +30,8 @@ class Cluster:
     def __init__(self, front: ClusterraServer, token: str = "") -> None:
         self.access = Access(front.url, token or front.token)
         self.cluster_id = front.cluster_id
-        self.patience = PATIENT
-        """Of the waits."""
+        self.patience: Patience | None = None
+        """Of the waits, if it is to be another than the trigger's own."""
 
     def submit(self, script: str, **fields: Any) -> int:
         """Submit a job.
@@ -107,7 +107,8 @@ class Cluster:
         """The trigger of a task that waits for a job."""
         defaults = {"clusterra_conn_id": "clusterra_default", "poll_interval": 1}
         made = ClusterraJobTrigger(job_id=job_id, cluster_id=self.cluster_id, **{**defaults, **how})
-        made.patience = self.patience
+        if self.patience is not None:
+            made.patience = self.patience
         return made
 
     async def until(self, true: Callable[[], bool]) -> None:
