@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
@@ -116,7 +117,7 @@ class Pages:
         rows = await anyio.to_thread.run_sync(job_view.list_rows, found, search)
         first = _number(asked.get("from", ""))
         fields = {"state": search.state, "name": search.name, "hours": hours}
-        return self._show(
+        return await self._draw(
             "jobs.html",
             now=time.time(),
             rows=rows[first : first + LINES],
@@ -147,7 +148,7 @@ class Pages:
             past = await _past(backend, job)
         now = time.time()
         may_change = not job.is_over or now - job.ended < SETTLES
-        return self._show(
+        return await self._draw(
             "job.html",
             now=now,
             job=job,
@@ -165,7 +166,7 @@ class Pages:
         state = request.query_params.get("state", "")
         shown = [each for each in tasks if state in ("", each.state)]
         first = _number(request.query_params.get("from", ""))
-        return self._show(
+        return await self._draw(
             "array.html",
             now=time.time(),
             job=found[0],
@@ -203,6 +204,10 @@ class Pages:
     def refuse(self, status: int, words: str) -> Response:
         """A page that says why there is none."""
         return self._show("refused.html", status, words=words)
+
+    async def _draw(self, page: str, **values: Any) -> Response:
+        """As :meth:`_show`, in a thread: there may be much to show."""
+        return await anyio.to_thread.run_sync(partial(self._show, page, **values))
 
     def _show(
         self, page: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any

@@ -13,6 +13,7 @@ from importlib.resources import files
 from signal import Signals
 from typing import Any, NamedTuple
 
+import anyio.to_thread
 import msgspec
 
 from clusterra_server.backend import (
@@ -404,7 +405,7 @@ class Processes:
         """A job, or an array's tasks, as long as the ledger knows it."""
         asked = read_job_id(job_id)
         jobs = self._scheduler.find_jobs(asked.number) if asked else []
-        return [view_of_row(row, self._scheduler.state_of) for row in rows_of(jobs)]
+        return await anyio.to_thread.run_sync(self._views, [jobs])
 
     async def show_past(self, job: JobView) -> RawJob | None:
         """What accounting has of a job, and its script."""
@@ -418,13 +419,21 @@ class Processes:
 
     async def list_own(self, search: Search) -> list[JobView]:
         """All jobs that are looked for."""
+        submits = self._scheduler.all_submits()
+        return await anyio.to_thread.run_sync(self._search, submits, search)
+
+    def _search(self, submits: list[list[Job]], search: Search) -> list[JobView]:
         found = [
             jobs
-            for jobs in self._scheduler.all_submits()
+            for jobs in submits
             if search.finds({job.state for job in jobs}, jobs[0].request.name, jobs[0].submitted)
         ]
+        return self._views(found[-LISTED:])
+
+    def _views(self, submits: Iterable[list[Job]]) -> list[JobView]:
+        """Each submit's jobs as the pages show them, made in a thread: there may be many."""
         state_of = self._scheduler.state_of
-        return [view_of_row(row, state_of) for jobs in found[-LISTED:] for row in rows_of(jobs)]
+        return [view_of_row(row, state_of) for jobs in submits for row in rows_of(jobs)]
 
     async def submit_job(self, body: Mapping[str, Any]) -> Answer:
         """Take a raw submit, ``{"script": str, "job": {…}}``."""

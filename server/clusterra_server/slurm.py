@@ -278,7 +278,7 @@ class Slurm:
         if not JOB_ID.fullmatch(job_id):
             return []
         number = re.split("[_+]", job_id)[0]
-        live = self._own(await _decode(await self.get_job(number), RawJobs))
+        live = await self._own(await self.get_job(number))
         if live and not live[0].array_id:
             return live
         # the tasks of an array are forgotten one by one
@@ -293,7 +293,8 @@ class Slurm:
         step = job.shown_id if job.array_id else str(job.job_id)
         answer = await self.list_accounting([("step", step), ("show_batch_script", "true")])
         found = (await _decode(answer, RawJobs)).jobs if answer.status == 200 else []
-        own = [each for each in found if self._is_own(view_of(each))]
+        user = self._caller.token.user
+        own = [each for each in found if user in ("", view_of(each).user)]
         # of the runs of a requeued job the last
         return own[-1] if own else None
 
@@ -302,7 +303,7 @@ class Slurm:
 
         :raises ReplyError: that cannot be said now, or there are too many.
         """
-        live = self._own(await _decode(await self.list_jobs(), RawJobs))
+        live = await self._own(await self.list_jobs())
         query = [("start_time", str(int(max(search.since, 1)))), ("skip_steps", "true")]
         user = self._caller.token.user
         return merge(live, await self._past([*query, *([("users", user)] if user else [])]))
@@ -310,13 +311,16 @@ class Slurm:
     async def _past(self, query: Query) -> list[JobView]:
         answer = await self.list_accounting(query)
         # there need not be a slurmdbd
-        return self._own(await _decode(answer, RawJobs)) if answer.status == 200 else []
+        return await self._own(answer) if answer.status == 200 else []
 
-    def _own(self, found: RawJobs) -> list[JobView]:
-        return list(filter(self._is_own, map(view_of, found.jobs)))
+    async def _own(self, answer: Answer) -> list[JobView]:
+        """The user's own jobs of an answer; made in a thread, for there may be many."""
+        found, user = await _decode(answer, RawJobs), self._caller.token.user
 
-    def _is_own(self, job: JobView) -> bool:
-        return self._caller.token.user in ("", job.user)
+        def own() -> list[JobView]:
+            return [each for each in map(view_of, found.jobs) if user in ("", each.user)]
+
+        return await anyio.to_thread.run_sync(own)
 
     async def _get(self, path: str, query: Query = ()) -> Answer:
         return await self._caller.ask("GET", path, query=query, stream=True)
