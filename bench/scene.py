@@ -72,10 +72,12 @@ class Scene:
     def until_shown(self, within: float) -> Moment:
         """Wait until each job was looked at.
 
-        :param within: seconds after which it is given up.
+        :param within: seconds after which it is given up; for all triggers to begin there is a minute.
         """
-        end = time.time() + within
-        while (now := self.now()).shown < self._count and now.at < end:
+        begin = time.time()
+        while (now := self.now()).shown < self._count and now.at < begin + within:
+            time.sleep(0.05)
+        while not (self._folder / "started").exists() and time.time() < begin + 60.0:
             time.sleep(0.05)
         return now
 

@@ -40,6 +40,7 @@ async def _run_all(make: Maker, count: int, folder: Path) -> None:
                     tasks.create_task(_run(make, job_id, events))
                     # as the triggerer does, and the first step of each is a turn of its own
                     await asyncio.sleep(0)
+                (folder / "started").touch()
 
 
 def main() -> None:

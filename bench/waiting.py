@@ -29,8 +29,6 @@ STARTS_WITHIN = 10.0
 """Seconds for which the first look at each job is waited for; then it is measured all the same."""
 SETTLED = 3.0
 """Seconds after the first looks, so that a window of one interval holds the next looks whole."""
-STARTED_A_SECOND = 2000
-"""Triggers, roughly; they go on starting after the first look at all."""
 ENDS = 20
 """Jobs that end, or half of all."""
 FEW = (1, 10, 100)
@@ -96,7 +94,7 @@ def measure_load(system: str, count: int, queue: int = 0) -> Load:
         empty, begin = scene.memory(), scene.now()
         scene.begin()
         shown = scene.until_shown(STARTS_WITHIN)
-        time.sleep(SETTLED + count / STARTED_A_SECOND)
+        time.sleep(SETTLED)
         first = scene.now()
         ends = _let_jobs_end(scene, first.at, min(ENDS, count // 2))
         time.sleep(max(0.0, first.at + INTERVAL - time.time()))

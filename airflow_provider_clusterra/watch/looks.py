@@ -317,8 +317,10 @@ class Looker:
             whole += light
         await self._see(whole, result)
         self._log_way(way, len(light), len(whole))
+        arrays = 0
+        async for each in yielding(known):
+            arrays += each.singly
         now = time.monotonic()
-        arrays = sum(each.singly for each in known)
         result.plain = self._costs.of_look(len(known) - arrays, now)
         result.arrays = Cost(self._costs.of(Way.ARRAY, now) or 0.0, arrays)
         return result

@@ -53,8 +53,9 @@ FREE = 4
 APART = 3.5
 """Seconds between two others, and for each job that only a request of its own can tell of: with the
 jitter that makes 20 a minute at most."""
-SHARE = 0.02
-"""Of the server's time that looks may take: a dear one is followed by a long pause."""
+SHARE = 0.018
+"""Of the server's time that looks may take: a dear one is followed by a long pause. With the jitter
+that makes 2 % at most."""
 
 
 def pause_before_look(
