@@ -163,7 +163,7 @@ def is_singly(job: Job) -> bool:
     return bool(job.tasks or job.array_job_id or job.het_job_id)
 
 
-class PolledJob(msgspec.Struct, frozen=True):
+class PolledJob(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a job that is looked at again and again. Times are monotonic."""
 
     job_id: int

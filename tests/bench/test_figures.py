@@ -9,7 +9,7 @@ import pytest
 from bench.figures import OURS, Figure, at_least, at_most, in_words, medians_of, ratio
 from bench.lag import EVERY, percentile, read_lag, read_longest, written_collections
 from bench.plots import line_chart
-from bench.results import Part, write_results
+from bench.results import Part, missed, write_results
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,30 @@ def test_a_chart_has_a_line_for_each_name():
 
     assert svg.count("<polyline") == 2
     assert "a&lt;b 3" in svg
+
+
+def test_a_target_that_is_not_met_fails_the_bench_unless_its_reason_is_known():
+    known = Figure(name="speed", value=0.5, of="ours / curl -T", target=at_least(1))
+    other = Figure(name="speed", value=0.5, of="ours / sed", target=at_least(1))
+
+    assert missed([Part("upload", [known, other], 1.0)]) == [other]
+
+
+def test_latency_is_drawn_against_requests(tmp_path):
+    figures = [
+        Figure(name=name, value=value, of=of, at=f"{count} jobs")
+        for of, count, asked, seen in [
+            (OURS, 100, 13, 2.5),
+            (OURS, 1000, 13.5, 2.6),
+            ("peer", 100, 200, 15),
+        ]
+        for name, value in (("requests a minute", asked), ("a job's end told after, median", seen))
+    ]
+    write_results(tmp_path, [Part("waiting", figures, 3.0)])
+
+    svg = (tmp_path / "latency.svg").read_text()
+    assert svg.count("<circle") == 3
+    assert ">1000</text>" in svg
 
 
 def test_the_report_shows_a_peer_that_does_better_and_a_part_that_failed(tmp_path):
