@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -88,8 +88,11 @@ SMALL = (type(None), bool, int, float)
 
 
 def _check(name: str, read: Reader, value: Any) -> None:
-    if is_plain(value):
-        _read(name, read, value)
+    _read(name, partial(_if_plain, read), value)
+
+
+def _if_plain(read: Reader, name: str, given: Any) -> Any:
+    return read(name, given) if is_plain(given) else None
 
 
 _check_again = lru_cache(maxsize=1024, typed=True)(_check)
