@@ -221,11 +221,9 @@ def _counts(rows: Any) -> dict[str, float | None]:
 
 def _split(text: str) -> dict[str, float | None]:
     """The same from ``"cpu=2,mem=4G,node=1,gres/gpu=1"``; memory in MB."""
-    found: dict[str, float | None] = {}
-    for name, number, unit in _TRES.findall(text):
-        found[name] = float(number) * (UNIT_MB[unit] if name == "mem" else 1)
     return {
-        name: int(count) if count and count.is_integer() else count for name, count in found.items()
+        name: int(float(number) * (UNIT_MB[unit] if name == "mem" else 1))
+        for name, number, unit in _TRES.findall(text)
     }
 
 

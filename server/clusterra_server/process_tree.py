@@ -35,7 +35,7 @@ class Program:
         self.is_lost = False
         """Whether the spawner was killed, and this with it."""
         self.usage = (0.0, 0.0, 0)
-        """Once it has ended: user and system CPU seconds, and the largest process's memory in bytes."""
+        """Once it has ended: user and system CPU seconds, and the most memory in bytes."""
 
     @property
     def returncode(self) -> int | None:

@@ -27,6 +27,9 @@ PR_SET_CHILD_SUBREAPER = 36
 PROC = Path("/proc")
 SWEEPS_EVERY = 0.01
 """Seconds between two looks at what is to be ended, because the kernel sends no notice."""
+SAMPLES_EVERY = 1.0
+"""Seconds between two looks at the memory of all that a program started, as jobacct_gather/linux has."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
 LIBC = ctypes.CDLL(None)
 
 
@@ -52,6 +55,16 @@ def places() -> dict[int, Place]:
             parent, group, session = map(int, words[:3])
             found[int(folder.name)] = Place(parent, group, session, is_zombie=state == b"Z")
     return found
+
+
+def resident(pid: int) -> int:
+    """The bytes of memory that a process has; 0 if it has just ended.
+
+    :source: proc(5), ``/proc/PID/statm``.
+    """
+    with contextlib.suppress(OSError):
+        return int((PROC / str(pid) / "statm").read_bytes().split()[1]) * PAGE
+    return 0
 
 
 def descendants(table: Mapping[int, Place], roots: Iterable[int]) -> set[int]:
@@ -113,6 +126,9 @@ class Spawner:
         """The number under which each was asked for, by its process."""
         self._ended: dict[int, int] = {}
         """The process of each that has ended, by its number; others of it may be there still."""
+        self._peaks: dict[int, int] = {}
+        """The most memory that was seen of each, by its process."""
+        self._next_sample = 0.0
         self._unread = b""
         self._children, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup)
@@ -126,8 +142,9 @@ class Spawner:
             selector.register(self._channel, selectors.EVENT_READ)
             selector.register(self._children, selectors.EVENT_READ)
             while True:
+                pause = SAMPLES_EVERY if self._running else None
                 ready = [
-                    key.fd for key, _ in selector.select(SWEEPS_EVERY if self._ended else None)
+                    key.fd for key, _ in selector.select(SWEEPS_EVERY if self._ended else pause)
                 ]
                 if self._children in ready:
                     os.read(self._children, 4096)
@@ -135,6 +152,7 @@ class Spawner:
                     break
                 self._reap()
                 self._sweep()
+                self._sample()
         while kill_children():
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
@@ -171,9 +189,20 @@ class Spawner:
                     number = self._running.pop(pid)
                     self._ended[number] = pid
                     returncode = os.waitstatus_to_exitcode(status)
-                    # of all that it waited for; the memory is the largest process's, in KiB
-                    usage = (used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
+                    # of all that it waited for; its memory is the largest process's, in KiB
+                    peak = max(used.ru_maxrss * 1024, self._peaks.pop(pid, 0))
+                    usage = (used.ru_utime, used.ru_stime, peak)
                     self._say(ended=number, returncode=returncode, usage=usage)
+
+    def _sample(self) -> None:
+        """See how much memory all processes of each program have together."""
+        now = time.monotonic()
+        if self._running and now >= self._next_sample:
+            self._next_sample = now + SAMPLES_EVERY
+            table = places()
+            for pid in self._running:
+                together = sum(map(resident, of_programs(table, [pid])))
+                self._peaks[pid] = max(self._peaks.get(pid, 0), together)
 
     def _sweep(self) -> None:
         """Kill what programs have left behind, as a cgroup would; say so when it is gone."""

@@ -201,6 +201,18 @@ async def test_accounting_has_what_a_jobs_processes_used(make):
     assert job["tres_alloc_str"] == "cpu=1,mem=200M,node=1"
 
 
+async def test_the_memory_of_processes_side_by_side_adds_up(make):
+    cluster = make()
+    hold = f"{sys.executable} -c \"import time; b = b'x' * 60 * 2**20; time.sleep(3)\" &"
+    job_id = await cluster.submit(f"{hold}\n{hold}\nwait")
+    await cluster.ended(job_id)
+    (kept,) = await jobs_of(cluster.backend.list_accounting([("step", job_id)]))
+    (step,) = kept["steps"]
+    used = {each["type"]: each["count"] for each in step["tres"]["requested"]["total"]}
+
+    assert used["mem"] > 120 * 2**20
+
+
 async def test_accounting_measures_nothing_of_a_job_that_never_ran(make):
     cluster = make()
     job_id = await cluster.submit("exit 0", hold=True)
