@@ -33,6 +33,7 @@ LIMITS = {
     "output": 120,
     "following": 150,
     "upload": 180,
+    "download": 120,
     "submit": 90,
     "slurm": 300,
     "triggerer": 300,

@@ -70,6 +70,13 @@ HEADINGS = {
             "curl in two processes. The rest of the difference is what httpx takes for a request."
         ),
     ),
+    "download": (
+        "Downloads",
+        (
+            "A job's file from `clusterra-server` to the same disk, in turns; median of 3. Ours has its "
+            "SHA-256, too."
+        ),
+    ),
     "submit": (
         "Submits",
         "Rates: median of 5. One submit: median of 20, each with a client of its own.",
