@@ -87,17 +87,22 @@ def test_a_connection_that_was_typed_in_can_be_tested(airflow, clusterra, browse
 
 def test_pictures_of_the_form_are_taken_for_the_docs(airflow, browser, pictures):
     open_form(browser, airflow.url)
-    unfold(browser)
+    browser.type("//input[@name='connection_id']", "clusterra_default")
     browser.shoot(pictures / "connection.png")
+    unfold(browser)
+    browser.shoot(pictures / "connection-extra.png")
 
-    assert (pictures / "connection.png").stat().st_size < 200_000
+    for name in ("connection", "connection-extra"):
+        assert 10_000 < (pictures / f"{name}.png").stat().st_size < 200_000
 
 
 def test_pictures_of_a_log_show_the_output_and_the_receipt(airflow, browser, rest, pictures):
     run_id = rest.run_dag("hello")
     rest.wait_for_task("hello", run_id, "hello", "success")
     browser.open(f"{airflow.url}/dags/hello/runs/{run_id}/tasks/hello")
-    log = browser.wait_for("Pushing xcom")
+    log = browser.wait_for(" CPU for ")
+    size = {"width": 1400, "height": 620, "deviceScaleFactor": 1, "mobile": False}
+    browser.command("Emulation.setDeviceMetricsOverride", **size)
     browser.shoot(pictures / "log.png")
 
     assert "Submitted as job" in log
