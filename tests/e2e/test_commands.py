@@ -70,5 +70,5 @@ def test_a_job_and_its_task_find_each_other(airflow, clusterra):
     assert shown[0]["task"].endswith(f"/dags/alone/runs/{shown[0]['run_id']}/tasks/one")
     assert shown[0]["task_state"] == "success"
     assert young == []
-    assert [(row["job_id"], row["run_id"]) for row in listed] == [(left, shown[0]["run_id"])]
+    assert [(int(row["job_id"]), row["run_id"]) for row in listed] == [(left, shown[0]["run_id"])]
     assert cluster.job(left).state.base == "CANCELLED"
