@@ -5,8 +5,10 @@ import time
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk import DAG
 
 from airflow_provider_clusterra.api import Client, NotFoundError
+from airflow_provider_clusterra.decorators.jobs import clusterra_task
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.task.report import JobCancelledError, JobError, JobStuckError
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
@@ -90,6 +92,23 @@ def test_a_script_runs_in_its_container(cluster):
     first, image, shell, *_, last = result["output"].splitlines()
     assert (first, last) == ("frame 7 of md", "frame 7")
     assert (image, shell) == ("docker://gromacs/gromacs:2024.1", "/bin/bash")
+
+
+def double(x):
+    if x == 2:
+        raise ValueError("not two")
+    return 2 * x
+
+
+def test_a_list_is_one_array(cluster):
+    def attempt(values):
+        with DAG("dag", schedule=None):
+            fields = {"deferrable": False, "poll_interval": 1, "map_over": "x", "max_running": 2}
+            return run(clusterra_task(double, **fields)(values).operator)
+
+    assert attempt([3, 1]) == [6, 2]
+    with pytest.raises(JobError, match=r"(?s)1: FAILED.*ValueError: not two"):
+        attempt([1, 2])
 
 
 def test_a_task_fails_with_what_its_job_wrote(cluster):

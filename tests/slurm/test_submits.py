@@ -14,6 +14,7 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.submit.protocol import identity_of, tagged_name
+from airflow_provider_clusterra.task.report import JobError
 from tests.slurm.lab import OTHER, USER
 from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.cluster import Cluster
@@ -116,3 +117,26 @@ async def test_another_users_job_of_the_same_name_is_not_ours(both, connection):
     assert running not in cancelled
     assert theirs.job(running).state.base == "RUNNING"
     assert theirs.cancel(running)
+
+
+def test_a_retry_runs_on_another_node_than_the_one_that_failed(front, connection):
+    connection(front.url, front.token, front.cluster_id)
+    ti, store = TaskInstance(max_tries=1), TaskStateStore()
+    context = {"ti": ti, "task_state_store": store}
+    operator = submit(
+        'echo "$SLURMD_NODENAME"; exit $FAILS',
+        requeue=False,
+        exclude_failed_nodes=True,
+        environment={"FAILS": "1"},
+        return_output="last_line",
+    )
+    with pytest.raises(JobError) as failure:
+        operator.execute(context)
+    node = failure.value.job.nodes
+    # what slurmctld says of a job whose node was lost; losing one takes minutes
+    [key] = store
+    store[key]["failure"] |= {"state": "NODE_FAIL", "nodes": [node]}
+    ti.try_number = 2
+    operator.environment = {"FAILS": "0"}
+
+    assert operator.execute(context)["output"] not in ("", node)
