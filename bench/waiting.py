@@ -29,6 +29,8 @@ STARTS_WITHIN = 10.0
 """Seconds for which the first look at each job is waited for; then it is measured all the same."""
 SETTLED = 3.0
 """Seconds after the first looks, so that a window of one interval holds the next looks whole."""
+TOLD_A_SECOND = 4000
+"""Jobs of which the first look is judged, roughly."""
 ENDS = 20
 """Jobs that end, or half of all."""
 FEW = (1, 10, 100)
@@ -94,7 +96,7 @@ def measure_load(system: str, count: int, queue: int = 0) -> Load:
         empty, begin = scene.memory(), scene.now()
         scene.begin()
         shown = scene.until_shown(STARTS_WITHIN)
-        time.sleep(SETTLED)
+        time.sleep(SETTLED + count / TOLD_A_SECOND)
         first = scene.now()
         ends = _let_jobs_end(scene, first.at, min(ENDS, count // 2))
         time.sleep(max(0.0, first.at + INTERVAL - time.time()))

@@ -179,7 +179,7 @@ SHORT_FORMS = {
 UNKNOWN = "UNKNOWN"
 
 
-class JobState(msgspec.Struct, frozen=True):
+class JobState(msgspec.Struct, frozen=True, gc=False):
     """One base state, e.g. ``"RUNNING"``, and its flags, e.g. ``{"CONFIGURING"}``.
 
     A base that Slurm has not taught us yet is kept as it is, and is never an end.

@@ -87,7 +87,7 @@ class Outcome(StrEnum):
     """No waiting can heal it: a session that is not renewed, Slurm's own no."""
 
 
-class WaitSpec(msgspec.Struct, frozen=True):
+class WaitSpec(msgspec.Struct, frozen=True, gc=False):
     """What is waited for, and for how long: plain values, as a trigger is stored."""
 
     job_id: int
@@ -118,7 +118,7 @@ class WaitSpec(msgspec.Struct, frozen=True):
     """Whether it is the task's own, and is cancelled when the wait is given up."""
 
 
-class Progress(msgspec.Struct, frozen=True):
+class Progress(msgspec.Struct, frozen=True, gc=False):
     """What is remembered between two looks. Times are in seconds since 1970."""
 
     last: Job | None = None
@@ -134,7 +134,7 @@ class Progress(msgspec.Struct, frozen=True):
     ends: Ends = msgspec.field(default_factory=dict)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What the looks so far mean."""
 
     outcome: Outcome
