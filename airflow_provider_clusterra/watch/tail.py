@@ -1,9 +1,10 @@
 """One job's output, byte for byte, while it runs and to its end.
 
-Bytes are counted, and only counts decide; content is never matched against content.
+Bytes are counted; nothing searches in them.
 
-1. ``/output`` is the whole file: what lies beyond the bytes already given is new. A file that is
-   shorter than that was replaced, and is given from its beginning under a line that says so.
+1. ``/output`` is the whole file: what lies beyond the bytes already given is new. If the file is
+   shorter than that, or its beginning has another checksum than those bytes, it was begun anew, and is
+   given from its beginning under a line that says so.
 2. The stream begins up to 64 KiB before the end of the file, and does not say where. If the file is
    no longer than that after the stream's first piece has come, the stream began at byte 0, and its
    pieces are counted from there. Any other stream only shows that there is something new.
@@ -18,6 +19,7 @@ import codecs
 import math
 import random
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -87,6 +89,8 @@ class Lines:
         return record
 
 
+MOST_REWRITES = 5
+"""How often a file that is no shorter counts as begun anew: a program may write over its own output."""
 REPLAY = 64 * 1024
 """Bytes before a file's end at which a stream begins at the earliest."""
 LIMIT = 10 * 1024 * 1024
@@ -160,6 +164,8 @@ class Tail:
         self._lines = Lines()
         self._given = 0
         """Bytes of the file that were given to the log."""
+        self._sum = 0
+        """Their checksum."""
         self._end = Body(KEPT)
         """The end of a file that is too long for the log."""
         self._size: int | None = None
@@ -285,14 +291,21 @@ class Tail:
         stream.since, stream.missed = time.monotonic(), False
         stream.burst_since = stream.burst_since or stream.since
         if not stream.heard:
-            stream.heard = True
-            await self._read_whole(client, again=True)
-            stream.at = 0 if self._size is not None and self._size <= REPLAY else None
+            await self._begin_stream(client, stream)
         if stream.at is not None:
-            stream.at = self._take(stream.at, piece)
+            # a gap before its place shows that the file is another
+            stream.at = self._take(stream.at, piece) if stream.at <= self._given else None
         if stream.at is None or time.monotonic() - stream.burst_since > self.pace.busy:
             await self._read_whole(client)
         self._check_same_file(stream)
+
+    async def _begin_stream(self, client: AsyncClient, stream: _Stream) -> None:
+        """Find out where the stream began: see 2 above."""
+        stream.heard = True
+        await self._read_whole(client, again=True)
+        # the piece may be of the file as it was
+        self._check_same_file(stream)
+        stream.at = 0 if self._size is not None and self._size <= REPLAY else None
 
     def _check_same_file(self, stream: _Stream) -> None:
         """The stream of a file that has begun anew is useless."""
@@ -308,8 +321,8 @@ class Tail:
         if size is not None and size < before:
             self._begun_anew += 1
             self._begin_again(
-                f"Job {self._job_id}'s output has become shorter, so it was begun anew; here it "
-                "begins again."
+                f"Job {self._job_id}'s output was begun anew: it has become shorter, or its beginning "
+                "is another. Here it begins again."
             )
             size = await self._read_once(client)
         self._size = size
@@ -320,14 +333,18 @@ class Tail:
     def _begin_again(self, words: str) -> None:
         self._give_records(last=True)
         self._note(words)
-        self._lines, self._given = Lines(), 0
+        self._lines, self._given, self._sum = Lines(), 0, 0
 
     async def _read_once(self, client: AsyncClient) -> int | None:
-        at = 0
+        """The file's size, or -1 if its beginning is not what was given; None if there is no file."""
+        at, check, known = 0, 0, self._given
         self._end = Body(KEPT)
         try:
             async with aclosing(client.read_output_pieces(self._cluster_id, self._job_id)) as whole:
                 async for piece in whole:
+                    check = zlib.crc32(piece[: max(0, known - at)], check)
+                    if at < known <= at + len(piece) and self._is_another(check):
+                        return -1
                     self._end.add(piece[max(0, self.pace.limit - at) :])
                     at = self._take(at, piece)
                     if self._lines.full:
@@ -340,11 +357,15 @@ class Tail:
             return None
         return at
 
+    def _is_another(self, check: int) -> bool:
+        return check != self._sum and self._begun_anew < MOST_REWRITES
+
     def _take(self, at: int, piece: bytes) -> int:
         """Give what of some bytes is new, and not beyond the limit."""
         fresh = piece[max(0, self._given - at) : max(0, self.pace.limit - at)]
         self._lines.feed(fresh)
         self._given += len(fresh)
+        self._sum = zlib.crc32(fresh, self._sum)
         return at + len(piece)
 
     async def _write_each_second(self) -> None:

@@ -14,6 +14,7 @@ from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.tail import (
     GOES_ON,
     KEPT,
+    MOST_REWRITES,
     REPLAY,
     Tail,
     TailPace,
@@ -202,6 +203,37 @@ async def test_a_run_that_has_written_more_than_the_one_before_begins_again(loca
     assert log.text.endswith(second.decode().removesuffix("\n"))
     assert log.text.count("run 1") == 20
     assert log.notes == [f"Job {output.job_id} was started again; here its output begins again."]
+
+
+@pytest.mark.parametrize("lines", [21, 40, 400])
+async def test_a_file_that_was_truncated_and_has_grown_beyond_begins_again(local, output, lines):
+    log = Log()
+    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
+        output.write(b"".join(b"before %d\n" % number for number in range(20)))
+        await made.catch_up(client)
+        after = b"".join(b"after. %d\n" % number for number in range(lines))
+        output.write(after, mode="wb")
+        await made.finish(client)
+
+    assert log.text.endswith(after.decode().removesuffix("\n"))
+    assert log.text.count("before") == 20
+    assert ["begins again" in note for note in log.notes] == [True]
+
+
+async def test_a_program_that_writes_over_its_own_output_is_not_shown_for_ever(local, output, pace):
+    pace(spaced=0)
+    log = Log()
+    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
+        for number in range(20):
+            output.write(b"step %02d\n" % number * 50, mode="wb")
+            await made.catch_up(client)
+        output.write(b"end\n")
+        await made.finish(client)
+
+    assert len(log.notes) == MOST_REWRITES
+    assert log.text.endswith("end")
 
 
 async def test_a_run_whose_file_was_seen_to_begin_anew_does_not_begin_twice(local, output):
