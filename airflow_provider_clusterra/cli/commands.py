@@ -33,20 +33,18 @@ from airflow_provider_clusterra.submit.protocol import (
     read_tag,
     whole_id,
 )
+from airflow_provider_clusterra.watch.verdict import last_records
 
-WAITING = frozenset(
+ENDED = frozenset(
     {
-        None,
-        TaskInstanceState.SCHEDULED,
-        TaskInstanceState.QUEUED,
-        TaskInstanceState.RUNNING,
-        TaskInstanceState.DEFERRED,
-        TaskInstanceState.RESTARTING,
-        TaskInstanceState.UP_FOR_RETRY,
-        TaskInstanceState.UP_FOR_RESCHEDULE,
+        TaskInstanceState.SUCCESS,
+        TaskInstanceState.FAILED,
+        TaskInstanceState.SKIPPED,
+        TaskInstanceState.UPSTREAM_FAILED,
+        TaskInstanceState.REMOVED,
     }
 )
-"""States of a task that still looks after its job; None is that of a task which was cleared."""
+"""States of a task that does not look after its job any more; in any other it does, or its next try will."""
 RUNS_AT_ONCE = 200
 
 
@@ -66,13 +64,11 @@ class TaggedTask(msgspec.Struct, frozen=True):
 
         A task that has succeeded may have left its job on purpose; only the owner says that it has not.
         """
-        if self.owner is None:
+        if self.owner is None or not self.owner.waits:
             return False
-        if not self.known:
-            return self.owner.waits
         if self.task_state == TaskInstanceState.SUCCESS:
-            return self.owner.waits and self.owner.is_written
-        return self.task_state not in WAITING
+            return self.owner.is_written
+        return not self.known or self.task_state in ENDED
 
     def row(self) -> dict[str, Any]:
         """What the command shows."""
@@ -117,7 +113,8 @@ def show_job(args: Any) -> None:
 def show_orphans(args: Any) -> None:
     """``airflow clusterra orphans``."""
     with _connected(args) as connected:
-        # first the jobs, then the tasks: a task that begins meanwhile is seen
+        # first the jobs, then the tasks: a task that begins meanwhile is seen, and a job that ends
+        # meanwhile has ended when it is cancelled
         jobs = living_jobs(connected)
         with create_session() as session:
             found = find_tasks(jobs, connected, session)
@@ -158,7 +155,8 @@ def _find_job(connected: Connected, job_id: int) -> Job:
     try:
         return client.get_job(cluster_id, job_id)
     except NotFoundError:
-        job = one_job(client.list_accounting(cluster_id, job_ids=[job_id]), job_id)
+        records = last_records(client.list_accounting(cluster_id, job_ids=[job_id]))
+        job = one_job(records, job_id)
     if job is None:
         raise InputError(f"There is no job {job_id} on cluster {cluster_id}.")
     return job
@@ -242,7 +240,7 @@ def _with_state(
 
 
 def _waiting_first(states: Iterable[str | None]) -> list[str | None]:
-    return sorted(states, key=lambda state: (state not in WAITING, str(state)))
+    return sorted(states, key=lambda state: (state in ENDED, str(state)))
 
 
 def _is_older(job: Job, seconds: float) -> bool:

@@ -30,6 +30,17 @@ def read_age(text: str) -> float:
     return int(found[1]) * UNITS[found[2] or "s"]
 
 
+def read_id(text: str) -> int:
+    """A job's number, also of one of an array's tasks, e.g. 12_3.
+
+    :raises argparse.ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"(\d+)(?:[_+]\d+)?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no job's number; write e.g. 4711 or 4711_3")
+    return int(found[1])
+
+
 CONNECTION = (
     Arg(("--conn-id",), help="The connection's id", default="clusterra_default"),
     Arg(("--cluster-id",), help="The cluster; otherwise the connection's"),
@@ -44,7 +55,7 @@ def get_clusterra_cli_commands() -> list[CLICommand]:
         name="job",
         help="Show which task submitted a job",
         func=lazy_load_command(f"{COMMANDS}.show_job"),
-        args=(Arg(("job_id",), help="Slurm's number for the job", type=int), *CONNECTION),
+        args=(Arg(("job_id",), help="Slurm's number for the job", type=read_id), *CONNECTION),
     )
     orphans = ActionCommand(
         name="orphans",

@@ -38,7 +38,13 @@ from airflow_provider_clusterra.compat import (
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected, ConnectionSettings
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
-from airflow_provider_clusterra.sbatch.container import in_container, read_container
+from airflow_provider_clusterra.sbatch.container import (
+    in_container,
+    read_container,
+    read_folder,
+    read_image,
+    read_mounts,
+)
 from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
 from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
@@ -638,6 +644,11 @@ JOB_ARGUMENTS = (
 """Arguments that are options of ``sbatch``."""
 
 
+def read_mount_texts(name: str, value: Any) -> list[str]:
+    """Folders to mount, also as a template's text."""
+    return read_mounts(name, given.texts(name, value))
+
+
 class ClusterraSubmitJobOperator(SubmitOperator):
     """Submit a batch script as a job, wait until it has ended, and return what became of it.
 
@@ -716,8 +727,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "login_environment": given.flag,
         "job": given.optional(given.job_fields),
         "uploads": given.optional(given.mapping),
-        **dict.fromkeys(("container", "container_workdir"), given.optional(given.text)),
-        "container_mounts": given.optional(given.texts),
+        "container": given.optional(read_image),
+        "container_mounts": given.optional(read_mount_texts),
+        "container_workdir": given.optional(read_folder),
     }
     template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
     template_fields_renderers = {  # noqa: RUF012 - Airflow's form

@@ -7,9 +7,11 @@ one that starts the container, so that the image needs nothing but the script's 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from shlex import quote
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -24,15 +26,16 @@ WRAPPER = """\
 # Written by airflow-provider-clusterra: runs the script between the two marks in a container.
 script=$(mktemp "${{TMPDIR:-/tmp}}/clusterra-script.XXXXXX") || exit
 trap 'rm -f "$script"' EXIT
-cat >"$script" <<'{mark}'
+cat >"$script" <<'{mark}' || exit
 {script}
 {mark}
 {command} {interpreter} "$script" "$@" <&0 &
 child=$!
 # what Slurm sends to the batch script is meant for the script in the container
 for name in HUP INT QUIT USR1 USR2 TERM CONT; do trap "kill -s $name $child" "$name"; done
-while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
-exit "${{status:-1}}"
+while kill -0 "$child" 2>/dev/null; do wait "$child"; done
+# bash remembers the status, also of a child that ended between two commands
+wait "$child"
 """
 
 
@@ -46,17 +49,30 @@ class Container(msgspec.Struct, frozen=True):
     working_directory: str = ""
     """Inside; ``""`` is the job's own."""
 
-    def __post_init__(self) -> None:
-        for mount in self.mounts:
-            if not MOUNT.fullmatch(mount):
-                raise InputError(
-                    f"container_mounts holds {mount!r}; each is SOURCE[:TARGET[:OPTIONS]] with whole "
-                    "paths, e.g. '/data:/data:ro'."
-                )
-        if self.working_directory and not self.working_directory.startswith("/"):
+
+def read_image(name: str, given: Any) -> str:
+    """An image, or the path of one."""
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    raise InputError(f"{name} is {given!r:.200}; it is an image, e.g. 'docker://python:3.12'.")
+
+
+def read_mounts(name: str, given: Sequence[str]) -> list[str]:
+    """Folders to mount; their form is checked."""
+    for mount in given:
+        if not MOUNT.fullmatch(mount):
             raise InputError(
-                f"container_workdir is {self.working_directory!r}; it is a whole path in the container."
+                f"{name} holds {mount!r}; each is SOURCE[:TARGET[:OPTIONS]] with whole paths, e.g. "
+                "'/data:/data:ro'."
             )
+    return [*given]
+
+
+def read_folder(name: str, given: Any) -> str:
+    """A whole path inside of a container."""
+    if isinstance(given, str | os.PathLike) and os.fspath(given).startswith("/"):
+        return os.fspath(given)
+    raise InputError(f"{name} is {given!r:.200}; it is a whole path in the container.")
 
 
 def _apptainer(container: Container, program: str) -> str:
@@ -122,9 +138,9 @@ def in_container(job: JobRequest, container: Container, runtime: str) -> JobRequ
 def read_container(
     image: str | None, mounts: Sequence[str] | None, working_directory: str | None
 ) -> Container | None:
-    """What an author wrote about a container; None if nothing.
+    """What an author wants of a container; None if nothing.
 
-    :raises InputError: it is no container.
+    :raises InputError: there is none to want it of.
     """
     if image:
         return Container(image, (*(mounts or ()),), working_directory or "")

@@ -208,6 +208,7 @@ def job_of_try(
     left = indices - succeeded
     if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
+    state = replace(state, failed_nodes=state.failed_nodes if options.exclude_failed_nodes else ())
     if options.exclude_failed_nodes:
         failed = dict.fromkeys((*state.failed_nodes, *failure.nodes))
         state = replace(state, failed_nodes=(*failed,)[-MOST_NODES:])
@@ -314,9 +315,13 @@ def earlier_tasks(state: RetryState) -> list[Job]:
 
 
 def refused(error: ClusterraError, state: RetryState) -> ClusterraError:
-    """A refusal with both figures, if the request had grown."""
-    if not state.more or not isinstance(error, RequestError):
+    """A refusal with what this retry asked for otherwise than the last try."""
+    if not isinstance(error, RequestError):
         return error
     # its class and the rest of it say what can be done
-    error.args = (f"{error} This retry asked for more than the last try: {state.more}.",)
+    if state.more:
+        error.args = (f"{error} This retry asked for more than the last try: {state.more}.",)
+    if state.failed_nodes:
+        nodes = ", ".join(state.failed_nodes)
+        error.args = (f"{error} This retry excluded the nodes that had failed: {nodes}.",)
     return error

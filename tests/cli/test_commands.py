@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.cli.commands import TaggedTask, find_tasks, living_jobs
-from airflow_provider_clusterra.cli.definition import get_clusterra_cli_commands, read_age
+from airflow_provider_clusterra.cli.definition import get_clusterra_cli_commands, read_age, read_id
 from airflow_provider_clusterra.submit.protocol import (
     Owner,
     Tag,
@@ -85,6 +85,8 @@ def task_of(session, tag, comment=""):
         ("skipped", True),
         ("upstream_failed", True),
         ("removed", True),
+        # what a later Airflow has
+        ("awaiting_input", False),
     ],
 )
 def test_a_job_is_an_orphan_if_its_task_does_not_wait(session, state, is_orphan, comment):
@@ -120,6 +122,18 @@ def test_the_job_of_a_run_that_was_deleted_is_an_orphan_if_its_comment_says_whos
     assert found.is_orphan
     assert found.row()["task_state"] == "not in Airflow"
     assert not task_of(session, tag_of()).is_orphan
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped"])
+def test_a_job_that_its_task_left_on_purpose_is_no_orphan(session, state):
+    add_task(session, state)
+
+    assert not task_of(session, tag_of(), owner_of(waits=False).comment(1)).is_orphan
+
+
+@pytest.mark.parametrize(("text", "number"), [("12", 12), ("12_3", 12), ("12+1", 12)])
+def test_a_job_is_named_as_slurm_names_it(text, number):
+    assert read_id(text) == number
 
 
 def test_another_airflows_job_is_no_orphan_of_ours_whatever_its_comment_says(session):

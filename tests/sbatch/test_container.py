@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.container import (
     Container,
     in_container,
     is_runtime,
     read_container,
+    read_folder,
+    read_image,
+    read_mounts,
 )
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from tests.support.containers import APPTAINER
@@ -31,9 +35,11 @@ def begin(tmp_path):
         program.write_text(APPTAINER)
         program.chmod(0o755)
 
-    def start(script, *arguments, runtime="apptainer", env=None, **fields):
+    def start(script, *arguments, runtime="apptainer", env=None, full=False, **fields):
         path = tmp_path / "job.sh"
-        path.write_text(wrapped(script, runtime, **fields).script)
+        text = wrapped(script, runtime, **fields).script
+        # a file that takes no bytes, as on a full disk
+        path.write_text(text.replace('cat >"$script"', "cat >/dev/full") if full else text)
         path.chmod(0o755)
         variables = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "TMPDIR": str(tmp_path / "tmp")}
         return subprocess.Popen(
@@ -161,10 +167,6 @@ def test_an_image_and_a_folder_are_words_and_no_commands(runtime):
     [
         ((None, ["/a"], None), "are for a container"),
         ((None, None, "/a"), "are for a container"),
-        (("i", ["a:/b"], None), "whole paths"),
-        (("i", ["/a,/b"], None), "whole paths"),
-        (("i", ["/a:b"], None), "whole paths"),
-        (("i", None, "here"), "whole path in the container"),
     ],
 )
 def test_what_is_no_container_is_refused(given, words):
@@ -183,3 +185,42 @@ def test_what_is_no_container_is_refused(given, words):
 def test_what_a_runtime_cannot_do_is_refused(runtime, image, fields, words):
     with pytest.raises(InputError, match=words):
         wrapped("#!/bin/bash\n", runtime, image, **fields)
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "words"),
+    [
+        (read_image, 5, "it is an image"),
+        (read_image, ["a"], "it is an image"),
+        (read_mounts, ["a:/b"], "whole paths"),
+        (read_mounts, ["/a,/b"], "whole paths"),
+        (read_mounts, ["/a:b"], "whole paths"),
+        (read_mounts, ["5"], "whole paths"),
+        (read_folder, "here", "whole path in the container"),
+        (read_folder, 5, "whole path in the container"),
+    ],
+)
+def test_what_says_nothing_of_a_container_is_refused(read, given, words):
+    with pytest.raises(InputError, match=words):
+        read("name", given)
+
+
+def test_a_mount_that_cannot_be_breaks_the_dag():
+    with pytest.raises(InputError, match="whole paths"):
+        ClusterraSubmitJobOperator(
+            task_id="t", script="#!/bin/sh\n", container="i", container_mounts=["data"]
+        )
+
+
+def test_a_script_that_cannot_be_written_down_fails_the_job(begin, tmp_path):
+    job = begin("#!/bin/bash\nexit 0", full=True)
+    job.communicate()
+
+    assert job.returncode != 0
+
+
+def test_a_script_that_ends_at_once_has_its_own_exit_code(begin):
+    for code in (0, 7) * 10:
+        job = begin(f"#!/bin/sh\nexit {code}")
+        job.communicate()
+        assert job.returncode == code
