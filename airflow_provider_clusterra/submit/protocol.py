@@ -207,11 +207,12 @@ def _hex(*parts: str, digits: int) -> str:
 
 def _stable(value: Any) -> Any:
     """A value as JSON that is the same in every process: sets are sorted, addresses left out."""
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str | int | float | None):
         return value
     if isinstance(value, Mapping):
         return {str(key): _stable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        # a mapped task's output is one, too: its own text only counts its values
         return [_stable(each) for each in value]
     if isinstance(value, set | frozenset):
         return sorted(json.dumps(_stable(each), sort_keys=True) for each in value)

@@ -1,5 +1,7 @@
 """Tests of airflow_provider_clusterra.submit.protocol."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,27 @@ def test_mapped_tasks_have_tags_of_their_own():
 def test_a_bodys_hash_is_of_its_values_and_not_of_their_order():
     assert hash_body({"a": 1, "b": [2]}) == hash_body({"b": [2], "a": 1})
     assert hash_body({"a": 1}) != hash_body({"a": 2})
+
+
+def test_a_list_that_is_read_when_it_is_needed_counts_with_its_values():
+    assert hash_body(Lazy([1, 2])) == hash_body([1, 2])
+    assert hash_body(Lazy([1, 2])) != hash_body(Lazy([1, 3]))
+
+
+class Lazy(Sequence):
+    """A mapped task's output as Airflow gives it: its text changes once it was counted."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __repr__(self):
+        return "LazyXComSequence([2 items])"
+
+    def __len__(self):
+        return len(self._values)
+
+    def __getitem__(self, place):
+        return self._values[place]
 
 
 @pytest.mark.parametrize("waits", [True, False])
