@@ -336,7 +336,7 @@ class Client(_Endpoints):
         :param download: which file; it says how far the download is.
         :raises ApiError: the API or the storage refused.
         :raises TransportError: no answer, in all tries that brought nothing.
-        :raises InputError: the file changed meanwhile.
+        :raises ProtocolError: the file changed meanwhile.
         :source: ``GET`` of the address that a :class:`DownloadGrant` holds, with ``Range``; no
             session, no header of ours.
         """

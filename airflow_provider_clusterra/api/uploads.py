@@ -164,8 +164,8 @@ class Download:
 
         :param status: 200 or 206.
         :param headers: by names in lower case, or in any.
-        :raises InputError: the file is another one than before.
-        :raises ProtocolError: it is not the part that was asked for.
+        :raises ProtocolError: the file is another one than before, or it is not the part that was
+            asked for.
         :source: RFC 9110, 14.4 and 8.8.3.
         """
         found = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+)$", headers.get("content-range", ""))
@@ -174,7 +174,7 @@ class Download:
         version = headers.get("etag") or headers.get("last-modified", "")
         size = int(length) if length.isdecimal() else None
         if self.offset and (version, size) != (self._version, self.size):
-            raise InputError(f"{self.shown} changed while it was downloaded.")
+            raise ProtocolError(f"{self.shown} changed while it was downloaded.")
         if begin not in (0, self.offset):
             raise ProtocolError(f"{self.shown}: another part arrives than was asked for.")
         self._version, self.size, self._skipped = version, size, self.offset - begin

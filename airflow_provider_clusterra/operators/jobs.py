@@ -317,9 +317,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self, context: Context, connected: Connected, store: RecordStore, queue: dict[str, Any]
     ) -> Any:
         request = self.build_request(context, connected)
-        dag = self.get_dag()
-        others = [task for task in dag.tasks if task.task_id != self.task_id] if dag else []
-        check_outputs(connected.client, self.outputs or {}, self._declared, others)
         if self.wait_for_completion and request.array:
             check_indices(request.array)
         submission = self._submission(context, connected, store)
@@ -335,7 +332,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _obtain_job(
         self, submission: Submission, connected: Connected, request: Request, queue: dict[str, Any]
     ) -> TaskJob:
-        prepare = partial(self._upload_inputs, connected) if self._inputs else None
+        prepare = partial(self._prepare, connected, is_first=not queue["tries"])
         end = queue["deadline"]
         while True:
             try:
@@ -360,6 +357,14 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 timeout = deferral_timeout(end)
                 self.defer(trigger=trigger, method_name="submit_again", timeout=timeout)
             self._kill.pause(min(left, self.queue_pauses.pause(queue["tries"])))
+
+    def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
+        """Called only if a job is submitted: one that runs is waited for whatever a store says."""
+        if is_first:
+            dag = self.get_dag()
+            others = [task for task in dag.tasks if task.task_id != self.task_id] if dag else []
+            check_outputs(connected.client, self.outputs or {}, self._declared, others)
+        return self._upload_inputs(connected, request) if self._inputs else request
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.

@@ -165,21 +165,21 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         """The wait, made at the first look: patience counts from then on."""
         if self._trigger is not None:
             return self._trigger
+        first: datetime | None = None
+        if self._is_rescheduled:
+            first = context["ti"].get_first_reschedule_date(context)
         with ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected:
             cluster_id = connected.cluster_id
-            if self.outputs:
+            if self.outputs and first is None:
                 from airflow_provider_clusterra.task.fetching import check_outputs  # noqa: PLC0415
 
                 check_outputs(connected.client, self.outputs)
             url = connected.settings.job_url(cluster_id, self.job_id)
         context["ti"].xcom_push(key=KEY, value=url)
-        since = time.time()
+        since = first.timestamp() if first else time.time()
         deadline, limit = given.deadline_of(
             timeout=self.timeout, execution_timeout=self.execution_timeout
         )
-        if self._is_rescheduled:
-            first: datetime | None = context["ti"].get_first_reschedule_date(context)
-            since = first.timestamp() if first else since
         self._trigger = ClusterraJobTrigger(
             **{name: getattr(self, name) for name in SAME_ARGUMENTS},
             job_id=self.job_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -13,7 +14,12 @@ from airflow.providers.common.compat.sdk import AirflowException, Asset, AssetAl
 
 from airflow_provider_clusterra.api.calls import JobFile, find_download, offers_files
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import (
+    ClusterraError,
+    InputError,
+    NotFoundError,
+    RequestError,
+)
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
 from airflow_provider_clusterra.task.outputs import OutputFile
@@ -123,9 +129,14 @@ class JobOutputs(msgspec.Struct, frozen=True):
         :param result: of the job.
         :returns: what it has besides: ``outputs``, if there are any.
         :raises JobResultError: one is not there.
+        :raises AirflowException: what a retry can heal, which takes over the job that has succeeded.
         """
         try:
             return self._bring(result)
+        except RequestError as error:
+            if error.in_own_words and error.status != HTTPStatus.UNAUTHORIZED:
+                raise
+            raise AirflowException(f"The job has ended, and its outputs: {error}") from error
         except JobResultError as error:
             error.job = job
             raise
@@ -288,6 +299,8 @@ def find_files_of(client: Client, cluster_id: str, job_id: int, path: str, words
 
     :raises JobResultError: there is none; the words name what is there.
     """
+    if not path.strip("./"):
+        raise JobResultError(f"{words}: where it is, is not known: its path is {path!r}.")
     found = client.list_files(cluster_id, job_id, f"{path}**" if path.endswith("/") else path)
     if found.truncated:
         raise JobResultError(

@@ -33,6 +33,8 @@ MOST_PARTS = 9000
 """S3 takes 10,000."""
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2"})
 """Object stores: what is not closed is not there. All others have a file's name before its bytes."""
+WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
+"""What a store raises of a place that is none. All else may be a hiccup of the store."""
 
 
 class TransferLog:
@@ -108,6 +110,7 @@ def check_target(given: Any) -> None:
     """Refuse a place that cannot be written, as far as that is known before.
 
     :raises InputError: the words say why.
+    :raises AirflowException: the store does not answer, which a retry may heal.
     """
     try:
         target = read_target(given)
@@ -117,10 +120,11 @@ def check_target(given: Any) -> None:
             _check_bucket(target)
         else:
             target.fs.exists("/")
-    except InputError:
+    except (InputError, AirflowException):
         raise
     except Exception as exc:  # each store has errors of its own
-        raise InputError(f"{given} cannot be written: {exc}") from exc
+        error = InputError if isinstance(exc, WRONG) else AirflowException
+        raise error(f"{given} cannot be written: {str(exc) or type(exc).__name__}") from exc
 
 
 def _check_bucket(target: Any) -> None:
@@ -202,8 +206,7 @@ def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -
         raise
     except Exception as exc:
         raise AirflowException(
-            f"{target} cannot be written: {exc or type(exc).__name__}. A retry downloads the file "
-            "again, and runs no job again that has succeeded."
+            f"{target} cannot be written: {str(exc) or type(exc).__name__}. A retry downloads it again."
         ) from exc
     progress.end(f"to {target}")
     return Arrived(str(target), download.offset, digest.hexdigest())

@@ -9,7 +9,6 @@ from airflow_provider_clusterra.api import (
     Access,
     Client,
     Download,
-    InputError,
     JobSpec,
     NotFoundError,
     ProtocolError,
@@ -88,8 +87,8 @@ def test_an_address_that_has_expired_is_replaced():
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
-        ([part(0, sent=9, status=200), part(9, etag='"2"')], InputError),
-        ([part(0, sent=9, status=200), part(0, 99, status=200)], InputError),
+        ([part(0, sent=9, status=200), part(9, etag='"2"')], ProtocolError),
+        ([part(0, sent=9, status=200), part(0, 99, status=200)], ProtocolError),
         ([part(0, sent=9, status=200), part(12)], ProtocolError),
         ([part(0, sent=9, status=200), None], TransportError),
         ([http(404, b"<Code>NoSuchKey</Code>")], NotFoundError),

@@ -17,7 +17,13 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_clusterra.api import InputError
+from airflow_provider_clusterra.api import (
+    Client,
+    ConflictError,
+    InputError,
+    NotFoundError,
+    RequestError,
+)
 from airflow_provider_clusterra.operators.jobs import (
     ClusterraSubmitJobOperator,
     ClusterraSubmitTemplateOperator,
@@ -163,6 +169,43 @@ def test_a_retry_of_a_task_that_could_not_copy_runs_no_job_again(
 
     assert result["job_id"] == first
     assert (tmp_path / "m").read_text() == "weights"
+
+
+def test_a_retry_waits_for_its_job_whatever_the_target_says(work, run, ti, tmp_path):
+    """The worker died while the job ran, and a store's hiccup is no reason to leave it alone."""
+    outputs = {"model": OutputFile("model.pt", tmp_path / "to" / "m")}
+    with pytest.raises(TaskDeferred):
+        run(work(f"sleep 0.5; {WRITE}", outputs=outputs, deferrable=True))
+    first = ti.pushed["job_id"]
+    (tmp_path / "to").touch()
+    ti.try_number = 2
+    with pytest.raises(AirflowException, match="cannot be written") as caught:
+        run(work(f"sleep 0.5; {WRITE}", outputs=outputs))
+    assert not isinstance(caught.value, AirflowFailException)
+
+    (tmp_path / "to").unlink()
+    ti.try_number = 3
+    assert run(work(f"sleep 0.5; {WRITE}", outputs=outputs))["job_id"] == first
+
+
+@pytest.mark.parametrize(
+    ("error", "for_good"),
+    [
+        (RequestError("401", status=401, in_own_words=True), False),
+        (NotFoundError("404 of a gateway", status=404), False),
+        (ConflictError("409 of a gateway", status=409), False),
+        (ConflictError("not in the shared folder", status=409, in_own_words=True), True),
+    ],
+    ids=str,
+)
+def test_what_a_retry_can_heal_is_no_end_of_a_job_that_succeeded(
+    work, run, mocker, error, for_good
+):
+    mocker.patch.object(Client, "list_files", side_effect=error)
+    with pytest.raises(AirflowException, match=str(error)) as caught:
+        run(work(outputs={"model": "model.pt"}))
+
+    assert isinstance(caught.value, AirflowFailException) is for_good
 
 
 @pytest.mark.parametrize(
@@ -364,6 +407,16 @@ def test_a_templates_artifact_is_copied_by_its_name_alone(count, run, tmp_path):
     assert result["outputs"]["counts"]["target"] == f"{tmp_path}/counts"
 
 
+def test_an_artifact_whose_place_is_not_known_is_missing_and_no_other_file_is_taken(
+    count, run, tmp_path, mocker
+):
+    mocker.patch.object(ClusterraSubmitTemplateOperator, "_find_artifacts", return_value={})
+    with pytest.raises(JobResultError, match="outputs: counts: where it is, is not known"):
+        run(count(outputs={"counts": OutputFile(target=tmp_path / "counts")}))
+
+    assert not (tmp_path / "counts").exists()
+
+
 def test_what_a_template_does_not_declare_needs_a_path(count, run):
     with pytest.raises(AirflowFailException, match="the template declares no 'cuonts'"):
         run(count(outputs={"cuonts": OutputFile(target="/srv/x")}))
@@ -415,6 +468,8 @@ def test_files_of_a_job_are_downloaded_by_its_result(work, run_with_events, even
         ({"key": "x"}, "is no file's"),
         ({"key": []}, "There is nothing to download"),
         ({"job_id": 999_999, "path": "x"}, "there is no job"),
+        ({"job_id": 1, "path": ""}, "path: where it is, is not known: its path is ''"),
+        ({"job_id": 1, "path": "./"}, "where it is, is not known"),
     ],
     ids=repr,
 )

@@ -202,6 +202,28 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, given, words, monke
         check_target(given.format(tmp=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (FileNotFoundError("no such bucket"), InputError),
+        (ValueError("bad name"), InputError),
+        (OSError(101, "Network is unreachable"), AirflowException),
+        (TimeoutError(), AirflowException),
+        (RuntimeError("503 SlowDown"), AirflowException),
+    ],
+    ids=repr,
+)
+def test_a_store_that_is_down_is_no_fault_of_the_target(monkeypatch, error, raised):
+    def exists(*_):
+        raise error
+
+    store = fsspec.filesystem("memory")
+    attach("memory", fs=store)
+    monkeypatch.setattr(store, "exists", exists)
+    with pytest.raises(raised, match=r"^memory://b/x cannot be written: \S"):
+        check_target("memory://b/x")
+
+
 def test_a_long_transfer_says_how_far_it_is_at_growing_distances(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     now = [0.0]
