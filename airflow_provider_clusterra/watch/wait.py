@@ -28,7 +28,7 @@ from airflow_provider_clusterra.api.errors import (
     WaitTimeoutError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.watch.arrays import counts_of, read_indices
+from airflow_provider_clusterra.watch.arrays import counts_of, read_indices, with_ends
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.looks import (
@@ -187,19 +187,30 @@ class Wait:
             return replace(verdict, message=message)
 
     async def _last_look(self, client: AsyncClient, verdict: Verdict) -> Verdict:
-        spec = self._spec
-        job, seen = await self._look_again(client, doubted=verdict.outcome in DOUBTED)
-        if job is None or seen.outcome is Outcome.LOST:
+        doubted = verdict.outcome in DOUBTED
+        seen = await (self._look_again(client) if doubted else self._look_for_good(client))
+        if doubted and seen.outcome in (Outcome.WAIT, Outcome.MISSING):
+            # two answers that differ may do so again
+            await asyncio.sleep(self._patience.hurry_every)
+            return WAIT
+        if seen.outcome is Outcome.LOST:
             return seen
-        if job.state.ended:
-            verdict = Verdict(Outcome.ENDED, seen.job or job)
-        elif spec.owns_job:
-            job = await cancel_and_confirm(client, spec.cluster_id, spec.job_id) or job
-            message = f"{verdict.message} It was cancelled and is {job.state}."
-            verdict = replace(verdict, job=job, message=message)
-        if self._tail is not None and has_output(job):
+        verdict = seen if seen.outcome is Outcome.ENDED else await self._leave(client, verdict)
+        if self._tail is not None and verdict.job is not None and has_output(verdict.job):
             await self._with_care(self._tail.finish(client, END_MARGIN))
-        return await self._accounted(Receipts(client, spec.cluster_id), verdict)
+        return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
+
+    async def _leave(self, client: AsyncClient, verdict: Verdict) -> Verdict:
+        """The verdict, once a job of ours that goes on was cancelled."""
+        spec, job = self._spec, self.progress.last
+        if job is not None and job.state.ended:
+            message = f"{verdict.message} How all of it ended is not known."
+            return replace(verdict, job=with_ends(job, self.progress.ends), message=message)
+        if spec.owns_job:
+            job = await cancel_and_confirm(client, spec.cluster_id, spec.job_id) or job
+            message = f"{verdict.message} It was cancelled and is {job.state if job else 'gone'}."
+            verdict = replace(verdict, message=message)
+        return replace(verdict, job=job)
 
     async def _accounted(self, receipts: Receipts | None, verdict: Verdict) -> Verdict:
         """The verdict, with what the job used if it has ended."""
@@ -208,24 +219,32 @@ class Wait:
             return verdict
         return replace(verdict, job=await receipts.add_to(job, patience))
 
-    async def _look_again(
-        self, client: AsyncClient, *, doubted: bool
-    ) -> tuple[Job | None, Verdict]:
-        """What a fresh look means; no job if it does not confirm what was doubted."""
+    async def _look_again(self, client: AsyncClient) -> Verdict:
+        """What a fresh look means; WAIT if there is none."""
         spec = self._spec
-        job, seen = None, WAIT
+        call = calls.get_job(spec.cluster_id, spec.job_id)
         try:
-            call = calls.get_job(spec.cluster_id, spec.job_id)
-            job = await client.send(call, retry=ONCE if doubted else None)
-            self.progress, seen = judge(spec, self.progress, self._now(), job, self._patience)
+            job = await client.send(call, retry=ONCE)
         except ClusterraError:
-            if not doubted:
-                raise
-        if doubted and seen.outcome is Outcome.WAIT:
-            # two answers that differ may do so again
-            await asyncio.sleep(self._patience.hurry_every)
-            return None, WAIT
-        return job, seen
+            return WAIT
+        self.progress, seen = judge(spec, self.progress, self._now(), job, self._patience)
+        return seen
+
+    async def _look_for_good(self, client: AsyncClient) -> Verdict:
+        """What the last look means; accounting is asked what it does not show (all) any more."""
+        spec, job, gone = self._spec, None, None
+        patience = replace(self._patience, completing=0.0, misses=1)
+        try:
+            job = await client.get_job(spec.cluster_id, spec.job_id)
+        except NotFoundError as error:
+            gone = error
+        self.progress, seen = judge(spec, self.progress, self._now(), job, patience)
+        if seen.outcome is Outcome.MISSING:
+            told = await self._ask_accounting(client, self._now())
+            seen = told if told.outcome is Outcome.ENDED else seen
+        if gone is not None and seen.outcome is not Outcome.ENDED:
+            raise gone
+        return seen
 
     async def _until_verdict(self, poller: Poller, subscriber: Subscriber) -> Verdict:
         job: Job | None = None

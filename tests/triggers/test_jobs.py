@@ -13,6 +13,7 @@ from airflow_provider_clusterra.api.calls import read_job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.watch.verdict import Outcome, Verdict
 from tests.support.recorded import sample
 from tests.support.waits import HASTY
 from tests.support.wire import Wire, http
@@ -311,3 +312,113 @@ async def test_a_session_in_a_variable_that_ends_is_told_as_what_cannot_be_renew
     assert event.outcome == "refused"
     assert "comes from an environment variable" in event.message
     assert "Job 7 is left as it is." in event.message
+
+
+def array_task(index, *states, **fields):
+    return {
+        "job_id": 7 + index,
+        "job_state": list(states),
+        "array_job_id": 7,
+        "array_task_id": index,
+        **fields,
+    }
+
+
+def het_part(offset, *states):
+    return {
+        "job_id": 7 + offset,
+        "job_state": list(states),
+        "het_job_id": 7,
+        "het_job_offset": offset,
+    }
+
+
+CLEANING_UP = array_task(1, "COMPLETED", "COMPLETING")
+FAILED_0, COMPLETED_1 = array_task(0, "FAILED"), array_task(1, "COMPLETED")
+NO_ACCOUNTING = http(404, {"error": "not offered"})
+NO_SUCH_JOB = http(404, {"errors": [{"error": "Invalid job id specified", "error_number": 2017}]})
+
+
+def jobs(*records):
+    return http(200, {"jobs": records})
+
+
+def accounted(*records):
+    """As slurmdbd has them."""
+    rows = [
+        {
+            "job_id": each["job_id"],
+            "state": {"current": each["job_state"]},
+            "array": {"job_id": 7, "task_id": each["array_task_id"]},
+        }
+        for each in records
+    ]
+    return http(200, {"jobs": rows})
+
+
+@pytest.mark.parametrize(
+    ("fields", "looks", "accounting", "end"),
+    [
+        (
+            {"array": "0-1"},
+            [jobs(FAILED_0, array_task(1, "RUNNING")), jobs(CLEANING_UP)],
+            NO_ACCOUNTING,
+            ("ended", "FAILED"),
+        ),
+        ({"array": "0-1"}, [jobs(COMPLETED_1)], NO_ACCOUNTING, ("timed_out", "COMPLETED")),
+        ({"array": "0-1"}, [jobs(CLEANING_UP)], BUSY, ("timed_out", "COMPLETED")),
+        ({"array": "0-1"}, [jobs(COMPLETED_1)], accounted(FAILED_0), ("ended", "FAILED")),
+        ({}, [jobs(CLEANING_UP)], accounted(FAILED_0, COMPLETED_1), ("ended", "FAILED")),
+        (
+            {},
+            [
+                jobs(het_part(0, "RUNNING"), het_part(1, "FAILED")),
+                jobs(het_part(0, "COMPLETED", "COMPLETING")),
+            ],
+            NO_ACCOUNTING,
+            ("ended", "FAILED"),
+        ),
+        (
+            {},
+            [jobs(het_part(0, "RUNNING"), het_part(1, "FAILED")), NO_SUCH_JOB],
+            NO_ACCOUNTING,
+            ("lost", ""),
+        ),
+        (
+            {"array": "0-1"},
+            [jobs(array_task(0, "RUNNING"), COMPLETED_1), NO_SUCH_JOB],
+            accounted(FAILED_0, COMPLETED_1),
+            ("ended", "FAILED"),
+        ),
+    ],
+    ids=[
+        "a task seen to fail was purged while another cleans up",
+        "a task that was never seen, without accounting",
+        "a task that was never seen, while accounting is away",
+        "a task that was never seen, which accounting knows",
+        "an array whose indices nobody knows",
+        "a component that was purged",
+        "a job that nobody knows any more",
+        "an array that accounting alone knows",
+    ],
+)
+async def test_at_the_deadline_no_part_of_a_job_is_forgotten(
+    connection, fields, looks, accounting, end
+):
+    looks = list(looks)
+
+    def answer(request):
+        if b"/accounting" in request.partition(b"\r\n")[0]:
+            return accounting
+        return looks.pop(0) if len(looks) > 1 else looks[0]
+
+    with Wire(answer) as wire:
+        connection(wire.url)
+        made = trigger(owns_job=True, **fields)
+        made.patience = HASTY
+        if len(looks) > 1:
+            await made.look()
+        verdict = await made.the_wait.give_up(Verdict(Outcome.TIMED_OUT, None, "Too late."))
+
+        assert not [request for request in wire.requests if request.startswith(b"DELETE")]
+    assert (verdict.outcome, verdict.job.state.base if verdict.job else "") == end
