@@ -30,8 +30,9 @@ from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.submission import Request
 from airflow_provider_clusterra.task.arguments import ArgumentError
-from airflow_provider_clusterra.task.report import airflow_errors
+from airflow_provider_clusterra.task.report import JobResultError, airflow_errors
 from airflow_provider_clusterra.task.result import Reading
+from airflow_provider_clusterra.watch.arrays import write_indices
 
 OUTPUT_READ = 1024 * 1024
 """Bytes at the end of the output in which the value is looked for."""
@@ -151,9 +152,16 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
     ) -> Any:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
         if self.map_over is not None:
-            values = result["output"]
+            values = result["output"] if result["tasks"] else {}
             context["ti"].xcom_push(key="job", value=result | {"output": None})
-            return [values[str(index)] for index in range(len(values))]
+            asked = [str(index) for index in range(len(self._values()))]
+            if unknown := [index for index in asked if index not in values]:
+                raise JobResultError(
+                    f"Job {result['job_id']} ended well, but Slurm has forgotten its index "
+                    f"{write_indices(map(int, unknown))}, whose value cannot be read. Clear the task to "
+                    "run all again."
+                )
+            return [values[index] for index in asked]
         value = read_value(client.read_output(cluster_id, result["job_id"], OUTPUT_READ))
         if self.multiple_outputs and isinstance(value, dict):
             check_keys(self.python_callable.__name__, value)

@@ -87,12 +87,7 @@ def returned_output(
         most = min(most, max(LEAST_TEXT, LARGEST_ARRAY // len(tasks) // 2))
 
     def read(task: Job) -> Any:
-        if not task.state.succeeded or not task.job_id:
-            return None
-        try:
-            return read_result(client.read_output(cluster_id, task.job_id), return_output, most)
-        except InputError as error:
-            raise InputError(f"Index {task.array_task_id}: {error}") from error
+        return _task_output(client, cluster_id, task, return_output, most)
 
     found: dict[str, Any] = {}
     size = 0
@@ -109,6 +104,28 @@ def returned_output(
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return found
+
+
+def _task_output(
+    client: Client,
+    cluster_id: str,
+    task: Job,
+    return_output: str | Callable[[Output], Any],
+    most: int,
+) -> Any:
+    if not task.state.succeeded:
+        return None
+    if not task.job_id and callable(return_output):
+        raise InputError(
+            f"Index {task.array_task_id} succeeded, and neither Slurm nor accounting knows its own job "
+            "id (any more), so its value cannot be read. Clear the task to run all again."
+        )
+    if not task.job_id:
+        return None
+    try:
+        return read_result(client.read_output(cluster_id, task.job_id), return_output, most)
+    except InputError as error:
+        raise InputError(f"Index {task.array_task_id}: {error}") from error
 
 
 def read_result(

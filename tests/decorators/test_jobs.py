@@ -307,6 +307,15 @@ def test_it_leaves_its_worker_and_returns_the_list_afterwards(connected):
     assert again.execute_complete({"ti": ti}, event) == [4, 9]
 
 
+@pytest.mark.parametrize("known", [{"0": 9}, {"1": 9}, {}], ids=str)
+def test_a_list_of_which_slurm_has_forgotten_an_element_fails(known):
+    operator, ti = mapped(square, "x", [3, 3]), TaskInstance()
+    with pytest.raises(JobError, match="Job 5 ended well, but Slurm has forgotten its index"):
+        operator.read_result({"ti": ti}, None, "c1", {"job_id": 5, "output": known, "tasks": known})
+
+    assert ti.pushed["job"]["job_id"] == 5
+
+
 def flaky(x, folder):
     import pathlib  # noqa: PLC0415 - a job has its own
 

@@ -6,6 +6,7 @@ from airflow_provider_clusterra.api import Access, Client, InputError
 from airflow_provider_clusterra.api.calls import Output
 from airflow_provider_clusterra.api.errors import ONCE
 from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
+from airflow_provider_clusterra.decorators.program import MARK, read_value
 from airflow_provider_clusterra.task import result as outputs
 from airflow_provider_clusterra.task.result import read_result, returned_output
 from tests.support.wire import Wire, http
@@ -69,6 +70,9 @@ def test_an_output_that_cannot_be_returned_says_what_to_do(what, data, words):
         read_result(Output(data), what)
 
 
+VALUE = f"{MARK}7\n".encode()
+
+
 def returned(tasks, what, *answers):
     """What an array returns whose tasks have these ids and states."""
     jobs = [
@@ -92,6 +96,14 @@ def test_an_index_that_failed_or_whose_file_is_not_known_returns_nothing():
 
     assert found == {"0": None, "1": None}
     assert paths == []
+
+
+def test_a_value_whose_output_cannot_be_found_is_no_none():
+    with pytest.raises(InputError, match=r"^Index 1 succeeded, and .* cannot be read"):
+        returned([(10, "COMPLETED"), (0, "COMPLETED")], read_value, http(200, VALUE))
+
+    found, _ = returned([(10, "COMPLETED"), (0, "FAILED")], read_value, http(200, VALUE))
+    assert found == {"0": 7, "1": None}
 
 
 def test_an_index_without_a_result_is_named():
