@@ -28,9 +28,9 @@ from airflow_provider_clusterra.hooks.clusterra import Connected
 from airflow_provider_clusterra.links.jobs import KEY as LINK
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
-from airflow_provider_clusterra.submit.submission import Request
+from airflow_provider_clusterra.submit.submission import RecordStore, Request
 from airflow_provider_clusterra.task.arguments import ArgumentError
-from airflow_provider_clusterra.task.report import JobResultError, airflow_errors
+from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.result import Reading
 from airflow_provider_clusterra.watch.arrays import write_indices
 
@@ -104,19 +104,15 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         if self.multiple_outputs:
             check_keys(python_callable.__name__, returned_keys(python_callable))
 
-    def execute(self, context: Context) -> Any:
-        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.execute`.
-
-        :returns: the function's value; with ``map_over`` a list of them.
-        :raises AirflowFailException: what no retry can heal.
-        :raises JobError: the job ended badly.
-        """
-        with airflow_errors(self.clusterra_conn_id):
-            is_empty = self.map_over is not None and not self._values()
-        if is_empty:
-            self.log.info("%s is empty: there is nothing to run.", self.map_over)
-            return []
-        return super().execute(context)
+    def _submit_and_wait(
+        self, context: Context, connected: Connected, store: RecordStore, queue: dict[str, Any]
+    ) -> Any:
+        if self.map_over is None or self._values():
+            return super()._submit_and_wait(context, connected, store, queue)
+        self.log.info("%s is empty: there is nothing to run.", self.map_over)
+        self._submission(context, connected, store).cancel_earlier()
+        store.drop()
+        return []
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.build_request`."""

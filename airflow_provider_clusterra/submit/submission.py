@@ -247,6 +247,13 @@ class Submission(msgspec.Struct, kw_only=True):
         except ApiError as error:
             return self._submit(self._amended(request, error))
 
+    def cancel_earlier(self) -> None:
+        """Cancel this task's living jobs of earlier tries: there is nothing to run any more."""
+        self._before = self.store.load()
+        for each in self._find_earlier(self._before) if self.options.tagged else ():
+            if not each.job.state.finished:
+                self._cancelled(each, Finding.CHANGED)
+
     def _amended(self, request: Request, error: ApiError) -> Request:
         """The request without the forgotten jobs that its dependency names, or the refusal."""
         amended = None
@@ -258,8 +265,6 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _decide(self, request: Request) -> Decision:
         record, tag = self._before, self.identity.tag
-        if record is None and tag.try_number <= 1:
-            return Decision(Action.SUBMIT)
         if record is not None:
             # until it is decided, a kill is of that job
             self.kill.set_target(self._living_id(record), record.name)
@@ -310,6 +315,8 @@ class Submission(msgspec.Struct, kw_only=True):
 
         A submit of which nothing was heard may still be under way: its job is waited for.
         """
+        if record is None and self.identity.tag.try_number <= 1:
+            return []
         if record is None or record.job_id is not None or not record.name:
             return self._look_for_earlier(record)
         log.info("The last try was sending its submit when it died; looking for its job.")

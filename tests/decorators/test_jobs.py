@@ -290,6 +290,30 @@ def test_an_empty_list_runs_nothing(connected):
     assert "job_id" not in ti.pushed
 
 
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_a_list_that_is_empty_after_a_clear_cancels_the_job_of_the_one_before(
+    connected, is_forgotten
+):
+    def wait(x):
+        import time  # noqa: PLC0415 - a job has its own
+
+        time.sleep(600)
+
+    ti, store = TaskInstance(run_id=f"cleared{is_forgotten}"), TaskStateStore()
+    operator = mapped(wait, "x", [2, 3], options={"deferrable": True})
+    with pytest.raises(TaskDeferred):
+        run(operator, ti, task_state_store=store)
+    ti.try_number, ti.max_tries = 2, 1
+    if is_forgotten:
+        store.clear()
+
+    assert run(mapped(wait, "x", []), ti, task_state_store=store) == []
+    with ClusterraHook().client() as client:
+        state = client.get_job(connected.cluster_id, ti.pushed["job_id"]).state
+    assert (state.base, state.finished) == ("CANCELLED", True)
+    assert not store
+
+
 def test_it_leaves_its_worker_and_returns_the_list_afterwards(connected):
     def wait_and_square(x):
         import time  # noqa: PLC0415 - a job has its own
