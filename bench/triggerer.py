@@ -144,7 +144,7 @@ def _let_jobs_end(url: str) -> dict[int, float]:
 
 
 def _resumed(stack: AirflowStack, ends: dict[int, float]) -> list[float]:
-    """Seconds from each end to the first word of the resumed task's own log."""
+    """Seconds from each end to the last word of the resumed task's own log so far."""
     logs = stack.home / "logs"
     found: dict[int, float] = {}
     until = time.monotonic() + RESUMED_WITHIN
@@ -152,7 +152,7 @@ def _resumed(stack: AirflowStack, ends: dict[int, float]) -> list[float]:
         for job_id in ends.keys() - found.keys():
             for log in logs.glob(f"dag_id=wait_*/*/task_id=job_{job_id}/attempt=1.log"):
                 if log.stat().st_size:
-                    found[job_id] = time.time()
+                    found[job_id] = log.stat().st_mtime
         time.sleep(0.2)
     return [at - ends[job_id] for job_id, at in found.items()]
 
