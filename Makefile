@@ -16,7 +16,7 @@ PEERS := databricks airbyte dbt-cloud
 # the peers' newest releases ask for a newer common-compat than this Airflow was released with
 BENCH_PINS := .work/bench-pins.txt
 WITH_PEERS := --constraint $(BENCH_PINS) $(OURS) \
-  $(PEERS:%=apache-airflow-providers-%)
+  $(PEERS:%=apache-airflow-providers-%) pytest
 RELEASE := .work/release
 KEEP ?=
 ROUNDS ?= 40

@@ -29,6 +29,7 @@ def describe() -> list[str]:
     mib = int(memory[1]) // 1024 if memory else 0
     return [
         f"{os.cpu_count()} cores ({_processor()}), {mib} MiB of memory, Linux {platform.release()}",
+        f"load of the last 15 minutes {os.getloadavg()[2]:.1f}, what is measured included",
         f"Python {platform.python_version()}, {_curl()}",
         *(f"{package} {found}" for package in PACKAGES if (found := _version(package))),
     ]
