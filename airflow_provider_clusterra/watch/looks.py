@@ -77,7 +77,8 @@ class Costs:
         """A request that was answered, with so many bytes."""
         self._bytes[way] = size
         old = self.of(way, now)
-        mixed = seconds if old is None else old + NEWEST_SHARE * (seconds - old)
+        # one slow answer, or a machine that stood still, is forgotten with the next good one
+        mixed = seconds if old is None or seconds < old else old + NEWEST_SHARE * (seconds - old)
         self._took[way] = (mixed, now)
         self._failures.pop(way, None)
 

@@ -107,6 +107,13 @@ def test_a_figure_follows_what_is_measured_and_not_at_once():
     assert 1.0 < costs.of(Way.SINGLE, NOW) < 2.0
 
 
+def test_one_slow_answer_is_forgotten_with_the_next_good_one():
+    costs = measured(STATES=5.0)
+    costs.note(Way.STATES, 0.05, NOW)
+
+    assert costs.of(Way.STATES, NOW) == 0.05
+
+
 def test_a_url_holds_some_hundreds_of_ids():
     assert fits_a_url(range(10_000, 10_400))
     assert not fits_a_url(range(10_000, 10_500))
