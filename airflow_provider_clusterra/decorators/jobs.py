@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api.calls import Output
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.program import (
@@ -31,11 +32,9 @@ from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.submission import RecordStore, Request
 from airflow_provider_clusterra.task.arguments import ArgumentError
 from airflow_provider_clusterra.task.report import JobResultError
-from airflow_provider_clusterra.task.result import Reading
+from airflow_provider_clusterra.task.result import Reading, read_result
 from airflow_provider_clusterra.watch.arrays import write_indices
 
-OUTPUT_READ = 1024 * 1024
-"""Bytes at the end of the output in which the value is looked for."""
 OUR_KEYS = frozenset({"job", "job_id", LINK})
 """XComs that the task pushes by itself."""
 
@@ -141,28 +140,38 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
     @property
     def _reading(self) -> Reading:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator._reading`."""
-        return super()._reading if self.map_over is None else read_value
+        return self._read
 
-    def read_result(
-        self, context: Context, client: Client, cluster_id: str, result: dict[str, Any]
-    ) -> Any:
-        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
-        if self.map_over is not None:
-            values = result["output"] if result["tasks"] else {}
-            context["ti"].xcom_push(key="job", value=result | {"output": None})
-            asked = [str(index) for index in range(len(self._values()))]
-            if unknown := [index for index in asked if index not in values]:
-                raise JobResultError(
-                    f"Job {result['job_id']} ended well, but Slurm has forgotten its index "
-                    f"{write_indices(map(int, unknown))}, whose value cannot be read. Clear the task to "
-                    "run all again."
-                )
-            return [values[index] for index in asked]
-        value = read_value(client.read_output(cluster_id, result["job_id"], OUTPUT_READ))
+    def _read(self, output: Output) -> tuple[Any, Any]:
+        """The function's value, and what ``return_output`` asks for besides."""
+        value = read_value(output)
         if self.multiple_outputs and isinstance(value, dict):
             check_keys(self.python_callable.__name__, value)
-        context["ti"].xcom_push(key="job", value=result)
-        return value
+        return value, read_result(output, self.return_output) if self.return_output else None
+
+    def read_result(
+        self,
+        context: Context,
+        client: Client,  # noqa: ARG002 - a parent's
+        cluster_id: str,  # noqa: ARG002
+        result: dict[str, Any],
+    ) -> Any:
+        """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
+        found = result["output"]
+        if self.map_over is None:
+            value, output = found
+            context["ti"].xcom_push(key="job", value=result | {"output": output})
+            return value
+        context["ti"].xcom_push(key="job", value=result | {"output": None})
+        values = found if result["tasks"] else {}
+        asked = [str(index) for index in range(len(self._values()))]
+        if unknown := [index for index in asked if index not in values]:
+            raise JobResultError(
+                f"Job {result['job_id']} ended well, but Slurm has forgotten its index "
+                f"{write_indices(map(int, unknown))}, whose value cannot be read. Clear the task to "
+                "run all again."
+            )
+        return [values[index] and values[index][0] for index in asked]
 
     def _mapped_argument(self) -> int | str | None:
         """The argument of which each element takes one value: its position or its name."""

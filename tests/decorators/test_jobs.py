@@ -22,6 +22,7 @@ from airflow_provider_clusterra.task.report import JobError
 from airflow_provider_clusterra.triggers.events import JobEvent
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from tests.support.airflow_side import TaskInstance, TaskStateStore
+from tests.support.proxy import Proxy, says
 
 NOW = {"deferrable": False, "poll_interval": 0.05, "python": sys.executable}
 
@@ -87,6 +88,30 @@ def test_a_retry_takes_over_the_job_of_the_try_before(connected, factor):
     run(rendered(), ti, task_state_store=store)
 
     assert ti.pushed["job"]["job_id"] == job_id
+
+
+def test_a_value_that_could_not_be_read_is_read_by_the_next_try(connected, connection):
+    ti, store = TaskInstance(run_id="unread", max_tries=1), TaskStateStore()
+    with Proxy(connected.url).serve() as proxy:
+        connection(proxy.url, connected.token, connected.cluster_id)
+        proxy.fault = lambda request: says(403, {}) if request.endswith("/output") else None
+        with pytest.raises(AirflowFailException):
+            run(made(multiply, 6), ti, task_state_store=store)
+        first, proxy.fault, ti.try_number = ti.pushed["job_id"], lambda _: None, 2
+
+        assert store
+        assert run(made(multiply, 6), ti, task_state_store=store)["product"] == 6
+    assert ti.pushed["job_id"] == first
+    assert not store
+
+
+def test_return_output_goes_into_the_job_and_not_into_the_value(connected):
+    with DAG("dag", schedule=None):
+        operator = clusterra_task(multiply, return_output="text", **NOW)(6, b=7).operator
+    ti = TaskInstance()
+
+    assert run(operator, ti)["product"] == 42
+    assert ti.pushed["job"]["output"].startswith("multiplying\n")
 
 
 def test_what_it_is_given_goes_before_what_airflow_knows(connected):
@@ -331,7 +356,7 @@ def test_it_leaves_its_worker_and_returns_the_list_afterwards(connected):
     assert again.execute_complete({"ti": ti}, event) == [4, 9]
 
 
-@pytest.mark.parametrize("known", [{"0": 9}, {"1": 9}, {}], ids=str)
+@pytest.mark.parametrize("known", [{"0": (9, None)}, {"1": (9, None)}, {}], ids=str)
 def test_a_list_of_which_slurm_has_forgotten_an_element_fails(known):
     operator, ti = mapped(square, "x", [3, 3]), TaskInstance()
     with pytest.raises(JobError, match="Job 5 ended well, but Slurm has forgotten its index"):
