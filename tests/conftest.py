@@ -5,6 +5,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import hypothesis
 import pytest
 from anyio._core._eventloop import get_async_backend
 
@@ -22,6 +23,13 @@ from tests.slurm.fixtures import _own_slurm, front, lab, slurm_settings
 from tests.support.servers import ClusterraServer
 
 __all__ = ["_own_slurm", "front", "lab", "slurm_settings"]
+
+
+# another process may take the machine for a second
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(config, items):
