@@ -610,7 +610,9 @@ def list_runs(cluster_id: str, parts: Sequence[str]) -> Call[list[Run]]:
     :raises NotFoundError: the API does not offer this.
     :source: as :func:`list_accounting`; slurmdbd's ``jobs[].tres``, ``time`` and ``steps``.
     """
-    path = f"{_cluster(cluster_id)}/accounting/jobs?{urlencode({'step': ','.join(parts)})}"
+    # a list with commas is refused, as of 26.05
+    steps = urlencode([("step", part) for part in parts])
+    path = f"{_cluster(cluster_id)}/accounting/jobs?{steps}"
     return Call("GET", path, usage.read_runs)
 
 

@@ -506,6 +506,8 @@ class Processes:
         """
         asked = dict(query)
         names = set(filter(None, asked.get("job_name", "").split(",")))
+        # slurmrestd takes several as step=1&step=2
+        steps = ",".join(value for name, value in query if name == "step")
         times = [asked.get("start_time") or "0", asked.get("end_time") or str(2**63)]
         for each in times:
             if not re.fullmatch("[0-9]{1,20}", each):
@@ -514,7 +516,7 @@ class Processes:
         return Answer(
             listed(
                 msgspec.json.encode(accounting_record(job))
-                for job in self._by_steps(asked.get("step", ""))
+                for job in self._by_steps(steps)
                 if (not names or job.request.name in names)
                 and job.submitted < end
                 and job.remembered_since(start)

@@ -16,7 +16,10 @@ EVERY = [
     (calls.read_output("c1", 9), "GET /v1/clusters/c1/jobs/9/output"),
     (calls.list_states("c1"), "GET /v1/clusters/c1/jobs/state"),
     (calls.list_accounting("c1"), "GET /v1/clusters/c1/accounting/jobs"),
-    (calls.list_runs("c1", ["9"]), "GET /v1/clusters/c1/accounting/jobs?step=9"),
+    (
+        calls.list_runs("c1", ["9", "8_1"]),
+        "GET /v1/clusters/c1/accounting/jobs?step=9&step=8_1",
+    ),
     (calls.list_nodes("c1"), "GET /v1/clusters/c1/nodes"),
     (calls.get_stats("c1"), "GET /v1/clusters/c1/stats"),
     (calls.read_metrics("c1"), "GET /v1/clusters/c1/metrics/jobs"),

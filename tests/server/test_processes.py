@@ -225,7 +225,9 @@ async def test_accounting_measures_nothing_of_a_job_that_never_ran(make):
 async def test_accounting_is_asked_for_one_task_of_an_array(make):
     cluster = make()
     job_id = await cluster.submit("exit 0", array="0-2")
-    (kept,) = await jobs_of(cluster.backend.list_accounting([("step", f"{job_id}_1,x,0_1")]))
+    (kept,) = await jobs_of(
+        cluster.backend.list_accounting([("step", "x"), ("step", f"{job_id}_1"), ("step", "0_1")])
+    )
 
     assert kept["array"]["task_id"]["number"] == 1
 

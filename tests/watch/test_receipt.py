@@ -24,9 +24,9 @@ class Accounting:
         self.asked = []
 
     async def exchange(self, call):
-        (ids,) = parse_qs(urlsplit(call.path).query)["step"]
-        self.asked.append(ids.split(","))
-        said = self.says(ids.split(","), len(self.asked))
+        ids = parse_qs(urlsplit(call.path).query)["step"]
+        self.asked.append(ids)
+        said = self.says(ids, len(self.asked))
         if isinstance(said, Exception):
             raise said
         return said if hasattr(said, "status") else answer({"jobs": said, "errors": []})
