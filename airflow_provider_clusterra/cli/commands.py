@@ -235,6 +235,15 @@ def _with_state(
         return TaggedTask(job, tag)
     found = states.get(msgspec.structs.replace(owner, is_written=False, waits=True))
     if found is None:
+        # in a loop (Airflow 3.4) the database has the iteration in the place of the map index
+        task = (owner.dag_id, owner.task_id, owner.run_id)
+        found = {
+            state
+            for each, held in states.items()
+            if (each.dag_id, each.task_id, each.run_id) == task
+            for state in held
+        }
+    if not found:
         return TaggedTask(job, tag, owner)
     return TaggedTask(job, tag, owner, next(iter(_waiting_first(found))), known=True)
 

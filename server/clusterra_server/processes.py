@@ -506,8 +506,6 @@ class Processes:
         """
         asked = dict(query)
         names = set(filter(None, asked.get("job_name", "").split(",")))
-        # slurmrestd takes several as step=1&step=2
-        steps = ",".join(value for name, value in query if name == "step")
         times = [asked.get("start_time") or "0", asked.get("end_time") or str(2**63)]
         for each in times:
             if not re.fullmatch("[0-9]{1,20}", each):
@@ -516,15 +514,16 @@ class Processes:
         return Answer(
             listed(
                 msgspec.json.encode(accounting_record(job))
-                for job in self._by_steps(steps)
+                for job in self._by_steps(query)
                 if (not names or job.request.name in names)
                 and job.submitted < end
                 and job.remembered_since(start)
             )
         )
 
-    def _by_steps(self, steps: str) -> Iterable[Job]:
-        """The jobs of a list of ids, each once; all if it is empty."""
+    def _by_steps(self, query: Query) -> Iterable[Job]:
+        """The jobs of some ids, ``step=1&step=2``, each once; all if there is none."""
+        steps = ",".join(value for name, value in query if name == "step")
         ids = set(filter(None, steps.split(",")))
         if not ids:
             return self._scheduler.all_jobs()
