@@ -163,8 +163,10 @@ def comparable(record):
     kept = {name: value for name, value in record.items() if name not in DIFFERENT}
     kept["flags"] = sorted(set(record["flags"]) - OWN_FLAGS - LATER_FLAGS)
     for name in PATHS:
-        path = str(PurePosixPath(record["current_working_directory"]) / kept[name])
-        kept[name] = kept[name] and path.replace(str(record["job_id"]), "%j")
+        path = PurePosixPath(record["current_working_directory"]) / kept[name]
+        # only the name: a folder may have the same number in it
+        named = path.name.replace(str(record["job_id"]), "%j")
+        kept[name] = kept[name] and str(path.with_name(named))
     for name in GROUPS:
         value = kept[name]
         kept[name] = bool(value["number"] if isinstance(value, dict) else value)
