@@ -93,8 +93,16 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         self.python = python
         self.map_over = map_over
         self.max_running = max_running
+        if map_over is None and max_running is not None:
+            raise ArgumentError(
+                "@task.clusterra: max_running bounds a list; give map_over, or leave max_running out."
+            )
         if map_over is not None:
             check_mapped(python_callable, map_over, max_running, outputs=self.multiple_outputs)
+            if self.return_output:
+                raise ArgumentError(
+                    "@task.clusterra: map_over returns the list of values; leave return_output out."
+                )
             self.retry_options = replace(
                 self.retry_options, failed_indices=True, indexed_by=("op_args", "op_kwargs")
             )
@@ -243,6 +251,9 @@ def clusterra_task(
     :param python_callable: the function.
     :param multiple_outputs: whether each key of a returned dict is an XCom of its own.
     """
+    if kwargs.get("map_over") is not None and multiple_outputs is None:
+        # Airflow would infer it from the annotation of one element
+        multiple_outputs = False
     return task_decorator_factory(
         python_callable=python_callable,
         multiple_outputs=multiple_outputs,

@@ -315,6 +315,13 @@ def test_an_empty_list_runs_nothing(connected):
     assert "job_id" not in ti.pushed
 
 
+def test_a_mapped_function_may_say_that_it_returns_a_dict():
+    def measure(x) -> dict[str, int]:
+        return {"x": x}
+
+    assert mapped(measure, "x", [1]).multiple_outputs is False
+
+
 @pytest.mark.parametrize("is_forgotten", [True, False])
 def test_a_list_that_is_empty_after_a_clear_cancels_the_job_of_the_one_before(
     connected, is_forgotten
@@ -411,6 +418,8 @@ def test_a_retry_with_another_list_runs_all_of_it(connected, tmp_path):
         ("x", {"max_running": "two"}, "whole number above 0"),
         ("x", {"multiple_outputs": True}, "leave multiple_outputs out"),
         ("x", {"array": "0-3"}, "map_over"),
+        ("x", {"return_output": "json"}, "leave return_output out"),
+        (None, {"max_running": 2}, "leave max_running out"),
     ],
 )
 def test_what_is_no_list_of_a_function_breaks_the_dag(over, options, words):
