@@ -162,10 +162,6 @@ def _larger(before: int, factor: float, most: int | None) -> int | None:
 
 LONGEST = 20_000
 """Characters of one part of the retry state: Airflow keeps 64 KB of a task."""
-NEEDS = (
-    "retry_failed_indices, grow_on_retry and exclude_failed_nodes need Airflow 3.3, which remembers "
-    "how a task's last try ended; here a retry asks for the same once more."
-)
 MOST_NODES = 16
 """Failed nodes that a retry excludes, the last ones: a cluster that loses more has another problem."""
 
@@ -190,7 +186,23 @@ class RetryOptions(msgspec.Struct, frozen=True):
             return
         if not job.array:
             raise InputError("retry_failed_indices is for an array, and the job is none.")
-        check_indices_alone(job.script)
+        check_indices_alone(job.script, of_list=bool(self.indexed_by))
+
+    @property
+    def needs(self) -> str:
+        """What to say if Airflow remembers nothing of an earlier try."""
+        some = (
+            "running only map_over's failed elements" if self.indexed_by else "retry_failed_indices"
+        )
+        asked = {
+            some: self.failed_indices,
+            "grow_on_retry": self.growth != Growth(),
+            "exclude_failed_nodes": self.exclude_failed_nodes,
+        }
+        return (
+            f"Not before Airflow 3.3: {', '.join(name for name in asked if asked[name])}. This Airflow "
+            "does not remember how a task's last try ended: a retry asks for the same once more."
+        )
 
 
 def job_of_try(

@@ -62,7 +62,6 @@ from airflow_provider_clusterra.submit.protocol import (
     whole_id,
 )
 from airflow_provider_clusterra.submit.retries import (
-    NEEDS,
     RetryOptions,
     earlier_tasks,
     job_of_try,
@@ -454,7 +453,7 @@ class Submission(msgspec.Struct, kw_only=True):
             return request
         retries.check(request)
         if not self.store.lasts:
-            log.warning(NEEDS)
+            log.warning(retries.needs)
         adapted, self._state = job_of_try(request, self._load_previous(), retries)
         if adapted.array != request.array:
             log.info("Only the indices that have not succeeded run again: %s.", adapted.array)

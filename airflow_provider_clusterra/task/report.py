@@ -116,6 +116,8 @@ BY_REFUSAL = {
     2050: "The limits of the account or the QOS do not allow it: ask for less, or fewer jobs.",
     2051: "Ask for a time_limit= that the partition allows.",
     2066: "Correct qos=, or leave it out.",
+    2081: "Correct array=. If it, or the list of map_over, is longer than the cluster's MaxArraySize "
+    "(scontrol show config), split it.",
 }
 """Slurm's error numbers. Source: slurm_errno.h."""
 

@@ -197,12 +197,17 @@ def narrowed(array: str, indices: Iterable[int]) -> str:
     return f"{write_indices(indices)}{percent}{at_once}"
 
 
-def check_indices_alone(script: str) -> None:
+def check_indices_alone(script: str, *, of_list: bool = False) -> None:
     """Refuse to submit only some indices of a script that counts on all of them.
 
     :raises InputError: it names one of the variables that describe the whole array.
     """
     named = OF_THE_WHOLE.search(script)
+    if named and of_list:
+        raise InputError(
+            f"map_over: the function names {named[0]}, which would describe the failed elements alone "
+            "when a retry runs only these. Give it the number as an argument."
+        )
     if named:
         raise InputError(
             f"retry_failed_indices: the script names {named[0]}, which would describe the failed "

@@ -486,8 +486,20 @@ def test_more_than_the_cluster_has_fails_for_good_with_both_figures(connection, 
     assert "ask for less memory=" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (RetryOptions(True, indexed_by=("op_args",)), "running only map_over's failed elements"),
+        (RetryOptions(True, Growth(memory=2.0)), "retry_failed_indices, grow_on_retry"),
+        (RetryOptions(exclude_failed_nodes=True), "exclude_failed_nodes"),
+    ],
+)
+def test_what_needs_a_newer_airflow_is_what_was_asked_for(options, names):
+    assert f"Not before Airflow 3.3: {names}. " in options.needs
+
+
 def test_an_airflow_that_remembers_nothing_says_so(connected, ti, caplog, capsys):
     operator = job(script="#!/bin/bash\n", grow_on_retry={"memory": 2.0}, follow_output=False)
     operator.execute({"ti": ti})
 
-    assert "need Airflow 3.3" in caplog.text + capsys.readouterr().out
+    assert "Not before Airflow 3.3: grow_on_retry." in caplog.text + capsys.readouterr().out

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.answers import refusal
 from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.errors import RequestError
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, one_job, read_state
 from airflow_provider_clusterra.task import report as failures
 from airflow_provider_clusterra.task.report import advise, advise_refusal, kind_of, report
@@ -134,6 +135,14 @@ def test_a_job_that_does_not_start_says_what_to_change(reason, advises):
 )
 def test_a_refused_submit_says_what_to_change(name, advises):
     assert advises in advise_refusal(refusal(sample(name)))
+
+
+def test_a_list_that_is_too_long_for_the_cluster_is_named():
+    error = RequestError("no", status=500, number=2081)
+
+    assert "the list of map_over, is longer than the cluster's MaxArraySize" in advise_refusal(
+        error
+    )
 
 
 def test_a_report_says_what_was_asked_and_shows_the_outputs_last_lines():

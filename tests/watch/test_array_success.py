@@ -80,6 +80,8 @@ def test_a_retry_and_the_tries_before_it_are_one_array():
 def test_a_script_that_counts_on_the_whole_array_cannot_run_some_indices_alone(name):
     with pytest.raises(InputError, match=f"names SLURM_ARRAY_TASK_{name}"):
         check_indices_alone(f"#!/bin/bash\necho ${{SLURM_ARRAY_TASK_{name}}}\n")
+    with pytest.raises(InputError, match=f"^map_over: the function names SLURM_ARRAY_TASK_{name}"):
+        check_indices_alone(f'os.environ["SLURM_ARRAY_TASK_{name}"]', of_list=True)
 
 
 def test_a_script_that_looks_only_at_its_own_index_can():
