@@ -215,8 +215,7 @@ def job_of_try(
     previous = previous or Record("", 0)
     state, failure = previous.retry_state, previous.failure or Failure()
     indices = read_indices(job.array)
-    # of another array, or of a single job, the earlier successes are none
-    succeeded = read_indices(state.succeeded) & indices if options.failed_indices else frozenset()
+    succeeded = _still_good(state, indices, options)
     left = indices - succeeded
     if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
@@ -229,6 +228,17 @@ def job_of_try(
     if len(job.components) > 1 or options.growth == Growth():
         return job, state
     return _grown(job, state, failure, options.growth)
+
+
+def _still_good(
+    state: RetryState, indices: frozenset[int], options: RetryOptions
+) -> frozenset[int]:
+    """The indices that need not run again: of another array, or of a single job, none."""
+    if not options.failed_indices:
+        return frozenset()
+    good = read_indices(state.succeeded) & indices
+    # without its own job id the value of a list's element cannot be read
+    return good & {*unpack_ids(state.task_ids)} if options.indexed_by else good
 
 
 def _grown(

@@ -102,6 +102,15 @@ def test_what_is_too_much_to_be_kept_is_left_out():
     assert state_after(RetryState(array="0-99999"), many) == RetryState(array="0-99999")
 
 
+def test_an_element_whose_own_job_id_is_not_known_runs_again():
+    before = record(succeeded="0-2", task_ids={"100": "0-1"})
+    asked, state = job_of_try(
+        request(array="0-3"), before, RetryOptions(True, indexed_by=("op_args",))
+    )
+
+    assert (asked.array, state.succeeded) == ("2-3", "0-1")
+
+
 def test_growth_goes_on_from_what_the_last_try_asked_for():
     first, first_state = job_of_try(
         request(memory_per_node=no_val(100), time_limit=no_val(10)),
