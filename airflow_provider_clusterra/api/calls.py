@@ -422,6 +422,8 @@ class JobFile(msgspec.Struct, frozen=True):
     """Below the job's folder, e.g. ``"out/model.pt"``."""
     size: int
     """Bytes."""
+    changed: int | None = None
+    """When it was written, moved or copied to its place last, in seconds since 1970."""
 
 
 class JobFiles(msgspec.Struct, frozen=True):
@@ -438,7 +440,9 @@ def read_files(answer: Answer) -> JobFiles:
     """The files of a job's folder; a row without a path is none."""
     body = answer.object()
     files = tuple(
-        JobFile(str(row["path"]), read_number(row.get("size")) or 0)
+        JobFile(
+            str(row["path"]), read_number(row.get("size")) or 0, read_number(row.get("changed"))
+        )
         for row in answer.rows("files")
         if row.get("path")
     )

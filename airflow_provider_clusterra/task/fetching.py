@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -12,7 +13,13 @@ from typing import Any, NamedTuple
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, Asset, AssetAlias, Context
 
-from airflow_provider_clusterra.api.calls import JobFile, find_download, offers_files
+from airflow_provider_clusterra.api.calls import (
+    ApiRoute,
+    JobFile,
+    JobFiles,
+    find_download,
+    offers_files,
+)
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     ClusterraError,
@@ -41,6 +48,8 @@ LOCATIONS = ("data/", "outputs/", "scripts/", "shared/")
 """How the key of a file in the storage begins."""
 MOST_SHOWN = 100
 """Files of one pattern that the result names: XCom is no list of files."""
+CLOCKS = 60.0
+"""Seconds by which the clocks of a cluster and of its storage may differ."""
 MOST_NAMED = 20
 """Files that an error names."""
 
@@ -56,15 +65,12 @@ def check_outputs(
     :param declared: the names of a template's artifacts, which need no path.
     :param others: the other tasks of the DAG.
     """
-    if outputs and not _offers(client, offers_files):
-        raise InputError(
-            "outputs: this API gives no files of a job's folder. Let the job copy them itself, or "
-            "print what is short and use return_output."
-        )
+    if outputs:
+        _check_offer(client, outputs.values())
     without = {name for name, file in outputs.items() if file.path is None} - {*declared}
     if without:
         name = without.pop()
-        raise InputError(f"outputs: {name} has no path, and the template declares no {name!r}.")
+        raise InputError(f"outputs: {name} has no path: give one. No template declares {name!r}.")
     places = _places(outputs)
     for name, place in places.items():
         check_target(outputs[name].place)
@@ -96,6 +102,20 @@ def _offers(client: Client, find: Callable[[Any], Any]) -> Any:
         return find(client.list_routes())
     except NotFoundError:
         return None
+
+
+def _check_offer(client: Client, files: Iterable[OutputFile]) -> None:
+    of_job = any(file.path is not None for file in files)
+    if not _offers(client, offers_files if of_job else _offers_any):
+        raise InputError(
+            "outputs: this API does not give out the files of a job. Let the job copy them itself, or "
+            "print what is short and use return_output."
+        )
+
+
+def _offers_any(routes: Sequence[ApiRoute]) -> bool:
+    """A template's artifact may be a key of the storage, or a file of the job."""
+    return offers_files(routes) or find_download(routes) is not None
 
 
 class Source(msgspec.Struct, frozen=True, eq=False):
@@ -138,22 +158,27 @@ class JobOutputs(msgspec.Struct, frozen=True):
                 raise
             raise AirflowException(f"The job has ended, and its outputs: {error}") from error
         except JobResultError as error:
-            error.job = job
+            error.job, error.result = job, {**result}
             raise
 
+    def _began(self, result: Mapping[str, Any]) -> float:
+        """Since when the job writes; 0 if an earlier try or run may have written for it, too."""
+        again = self.context["ti"].try_number > 1 or result.get("restarts")
+        started = result.get("started_at")
+        return datetime.fromisoformat(started).timestamp() if started and not again else 0.0
+
     def _bring(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        job_id = result["job_id"]
-        found, declared = {}, self._known_artifacts(job_id)
+        found, declared = {}, self._known_artifacts(result["job_id"])
         for name in declared.keys() - self.outputs.keys():
             # nobody asked for it: what is there is told, and not copied
             try:
-                found[name] = self._find_declared(job_id, name, declared[name]).told({})
+                found[name] = self._find_declared(result, name, declared[name]).told({})
             except (ClusterraError, JobResultError) as error:
                 log.info("The template's artifact %s is not found: %s", name, error)
         wanted = {
-            name: self._find(job_id, name, file.path)
+            name: self._find(result, name, file.path)
             if file.path
-            else self._find_declared(job_id, name, declared.get(name, ""))
+            else self._find_declared(result, name, declared.get(name, ""))
             for name, file in self.outputs.items()
         }
         facts = {name: result[name] for name in ("job_id", "usage") if result.get(name)}
@@ -180,19 +205,20 @@ class JobOutputs(msgspec.Struct, frozen=True):
             log.info("Where the template's artifacts are is not known: %s", error)
             return {}
 
-    def _find(self, job_id: int, name: str, path: str) -> Found:
-        words, path = f"outputs: {name}", path.replace("%j", str(job_id))
-        return find_files_of(self.client, self.cluster_id, job_id, path, words)
+    def _find(self, result: Mapping[str, Any], name: str, path: str) -> Found:
+        job_id, words = result["job_id"], f"outputs: {name}"
+        path, began = path.replace("%j", str(job_id)), self._began(result)
+        return find_files_of(self.client, self.cluster_id, job_id, path, words, began)
 
-    def _find_declared(self, job_id: int, name: str, path: str) -> Found:
+    def _find_declared(self, result: Mapping[str, Any], name: str, path: str) -> Found:
         """A template's artifact: a key of the storage, a file, or a folder that looks like one."""
         if path.startswith(LOCATIONS):
             return Found([stored(self.client, self.cluster_id, path)], is_many=False)
         try:
-            return self._find(job_id, name, path)
+            return self._find(result, name, path)
         except JobResultError as missing:
             try:
-                return self._find(job_id, name, f"{path}/")
+                return self._find(result, name, f"{path}/")
             except JobResultError:
                 raise missing from None
 
@@ -294,9 +320,12 @@ def stored(client: Client, cluster_id: str, key: str) -> Source:
     return Source(key, PurePosixPath(key).name, grant)
 
 
-def find_files_of(client: Client, cluster_id: str, job_id: int, path: str, words: str) -> Found:
+def find_files_of(
+    client: Client, cluster_id: str, job_id: int, path: str, words: str, began: float = 0.0
+) -> Found:
     """The files of a job's folder that a path or a pattern means, at least one.
 
+    :param began: what is older was there before the job.
     :raises JobResultError: there is none; the words name what is there.
     """
     if not path.strip("./"):
@@ -304,7 +333,8 @@ def find_files_of(client: Client, cluster_id: str, job_id: int, path: str, words
     found = client.list_files(cluster_id, job_id, f"{path}**" if path.endswith("/") else path)
     if found.truncated:
         raise JobResultError(
-            f"{words}: {path} means {len(found.files)} files and more. Ask for fewer."
+            f"{words}: there are too many files to look through for {path}. Begin the pattern with a "
+            "folder."
         )
     if not found.files:
         raise JobResultError(
@@ -318,9 +348,23 @@ def find_files_of(client: Client, cluster_id: str, job_id: int, path: str, words
             partial(client.presign_file, cluster_id, job_id, file.path),
             file.size,
         )
-        for file in found.files
+        for file in _written_since(began, found, path, words)
     ]
     return Found(sources, is_pattern(path))
+
+
+def _written_since(began: float, found: JobFiles, path: str, words: str) -> list[JobFile]:
+    files = [file for file in found.files if (file.changed or began) >= began - CLOCKS]
+    if old := len(found.files) - len(files):
+        log.warning(
+            "%s: %s files that match %s are older than the job, and left out.", words, old, path
+        )
+    if not files:
+        raise JobResultError(
+            f"{words}: {path} is in {found.folder}, but was there before the job, which has not "
+            "written it. A job that keeps a file that is up to date has to touch it."
+        )
+    return files
 
 
 def _fixed(path: str) -> list[str]:
@@ -339,13 +383,6 @@ def _name_in(before: PurePosixPath, file: JobFile) -> str:
 
 
 def _why_missing(client: Client, cluster_id: str, job_id: int, path: str, folder: str) -> str:
-    if not is_pattern(path):
-        try:
-            client.presign_file(cluster_id, job_id, path)
-        except NotFoundError:
-            pass
-        except ClusterraError as error:
-            return f"{path} is there, and is not given: {error}"
     near = str(PurePosixPath(*_fixed(path)) / "*")
     names = [
         file.path
@@ -353,5 +390,6 @@ def _why_missing(client: Client, cluster_id: str, job_id: int, path: str, folder
         for file in client.list_files(cluster_id, job_id, pattern).files
     ]
     shown = ", ".join(list(dict.fromkeys(names))[:MOST_NAMED]) or "no file"
+    links = "symbolic links are not followed, and files of others not given"
     more = f" and {len(set(names)) - MOST_NAMED} more" if len(set(names)) > MOST_NAMED else ""
-    return f"{path} is not in {folder}. There is: {shown}{more}."
+    return f"{path} is not in {folder} ({links}). There is: {shown}{more}."

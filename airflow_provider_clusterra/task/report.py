@@ -27,7 +27,7 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -244,6 +244,8 @@ class JobError(AirflowException):
     def __init__(self, message: str = "", job: Job | None = None) -> None:
         super().__init__(message)
         self.job = job
+        self.result: dict[str, Any] | None = None
+        """What the job would have returned, if it is known."""
 
 
 class JobSkippedError(AirflowSkipException):

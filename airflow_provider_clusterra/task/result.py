@@ -240,7 +240,7 @@ def failed_jobs_pushed(context: Context, outputs: JobOutputs | None = None) -> I
         yield
     except (JobError, JobSkippedError) as error:
         if error.job is not None:
-            result = job_result(error.job)
+            result = getattr(error, "result", None) or job_result(error.job)
             if outputs and outputs.on_failure and isinstance(error, JobError):
                 result["outputs"] = outputs.bring_of_failed(result)
             context["ti"].xcom_push(key="job", value=result)

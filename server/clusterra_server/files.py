@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import hmac
 import os
@@ -58,6 +57,7 @@ def find_files(folder: JobFolder, pattern: str) -> Found:
                 "path": name,
                 "size": facts.st_size,
                 "modified": int(facts.st_mtime),
+                "changed": int(facts.st_ctime),
             }
             if search.is_over:
                 break
@@ -193,24 +193,20 @@ class Place:
 
         :raises OutputError: it is not there, or not given; checked on what is open.
         """
-        shown = shared / self.name
+        # one answer to all: a job's folder may be anywhere, and who asks learns no names of others
+        refusal = OutputError(
+            404,
+            f"{shared / self.name} is no plain file of the job's user; symbolic links are not followed",
+        )
         try:
             descriptor = open_below(shared, PurePosixPath(self.name).parts)
-        except FileNotFoundError as exc:
-            raise OutputError(404, f"no such file: {shown}") from exc
         except OSError as exc:
-            # a link in a folder's place is "not a directory"
-            link = exc.errno in (errno.ELOOP, errno.ENOTDIR)
-            why = "symbolic links are not followed" if link else str(exc.strerror)
-            raise OutputError(403, f"{shown} is not given: {why}") from exc
+            raise refusal from exc
         facts = os.fstat(descriptor)
         if stat.S_ISREG(facts.st_mode) and self.owner in (None, facts.st_uid):
             return Output(descriptor)
         os.close(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no plain file"
-            raise OutputError(400, f"{shown} is {kind}")
-        raise OutputError(403, f"{shown} belongs to another user than the job")
+        raise refusal
 
 
 class Signer:

@@ -243,7 +243,8 @@ class Slurm:
         if not JOB_ID.fullmatch(job_id):
             raise OutputError(400, "invalid job id")
         await self._caller.check()
-        jobs = await self._own_facts(job_id, self._caller.token.user)
+        user = self._caller.token.user
+        jobs = await self._own_facts(job_id, user) if user else []
         owner = await self._owner(jobs)
         if not jobs or owner is None:
             raise OutputError(404, f"whose job {job_id} is, and where its files are, is not known")

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import time
+from contextlib import nullcontext
+from datetime import datetime, timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -18,12 +20,14 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_provider_clusterra.api import (
+    Access,
     Client,
     ConflictError,
     InputError,
     NotFoundError,
     RequestError,
 )
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import (
     ClusterraSubmitJobOperator,
     ClusterraSubmitTemplateOperator,
@@ -35,6 +39,7 @@ from airflow_provider_clusterra.operators.storage import (
 )
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task import fetching
+from airflow_provider_clusterra.task.outputs import read_outputs
 from airflow_provider_clusterra.task.report import JobExitedError, JobResultError
 from tests.support.wire import Wire, http
 
@@ -120,6 +125,7 @@ def test_a_missing_file_fails_the_task_for_good_and_what_is_there_is_named(work,
     assert isinstance(caught.value, AirflowFailException)
     assert f"outputs: model: {path} is not in {work.folder}" in str(caught.value)
     assert ti.pushed["job"]["state"] == "COMPLETED"
+    assert ti.pushed["job"]["usage"]
 
 
 def test_a_link_is_not_given_and_it_is_said_why(work, run):
@@ -130,6 +136,38 @@ def test_a_link_is_not_given_and_it_is_said_why(work, run):
 def test_a_job_whose_folder_is_elsewhere_gives_no_files(work, run, tmp_path):
     with pytest.raises(AirflowFailException, match="is not in the folder that the jobs share"):
         run(work(outputs={"model": "model.pt"}, working_directory=str(tmp_path)))
+
+
+@pytest.fixture
+def bring(work, run, connected, ti):
+    """Brings a job's files as if the job had begun so many seconds after it had written them."""
+    with ClusterraHook().client() as client:
+
+        def bringing(outputs, began):
+            result = run(work())
+            started = datetime.fromisoformat(result["ended_at"]) + timedelta(seconds=began)
+            later = {**result, "started_at": started.isoformat()}
+            context = {"ti": ti}
+            outputs = read_outputs("outputs", outputs)
+            return fetching.JobOutputs(outputs, client, connected.cluster_id, context).bring(later)
+
+        yield bringing
+
+
+@pytest.mark.parametrize("path", ["model.pt", "*.pt"])
+def test_a_file_that_was_there_before_the_job_is_no_output_of_it(bring, path):
+    with pytest.raises(JobResultError, match="was there before the job, which has not written it"):
+        bring({"model": path}, 3600)
+
+
+def test_the_clocks_of_cluster_and_storage_may_differ(bring):
+    assert bring({"model": "model.pt"}, 30)["outputs"]["model"]["size"] == 7
+
+
+def test_a_file_of_an_earlier_try_is_an_output_of_the_task(bring, ti):
+    ti.try_number = 2
+
+    assert bring({"model": "model.pt"}, 3600)["outputs"]["model"]["size"] == 7
 
 
 def test_nothing_is_brought_of_a_job_that_failed(work, run, ti, tmp_path):
@@ -262,10 +300,29 @@ def test_what_cannot_be_brought_is_refused_before_the_submit(
 def test_an_api_without_files_is_told_before_the_submit(connection, work, run, routes):
     with Wire(routes) as wire:
         connection(wire.url, "s3cret-cookie", "c1")
-        with pytest.raises(AirflowFailException, match="this API gives no files of a job's folder"):
+        with pytest.raises(
+            AirflowFailException, match="this API does not give out the files of a job"
+        ):
             run(work(outputs={"m": "m"}))
 
         assert [each.split()[1] for each in wire.requests] == [b"/v1/api-routes"]
+
+
+KEYS = {
+    "method": "POST",
+    "path": "/v1/clusters/{cluster_id}/storage/{key}/download-url",
+    "name": "download",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "offered"), [(OutputFile(target="/srv/x"), True), (OutputFile("x", "/srv/x"), False)]
+)
+def test_an_api_that_gives_files_of_the_storage_brings_declared_artifacts(file, offered):
+    refused = nullcontext() if offered else pytest.raises(InputError, match="does not give out")
+    wire = Wire(http(200, {"routes": [KEYS]}))
+    with wire, Client(Access(wire.url, "s")) as client, refused:
+        fetching.check_outputs(client, {"m": file}, declared=["m"])
 
 
 def test_that_another_task_of_the_dag_writes_the_same_place_is_told(work, run, tmp_path, caplog):
@@ -418,7 +475,7 @@ def test_an_artifact_whose_place_is_not_known_is_missing_and_no_other_file_is_ta
 
 
 def test_what_a_template_does_not_declare_needs_a_path(count, run):
-    with pytest.raises(AirflowFailException, match="the template declares no 'cuonts'"):
+    with pytest.raises(AirflowFailException, match="cuonts has no path: give one"):
         run(count(outputs={"cuonts": OutputFile(target="/srv/x")}))
 
 

@@ -26,10 +26,10 @@ def token_file(tmp_path):
 
 
 @asynccontextmanager
-async def asking(wire, token_file, outputs, *, own_folder=True):
+async def asking(wire, token_file, outputs, *, own_folder=True, user="alice"):
     slurmrestd = Slurmrestd(wire.url, "v0.0.44")
     try:
-        caller = SlurmrestdUser(slurmrestd, SlurmToken(token_file, "alice"))
+        caller = SlurmrestdUser(slurmrestd, SlurmToken(token_file, user))
         yield Slurm(caller, outputs, own_folder=own_folder)
     finally:
         await slurmrestd.close()
@@ -147,6 +147,16 @@ async def test_a_user_is_given_their_own_outputs(tmp_path, token_file, answers, 
             else:
                 with pytest.raises(OutputError, match="log not found"):
                     await backend.find_output("7")
+
+
+@pytest.mark.parametrize(("user", "given"), [("alice", True), ("", False)])
+async def test_a_token_that_names_nobody_gives_nobodys_files(tmp_path, token_file, user, given):
+    job = {**ALICES, "current_working_directory": f"{tmp_path}/run"}
+    token_file.write_text(token_file.read_text() if user else "opaque")
+    with Wire(http(200, {"jobs": [job]})) as wire:
+        async with asking(wire, token_file, tmp_path, own_folder=False, user=user) as backend:
+            with nullcontext() if given else pytest.raises(OutputError, match="whose job 7 is"):
+                assert (await backend.find_folder("7")).owner == os.getuid()
 
 
 async def test_nobody_is_asked_about_a_folder_that_is_closed_to_others(tmp_path, token_file):
