@@ -37,7 +37,9 @@ class OutputFile(NamedTuple):
 
     def named(self, name: str, asset: Any) -> tuple[Any, ...]:
         """An asset of the outlets that is this output by its name or its place."""
-        return (asset,) if asset.name == name or asset.uri == str(self.place) else ()
+        place = str(self.place).rstrip("/")
+        same = asset.uri.rstrip("/") in (place, f"file://{place}")
+        return (asset,) if asset.name == name or same else ()
 
 
 def read_outputs(name: str, value: Any) -> dict[str, OutputFile]:
@@ -67,6 +69,7 @@ def with_assets(outlets: Any, outputs: Any) -> list[Any]:
     listed = [*(outlets if isinstance(outlets, list | tuple) else [outlets])] if outlets else []
     files = outputs.values() if isinstance(outputs, Mapping) else ()
     for file in files:
-        if isinstance(file, OutputFile) and file.asset is not None and file.asset not in listed:
-            listed.append(file.asset)
+        asset = file[2] if isinstance(file, list | tuple) and len(file) > 2 else None
+        if isinstance(asset, Asset | AssetAlias) and asset not in listed:
+            listed.append(asset)
     return listed

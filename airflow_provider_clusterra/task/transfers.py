@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -171,7 +172,7 @@ def download_all(
     :raises InputError: two go to one place.
     """
     places = [str(each.target) for each in transfers]
-    twice = next((each for each in places if places.count(each) > 1), None)
+    twice = next((each for each, count in Counter(places).items() if count > 1), None)
     if twice:
         raise InputError(f"Two files would be written to {twice}. Give each a place of its own.")
     stopped = threading.Event()

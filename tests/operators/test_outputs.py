@@ -374,12 +374,19 @@ def test_an_assets_uri_is_the_target_and_its_event_holds_what_there_is(
     }
 
 
+def test_a_plain_tuples_asset_is_an_outlet_too(work, tmp_path):
+    asset = Asset(f"file://{tmp_path}/m")
+
+    assert work(outputs={"model": ("model.pt", None, asset)}).outlets == [asset]
+
+
+@pytest.mark.parametrize("target", ["file://{tmp}/m", "{tmp}/m"])
 @pytest.mark.parametrize("uri", ["model", "file://{tmp}/m"])
 def test_an_outlet_is_an_output_by_its_name_or_its_place(
-    work, run_with_events, events, tmp_path, uri
+    work, run_with_events, events, tmp_path, uri, target
 ):
     asset = Asset(uri.format(tmp=tmp_path))
-    outputs = {"model": OutputFile("model.pt", f"file://{tmp_path}/m")}
+    outputs = {"model": OutputFile("model.pt", target.format(tmp=tmp_path))}
     task = work(outlets=[asset, Asset("other")], outputs=outputs)
     run_with_events(task)
 
