@@ -10,6 +10,12 @@ def test_fifty_mapped_tasks_wait_deferred_and_return_each_its_own(rest):
     seen = set()
     states = rest.wait_for_run("mapped", run_id, within=420, seen=seen)
 
+    failed = [
+        row["map_index"]
+        for row in rest.task_rows("mapped", run_id, "many")
+        if row["state"] != "success"
+    ]
+    assert failed == [], rest.task_log("mapped", run_id, "many", map_index=failed[0])
     assert states == {"many": "success"}
     assert "many:deferred" in seen
     results = [rest.xcom("mapped", run_id, "many", map_index=index) for index in range(50)]
