@@ -492,6 +492,8 @@ DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
 """``clusterra-server``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
 LARGEST_BODY = 512 * 1024 * 1024
 """Bytes of an answer that is kept whole, after decompression: a list of 60,000 jobs."""
+LARGEST_RUNS = 10 * 1024 * 1024
+"""The same of accounting's records, whose steps are decoded whole."""
 OUTPUT_KEPT = 1024 * 1024
 """Bytes of an output's end that are kept unless the caller says otherwise."""
 
@@ -617,7 +619,7 @@ def list_runs(cluster_id: str, parts: Sequence[str]) -> Call[list[Run]]:
     # a list with commas is refused, as of 26.05
     steps = urlencode([("step", part) for part in parts])
     path = f"{_cluster(cluster_id)}/accounting/jobs?{steps}"
-    return Call("GET", path, usage.read_runs)
+    return Call("GET", path, usage.read_runs, largest=LARGEST_RUNS)
 
 
 def list_nodes(cluster_id: str) -> Call[list[Node]]:

@@ -35,8 +35,8 @@ from airflow_provider_clusterra.api.errors import (
     ApiError,
     ClusterraError,
     InputError,
-    ProtocolError,
     Retry,
+    TooLargeError,
     TransportError,
 )
 from airflow_provider_clusterra.api.sse import Decoder
@@ -189,7 +189,7 @@ class Body:
         if time.monotonic() > self._until:
             raise httpx.ReadTimeout("the answer did not end in time")
         if self._keep is None and self._kept + len(piece) > self._largest:
-            raise ProtocolError(f"An answer has more than {self._largest} bytes; it is not read.")
+            raise TooLargeError(f"An answer has more than {self._largest} bytes; it is not read.")
         self._pieces.append(piece)
         self._kept += len(piece)
         while self._keep is not None and self._kept - len(self._pieces[0]) >= self._keep > 0:

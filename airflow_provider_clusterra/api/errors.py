@@ -10,6 +10,7 @@ ClusterraError
 │   │   └── RateLimitedError      429
 │   └── ServerError           5xx: they failed
 ├── ProtocolError             an answer we cannot read
+│   └── TooLargeError         longer than what is kept of it
 ├── InputError                what the author gave cannot work
 ├── JobFailedError            the job ended badly
 └── WaitTimeoutError          the job is still going; our patience ended
@@ -94,6 +95,10 @@ class ServerError(ApiError):
 
 class ProtocolError(ClusterraError):
     """An answer that cannot be read: not JSON, a missing field, a wrong type."""
+
+
+class TooLargeError(ProtocolError):
+    """An answer is longer than what is kept of it."""
 
 
 class InputError(ClusterraError, ValueError):

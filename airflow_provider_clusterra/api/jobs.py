@@ -276,8 +276,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     time_limit_minutes: int | None = None
     nodes: str = ""
     failed_node: str = ""
-    comment: str = ""
     """The node whose failure ended the job, as far as Slurm says so."""
+    comment: str = ""
     partition: str = ""
     user: str = ""
     restarts: int = 0

@@ -324,8 +324,16 @@ def _known(parts: Sequence[Values], key: str) -> list[float]:
 def is_told(job: Job, runs: Iterable[Run]) -> bool:
     """Whether accounting has the end of all that ran of a job."""
     ended = _as_ended(job, _by_part(job, runs))
-    expected = {_part(task) for task in job.tasks if task.started_at and _is_one(task)}
-    return bool(ended) and ended >= expected
+    return bool(ended) and ended >= _expected(job)
+
+
+def untold(job: Job, runs: Iterable[Run]) -> set[int]:
+    """The tasks that ran, and of which accounting does not have the end."""
+    return _expected(job) - _as_ended(job, _by_part(job, runs))
+
+
+def _expected(job: Job) -> set[int]:
+    return {_part(task) for task in job.tasks if task.started_at and _is_one(task)}
 
 
 def _by_part(job: Job, runs: Iterable[Run]) -> Told:

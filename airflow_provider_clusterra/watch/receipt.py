@@ -6,15 +6,16 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import AsyncClient, Client
-from airflow_provider_clusterra.api.errors import ONCE, ClusterraError
+from airflow_provider_clusterra.api.errors import ONCE, ApiError, ClusterraError, TooLargeError
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.usage import Run, is_told, usage_of
+from airflow_provider_clusterra.api.usage import Run, is_told, untold, usage_of
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
@@ -22,102 +23,186 @@ log = logging.getLogger(__name__)
 
 PAUSE, LONGEST = 2.0, 10.0
 """Seconds between two rounds of questions: slurmdbd hears of an end seconds later."""
-SHARE = 0.02
-"""Of the server's time that questions may take."""
+SHARE, ARRAY_SHARE = 0.02, 0.2
+"""Of the server's time that questions may take; those for a large array end soon."""
 TOGETHER = 100
-"""Jobs in one question: a record has some KB, and more for each step."""
+"""Records in one question, as far as is known: one has some KB, and more for each step."""
+EACH = 0.5
+"""Seconds more that an array's receipt may take for each of its questions."""
 REST = 600.0
 """Seconds for which accounting that is not there is not asked again."""
 
-Told = dict[int, list[Run]]
+Answers = asyncio.Future[list[Run] | None]
+"""The runs of one job, or None if asking again is of no use."""
 
 
 class Receipts:
-    """Asks accounting of one cluster."""
+    """Asks accounting of one cluster: one question at a time, and one of a large array."""
 
     def __init__(self, client: AsyncClient, cluster_id: str) -> None:
         self._client = client
         self._cluster_id = cluster_id
-        self._wanted: set[str] = set()
-        self._next: asyncio.Task[Told] | None = None
-        self._rounds: set[asyncio.Task[Told]] = set()
-        self._turn = asyncio.Lock()
+        self._wanted: dict[Answers, Job] = {}
+        self._asker: asyncio.Task[None] | None = None
+        self._array = asyncio.Lock()
         self._not_before = 0.0
         self._absent_until = 0.0
 
     async def add_to(self, job: Job, patience: float) -> Job:
         """An ended job with its usage, as accounting has it in so many seconds, if at all."""
-        end = time.monotonic() + patience
+        many = len(job.tasks) // TOGETHER if _is_large(job) else 0
+        patience += many * EACH
         runs: list[Run] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(patience + LONGEST):
-                while time.monotonic() >= self._absent_until:
-                    runs = (await self._ask(_parts(job))).get(job.job_id, [])
-                    if is_told(job, runs) or time.monotonic() >= end:
-                        break
+                ask = self._ask_array if many else self._ask_job
+                await ask(job, runs, time.monotonic() + patience)
         return replace(job, usage=await asyncio.to_thread(usage_of, job, runs))
 
     async def close(self) -> None:
         """Ask no more."""
-        for each in [*self._rounds]:
-            await cancel_and_wait(each)
+        self._absent_until = float("inf")
+        if self._asker is not None:
+            await cancel_and_wait(self._asker)
+        for answer in self._wanted:
+            if not answer.done():
+                answer.set_result(None)
 
-    async def _ask(self, parts: list[str]) -> Told:
-        self._wanted.update(parts)
-        asked = self._next
-        if asked is None:
-            asked = self._next = asyncio.get_running_loop().create_task(
-                self._round(), name="clusterra-receipts", context=contextvars.Context()
-            )
-            self._rounds.add(asked)
-            asked.add_done_callback(self._rounds.discard)
-        # whoever is cancelled leaves it to the others who want to know
-        await asyncio.wait({asked})
-        return {} if asked.cancelled() else asked.result()
-
-    async def _round(self) -> Told:
-        async with self._turn:
-            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
-            wanted, self._wanted, self._next = sorted(self._wanted), set(), None
-            told: Told = {}
-            begin = time.monotonic()
+    async def _ask_job(self, job: Job, runs: list[Run], end: float) -> None:
+        """Together with all others that ask now."""
+        while time.monotonic() >= self._absent_until:
+            loop = asyncio.get_running_loop()
+            answer: Answers = loop.create_future()
+            self._wanted[answer] = job
+            if self._asker is None or self._asker.done():
+                self._asker = loop.create_task(
+                    self._ask_all(), name="clusterra-receipts", context=contextvars.Context()
+                )
             try:
-                for first in range(0, len(wanted), TOGETHER):
-                    call = calls.list_runs(self._cluster_id, wanted[first : first + TOGETHER])
-                    answer = await self._client.exchange(call)
-                    for run in await asyncio.to_thread(call.read, answer):
-                        job = run.job
-                        for job_id in {job.job_id, job.array_job_id, job.het_job_id}:
-                            told.setdefault(job_id or 0, []).append(run)
-            except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
-                log.debug("Accounting does not say what jobs used: %r", error)
-                late = isinstance(error, ClusterraError) and silence_of(error) is Silence.LATE
-                self._absent_until = 0.0 if late else time.monotonic() + REST
+                found = await answer
+            finally:
+                self._wanted.pop(answer, None)
+            if found is None:
+                return
+            runs[:] = found
+            if await asyncio.to_thread(is_told, job, runs) or time.monotonic() >= end:
+                return
+
+    async def _ask_array(self, job: Job, runs: list[Run], end: float) -> None:
+        """In many questions with pauses, and again for those tasks that were not told."""
+        async with self._array:
+            pieces, _ = await asyncio.to_thread(_left, job, runs)
+            while pieces and time.monotonic() >= self._absent_until:
+                for parts in pieces:
+                    begin = time.monotonic()
+                    runs += await self._ask(parts) or []
+                    await asyncio.sleep((time.monotonic() - begin) / ARRAY_SHARE)
+                pieces, runs[:] = await asyncio.to_thread(_left, job, runs)
+                if not pieces or time.monotonic() >= end:
+                    return
+                await asyncio.sleep(PAUSE)
+
+    async def _ask_all(self) -> None:
+        while self._wanted:
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            begin = time.monotonic()
+            for question in _questions(self._wanted):
+                await self._answer(question)
             now = time.monotonic()
-            self._not_before = now + min(LONGEST, max(PAUSE, (now - begin) / SHARE))
-            return told
+            self._not_before = now + max(PAUSE, (now - begin) / SHARE)
+
+    async def _answer(self, question: Mapping[Answers, Job]) -> None:
+        waiting = {each: job.job_id for each, job in question.items() if each in self._wanted}
+        if not waiting:
+            return
+        found = await self._ask([str(job_id) for job_id in sorted({*waiting.values()})])
+        by_job = _by_job(found or ())
+        for each, job_id in waiting.items():
+            self._wanted.pop(each, None)
+            if not each.done():
+                each.set_result(None if found is None else by_job.get(job_id, []))
+
+    async def _ask(self, parts: list[str]) -> list[Run] | None:
+        """One question, or its halves if the answer is too large; None: to ask again is no use."""
+        if time.monotonic() < self._absent_until:
+            return None
+        call = calls.list_runs(self._cluster_id, parts)
+        try:
+            answer = await self._client.exchange(call)
+            return await asyncio.to_thread(call.read, answer)
+        except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
+            log.debug("Accounting does not say what jobs %s used: %r", ",".join(parts), error)
+            too_large = isinstance(error, TooLargeError)
+            if not too_large:
+                if _is_absent(error):
+                    self._absent_until = max(self._absent_until, time.monotonic() + REST)
+                return [] if _may_come_back(error) else None
+        middle = len(parts) // 2
+        if not middle:
+            return None
+        halves = [await self._ask(parts[:middle]), await self._ask(parts[middle:])]
+        return [run for half in halves for run in half or ()]
 
 
 def account_for(client: Client, cluster_id: str, job: Job) -> Job:
     """An ended job with its usage, for which nobody has asked yet."""
-    parts, runs = _parts(job), list[Run]()
+    runs: list[Run] = []
     for pause in (0.0, PAUSE, PAUSE):
         time.sleep(pause)
-        try:
-            asked = [parts[first : first + TOGETHER] for first in range(0, len(parts), TOGETHER)]
-            calls_ = (calls.list_runs(cluster_id, each) for each in asked)
-            runs = [run for call in calls_ for run in client.send(call, retry=ONCE)]
-        except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
-            log.debug("Accounting does not say what job %s used: %r", job.job_id, error)
-            break
+        pieces, runs = _left(job, runs)
+        for parts in pieces:
+            try:
+                found = client.send(calls.list_runs(cluster_id, parts), retry=ONCE)
+                runs += found
+            except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
+                log.debug("Accounting does not say what job %s used: %r", job.job_id, error)
+                if not _may_come_back(error):
+                    return replace(job, usage=usage_of(job, runs)) if runs else job
         if is_told(job, runs):
             break
     return replace(job, usage=usage_of(job, runs)) if runs else job
 
 
-def _parts(job: Job) -> list[str]:
-    """What to ask for: the job, or the tasks of a large array in several questions."""
-    tasks = [task.array_task_id for task in job.tasks if task.array_task_id is not None]
-    if len(tasks) <= TOGETHER:
-        return [str(job.job_id)]
-    return [f"{job.job_id}_{index}" for index in tasks]
+def _may_come_back(error: Exception) -> bool:
+    return isinstance(error, ClusterraError) and silence_of(error) is Silence.LATE
+
+
+def _is_absent(error: Exception) -> bool:
+    """Whether it is the API's no to every question, not to this one alone (400)."""
+    return isinstance(error, ApiError) and error.status != 400 and not _may_come_back(error)
+
+
+def _questions(wanted: Mapping[Answers, Job]) -> list[dict[Answers, Job]]:
+    """Each of so many records, as far as is known."""
+    found: list[dict[Answers, Job]] = []
+    size = TOGETHER
+    for each, job in wanted.items():
+        more = max(1, len(job.tasks))
+        size += more
+        if size > TOGETHER:
+            found.append({})
+            size = more
+        found[-1][each] = job
+    return found
+
+
+def _by_job(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    found: dict[int, list[Run]] = {}
+    for run in runs:
+        for job_id in {run.job.job_id, run.job.array_job_id, run.job.het_job_id}:
+            found.setdefault(job_id or 0, []).append(run)
+    return found
+
+
+def _is_large(job: Job) -> bool:
+    return len(job.tasks) > TOGETHER and job.tasks[0].array_task_id is not None
+
+
+def _left(job: Job, runs: Iterable[Run]) -> tuple[list[list[str]], list[Run]]:
+    """What to ask of one job, in pieces, and those runs that stay as they are."""
+    if not _is_large(job):
+        return [[str(job.job_id)]], []
+    left = untold(job, runs)
+    parts = [f"{job.job_id}_{index}" for index in sorted(left)]
+    pieces = [parts[first : first + TOGETHER] for first in range(0, len(parts), TOGETHER)]
+    return pieces, [run for run in runs if run.job.array_task_id not in left]
