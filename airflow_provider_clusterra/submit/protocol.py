@@ -281,6 +281,10 @@ def read_record(value: Any) -> Record | None:
         return None
 
 
+MOST_NODES = 16
+"""Failed nodes that a retry excludes, the last ones: a cluster that loses more has another problem."""
+
+
 def failure_of(job: Job | None) -> Failure:
     """What the next try needs of a job that ended badly, or was given up."""
     if job is None:
@@ -292,11 +296,20 @@ def failure_of(job: Job | None) -> Failure:
         job.memory_mb,
         job.memory_per_cpu,
         job.time_limit_minutes,
-        tuple(dict.fromkeys(node for part in (job, *job.tasks) for node in _failed_nodes(part))),
+        tuple(failed_nodes((job, *job.tasks)))[-MOST_NODES:],
     )
 
 
-def _failed_nodes(job: Job) -> list[str]:
+def failed_nodes(jobs: Iterable[Job]) -> dict[str, Job]:
+    """The nodes that failed, each with the first job that says so."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        for node in _failed_node(job):
+            found.setdefault(node, job)
+    return found
+
+
+def _failed_node(job: Job) -> list[str]:
     """The node that failed; of several without a word about which one, none."""
     if job.state.base not in ("NODE_FAIL", "BOOT_FAIL"):
         return []

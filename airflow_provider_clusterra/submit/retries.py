@@ -20,7 +20,7 @@ from airflow_provider_clusterra.sbatch.options import (
     read_memory_mb,
     read_time_limit_minutes,
 )
-from airflow_provider_clusterra.submit.protocol import Failure, Record, RetryState
+from airflow_provider_clusterra.submit.protocol import MOST_NODES, Failure, Record, RetryState
 from airflow_provider_clusterra.watch.arrays import (
     check_indices_alone,
     narrowed,
@@ -162,8 +162,6 @@ def _larger(before: int, factor: float, most: int | None) -> int | None:
 
 LONGEST = 20_000
 """Characters of one part of the retry state: Airflow keeps 64 KB of a task."""
-MOST_NODES = 16
-"""Failed nodes that a retry excludes, the last ones: a cluster that loses more has another problem."""
 
 
 class RetryOptions(msgspec.Struct, frozen=True):

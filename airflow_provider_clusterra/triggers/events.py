@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState
+from airflow_provider_clusterra.submit.protocol import MOST_NODES, failed_nodes
 from airflow_provider_clusterra.watch.arrays import (
     pack_ids,
     read_indices,
@@ -42,13 +43,15 @@ class JobEvent(msgspec.Struct, frozen=True):
     exit code and signal, to the indices."""
     task_ids: dict[str, str] = msgspec.field(default_factory=dict)
     """The own job ids of an array's tasks: what to add to an index, to the indices."""
+    failed_nodes: dict[str, int] = msgspec.field(default_factory=dict)
+    """The last nodes that failed under an array's tasks, to an index each."""
     adopted_at: float | None = None
     """When the task took the job over from an earlier try, in seconds since 1970."""
 
     def to_payload(self) -> dict[str, Any]:
         """The event as plain JSON values, under 4 KB however large the job is."""
         known = self.job.tasks if self.job else ()
-        tasks, ids = pack_tasks(known), pack_ids(known)
+        tasks, ids, nodes = pack_tasks(known), pack_ids(known), pack_nodes(known)
         payload: dict[str, Any] = {}
         for text, most in ROOMS:
             small = replace(
@@ -57,6 +60,7 @@ class JobEvent(msgspec.Struct, frozen=True):
                 job=self.job and _shortened(self.job, text),
                 tasks=tasks if _size(tasks) <= most else {},
                 task_ids=ids if _size(tasks) + _size(ids) <= most else {},
+                failed_nodes=nodes if _size(tasks) <= most else {},
             )
             payload = msgspec.to_builtins(small)
             if len(msgspec.json.encode(payload)) <= LARGEST:
@@ -79,7 +83,9 @@ def read_event(payload: Any) -> JobEvent:
     if event.job is None or not event.tasks:
         return event
     tasks = unpack_tasks(event.tasks, event.job_id, event.task_ids)
-    return replace(event, job=replace(event.job, tasks=tasks))
+    node_of = {index: node for node, index in event.failed_nodes.items()}
+    told = [replace(task, failed_node=node_of.get(task.array_task_id or 0, "")) for task in tasks]
+    return replace(event, job=replace(event.job, tasks=tuple(told)))
 
 
 def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
@@ -90,6 +96,12 @@ def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
             words = (task.state.base, _word(task.exit.code), _word(task.exit.signal))
             groups.setdefault(" ".join(words), set()).add(task.array_task_id)
     return {words: write_indices(indices) for words, indices in groups.items()}
+
+
+def pack_nodes(tasks: Iterable[Job]) -> dict[str, int]:
+    """The nodes that failed under an array's tasks, as :attr:`JobEvent.failed_nodes` has them."""
+    failed = [*failed_nodes(tasks).items()][-MOST_NODES:]
+    return {node: task.array_task_id for node, task in failed if task.array_task_id is not None}
 
 
 def unpack_tasks(
@@ -114,7 +126,7 @@ def _size(packed: dict[str, str]) -> int:
 
 
 def _shortened(job: Job, longest: int) -> Job:
-    texts = ("name", "nodes", "description", "standard_output", "working_directory")
+    texts = ("name", "nodes", "description", "comment", "standard_output", "working_directory")
     short = {name: getattr(job, name)[:longest] for name in (*texts, "array_task_string")}
     read = ("tres_allocated", "tres_requested", "admin_comment")
     short |= {name: getattr(job, name)[:LONGEST_TRES] for name in read}

@@ -14,6 +14,7 @@ from airflow_provider_clusterra.api.usage import (
     PER_TASK,
     USAGE,
 )
+from airflow_provider_clusterra.submit.protocol import failure_of
 from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from tests.support.recorded import sample
 
@@ -84,7 +85,7 @@ def longest_usage():
 @pytest.mark.parametrize("failed", [7, 2, 10**9], ids=["many ends", "every other", "one end"])
 def test_an_event_with_a_usage_is_under_4_kb_and_keeps_it(usage, failed):
     job = array(["COMPLETED" if n % failed else "FAILED" for n in range(700)])
-    texts = ("name", "nodes", "description", "standard_output", "working_directory")
+    texts = (*("name", "nodes", "description", "comment"), "standard_output", "working_directory")
     job = replace(job, usage=usage, **dict.fromkeys(texts, "x" * 5000))
     event = JobEvent("ended", 9, "c1", job, "w" * 9000)
 
@@ -99,11 +100,48 @@ def test_an_event_is_under_4_kb_whatever_is_long():
         name="n" * 5000,
         nodes="c" * 5000,
         description="d" * 5000,
+        comment="c" * 5000,
         standard_output="/" * 5000,
         working_directory="/" * 5000,
     )
 
     assert len(json.dumps(JobEvent("lost", 34, "c1", long, "w" * 9000).to_payload())) < 4096
+
+
+@pytest.mark.parametrize(
+    "states", [("FAILED", "NODE_FAIL"), ("NODE_FAIL", "COMPLETED", "BOOT_FAIL")]
+)
+def test_the_nodes_that_failed_under_an_array_are_known_after_the_event(states):
+    tasks = [
+        Job(
+            *(100 + index, read_state(words)),
+            nodes=f"n{index + 1}",
+            array_job_id=9,
+            array_task_id=index,
+        )
+        for index, words in enumerate(states)
+    ]
+    job = one_job(tasks, 9)
+    failed = tuple(task.nodes for task in tasks if task.state.base.endswith("_FAIL"))
+
+    assert failure_of(job).nodes == failed
+    assert failure_of(through_the_database(JobEvent("ended", 9, "c1", job)).job).nodes == failed
+
+
+@pytest.mark.parametrize("name", ["n", "ip-10-0-12-", "n" * 200])
+def test_of_many_nodes_that_failed_the_last_ones_are_known_after_the_event(name):
+    states = [read_state("FAILED"), *[read_state("NODE_FAIL")] * 40]
+    tasks = [
+        Job(100 + index, state, nodes=f"{name}{index}", array_job_id=9, array_task_id=index)
+        for index, state in enumerate(states)
+    ]
+    job = one_job(tasks, 9)
+    event = JobEvent("ended", 9, "c1", job)
+    told = through_the_database(event).job
+
+    assert len(json.dumps(event.to_payload())) < 4096
+    assert failure_of(job).nodes == tuple(f"{name}{index}" for index in range(25, 41))
+    assert not told.tasks or failure_of(told).nodes == failure_of(job).nodes
 
 
 @pytest.mark.parametrize("words", ["", "Why it is lost."])
