@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context, context_t
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import read_number
 from airflow_provider_clusterra.api.specs import check_output_is_shown, hidden_outputs
 from airflow_provider_clusterra.api.templates import (
@@ -524,6 +524,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _end(self, context: Context, client: Client, event: JobEvent, store: RecordStore) -> Any:
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
+        event = self._cancel_given_up(client, event)
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
         outputs = JobOutputs(
             given.optional(read_outputs)("outputs", self.outputs) or {},
@@ -542,6 +543,20 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             told.update(result)
         return self.read_result(context, client, event.cluster_id, result)
 
+    def _cancel_given_up(self, client: Client, event: JobEvent) -> JobEvent:
+        """The event; a job that the wait gave up and could not cancel, in an outage, is cancelled now."""
+        is_gone = event.job is not None and event.job.state.finished
+        if is_gone or event.outcome not in GIVEN_UP:
+            return event
+        try:
+            job = self._kill.run(cancel_now(client.access, event.cluster_id, event.job_id))
+        except ClusterraError as error:
+            self.log.error("Job %s cannot be cancelled now either: %s", event.job_id, error)  # noqa: TRY400
+            return event
+        state = job.state if job else "no longer known to the cluster"
+        self.log.warning("Job %s was cancelled after all: it is %s.", event.job_id, state)
+        return replace(event, job=job or event.job)
+
     def _replace(
         self, context: Context, client: Client, event: JobEvent, store: RecordStore
     ) -> Any:
@@ -555,6 +570,10 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             # Airflow begins the trigger's log anew at a second deferral
             write_output(client.access, event.cluster_id, event.job, self.log)
         return self.execute(context)
+
+
+GIVEN_UP = ("timed_out", "overdue", "stuck", "refused")
+"""Outcomes of a wait that leave nobody who wants the job."""
 
 
 def store_of(context: Context) -> RecordStore:

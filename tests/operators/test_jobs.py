@@ -440,3 +440,22 @@ def test_processes_warn_of_no_field_that_follows_from_one_they_know(connected, r
     run(submit(**{"script": "true", **asked}))
 
     assert "Ignoring field" not in caplog.text
+
+
+@pytest.mark.parametrize("outcome", ["timed_out", "overdue", "stuck", "refused"])
+def test_a_job_that_the_wait_could_not_cancel_is_cancelled_by_the_worker(connected, ti, outcome):
+    operator = submit("sleep 600", wait_for_completion=False)
+    job_id = operator.execute({"ti": ti})["job_id"]
+    event = JobEvent(outcome, job_id, connected.cluster_id, message="It could not be cancelled.")
+
+    with pytest.raises(AirflowException):
+        submit("sleep 600").execute_complete({"ti": ti}, event.to_payload())
+    assert job_now(connected, job_id).state.base == "CANCELLED"
+
+
+def test_a_job_that_cannot_be_cancelled_at_all_is_named_with_the_end_of_the_wait(connection, ti):
+    with Wire(http(400)) as api:
+        connection(api.url)
+        event = JobEvent("timed_out", 7, "c1", message="timeout=5 s has passed.")
+        with pytest.raises(AirflowException, match="timeout=5 s has passed"):
+            submit().execute_complete({"ti": ti}, event.to_payload())
