@@ -18,7 +18,7 @@ from typing import Any, Self
 import uvicorn
 
 STARTS_WITHIN = 30.0
-STOPS_WITHIN = 20.0
+STOPS_WITHIN = 60.0
 CONNECTION = re.compile(r"AIRFLOW_CONN_CLUSTERRA_DEFAULT='(clusterra://:([^@]+)@[^']+)'")
 PLACE = re.compile(r"(?s): cluster (\w+),.*^API +(http://127\.0\.0\.1:\d+)/v1$", re.MULTILINE)
 READY = re.compile("^(export|sign-in) ")
