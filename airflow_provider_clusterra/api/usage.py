@@ -56,7 +56,7 @@ ALL_RUNS = ("run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.
 """What is summed up over the runs of a requeued job."""
 MOST_COMPONENTS = 8
 PER_COMPONENT = ("cpus_allocated", "cpu_efficiency", "memory_bytes_requested", "memory_bytes_peak")
-"""What is told of so many components of a het job one by one: an event has little room."""
+"""So many components of a het job are described one by one: an event has little room."""
 PRODUCTS = {
     "node_hours": ("nodes_allocated", 3600),
     "cpu_core_seconds_allocated": ("cpus_allocated", 1),
@@ -82,7 +82,7 @@ class Run(msgspec.Struct, frozen=True):
     values: Values
 
 
-Told = dict[int, list[Run]]
+RunsByPart = dict[int, list[Run]]
 """The runs of each task or component; -1: the job itself."""
 
 
@@ -210,7 +210,7 @@ def _cpu_seconds(total: Mapping[str, Any]) -> float:
 
 
 def _counts(rows: Any) -> dict[str, float | None]:
-    """Slurm's list of TRES by name, e.g. ``cpu``, ``mem``, ``gres/gpu``, without what is not told."""
+    """Slurm's list of TRES by name, e.g. ``cpu``, ``mem``, ``gres/gpu``, without what it does not say."""
     found: dict[str, float | None] = {}
     for row in _rows(rows):
         count = read_number(row.get("count"))
@@ -251,9 +251,9 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     """
     if job.usage is not None:
         return job.usage
-    told = _by_part(job, runs)
-    parts = _values_by_part(job, told)
-    kinds = _kinds(job, told)
+    recorded = _by_part(job, runs)
+    parts = _values_by_part(job, recorded)
+    kinds = _kinds(job, recorded)
     found: dict[str, Any] = together([*parts.values()], side_by_side="components" in kinds)
     if "tasks" in kinds:
         found["tasks"] = _spread([*parts.values()])
@@ -262,22 +262,22 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
             str(part): {key: values[key] for key in PER_COMPONENT if key in values}
             for part, values in parts.items()
         }
-    return found | _all_runs(told)
+    return found | _all_runs(recorded)
 
 
-def _values_by_part(job: Job, told: Told) -> dict[int, Values]:
+def _values_by_part(job: Job, recorded: RunsByPart) -> dict[int, Values]:
     """slurmctld's own words, and accounting's over them where it has heard of the end."""
-    ended = _as_ended(job, told)
+    ended = _as_ended(job, recorded)
     own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
     return {
-        part: own.get(part, {}) | (told[part][-1].values if part in ended else {})
+        part: own.get(part, {}) | (recorded[part][-1].values if part in ended else {})
         for part in sorted({*own, *ended})
     }
 
 
-def _kinds(job: Job, told: Told) -> set[str]:
+def _kinds(job: Job, recorded: RunsByPart) -> set[str]:
     """``"tasks"`` of an array, or ``"components"`` of a het job."""
-    each = [*job.tasks, *(again[-1].job for again in told.values())]
+    each = [*job.tasks, *(again[-1].job for again in recorded.values())]
     wholes = {("tasks", task.array_job_id) for task in each}
     wholes |= {("components", task.het_job_id) for task in each}
     return {kind for kind, whole in wholes if whole == job.job_id}
@@ -308,10 +308,10 @@ def _spread(parts: Sequence[Values]) -> dict[str, Any]:
     }
 
 
-def _all_runs(told: Told) -> dict[str, Any]:
+def _all_runs(recorded: RunsByPart) -> dict[str, Any]:
     """Sums over all runs, if anything ran again."""
-    runs = [run.values for again in told.values() for run in again]
-    if len(runs) == len(told):
+    runs = [run.values for again in recorded.values() for run in again]
+    if len(runs) == len(recorded):
         return {}
     sums = {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(runs, key))}
     return {"all_runs": {"count": len(runs), **sums}}
@@ -336,9 +336,9 @@ def _expected(job: Job) -> set[int]:
     return {_part(task) for task in job.tasks if task.started_at and _is_one(task)}
 
 
-def _by_part(job: Job, runs: Iterable[Run]) -> Told:
+def _by_part(job: Job, runs: Iterable[Run]) -> RunsByPart:
     """The runs of each task or component, the last one last."""
-    found: Told = {}
+    found: RunsByPart = {}
     for run in sorted(runs, key=_begin):
         wholes = (run.job.job_id, run.job.array_job_id, run.job.het_job_id)
         if job.job_id in wholes and _is_one(run.job):
@@ -346,10 +346,10 @@ def _by_part(job: Job, runs: Iterable[Run]) -> Told:
     return found
 
 
-def _as_ended(job: Job, told: Told) -> set[int]:
+def _as_ended(job: Job, recorded: RunsByPart) -> set[int]:
     """The parts of which accounting has the end of the run that slurmctld saw last."""
     began = {_part(task): task.started_at for task in job.tasks or (job,)}
-    last = {part: again[-1].job for part, again in told.items()}
+    last = {part: again[-1].job for part, again in recorded.items()}
     return {
         part
         for part, run in last.items()

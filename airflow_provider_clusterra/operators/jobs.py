@@ -324,9 +324,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         if not self.wait_for_completion:
             self._kill.check()
             store.drop()
-            with self.telling(connected.cluster_id, job.job_id) as told:
-                told["name"] = job.name or request.name
-            return {"job_id": job.job_id, "name": told["name"]}
+            with self.lineage_of(connected.cluster_id, job.job_id) as known:
+                known["name"] = job.name or request.name
+            return {"job_id": job.job_id, "name": known["name"]}
         return self._wait(context, connected, job, store, queue)
 
     def _obtain_job(
@@ -536,11 +536,11 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             partial(self._find_artifacts, client, event.cluster_id),
             self._kill.check,
         )
-        with self.telling(event.cluster_id, event.job_id) as told:
+        with self.lineage_of(event.cluster_id, event.job_id) as known:
             result = end_try(
                 context, client, event, self._reading, self.array_success, store, codes, outputs
             )
-            told.update(result)
+            known.update(result)
         return self.read_result(context, client, event.cluster_id, result)
 
     def _cancel_given_up(self, client: Client, event: JobEvent) -> JobEvent:

@@ -258,12 +258,12 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             self.outputs_on_failure,
         )
         with (
-            self.telling(event.cluster_id, event.job_id) as told,
+            self.lineage_of(event.cluster_id, event.job_id) as known,
             failed_jobs_pushed(context, outputs),
         ):
             result = finish(event, client, self.return_output, skip_on=codes)
             result |= outputs.bring(result, event.job)
-            told.update(result)
+            known.update(result)
         return result
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A job's files, found once it has ended, copied to where they are wanted, and told to assets."""
+"""A job's files, found once it has ended, copied to where they are wanted, and reported to assets."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
     """Raises if the task is to end."""
 
     def bring(self, result: Mapping[str, Any], job: Job | None = None) -> dict[str, Any]:
-        """Find and copy all, and tell Airflow's assets of them.
+        """Find and copy all, and report them to Airflow's assets.
 
         :param result: of the job.
         :returns: what it has besides: ``outputs``, if there are any.
@@ -170,9 +170,9 @@ class JobOutputs(msgspec.Struct, frozen=True):
     def _bring(self, result: Mapping[str, Any]) -> dict[str, Any]:
         found, declared = {}, self._known_artifacts(result["job_id"])
         for name in declared.keys() - self.outputs.keys():
-            # nobody asked for it: what is there is told, and not copied
+            # nobody asked for it: what is there is listed, and not copied
             try:
-                found[name] = self._find_declared(result, name, declared[name]).told({})
+                found[name] = self._find_declared(result, name, declared[name]).described({})
             except (ClusterraError, JobResultError) as error:
                 log.info("The template's artifact %s is not found: %s", name, error)
         wanted = {
@@ -231,7 +231,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
         )
         for name, found in wanted.items():
             self._tell_assets(name, found, copies, facts)
-        return {name: found.told(copies) for name, found in wanted.items()}
+        return {name: found.described(copies) for name, found in wanted.items()}
 
     def _tell_assets(
         self, name: str, found: Found, copies: Copies, facts: Mapping[str, Any]
@@ -241,9 +241,9 @@ class JobOutputs(msgspec.Struct, frozen=True):
         events: Any = self.context.get("outlet_events")
         for asset in self.outlets if events is not None else ():
             if isinstance(asset, Asset) and asset in (file.asset, *file.named(name, asset)):
-                told = found.told(copies)
-                told.pop("files", None)
-                events[asset].extra.update({**told, **facts})
+                described = found.described(copies)
+                described.pop("files", None)
+                events[asset].extra.update({**described, **facts})
             elif isinstance(asset, AssetAlias) and asset == file.asset:
                 for row in found.rows(copies):
                     uri = row.get("target") or row["path"]
@@ -263,7 +263,7 @@ class Found(NamedTuple):
         target = read_target(place)
         return target / source.name if self.is_many or is_folder(place) else target
 
-    def told(self, copies: Copies) -> dict[str, Any]:
+    def described(self, copies: Copies) -> dict[str, Any]:
         """What the result says of them."""
         rows = self.rows(copies)
         if not self.is_many:

@@ -1,4 +1,4 @@
-"""What OpenLineage is told of a task's job. Only its provider asks, so nothing of it is imported before."""
+"""What OpenLineage gets to know of a task's job. Only its provider asks, so nothing of it is imported before."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ log = logging.getLogger(__name__)
 class ReportsLineage:
     """The methods that OpenLineage's provider calls, in the process that ran the task."""
 
-    _told: Mapping[str, Any] = {}
+    _known_of_job: Mapping[str, Any] = {}
     """What is known of the job, in the words of its result; with ``cluster_id`` and ``error``."""
 
     def get_openlineage_facets_on_start(self) -> Any:
         """What is read: the script, and the files that are uploaded."""
-        return _lineage(self, self._told)
+        return _lineage(self, self._known_of_job)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - Airflow's form
         """The same, with the job, what it used, and the files that it made."""
-        return _lineage(self, self._told)
+        return _lineage(self, self._known_of_job)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:  # noqa: ARG002 - Airflow's form
         """The same, with the error."""
-        return _lineage(self, self._told)
+        return _lineage(self, self._known_of_job)
 
     @contextmanager
-    def telling(self, cluster_id: str, job_id: int) -> Iterator[dict[str, Any]]:
+    def lineage_of(self, cluster_id: str, job_id: int) -> Iterator[dict[str, Any]]:
         """Remember what became of a job: what is put into the dict, or its error."""
-        self._told = told = {"cluster_id": cluster_id, "job_id": job_id}
+        self._known_of_job = known_of_job = {"cluster_id": cluster_id, "job_id": job_id}
         try:
-            yield told
+            yield known_of_job
         except Exception as error:
             from airflow_provider_clusterra.task.result import job_result
 
             job = getattr(error, "job", None)
-            told |= {**(job_result(job) if job else {}), "error": str(error)}
+            known_of_job |= {**(job_result(job) if job else {}), "error": str(error)}
             raise
 
 
@@ -61,19 +61,19 @@ def parent_variables(task_instance: Any) -> dict[str, str]:
             "OPENLINEAGE_ROOT_PARENT_ID": macros.lineage_root_parent_id(task_instance),
         }
     except Exception as error:  # noqa: BLE001 - lineage is never the reason to fail
-        log.warning("The job is not told of its OpenLineage parent: %r", error)
+        log.warning("The job does not get its OpenLineage parent: %r", error)
         return {}
 
 
-def _lineage(task: Any, told: Mapping[str, Any]) -> Any:
+def _lineage(task: Any, known_of_job: Mapping[str, Any]) -> Any:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     uploads = getattr(task, "uploads", None)
     sources = uploads.values() if isinstance(uploads, Mapping) else ()
     return OperatorLineage(
         inputs=[_dataset(source) for source in sources],
-        outputs=list(_outputs(told)),
-        run_facets=_run_facets(told),
+        outputs=list(_outputs(known_of_job)),
+        run_facets=_run_facets(known_of_job),
         job_facets=_source_code(task),
     )
 
@@ -92,15 +92,15 @@ def _source_code(task: Any) -> dict[str, Any]:
     return {"sourceCode": SourceCodeJobFacet(language.rstrip("0123456789."), code)}
 
 
-def _run_facets(told: Mapping[str, Any]) -> dict[str, Any]:
+def _run_facets(known_of_job: Mapping[str, Any]) -> dict[str, Any]:
     from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
 
-    if not told:
+    if not known_of_job:
         return {}
-    known = {name: told.get(key) for name, key in FIELDS.items()}
+    known = {name: known_of_job.get(key) for name, key in FIELDS.items()}
     facets = {"clusterra_job": facet_class()(**known)}
-    if "error" in told:
-        facets["errorMessage"] = ErrorMessageRunFacet(told["error"], "python")
+    if "error" in known_of_job:
+        facets["errorMessage"] = ErrorMessageRunFacet(known_of_job["error"], "python")
     return facets
 
 
@@ -128,15 +128,15 @@ def facet_class() -> Any:
     return attrs.make_class("ClusterraJobRunFacet", fields, bases=(RunFacet,))
 
 
-def _outputs(told: Mapping[str, Any]) -> Iterator[Any]:
+def _outputs(known_of_job: Mapping[str, Any]) -> Iterator[Any]:
     """The files that the job made: where they were copied to, or in the job's own folder."""
     from openlineage.client.generated.base import OutputDataset
     from openlineage.client.generated.output_statistics_output_dataset import (
         OutputStatisticsOutputDatasetFacet as Statistics,
     )
 
-    folder = f"clusterra://{told.get('cluster_id')}/{told.get('job_id')}"
-    for output in told.get("outputs", {}).values():
+    folder = f"clusterra://{known_of_job.get('cluster_id')}/{known_of_job.get('job_id')}"
+    for output in known_of_job.get("outputs", {}).values():
         for row in output.get("files", [output]):
             facets: Any = (
                 {"outputStatistics": Statistics(size=row["size"])} if "size" in row else {}

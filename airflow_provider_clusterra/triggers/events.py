@@ -22,7 +22,7 @@ LARGEST = 3600
 """Bytes of an event: Airflow logs it, and stores it, in a longer form of JSON."""
 ROOMS = ((400, 1200), (100, 1200), (100, 0))
 """Characters of any one text (twice as many of the words), and of an array's tasks and their ids: if
-there is more to tell of these, the resumed task asks again."""
+these need more room, the resumed task asks again."""
 LONGEST_TRES = 100
 """Of what the usage has been read from already."""
 
@@ -84,8 +84,10 @@ def read_event(payload: Any) -> JobEvent:
         return event
     tasks = unpack_tasks(event.tasks, event.job_id, event.task_ids)
     node_of = {index: node for node, index in event.failed_nodes.items()}
-    told = [replace(task, failed_node=node_of.get(task.array_task_id or 0, "")) for task in tasks]
-    return replace(event, job=replace(event.job, tasks=tuple(told)))
+    with_nodes = [
+        replace(task, failed_node=node_of.get(task.array_task_id or 0, "")) for task in tasks
+    ]
+    return replace(event, job=replace(event.job, tasks=tuple(with_nodes)))
 
 
 def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:

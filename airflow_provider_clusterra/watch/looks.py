@@ -160,7 +160,7 @@ LARGE_STATES = 256 * 1024
 
 
 def is_singly(job: Job) -> bool:
-    """Whether it is an array or a het job, of which only a look of its own tells all."""
+    """Whether it is an array or a het job, which only a look of its own shows whole."""
     return bool(job.tasks or job.array_job_id or job.het_job_id)
 
 
@@ -198,7 +198,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def may_be_checked(self) -> bool:
-        """Whether its state alone may tell enough."""
+        """Whether its state alone may be enough."""
         return not self.singly and (self.last is not None or not self.whole)
 
     def is_still(self, state: JobState | None) -> bool:
@@ -250,7 +250,7 @@ class RoundResult(msgspec.Struct):
     hiccup: ClusterraError | None = None
     """What concerns all, and ended the round."""
     plain: Cost = Cost()
-    """What the next look at all jobs takes of which the states may tell."""
+    """What the next look takes at all jobs whose states may be enough."""
     arrays: Cost = Cost()
     """What it takes to look at the others."""
 
@@ -424,12 +424,12 @@ class Looker:
         begin = time.monotonic()
         try:
             with surprises_in_our_words():
-                told, size = await ask()
+                answered, size = await ask()
         except ClusterraError as error:
             await self._blame(way, error, one, result)
             return None
         self._note(way, begin, size)
-        return told
+        return answered
 
     async def _blame(
         self, way: Way, error: ClusterraError, one: PolledJob, result: RoundResult

@@ -51,7 +51,7 @@ half of it."""
 FREE = 4
 """Looks a minute that may follow each other quickly."""
 APART = 3.5
-"""Seconds between two others, and for each job that only a request of its own can tell of: with the
+"""Seconds between two others, and for each job that needs a request of its own: with the
 jitter that makes 20 a minute at most."""
 SHARE = 0.018
 """Of the server's time that looks may take: a dear one is followed by a long pause. With the jitter
@@ -182,7 +182,7 @@ class Subscriber(msgspec.Struct, eq=False):
     _news: list[Seen] = msgspec.field(default_factory=list)
     _waiter: asyncio.Future[None] | None = None
 
-    def tell(self, seen: Seen) -> None:
+    def notify(self, seen: Seen) -> None:
         """A look brought something new."""
         self._news.append(seen)
         if self._waiter is not None and not self._waiter.done():
@@ -326,7 +326,7 @@ class Poller:
             await self._stumble(client, result.hiccup)
 
     async def _take(self, result: RoundResult, begun: float) -> None:
-        """Tell each subscriber what is new, and plan the next looks."""
+        """Notify each subscriber of what is new, and plan the next looks."""
         recent = self._recent(begun)
         async for job_id in yielding([*self._jobs], WOKEN_TOGETHER):
             job = self._jobs.get(job_id)
@@ -371,7 +371,7 @@ class Poller:
 
     def _tell(self, job_id: int, seen: Seen) -> None:
         for subscriber in self._subscribers[job_id]:
-            subscriber.tell(seen)
+            subscriber.notify(seen)
 
     async def _stumble(self, client: AsyncClient, error: ClusterraError) -> None:
         """No look was answered: again later, with a session that was renewed meanwhile."""

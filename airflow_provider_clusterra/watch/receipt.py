@@ -89,7 +89,7 @@ class Receipts:
                 return
 
     async def _ask_array(self, job: Job, runs: list[Run], end: float) -> None:
-        """In many questions with pauses, and again for those tasks that were not told."""
+        """In many questions with pauses, and again for those tasks that it left out."""
         async with self._array:
             pieces, _ = await asyncio.to_thread(_left, job, runs)
             while pieces and time.monotonic() >= self._absent_until:

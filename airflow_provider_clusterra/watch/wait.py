@@ -240,8 +240,8 @@ class Wait:
             gone = error
         self.progress, seen = judge(spec, self.progress, self._now(), job, patience)
         if seen.outcome is Outcome.MISSING:
-            told = await self._ask_accounting(client, self._now())
-            seen = told if told.outcome is Outcome.ENDED else seen
+            accounted = await self._ask_accounting(client, self._now())
+            seen = accounted if accounted.outcome is Outcome.ENDED else seen
         if gone is not None and seen.outcome is not Outcome.ENDED:
             raise gone
         return seen

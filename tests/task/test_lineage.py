@@ -107,7 +107,7 @@ def test_uploads_are_inputs_before_the_start(tmp_path):
 
 def test_the_files_of_a_job_are_outputs(tmp_path):
     task = submit()
-    with task.telling("c1", 9) as told:
+    with task.lineage_of("c1", 9) as told:
         told["outputs"] = {
             "model": {"path": "out/m.pt", "size": 7, "target": "s3://bucket/m.pt", "sha256": "x"},
             "left": {"path": "out/l.pt"},

@@ -438,7 +438,7 @@ async def test_a_wait_that_is_cancelled_as_a_look_arrives_ends(turns):
     task = asyncio.create_task(subscriber.next(60))
     for _ in range(3):
         await asyncio.sleep(0)
-    subscriber.tell(None)
+    subscriber.notify(None)
     for _ in range(turns):
         await asyncio.sleep(0)
     if task.cancel():
