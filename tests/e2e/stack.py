@@ -198,8 +198,6 @@ class AirflowStack:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             # a worker that lingers after a deferral is what fails short ones (apache/airflow#66374)
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-            # the worker lingers for a second, and longer on a busy machine
-            "AIRFLOW__CLUSTERRA__MIN_DEFERRAL": "2",
             # so soon is a triggerer that is silent taken for dead
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
