@@ -512,6 +512,9 @@ class Submission(msgspec.Struct, kw_only=True):
         self.store.put_back(self._before)
         if outcome is SubmitOutcome.QUEUE_FULL and isinstance(failure, ApiError):
             self._raise_if_full(failure)
+            if attempt == 1 and self.options.on_full_queue == "wait":
+                # the jobs that filled the queue may have ended since
+                return None
         raise refused(failure, self._state)
 
     def _raise_if_full(self, failure: ApiError) -> None:

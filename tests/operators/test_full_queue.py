@@ -108,6 +108,19 @@ def test_a_limit_without_a_name_is_the_jobs_own_if_no_job_of_ours_is_there(
             run(submit())
 
 
+def test_a_place_that_became_free_since_the_refusal_is_taken(connection, run, tmp_path):
+    from tests.support.servers import ClusterraServer  # noqa: PLC0415 - an empty one of its own
+
+    answers = [refusal()]
+    with ClusterraServer(dir=tmp_path) as server, Proxy(server.url).serve() as proxy:
+        connection(proxy.url, server.token, server.cluster_id)
+        proxy.fault = lambda request: (
+            answers.pop() if request.startswith("POST") and answers else None
+        )
+
+        assert run(submit())["job_id"]
+
+
 def resumed(trigger):
     """What the task is told, as Airflow's triggerer would bring it."""
     path, kwargs = trigger.serialize()
