@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -245,11 +245,9 @@ def _with_state(
         }
     if not found:
         return TaggedTask(job, tag, owner)
-    return TaggedTask(job, tag, owner, next(iter(_waiting_first(found))), known=True)
-
-
-def _waiting_first(states: Iterable[str | None]) -> list[str | None]:
-    return sorted(states, key=lambda state: (state in ENDED, str(state)))
+    # one that still looks after the job counts for all
+    state = min(found, key=lambda state: (state in ENDED, str(state)))
+    return TaggedTask(job, tag, owner, state, known=True)
 
 
 def _is_older(job: Job, seconds: float) -> bool:
