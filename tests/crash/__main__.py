@@ -61,7 +61,7 @@ def main() -> int:
     findings = judge([task for each in played for task in each.tasks], jobs)
     _keep_jobs(folder, jobs)
     _report(played, jobs, findings, time.monotonic() - begin)
-    if findings:
+    if findings or any(each.error for each in played):
         print(f"\nThe logs of every try are in {folder}/rounds. SEED={seed} plays it again.")
         return 1
     shutil.rmtree(folder)
@@ -109,7 +109,7 @@ def _play(rig: Rig, games: list[Round], at_once: int, begin: float) -> Iterator[
 
 
 def _tell(played: Played, begin: float) -> None:
-    states = " ".join(task.state for task in played.tasks)
+    states = " ".join(task.state for task in played.tasks) or played.error
     missed = "" if played.struck else "  (not hit)"
     print(
         f"{time.monotonic() - begin:6.0f} s  {played.game}: {states} "
@@ -131,6 +131,9 @@ def _report(
         for each in rounds:
             print(f"{each:<16} {rounds[each]:>6} {struck[each]:>6} {wrong[each]:>6}")
     print(f"{'all':<16} {len(played):>6} {struck.total():>6} {wrong.total():>6}\n")
+    for each in played:
+        if each.error:
+            print(f"round {each.game.number} ({each.game.kind}) was not judged: {each.error}")
     for finding in findings:
         game = game_of[finding.task.round]
         where = f"round {game.number} ({game.kind}, {game.shape})"

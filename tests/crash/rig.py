@@ -40,6 +40,9 @@ SECOND = {
 """What teams have twice, and SQLite cannot bear."""
 STALLED = 40.0
 """Seconds after which a triggerer that stands still has surely been replaced."""
+TERMINATED_WITHIN = 30.0
+"""Seconds after a SIGTERM before a SIGKILL, as in Kubernetes: Airflow's schedulers were seen to hang, and
+what they had locked stopped the others."""
 DOWN = 3.0
 """Seconds before what was ended is started again."""
 
@@ -112,7 +115,8 @@ class Rig:
                 case Kind.TERM_SCHEDULER:
                     name = self._scheduler_of(leg)
                     self._terminated |= in_group(self.airflow.pid(name), self.notes)
-                    self.airflow.signal(name, signal.SIGTERM)
+                    if not self.airflow.terminate(name, TERMINATED_WITHIN):
+                        print(f"{name} did not end after a SIGTERM, and was killed", flush=True)
                 case Kind.KILL_TRIGGERER:
                     self.airflow.signal("triggerer", signal.SIGKILL)
                 case Kind.STALL_TRIGGERER:

@@ -120,6 +120,17 @@ class AirflowStack:
         """Send a signal to all processes of one component."""
         _signal_group(self._processes[name].pid, number)
 
+    def terminate(self, name: str, within: float) -> bool:
+        """End one component by SIGTERM, or by SIGKILL once that takes too long; whether it took SIGTERM."""
+        process = self._processes[name]
+        _signal_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(within)
+        except subprocess.TimeoutExpired:
+            _signal_group(process.pid, signal.SIGKILL)
+            return False
+        return True
+
     def stop(self) -> None:
         """End everything, task processes included."""
         self.rest.close()
