@@ -18,7 +18,7 @@ from msgspec.structs import asdict
 
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import Client
+from airflow_provider_clusterra.api.client import AsyncClient, Client
 from airflow_provider_clusterra.api.errors import (
     ONCE,
     AuthenticationError,
@@ -307,7 +307,9 @@ class ClusterraJobTrigger(BaseTrigger):
             self.log.info("Job %s is left alone: its task still waits for it.", job_id)
             return
         try:
-            async with await self._hook.async_client(THROUGH_AN_OUTAGE) as client:
+            access = await _read_connection(self._hook, self.patience)
+            made = await asyncio.to_thread(AsyncClient, access, retry=THROUGH_AN_OUTAGE)
+            async with made as client:
                 job = await cancel_and_confirm(client, self.spec.cluster_id, job_id)
         except ClusterraError as error:
             self.log.error(  # noqa: TRY400 - the words say it all

@@ -4,10 +4,14 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, AsyncClient
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
 from tests.support.proxy import Proxy, says
+from tests.support.waits import HASTY
 
 RUN = "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states"
 XCOM = "airflow.sdk.execution_time.xcom.XCom.get_one"
@@ -70,6 +74,32 @@ async def test_a_kill_outlasts_an_outage_of_the_api(client, trigger, connected, 
         await trigger.on_kill()
 
     assert await state(client, trigger) == "CANCELLED"
+
+
+async def test_a_kill_reads_again_a_connection_that_airflow_does_not_find_for_a_moment(
+    client, trigger, connected, mocker
+):
+    mocker.patch(RUN, return_value={"r": {"t": "failed"}})
+    undefined = AirflowNotFoundException("The conn_id `x` isn't defined")
+    answers = [undefined, Access(connected.url, connected.token)]
+    mocker.patch.object(ClusterraHook, "async_access", side_effect=answers)
+    trigger.patience = HASTY
+    await trigger.on_kill()
+
+    assert await state(client, trigger) == "CANCELLED"
+
+
+async def test_a_kill_says_that_the_connection_is_gone(client, trigger, mocker):
+    mocker.patch(RUN, return_value={"r": {"t": "failed"}})
+    log = mocker.patch.object(ClusterraJobTrigger, "log")
+    trigger.spec = replace(trigger.spec, clusterra_conn_id="nobody_has_this")
+    trigger.patience = replace(HASTY, undefined=0.0)
+    await trigger.on_kill()
+
+    words, job_id, error = log.error.call_args.args
+    assert "could not be cancelled" in words
+    assert job_id == trigger.spec.job_id
+    assert "The connection nobody_has_this cannot be read" in str(error)
 
 
 async def test_a_task_that_was_cleared_and_waits_for_its_next_job_cancels_this_one(
