@@ -1,9 +1,9 @@
-"""A job's files come back: the model goes to a store, and its asset's event starts ``use_model``.
+"""A job's files come back: the model goes to S3, and its asset's event starts ``use_model``.
 
-``CLUSTERRA_EXAMPLE_STORE`` is the store, e.g. ``s3://models``; otherwise a folder of the worker.
+It needs ``apache-airflow-providers-amazon[s3fs]``, a connection ``clusterra_store`` of type ``aws`` (of
+another S3 than Amazon's with its ``endpoint_url``), and there the bucket.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,11 +11,9 @@ from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator, OutputFile
 
-FOLDER = f"{tempfile.gettempdir()}/clusterra-example"
-MODEL = Asset(
-    "example_model",
-    uri=f"{os.environ.get('CLUSTERRA_EXAMPLE_STORE', f'file://{FOLDER}')}/model.csv",
-)
+MODEL = Asset("example_model", uri="s3://clusterra-example/model.csv")
+TARGET = "s3://clusterra_store@clusterra-example/model.csv"
+"""The same place with the connection that writes it."""
 FIT = """\
 #!/bin/bash
 set -euo pipefail
@@ -44,7 +42,7 @@ with DAG("train_model", schedule=None, tags=["clusterra"]):
         script=FIT,
         uploads={"SAMPLES": make_samples()},
         outputs={
-            "model": OutputFile("model-%j/model.csv", asset=MODEL),
+            "model": OutputFile("model-%j/model.csv", TARGET, MODEL),
             "samples": "model-%j/samples.csv",
         },
         deferrable=True,

@@ -1,16 +1,10 @@
-"""Starts when ``train_model`` has written its model, and reads it from where its asset is."""
+"""Starts when ``train_model`` has written its model, and reads it from where the event says it is."""
 
-import os
-import tempfile
 from typing import Any
 
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
 
-FOLDER = f"{tempfile.gettempdir()}/clusterra-example"
-MODEL = Asset(
-    "example_model",
-    uri=f"{os.environ.get('CLUSTERRA_EXAMPLE_STORE', f'file://{FOLDER}')}/model.csv",
-)
+MODEL = Asset("example_model", uri="s3://clusterra-example/model.csv")
 
 with DAG("use_model", schedule=[MODEL], tags=["clusterra"]):
 
@@ -20,8 +14,8 @@ with DAG("use_model", schedule=[MODEL], tags=["clusterra"]):
 
         :returns: the value, and the job whose model it is.
         """
-        slope, intercept = ObjectStoragePath(MODEL.uri).read_text().split(",")
-        event = triggering_asset_events[MODEL][-1]
-        return {"value": float(slope) * 1000 + float(intercept), "job_id": event.extra["job_id"]}
+        model = triggering_asset_events[MODEL][-1].extra
+        slope, intercept = ObjectStoragePath(model["target"]).read_text().split(",")
+        return {"value": float(slope) * 1000 + float(intercept), "job_id": model["job_id"]}
 
     predict()

@@ -12,6 +12,7 @@ from tests.e2e.stack import AirflowStack
 from tests.support.containers import APPTAINER
 from tests.support.proxy import Proxy
 from tests.support.servers import ClusterraServer
+from tests.support.store import Store
 from tests.support.versions import HAS_LOOPS, NEED_LOOPS
 
 HERE = Path(__file__).parent
@@ -67,6 +68,13 @@ def counted(clusterra):
 
 
 @pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """An S3 for what jobs have made; the connection ``clusterra_store`` leads to it."""
+    with Store(tmp_path_factory.mktemp("store")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def database():
     """Airflow's settings for a PostgreSQL; its own SQLite where the machine has none."""
     if why_not():
@@ -77,7 +85,7 @@ def database():
 
 
 @pytest.fixture(scope="session")
-def airflow(clusterra, counted, database, tmp_path_factory):
+def airflow(clusterra, counted, store, database, tmp_path_factory):
     """A real Airflow with connections to the server, one of them with a wrong session."""
     dags = tmp_path_factory.mktemp("dags")
     for path in DAG_FILES:
@@ -95,6 +103,7 @@ def airflow(clusterra, counted, database, tmp_path_factory):
             ("clusterra_wrong", clusterra.url, "wr0ng-cookie"),
         ):
             stack.rest.add_connection(conn_id, host=host, password=password, extra=extra)
+        stack.rest.add_connection("clusterra_store", **store.connection)
         stack.rest.wait_for_dags(*DAGS)
         yield stack
 

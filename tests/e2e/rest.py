@@ -47,7 +47,7 @@ class Rest:
         }
 
     def add_connection(self, conn_id: str, **fields: Any) -> None:
-        """Create a connection of type ``clusterra``, or put it in the place of an old one."""
+        """Create a connection, or put it in the place of an old one."""
         body = {"connection_id": conn_id, "conn_type": "clusterra", **fields}
         self._http_request("DELETE", f"/api/v2/connections/{conn_id}", expect=(204, 404))
         self._http_request("POST", "/api/v2/connections", json=body)
@@ -184,6 +184,12 @@ class Rest:
 
         until(lambda: bool(found()), 240, lambda: f"{dag_id} has not been started")
         return found()
+
+    def asset_events(self, dag_id: str) -> list[dict[str, Any]]:
+        """The events of assets that a DAG has written."""
+        params = {"source_dag_id": dag_id}
+        answer = self._http_request("GET", "/api/v2/assets/events", params=params)
+        return answer.json()["asset_events"]
 
     def wait_for_run(
         self, dag_id: str, run_id: str, *, within: float = 120, seen: set[str] | None = None

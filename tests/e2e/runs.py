@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import httpx
 
 from tests.e2e.rest import place_of, until
+
+
+def check_a_model_is_trained_stored_and_used(rest, store, run_id):
+    """The examples train_model and use_model: files in, a job, its file in S3, an event, the next DAG."""
+    states = rest.wait_for_run("train_model", run_id, within=240)
+    assert set(states.values()) == {"success"}, rest.task_log("train_model", run_id, "train")
+    result = rest.xcom("train_model", run_id, "train")
+    (event,) = rest.asset_events("train_model")
+    (used,) = rest.wait_for_runs_of("use_model")
+    states = rest.wait_for_run("use_model", used, within=240)
+    content = (store.bucket / "model.csv").read_bytes()
+    model = {**result["outputs"]["model"], "job_id": result["job_id"], "usage": result["usage"]}
+
+    assert content == b"2.000,1.000\n"
+    assert model["target"] == "s3://clusterra_store@clusterra-example/model.csv"
+    assert (model["size"], model["sha256"]) == (12, hashlib.sha256(content).hexdigest())
+    assert event["extra"] == model
+    assert set(states.values()) == {"success"}, rest.task_log("use_model", used, "predict")
+    prediction = {"value": 2001.0, "job_id": result["job_id"]}
+    assert rest.xcom("use_model", used, "predict") == prediction
 
 
 class Run:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.rest import place_of
+from tests.e2e.runs import check_a_model_is_trained_stored_and_used
 from tests.support.versions import HAS_LOOPS, NEED_LOOPS
 
 pytestmark = pytest.mark.e2e
@@ -50,14 +51,8 @@ def test_every_example_is_run():
     assert {path.stem for path in files} == {*ENDS, "use_model"}
 
 
-def test_a_jobs_file_starts_the_dag_that_reads_it(rest, runs):
-    rest.wait_for_run("train_model", runs["train_model"], within=240)
-    job_id = rest.xcom("train_model", runs["train_model"], "train")["job_id"]
-    (run_id,) = rest.wait_for_runs_of("use_model")
-    states = rest.wait_for_run("use_model", run_id, within=240)
-
-    assert set(states.values()) == {"success"}, states
-    assert rest.xcom("use_model", run_id, "predict") == {"value": 2001.0, "job_id": job_id}
+def test_a_jobs_file_starts_the_dag_that_reads_it(rest, store, runs):
+    check_a_model_is_trained_stored_and_used(rest, store, runs["train_model"])
 
 
 @pytest.mark.parametrize("dag_id", ENDS)

@@ -1,26 +1,42 @@
 """A whole DAG: a real Airflow in front of a real Slurm."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.runs import check_a_model_is_trained_stored_and_used
 from tests.e2e.stack import AirflowStack
 from tests.slurm.lab import USER
+from tests.support.store import Store
 
 pytestmark = pytest.mark.slurm
 
 
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
+
+
 @pytest.fixture(scope="module")
-def rest(front, tmp_path_factory):
-    """The REST API of an Airflow whose connection leads to the Slurm."""
-    dags = Path(__file__).parent / "dags"
+def store(tmp_path_factory):
+    """An S3 for what jobs have made."""
+    with Store(tmp_path_factory.mktemp("store")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def rest(front, store, tmp_path_factory):
+    """The REST API of an Airflow whose connections lead to the Slurm and to the store."""
+    dags = shutil.copytree(Path(__file__).parent / "dags", tmp_path_factory.mktemp("dags") / "dags")
+    for name in ("train_model", "use_model"):
+        shutil.copy(EXAMPLES / f"{name}.py", dags)
     with AirflowStack(tmp_path_factory.mktemp("airflow"), dags) as stack:
         extra = json.dumps({"cluster_id": front.cluster_id})
         stack.rest.add_connection(
             "clusterra_default", host=front.url, password=front.token, extra=extra
         )
-        stack.rest.wait_for_dags("pipeline", "full_queue")
+        stack.rest.add_connection("clusterra_store", **store.connection)
+        stack.rest.wait_for_dags("pipeline", "full_queue", "train_model", "use_model")
         yield stack.rest
 
 
@@ -49,6 +65,10 @@ def test_a_dag_goes_through_scheduler_triggerer_and_slurm(rest, cluster):
     # the name ends in the tag that Airflow knows it by
     assert job.name.startswith("sum-up")
     assert ".af-" in job.name
+
+
+def test_a_jobs_file_goes_to_an_object_storage_and_starts_the_dag_that_reads_it(rest, store):
+    check_a_model_is_trained_stored_and_used(rest, store, rest.run_dag("train_model"))
 
 
 def test_five_deferred_tasks_share_an_account_with_two_places(rest, lab):
