@@ -69,6 +69,8 @@ NO_ROUTE = re.compile(
     re.IGNORECASE,
 )
 """What gateways say in JSON with a 404 of their own: AWS's, Kong and their like, or nothing at all."""
+FRAMES = {"path", "statusCode", "title"}
+"""What web frameworks have in their own 404: Spring's, Node's, RFC 9457's."""
 REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
 NOT_SENT = (
     httpx.ConnectError,
@@ -264,9 +266,14 @@ def _plain_words(answer: Answer) -> str:
     return text
 
 
+def kind_of_number(number: int | None) -> type[ApiError] | None:
+    """Whose fault Slurm's number says it is, if it says so."""
+    return next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
+
+
 def _kind(answer: Answer, number: int | None, detail: str) -> type[ApiError]:
     status = answer.status
-    by_number = next((kind for numbers, kind in BY_NUMBER if number in numbers), None)
+    by_number = kind_of_number(number)
     if by_number is not None and status != 401:
         return by_number
     if status == 403 and NOT_NOW in detail:
@@ -297,6 +304,8 @@ def is_a_gateways(answer: Answer) -> bool:
 
 def _knows_no_route(body: Any) -> bool:
     if not isinstance(body, dict):
+        return True
+    if body.keys() & FRAMES and "errors" not in body:
         return True
     is_own = body.keys() & {"errors", "error", "detail"}
     return not is_own and bool(NO_ROUTE.fullmatch(str(body.get("message") or "")))

@@ -20,15 +20,16 @@ from airflow_provider_clusterra.api.answers import (
     checked,
     decode,
     is_page,
+    kind_of_number,
     read_problems,
     refusal,
 )
 from airflow_provider_clusterra.api.errors import (
-    ApiError,
     AuthenticationError,
     NotFoundError,
     ProtocolError,
     RequestError,
+    ServerError,
 )
 from airflow_provider_clusterra.api.jobs import (
     Job,
@@ -373,7 +374,8 @@ def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
         raise AuthenticationError(words, status=403, detail=words, number=ACCESS_DENIED)
     if odd := numbers - NOTHING_TO_CANCEL - {0}:
         words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
-        raise ApiError(words, status=answer.status, detail=words, number=min(odd))
+        kind = kind_of_number(min(odd)) or ServerError
+        raise kind(words, status=answer.status, detail=words, number=min(odd))
 
 
 def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
@@ -385,7 +387,7 @@ def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
 def _cancel_number(entry: dict[str, Any]) -> int:
     """Slurm's number for a job or one task of it; 0 if it is cancelled."""
     error = entry.get("error")
-    return (read_number(error.get("code")) if isinstance(error, dict) else None) or 0
+    return read_number(error.get("code") if isinstance(error, dict) else error) or 0
 
 
 def read_grant(answer: Answer) -> UploadGrant:

@@ -250,8 +250,14 @@ def _from_words(words: tuple[str, ...]) -> JobState:
 
 
 def _rank(name: str) -> int:
-    """A base that we know before one that we do not, and that before a flag."""
-    return 0 if name in ACTIVE or name in TERMINAL else 2 if name in FLAGS else 1
+    """A base that we know before one that we do not, and that before a flag; a success last of all."""
+    ranks = (
+        name in ACTIVE,
+        name in TERMINAL - {"COMPLETED"},
+        name == "COMPLETED",
+        name not in FLAGS,
+    )
+    return ranks.index(True) if any(ranks) else len(ranks)
 
 
 NO_TEXT = ("", "None assigned")
@@ -435,7 +441,8 @@ def _part(
     """The array or het job that a record belongs to, and its place there."""
     whole_id = read_number(whole)
     if whole_id:
-        return whole_id, read_number(index)
+        place = read_number(index)
+        return whole_id, None if place is None or place > LARGEST_ID else place
     return (None, None) if from_id is None else (number, from_id)
 
 
@@ -459,6 +466,8 @@ def _together(parts: list[Job], job_id: int) -> Job:
     return replace(
         speaker,
         job_id=job_id,
+        # a het job has its leader's name; its other components may have names of their own
+        name="" if tasks[0].het_job_offset else tasks[0].name,
         state=JobState(speaker.state.base, flags),
         array_task_id=None,
         het_job_offset=None,

@@ -155,14 +155,14 @@ def judge(
     """What one more look means, at ``at``; ``job`` is None if the cluster says that it knows none."""
     if job is None or _is_older(job, progress.last):
         return _judge_missing(spec, progress, at, patience)
-    if not _is_ours(spec, job):
+    whole = _with_components(job, progress.last)
+    if not _is_ours(spec, whole):
         message = (
             f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
             f"{spec.job_name!r}: the cluster has begun to count anew. What became of ours is not "
             "known."
         )
         return progress, Verdict(Outcome.LOST, progress.last, message)
-    whole = _with_components(job, progress.last)
     seen = _remember(progress, whole)
     if not job.state.ended:
         seen = replace(seen, completing_since=None, accounting_since=None)
@@ -331,7 +331,7 @@ def judge_accounting(
     progress = replace(progress, accounting_since=since)
     if isinstance(answer, ClusterraError):
         return progress, _judge_silence(spec, progress, at, answer, patience)
-    ours = [job for job in answer if _is_ours(spec, job)]
+    ours = _ours(spec, answer)
     if _expected(spec, progress) or all_indices(ours):
         return _judge_array(spec, progress, at, ours, patience)
     found = one_job(last_records(ours), spec.job_id)
@@ -342,6 +342,12 @@ def judge_accounting(
         return progress, Verdict(Outcome.ENDED, found)
     why = f"and accounting still says that it is {found.state}"
     return progress, _ask_again(spec, progress, at, why, patience)
+
+
+def _ours(spec: WaitSpec, records: Sequence[Job]) -> list[Job]:
+    """A het job's components may have names of their own: unless there are two such jobs, they are of it."""
+    others = any(not job.het_job_offset and not _is_ours(spec, job) for job in records)
+    return [job for job in records if _is_ours(spec, job) or (job.het_job_offset and not others)]
 
 
 def last_records(records: Iterable[Job]) -> list[Job]:

@@ -181,6 +181,9 @@ GATEWAYS_JSON = (
     {"message": "Not Found"},
     {"message": "no Route matched with those values", "request_id": "e1"},
     {"message": "Missing Authentication Token"},
+    {"timestamp": "2026-11-24", "status": 404, "error": "Not Found", "path": "/v1/x"},
+    {"statusCode": 404, "error": "Not Found", "message": "Route GET:/v1/x not found"},
+    {"title": "Not Found", "status": 404, "detail": "No static resource v1/x."},
 )
 
 

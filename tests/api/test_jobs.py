@@ -185,6 +185,14 @@ def test_a_field_of_a_wrong_type_costs_the_field_and_not_the_job():
     assert (job.nodes, job.submitted_at) == ("", None)
 
 
+@pytest.mark.parametrize("unset", [0xFFFFFFFE, 0xFFFFFFFF, None, {"set": False, "number": 3}])
+def test_the_rest_of_an_array_has_no_index_of_its_own(unset):
+    rest = {"job_id": 9, "array_job_id": 9, "array_task_id": unset, "array_task_string": "1-3"}
+    job = read_job(records({**rest, "job_state": ["PENDING"]}), 9)
+
+    assert [task.array_task_id for task in job.tasks] == [None]
+
+
 def test_a_job_that_is_not_among_the_records_is_none():
     assert one_job([], 9) is None
 

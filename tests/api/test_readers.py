@@ -8,7 +8,6 @@ from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api import calls as cluster
 from airflow_provider_clusterra.api.answers import refusal
 from airflow_provider_clusterra.api.errors import (
-    ApiError,
     AuthenticationError,
     NotFoundError,
     ProtocolError,
@@ -112,9 +111,12 @@ def test_a_cancel_of_what_has_ended_is_none_in_the_form_of_an_error_too(status, 
     assert calls.read_cancelled(answer(said, status=status)) is False
 
 
-def test_a_cancel_that_failed_otherwise_says_slurms_number():
-    said = {"status": [{"error": {"code": 1234}, "step_id": "7"}]}
-    with pytest.raises(ApiError, match="Slurm says error 1234"):
+@pytest.mark.parametrize(
+    ("number", "kind"), [(1234, ServerError), (-1, ServerError), (2009, RequestError)]
+)
+def test_a_cancel_that_failed_otherwise_says_slurms_number_and_whose_fault_it_is(number, kind):
+    said = {"status": [{"error": {"code": number}, "step_id": "7"}]}
+    with pytest.raises(kind, match=f"Slurm says error {number}"):
         calls.read_cancelled(answer(said))
 
 

@@ -22,6 +22,9 @@ from airflow_provider_clusterra.api.jobs import JobState, read_state
         (None, "UNKNOWN"),
         (7, "UNKNOWN"),
         (["RUNNING", 3, None], "RUNNING"),
+        (["COMPLETED", "RUNNING"], "RUNNING+COMPLETED"),
+        (["COMPLETED", "FAILED"], "FAILED+COMPLETED"),
+        (["HIBERNATED", "COMPLETED"], "COMPLETED+HIBERNATED"),
     ],
 )
 def test_a_state_is_read_in_every_form(value, expected):

@@ -180,6 +180,17 @@ def test_a_het_job_in_accounting_is_judged_by_all_its_components(leader):
     assert still.outcome is Outcome.WAIT
 
 
+def test_a_component_with_a_name_of_its_own_is_of_the_het_job():
+    ours = record("COMPLETED", 9, het_job_id=9, het_job_offset=0)
+    other = {"name": "own", "het_job_id": 9, "het_job_offset": 1}
+
+    assert told(ours, record("FAILED", 10, **other)).job.state.base == "FAILED"
+    assert told(ours, record("RUNNING", 10, **other)).outcome is Outcome.WAIT
+    # after the cluster has begun to count anew, there are two het jobs of the number
+    strangers = record("FAILED", 9, hour=9, name="strange", het_job_id=9, het_job_offset=0)
+    assert told(ours, strangers, record("FAILED", 10, hour=9, **other)).job.state.succeeded
+
+
 @pytest.mark.parametrize(
     ("error", "first", "late"),
     [

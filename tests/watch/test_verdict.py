@@ -359,13 +359,6 @@ def test_what_a_real_slurm_shows_is_judged_right(name, outcome):
     ],
 )
 def test_a_component_that_is_no_longer_shown_counts_as_it_was_seen(seen, shown, outcome, state):
-    def het(states):
-        parts = [
-            Job(9 + offset, read_state(words), name="mine", het_job_id=9, het_job_offset=offset)
-            for offset, words in states
-        ]
-        return one_job(parts, 9)
-
     looks = [(1001.0, het(enumerate(seen))), (1002.0, het(shown.items()))]
     progress, verdict = Progress(), None
     for look in looks:
@@ -373,3 +366,35 @@ def test_a_component_that_is_no_longer_shown_counts_as_it_was_seen(seen, shown, 
 
     assert verdict.outcome is outcome
     assert state is None or verdict.job.state.base == state
+
+
+def het(states, names=("mine", "mine")):
+    parts = [
+        Job(9 + offset, read_state(words), name=names[offset], het_job_id=9, het_job_offset=offset)
+        for offset, words in states
+    ]
+    return one_job(parts, 9)
+
+
+@pytest.mark.parametrize("seen", [{0: "RUNNING", 1: "RUNNING"}, None])
+@pytest.mark.parametrize(
+    ("shown", "outcome"),
+    [
+        ({0: "COMPLETED", 1: "RUNNING"}, Outcome.WAIT),
+        ({0: "COMPLETED", 1: "FAILED"}, Outcome.ENDED),
+        ({1: "RUNNING"}, Outcome.WAIT),
+    ],
+)
+def test_a_component_may_have_a_name_of_its_own(seen, shown, outcome):
+    names = ("mine", "own")
+    before = judge(WATCH, Progress(), 1001.0, het(seen.items(), names))[0] if seen else Progress()
+
+    verdict = judge(WATCH, before, 1002.0, het(shown.items(), names))[1]
+    assert verdict.outcome is outcome
+    assert outcome is Outcome.WAIT or verdict.job.state.base == "FAILED"
+
+
+def test_a_het_job_whose_leader_has_another_name_is_another_job():
+    strange = het({0: "RUNNING", 1: "RUNNING"}.items(), ("strange", "mine"))
+
+    assert judge(WATCH, Progress(), 1001.0, strange)[1].outcome is Outcome.LOST
