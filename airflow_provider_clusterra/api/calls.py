@@ -269,13 +269,21 @@ def read_jobs(answer: Answer) -> list[Job]:
     records = _records(answer)
     if records is None:
         raise refusal(answer) or answer.unreadable("it holds no list of jobs")
-    jobs = []
+    jobs, odd = _read_each(records)
+    if odd is not None:
+        log.debug("%s: a row is left out: %s", answer.request, odd)
+    return jobs
+
+
+def _read_each(records: Sequence[JobRecord]) -> tuple[list[Job], ProtocolError | None]:
+    """The jobs, and why one of the rows is none."""
+    jobs, odd = [], None
     for record in records:
         try:
             jobs.append(read_record(record))
         except ProtocolError as error:
-            log.debug("%s: a row is left out: %s", answer.request, error)
-    return jobs
+            odd = error
+    return jobs, odd
 
 
 def read_job(answer: Answer, job_id: int) -> Job:
@@ -284,9 +292,7 @@ def read_job(answer: Answer, job_id: int) -> Job:
     A job that is there counts, whatever is complained of beside it.
     """
     records = _records(answer, whole=False)
-    if records and len(records) == 1 and records[0].job_id is None:
-        records[0].job_id = job_id
-    job = one_job([read_record(record) for record in records or ()], job_id)
+    job = _read_one(records or [], job_id)
     if job is not None:
         return job
     if records is None:
@@ -296,6 +302,17 @@ def read_job(answer: Answer, job_id: int) -> Job:
         status=answer.status,
         number=INVALID_JOB_ID,
     )
+
+
+def _read_one(records: list[JobRecord], job_id: int) -> Job | None:
+    if len(records) == 1 and records[0].job_id is None:
+        records[0].job_id = job_id
+    jobs, odd = _read_each(records)
+    job = one_job(jobs, job_id)
+    if odd is not None and (job is None or job.tasks):
+        # it may be a part of the job
+        raise odd
+    return job
 
 
 def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:

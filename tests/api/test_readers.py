@@ -265,6 +265,17 @@ def test_a_row_without_an_id_costs_that_row_and_not_the_list(odd):
     assert [job.job_id for job in calls.read_jobs(answer({"jobs": rows}))] == [6, 7]
 
 
+def test_a_row_without_an_id_beside_a_plain_job_costs_that_row_and_beside_an_array_the_look():
+    plain = {"job_id": 7, "job_state": ["RUNNING"]}
+    task = {**plain, "job_id": 8, "array_job_id": 7, "array_task_id": 0}
+    odd = {"job_id": "1e3", "job_state": ["FAILED"]}
+
+    assert calls.read_job(answer({"jobs": [plain, odd]}), 7).state.base == "RUNNING"
+    for rows in ([task, odd], [odd, odd]):
+        with pytest.raises(ProtocolError, match="not a job id"):
+            calls.read_job(answer({"jobs": rows}), 7)
+
+
 def test_one_jobs_answer_without_a_readable_id_cannot_be_read():
     with pytest.raises(ProtocolError, match="not a job id"):
         calls.read_job(answer({"jobs": [{"job_id": "1e3", "job_state": "RUNNING"}]}), 1000)
