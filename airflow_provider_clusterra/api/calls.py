@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -498,12 +499,15 @@ def refuse_stream(answer: Answer) -> None:
     raise answer.unreadable("it is no stream of events")
 
 
-def read_piece(request: str, event: Event) -> bytes:
-    """A piece of output, of one event of its stream; an ``error`` event is raised."""
-    if event.kind != "error":
-        return event.data
-    words = event.data[:LONGEST_DETAIL].decode("utf-8", "replace")
-    raise NotFoundError(f"{request}: the output cannot be read: {words}", status=200, detail=words)
+def read_pieces(request: str, events: Sequence[Event]) -> Iterator[bytes]:
+    """Output, of events of its stream that came together; an ``error`` event is raised."""
+    pieces = [event.data for event in takewhile(lambda event: event.kind != "error", events)]
+    if pieces:
+        yield b"".join(pieces)
+    for error in events[len(pieces) :]:
+        words = error.data[:LONGEST_DETAIL].decode("utf-8", "replace")
+        what = f"{request}: the output cannot be read: {words}"
+        raise NotFoundError(what, status=200, detail=words)
 
 
 T = TypeVar("T")

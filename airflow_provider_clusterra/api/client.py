@@ -29,7 +29,7 @@ from airflow_provider_clusterra.api.calls import (
     Call,
     is_plain_output,
     is_stream,
-    read_piece,
+    read_pieces,
 )
 from airflow_provider_clusterra.api.errors import (
     ApiError,
@@ -58,6 +58,8 @@ clock once it has the headers, which httpx ends at 100 KB or after a timeout wit
 WHOLE_OUTPUT = 30
 """The same for a job's output, which is a file of any size."""
 LONG = 4 * 1024 * 1024
+READ_AT_ONCE = 256 * 1024
+"""Bytes; as many as asyncio reads from a socket."""
 LARGEST_WORDS = 64 * 1024
 """Bytes of an answer that may be repeated in an error."""
 SHORTEST_SECRET = 6
@@ -430,6 +432,7 @@ class AsyncClient(_Endpoints):
         self._session = SessionAuth(access)
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.AsyncClient, self._session)
+        self._http.event_hooks = {"response": [_read_much_at_once]}
 
     async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the streams is this.
@@ -461,10 +464,10 @@ class AsyncClient(_Endpoints):
                     call.read(await self._whole(call, response))
                 decoder = Decoder()
                 async for piece in response.aiter_bytes():
-                    for event in decoder.feed(piece):
-                        yield read_piece(call.request, event)
-                for event in decoder.close():
-                    yield read_piece(call.request, event)
+                    for found in read_pieces(call.request, decoder.feed(piece)):
+                        yield found
+                for found in read_pieces(call.request, decoder.close()):
+                    yield found
 
     async def read_output_pieces(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
         """The whole output as it is now, piece by piece: for what is too long to be held.
@@ -519,6 +522,15 @@ class AsyncClient(_Endpoints):
         if body.is_long:
             return await asyncio.to_thread(_answer, call, call.request, body, response, access)
         return _answer(call, call.request, body, response, access)
+
+
+async def _read_much_at_once(response: httpx.Response) -> None:
+    """Take what asyncio has read as it is: httpx asks for 64 KiB of its 256, and the rest is copied
+    each time. A TLS record is shorter."""
+    stream = response.extensions.get("network_stream")
+    if stream is not None and stream.get_extra_info("ssl_object") is None:
+        read = functools.partial(type(stream).read, stream, READ_AT_ONCE)
+        stream.read = lambda _, timeout=None: read(timeout)
 
 
 def _longest(call: Call[Any], access: Access) -> float:

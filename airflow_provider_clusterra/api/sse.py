@@ -14,6 +14,8 @@ content. Hence the rules differ from the specification's if those would lose byt
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from airflow_provider_clusterra.api.errors import ProtocolError
@@ -22,7 +24,10 @@ BOM = b"\xef\xbb\xbf"
 LF = b"\n\n"
 """What ends an event: its last line's LF, and a blank line."""
 CRLF = b"\n\r\n"
-DATA = b"data: "
+BEGIN = b"\ndata: "
+"""How a line of jobs' output begins, with the line end before it."""
+END = re.compile(rb"\n(?!data: )").split
+"""At line ends after which no such line begins: those of events, as a rule."""
 LARGEST = 64 * 1024 * 1024
 """Bytes of one event; a job's output comes in pieces of some KiB."""
 
@@ -94,21 +99,15 @@ class Decoder:
             blocks = text.split(CRLF)
             rows = ([row.removesuffix(b"\r") for row in block.split(b"\n")] for block in blocks)
             return [event for each in rows for event in _interpret(each)]
-        first, *others = text.split(LF + DATA)
-        events = _read_block(first)
-        for other in others:
-            events += _read_block(DATA + other)
-        return events
+        return _read_plain(text)
 
 
-def _read_block(block: bytes) -> list[Event]:
-    """What is framed with LF: one event that begins with ``data: ``, or any number of others."""
-    if block.startswith(DATA):
-        lines = block[len(DATA) :].split(b"\n" + DATA)
-        # nothing but "data: " lines, which is how jobs' output comes: no line is looked at
-        if len(lines) == block.count(b"\n") + 1:
-            return [Event(b"\n".join(lines))]
-    return [event for each in block.split(LF) for event in _interpret(each.split(b"\n"))]
+def _read_plain(text: bytes) -> list[Event]:
+    """What is framed with LF. No line is looked at if all are output."""
+    blocks = END(b"\n" + text)
+    if all(block.startswith(BEGIN) for block in blocks):
+        return [Event(b"\n".join(block.split(BEGIN)[1:])) for block in blocks]
+    return [event for each in text.split(LF) for event in _interpret(each.split(b"\n"))]
 
 
 def _interpret(lines: list[bytes]) -> list[Event]:

@@ -421,7 +421,7 @@ async def _pieces(
     client: AsyncClient, cluster_id: str, job_id: int
 ) -> AsyncIterator[asyncio.Queue[bytes | ClusterraError]]:
     """The stream's pieces, as a queue of which one can also wait for a moment only."""
-    pieces: asyncio.Queue[bytes | ClusterraError] = asyncio.Queue(maxsize=64)
+    pieces: asyncio.Queue[bytes | ClusterraError] = asyncio.Queue(maxsize=16)
 
     async def read() -> None:
         try:

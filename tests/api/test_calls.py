@@ -5,6 +5,8 @@ import inspect
 import pytest
 
 from airflow_provider_clusterra.api import calls
+from airflow_provider_clusterra.api.errors import NotFoundError
+from airflow_provider_clusterra.api.sse import Event
 
 EVERY = [
     (calls.get_user(), "GET /v1/users/me"),
@@ -81,3 +83,13 @@ def test_accounting_is_asked_by_name_or_by_ids():
     later = calls.list_accounting("c1", job_name="a", since=1_700_000_000.5)
     assert later.path.endswith("?job_name=a&start_time=1700000000")
     assert calls.list_accounting("c1", job_ids=[1, 2]).path.endswith("?step=1%2C2")
+
+
+def test_output_that_came_together_is_one_piece_and_comes_before_an_error():
+    events = [Event(b"a"), Event(b"b\n"), Event(b"no such file", "error"), Event(b"c")]
+    pieces = calls.read_pieces("GET …", events)
+
+    assert next(pieces) == b"ab\n"
+    with pytest.raises(NotFoundError, match="no such file"):
+        next(pieces)
+    assert list(calls.read_pieces("GET …", [])) == []
