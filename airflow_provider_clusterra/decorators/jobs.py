@@ -30,7 +30,7 @@ from airflow_provider_clusterra.links.jobs import KEY as LINK
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.submit.submission import RecordStore, Request
-from airflow_provider_clusterra.task.arguments import ArgumentError
+from airflow_provider_clusterra.task.arguments import ArgumentError, GivenFields
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.result import Reading, read_result
 from airflow_provider_clusterra.watch.arrays import write_indices
@@ -56,7 +56,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
     Its result is pushed to XCom as ``job``; what is returned is the function's value.
     """
 
-    template_fields: Sequence[str] = (
+    template_fields = GivenFields(
         *DecoratedOperator.template_fields,
         *(name for name in ClusterraSubmitJobOperator.template_fields if name != "script"),
         "python",

@@ -154,7 +154,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         "outputs": given.optional(read_outputs),
     }
     """How each argument that may be templated is read."""
-    template_fields: Sequence[str] = ("clusterra_conn_id", "cluster_id", *READERS)
+    template_fields = given.GivenFields("clusterra_conn_id", "cluster_id", *READERS)
     operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#dbe9f6"
     array_success: ArraySuccess = "all"
@@ -166,6 +166,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     """The arguments that say what the author asks for: with another value it is another job."""
     _declared: Collection[str] = ()
     """The names of files that a template says that its job writes."""
+    _inputs: Mapping[str, SourceFile] = {}
+    _sources: Mapping[str, Any] = {}
+    _jinja_env: jinja2.Environment | None = None
 
     def __init__(  # noqa: PLR0913 - an operator's arguments are its form
         self,
@@ -222,9 +225,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self.cluster_id = cluster_id
         given.check_choices(self)
         self._kill = KillSwitch()
-        self._inputs: dict[str, SourceFile] = {}
-        self._sources: dict[str, Any] = {}
-        self._jinja_env: jinja2.Environment | None = None
         self._keys: dict[str, str] = {}
         """What has been uploaded already."""
 
@@ -755,7 +755,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "container_mounts": given.optional(read_mount_texts),
         "container_workdir": given.optional(read_folder),
     }
-    template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
+    template_fields = given.GivenFields(*IDENTITY, *SubmitOperator.template_fields)
+    _download_route = ""
+    _unreadable: Exception | None = None
     template_fields_renderers = {  # noqa: RUF012 - Airflow's form
         "script": "bash",
         "environment": "json",
@@ -813,34 +815,35 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         self.script = given.text("script", script)
         self.script_arguments = script_arguments
         self.render_script = render_script
-        self.name = name
-        self.partition = partition
-        self.account = account
-        self.qos = qos
-        self.nodes = nodes
-        self.tasks = tasks
-        self.cpus_per_task = cpus_per_task
-        self.memory = memory
-        self.memory_per_cpu = memory_per_cpu
-        self.time_limit = time_limit
-        self.gpus = gpus
-        self.constraint = constraint
-        self.exclusive = exclusive
-        self.licenses = licenses
+        # past Airflow's __setattr__, which looks for a converter and a place in the DAG for each
+        vars(self).update(
+            name=name,
+            partition=partition,
+            account=account,
+            qos=qos,
+            nodes=nodes,
+            tasks=tasks,
+            cpus_per_task=cpus_per_task,
+            memory=memory,
+            memory_per_cpu=memory_per_cpu,
+            time_limit=time_limit,
+            gpus=gpus,
+            constraint=constraint,
+            exclusive=exclusive,
+            licenses=licenses,
+            dependency=dependency,
+            requeue=requeue,
+            signal=signal,
+            working_directory=working_directory,
+        )
         self.array = array
-        self.dependency = dependency
-        self.requeue = requeue
-        self.signal = signal
         self.environment = environment
         self.login_environment = login_environment
-        self.working_directory = working_directory
         self.container = container
         self.container_mounts: Any = container_mounts
         self.container_workdir = container_workdir
         self.job = job
         self.uploads = uploads
-        self._download_route = ""
-        self._unreadable: Exception | None = None
         given.check_plain(self, self.READERS)
 
     def _do_render_template_fields(
@@ -964,7 +967,7 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         "template_id": given.text,
         **dict.fromkeys(("template_params", "uploads"), given.optional(given.mapping)),
     }
-    template_fields: Sequence[str] = (*IDENTITY, *SubmitOperator.template_fields)
+    template_fields = given.GivenFields(*IDENTITY, *SubmitOperator.template_fields)
     template_fields_renderers = {"template_params": "json"}  # noqa: RUF012 - Airflow's form
 
     def __init__(

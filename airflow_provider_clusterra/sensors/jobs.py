@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -73,7 +73,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         "outputs": given.optional(read_outputs),
     }
     """How each argument that may be templated is read."""
-    template_fields: Sequence[str] = (*READERS, "clusterra_conn_id", "cluster_id")
+    template_fields = given.GivenFields(*READERS, "clusterra_conn_id", "cluster_id")
     operator_extra_links = (ClusterraJobLink(),)
     ui_color = "#e6f1f2"
 

@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import cache, partial
+from inspect import signature
+from itertools import compress
+from operator import is_not
 from typing import Any
 
 import msgspec
@@ -65,43 +68,62 @@ def check_array_success(array_success: Any) -> None:
         )
 
 
+class GivenFields:
+    """An operator's template fields: of the class all, of a task those that its author has given.
+
+    Airflow walks, renders and stores each field of each task whenever it reads a DAG, and an author
+    gives few of them.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, task: Any, kind: type) -> Sequence[str]:
+        return self._names if task is None else _given(task, self._names)
+
+
+def _given(task: Any, names: tuple[str, ...]) -> list[str]:
+    kind: Any = type(task)
+    values = map(vars(task).get, names)
+    return [*compress(names, map(is_not, values, _left_out(kind, names)))]
+
+
+@cache
+def _left_out(kind: Any, names: tuple[str, ...]) -> list[Any]:
+    """What arguments of an operator are if its author gives none."""
+    parameters = [signature(each.__init__).parameters for each in reversed(kind.__mro__)]
+    defaults = {name: each.default for named in parameters for name, each in named.items()}
+    return [defaults.get(name) for name in names]
+
+
 def is_deferrable(given: Any) -> bool:
     """What an author says, or Airflow's default."""
-    if given is None:
-        given = conf.getboolean("operators", "default_deferrable", fallback=False)
-    return bool(given)
+    return _default_deferrable() if given is None else bool(given)
+
+
+@cache
+def _default_deferrable() -> bool:
+    # a look into Airflow's configuration takes as long as all other arguments of a task
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
     """Read what is known when the DAG is read."""
-    for name, read in readers.items():
-        value = getattr(task, name)
-        check = _check_again if isinstance(value, SMALL) else _check
+    for name in _given(task, (*readers,)):
         try:
-            check(name, read, value)
+            _read(name, partial(_if_plain, readers[name]), getattr(task, name))
         except InputError as error:
             raise ArgumentError(str(error)) from None
-
-
-SMALL = (type(None), bool, int, float)
-"""What most arguments are left at: thousands of tasks have the same."""
-
-
-def _check(name: str, read: Reader, value: Any) -> None:
-    _read(name, partial(_if_plain, read), value)
 
 
 def _if_plain(read: Reader, name: str, given: Any) -> Any:
     return read(name, given) if is_plain(given) else None
 
 
-_check_again = lru_cache(maxsize=1024, typed=True)(_check)
-
-
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
     """Replace what was given by its value, once everything is rendered."""
-    for name, read in readers.items():
-        setattr(task, name, _read(name, read, getattr(task, name)))
+    for name in _given(task, (*readers,)):
+        setattr(task, name, _read(name, readers[name], getattr(task, name)))
 
 
 def _read(name: str, read: Reader, given: Any) -> Any:

@@ -291,8 +291,15 @@ def test_what_authors_template_is_templated():
     assert {"script", "name", "environment", "cluster_id", "clusterra_conn_id"} <= set(
         ClusterraSubmitJobOperator.template_fields
     )
-    operator = submit()
-    assert all(hasattr(operator, name) for name in operator.template_fields)
+
+
+def test_a_task_has_the_template_fields_that_its_author_has_given():
+    operator = submit(memory="{{ much }}")
+    assert {*operator.template_fields} == {"script", "memory", "poll_interval"}
+
+    operator.account = "{{ who }}"
+    operator.render_template_fields({"much": "4G", "who": "lab"})
+    assert (operator.memory, operator.account) == ("4G", "lab")
 
 
 def deferral_that_failed(why):
