@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -273,6 +273,26 @@ def check_output_is_shown(job: Mapping[str, Any], find_folder: Callable[[], str]
         f"Leave out --output (or standard_output in job=), or write it to {shown}/{SHOWN[1]} or "
         f"{below} below, e.g. #SBATCH --output={shown}/results/{SHOWN[1]}."
     )
+
+
+def check_files_are_shared(
+    job: Mapping[str, Any], paths: Iterable[str], find_folder: Callable[[], str]
+) -> None:
+    """Refuse outputs which no API gives out: of a job that works outside of the shared folder, or there.
+
+    ``find_folder`` as above; only an unusual folder is worth the request.
+    """
+    own = _folder(job)
+    wanted = {own, *(own / path for path in paths)}
+    if all(each.is_relative_to(DEFAULT_DIRECTORY) for each in wanted):
+        return
+    folder = find_folder() or DEFAULT_DIRECTORY
+    for each in wanted:
+        if not each.is_relative_to(folder) and not each.is_relative_to(DEFAULT_DIRECTORY):
+            raise InputError(
+                f"outputs: {each} is not in the folder that the cluster's jobs share, {folder}, and the "
+                "API gives out only what is. Set the job's working directory to a folder there."
+            )
 
 
 def _output(job: Mapping[str, Any]) -> PurePosixPath:

@@ -435,7 +435,7 @@ def _artifacts(outputs: Mapping[str, Any]) -> dict[str, str]:
 def render_artifacts(
     chassis: Template, template: Template, values: Mapping[str, Any], notes: Mapping[str, str]
 ) -> dict[str, str]:
-    """The paths of the artifacts of a template's job; those are left out of which a part is unknown.
+    """The paths of the artifacts of a template's job; ``""`` if a part of one is unknown.
 
     :param chassis: a preset's parent, or the template itself.
     :param values: a user's.
@@ -449,8 +449,7 @@ def render_artifacts(
     }
     known |= {f"ctx.{name}": value for name, value in notes.items()}
     known["outputs.dir"] = _render(chassis.outputs_dir, known)
-    paths = {key: _render(path, known) for key, path in chassis.artifacts.items()}
-    return {key: path for key, path in paths.items() if path}
+    return {key: _render(path, known) for key, path in chassis.artifacts.items()}
 
 
 def _render(text: str, values: Mapping[str, str]) -> str:

@@ -119,7 +119,7 @@ def _read_run(record: RunRecord) -> Run | None:
     queued = read_number(time.get("planned"))
     elapsed = read_number(time.get("elapsed"))
     values = _values(queued, elapsed, allocated, requested)
-    values |= _used(_rows(record.steps), values.get("gpus_allocated"))
+    values |= _used(_rows(record.steps), values)
     return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
 
 
@@ -159,7 +159,7 @@ def _values(
     )
 
 
-def _used(steps: Sequence[Mapping[str, Any]], gpus: float | None) -> Values:
+def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
     """What all steps used: the batch script's, the extern one, and each ``srun``'s.
 
     :source: slurmdbd calls ``TRESUsageInTot`` ``tres.requested.total``; its memory is in bytes.
@@ -173,35 +173,46 @@ def _used(steps: Sequence[Mapping[str, Any]], gpus: float | None) -> Values:
     busy = _peak(spans, totals, "gres/gpuutil")
     return _told(
         cpu_core_seconds_used=sum(seconds) if gathered else None,
-        memory_bytes_peak=_peak(spans, totals, "mem"),
-        gpu_utilization_percent=busy and busy / (gpus or 1),
+        memory_bytes_peak=_peak(spans, totals, "mem", had.get("memory_bytes_requested", math.inf)),
+        gpu_utilization_percent=busy and busy / (had.get("gpus_allocated") or 1),
         gpu_memory_bytes_peak=_peak(spans, totals, "gres/gpumem"),
     )
 
 
 def _peak(
-    spans: Sequence[tuple[float, float]], totals: Sequence[Counts], name: str
+    spans: Sequence[tuple[float, float]],
+    totals: Sequence[Counts],
+    name: str,
+    most: float = math.inf,
 ) -> float | None:
     """The most that steps had at one time: those side by side together, one after another not."""
     changes: list[tuple[float, int, float]] = []
+    brief: dict[float, list[float]] = {}
     for (begin, end), total in zip(spans, totals, strict=True):
-        if (count := total.get(name)) is not None:
+        if (count := total.get(name)) is None:
+            continue
+        if end > begin:
             changes += [(begin, 1, count), (end, 0, -count)]
+        else:
+            brief.setdefault(begin, []).append(count)
+    for begin, counts in brief.items():
+        # Slurm's clock has whole seconds: those of one second may be a loop of quick steps, and are one
+        # if they had more together than the job
+        count = sum(counts) if sum(counts) <= most else max(counts)
+        changes += [(begin, 1, count), (begin + 0.5, 0, -count)]
     if not changes:
         return None
-    most: float = 0
+    peak: float = 0
     now: float = 0
     # at the same second an end comes before a begin
     for _, _, change in sorted(changes):
         now += change
-        most = max(most, now)
-    return most
+        peak = max(peak, now)
+    return peak
 
 
 def _span(time: Mapping[str, Any]) -> tuple[float, float]:
-    begin, end = read_number(time.get("start")) or 0, read_number(time.get("end"))
-    # one of less than a second had its memory, too
-    return begin, max(end, begin + 0.5) if end else math.inf
+    return read_number(time.get("start")) or 0, read_number(time.get("end")) or math.inf
 
 
 def _cpu_seconds(total: Mapping[str, Any]) -> float:

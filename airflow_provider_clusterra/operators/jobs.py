@@ -21,7 +21,11 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import read_number
-from airflow_provider_clusterra.api.specs import check_output_is_shown, hidden_outputs
+from airflow_provider_clusterra.api.specs import (
+    check_files_are_shared,
+    check_output_is_shown,
+    hidden_outputs,
+)
 from airflow_provider_clusterra.api.templates import (
     JOB_NAME,
     CheckedParams,
@@ -361,20 +365,22 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
         """Called only if a job is submitted: one that runs is waited for whatever a store says."""
         if is_first:
-            dag = self.get_dag()
-            others = [task for task in dag.tasks if task.task_id != self.task_id] if dag else []
-            check_outputs(connected.client, self.outputs or {}, self._declared, others)
+            check_outputs(connected.client, self.outputs or {}, self, self._declared)
         return self._upload_inputs(connected, request) if self._inputs else request
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], keys: Mapping[str, str] | None = None
+    ) -> Any:
         """Go on after the deferral.
 
         :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
             made it.
+        :param keys: of the files that were uploaded.
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         """
         store = store_of(context)
+        self._keys.update(keys or {})
         with self._trying(store):
             end = read_event(event)
             with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
@@ -512,7 +518,12 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         if event is None and self.deferrable:
             self._kill.check()
             timeout = deferral_timeout(trigger.spec.deadline)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+            self.defer(
+                trigger=trigger,
+                method_name="execute_complete",
+                kwargs={"keys": self._keys},
+                timeout=timeout,
+            )
         if event is None:
             event = self._kill.run(trigger.wait())
         elif self.follow_output:
@@ -900,6 +911,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             request.check_tagged()
         if self.return_output:
             check_output_is_shown(request.components[0], connected.find_output_folder)
+        if self.outputs:
+            paths = [file.path or "" for file in self.outputs.values()]
+            check_files_are_shared(request.components[0], paths, connected.find_output_folder)
         hidden = [words for fields in request.components for words in hidden_outputs(fields)]
         for words in (*request.conflicts, *hidden):
             self.log.warning(words)
@@ -1013,5 +1027,5 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
             notes = client.find_run(cluster_id, job_id)
         except NotFoundError:
             notes = client.find_run(cluster_id, job_id, forgotten=True)
-        given_values = given.optional(given.mapping)("template_params", self.template_params)
-        return render_artifacts(chassis, template, given_values or {}, notes)
+        values = given.optional(given.mapping)("template_params", self.template_params) or {}
+        return render_artifacts(chassis, template, {**values, **self._keys}, notes)

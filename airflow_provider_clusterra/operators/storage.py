@@ -13,11 +13,12 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.fetching import Found, download_found, find_files_of, stored
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
+from airflow_provider_clusterra.task.lineage import ReportsLineage, place_on_cluster
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.transfers import check_target
 
 
-class ClusterraUploadFileOperator(BaseOperator):
+class ClusterraUploadFileOperator(ReportsLineage, BaseOperator):
     """Upload files of the worker, or of an object storage, for jobs to read.
 
     :param source: a path, a glob, an ``ObjectStoragePath`` or its URI, or a list of these.
@@ -65,10 +66,16 @@ class ClusterraUploadFileOperator(BaseOperator):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:
                 keys = upload_all(connected.client, connected.cluster_id, files, self.location)
+        moved = zip(keys, files, strict=True)
+        self._known_of_job = {
+            "cluster_id": connected.cluster_id,
+            "inputs": [file.shown for file in files],
+            "outputs": {key: {"path": key, "size": file.size} for key, file in moved},
+        }
         return keys if is_many(self.source) else keys[0]
 
 
-class ClusterraDownloadFileOperator(BaseOperator):
+class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
     """Download files that a job has written, or that are in the cluster's storage.
 
     Each arrives at its target whole, or not at all; after a break the rest is asked for.
@@ -128,6 +135,11 @@ class ClusterraDownloadFileOperator(BaseOperator):
                 found = self._find(connected.client, connected.cluster_id)
                 copies = download_found(connected.client, [(found, self.target)])
             rows = found.rows(copies)
+        whose = {"cluster_id": connected.cluster_id, "job_id": self.job_id}
+        self._known_of_job = {
+            "inputs": [place_on_cluster(whose, row["path"]) for row in rows],
+            "outputs": {row["target"]: row for row in rows},
+        }
         events: Any = context.get("outlet_events")
         for asset in self.outlets if events is not None else ():
             for row in rows:

@@ -173,7 +173,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             if self.outputs and first is None:
                 from airflow_provider_clusterra.task.fetching import check_outputs  # noqa: PLC0415
 
-                check_outputs(connected.client, self.outputs)
+                check_outputs(connected.client, self.outputs, self)
             url = connected.settings.job_url(cluster_id, self.job_id)
         context["ti"].xcom_push(key=KEY, value=url)
         since = first.timestamp() if first else time.time()

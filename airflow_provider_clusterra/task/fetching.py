@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -29,7 +31,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
-from airflow_provider_clusterra.task.outputs import OutputFile
+from airflow_provider_clusterra.task.outputs import OutputFile, as_output
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import (
     Arrived,
@@ -46,8 +48,10 @@ log = logging.getLogger(__name__)
 GLOB = frozenset("*?[")
 LOCATIONS = ("data/", "outputs/", "scripts/", "shared/")
 """How the key of a file in the storage begins."""
-MOST_SHOWN = 100
-"""Files of one pattern that the result names: XCom is no list of files."""
+MOST_SHOWN, LARGEST_SHOWN = 100, 16 * 1024
+"""Files of one pattern that the result names, and bytes for those of all: XCom is no list of files."""
+MOST_EVENTS = 1000
+"""Of an AssetAlias: Airflow takes them all in the request that ends the task."""
 CLOCKS = 60.0
 """Seconds by which the clocks of a cluster and of its storage may differ."""
 MOST_NAMED = 20
@@ -55,46 +59,53 @@ MOST_NAMED = 20
 
 
 def check_outputs(
-    client: Client,
-    outputs: Mapping[str, OutputFile],
-    declared: Collection[str] = (),
-    others: Iterable[Any] = (),
+    client: Client, outputs: Mapping[str, OutputFile], task: Any, declared: Collection[str] = ()
 ) -> None:
     """Refuse outputs that cannot be brought, before anything is submitted.
 
     :param declared: the names of a template's artifacts, which need no path.
-    :param others: the other tasks of the DAG.
     """
+    of_job = {
+        name for name, file in outputs.items() if file.path is not None or name not in declared
+    }
     if outputs:
-        _check_offer(client, outputs.values())
-    without = {name for name, file in outputs.items() if file.path is None} - {*declared}
-    if without:
-        name = without.pop()
-        raise InputError(f"outputs: {name} has no path: give one. No template declares {name!r}.")
+        _check_offer(client, of_job=bool(of_job))
+    for name in sorted(of_job):
+        if not (outputs[name].path or outputs[name].asset_file):
+            raise InputError(
+                f"outputs: {name} has no path: give one. No template declares {name!r}."
+            )
     places = _places(outputs)
     for name, place in places.items():
         check_target(outputs[name].place)
         if not place.endswith("/") and [*places.values()].count(place) > 1:
             raise InputError(f"outputs: {name} and another would both be written to {place}.")
-    for task, place in _also_written(others, {*places.values()}):
-        log.warning("Task %s writes %s, too: the last one wins.", task, place)
+    for words in _also_written(task, {*places.values()}):
+        log.warning("%s: the last one wins.", words)
 
 
-def _also_written(others: Iterable[Any], places: set[str]) -> Iterable[tuple[str, str]]:
-    for task in others:
-        theirs = getattr(task, "outputs", getattr(task, "partial_kwargs", {}).get("outputs"))
-        for place in places & {*_places(theirs).values()}:
-            yield task.task_id, place
+OF_ITS_OWN = re.compile(r"map_index|\bti\b|\btask")
+"""What makes a templated place another one for each of a mapped task's instances."""
+
+
+def _also_written(task: Any, places: set[str]) -> Iterator[str]:
+    """What else of the DAG writes one of these files, as far as the DAG says."""
+    dag = task.get_dag()
+    for other in dag.tasks if dag else ():
+        given = getattr(other, "outputs", getattr(other, "partial_kwargs", {}).get("outputs"))
+        theirs = {place for place in _places(given).values() if not place.endswith("/")}
+        if other.task_id != task.task_id:
+            yield from (f"Task {other.task_id} writes {place}, too" for place in theirs & places)
+        elif other.is_mapped or other.get_closest_mapped_task_group():
+            same = (place for place in theirs if not OF_ITS_OWN.search(place))
+            yield from (f"All mapped instances of this task write {place}" for place in same)
 
 
 def _places(outputs: Any) -> dict[str, str]:
     """Where the outputs of a task go that are copied."""
-    files = outputs.items() if isinstance(outputs, Mapping) else ()
-    return {
-        name: str(file.place)
-        for name, file in files
-        if isinstance(file, OutputFile) and file.place is not None
-    }
+    given = outputs.items() if isinstance(outputs, Mapping) else ()
+    files = {name: as_output(value) for name, value in given}
+    return {name: str(file.place) for name, file in files.items() if file.place is not None}
 
 
 def _offers(client: Client, find: Callable[[Any], Any]) -> Any:
@@ -104,8 +115,7 @@ def _offers(client: Client, find: Callable[[Any], Any]) -> Any:
         return None
 
 
-def _check_offer(client: Client, files: Iterable[OutputFile]) -> None:
-    of_job = any(file.path is not None for file in files)
+def _check_offer(client: Client, *, of_job: bool) -> None:
     if not _offers(client, offers_files if of_job else _offers_any):
         raise InputError(
             "outputs: this API does not give out the files of a job. Let the job copy them itself, or "
@@ -168,22 +178,42 @@ class JobOutputs(msgspec.Struct, frozen=True):
         return datetime.fromisoformat(started).timestamp() if started and not again else 0.0
 
     def _bring(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        found, declared = {}, self._known_artifacts(result["job_id"])
-        for name in declared.keys() - self.outputs.keys():
-            # nobody asked for it: what is there is listed, and not copied
-            try:
-                found[name] = self._find_declared(result, name, declared[name]).described({})
-            except (ClusterraError, JobResultError) as error:
-                log.info("The template's artifact %s is not found: %s", name, error)
+        declared = self._known_artifacts(result["job_id"])
+        found = dict(self._found_unasked(result, declared))
         wanted = {
-            name: self._find(result, name, file.path)
-            if file.path
-            else self._find_declared(result, name, declared.get(name, ""))
+            name: self._find_wanted(result, name, file, declared)
             for name, file in self.outputs.items()
         }
         facts = {name: result[name] for name in ("job_id", "usage") if result.get(name)}
-        found |= self._copied(wanted, facts)
-        return {"outputs": found} if found else {}
+        copies = self._copied(wanted, facts)
+        found |= wanted
+        most = LARGEST_SHOWN // max(1, sum(each.is_many for each in found.values()))
+        shown = {name: each.described(copies, most) for name, each in found.items()}
+        return {"outputs": shown} if shown else {}
+
+    def _found_unasked(
+        self, result: Mapping[str, Any], declared: Mapping[str, str]
+    ) -> Iterator[tuple[str, Found]]:
+        """A template's artifacts that nobody asked for: what is there is listed, and not copied."""
+        for name in declared.keys() - self.outputs.keys():
+            try:
+                yield name, self._find_declared(result, name, declared[name])
+            except (ClusterraError, JobResultError) as error:
+                log.info("The template's artifact %s is not found: %s", name, error)
+
+    def _find_wanted(
+        self, result: Mapping[str, Any], name: str, file: OutputFile, declared: Mapping[str, str]
+    ) -> Found:
+        path = file.path or ("" if name in declared else file.asset_file)
+        if not path:
+            return self._find_declared(result, name, declared.get(name, ""))
+        found = self._find(result, name, path)
+        if isinstance(file.asset, AssetAlias) and len(found.sources) > MOST_EVENTS:
+            raise JobResultError(
+                f"outputs: {name} means {len(found.sources)} files, and an AssetAlias has an event for "
+                f"each of at most {MOST_EVENTS}. Give an Asset, which has one event for all."
+            )
+        return found
 
     def bring_of_failed(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """The same for a job that ended badly, as far as it goes."""
@@ -222,7 +252,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
             except JobResultError:
                 raise missing from None
 
-    def _copied(self, wanted: Mapping[str, Found], facts: Mapping[str, Any]) -> dict[str, Any]:
+    def _copied(self, wanted: Mapping[str, Found], facts: Mapping[str, Any]) -> Copies:
         places = {name: self.outputs[name].place for name in wanted}
         copies = download_found(
             self.client,
@@ -231,7 +261,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
         )
         for name, found in wanted.items():
             self._tell_assets(name, found, copies, facts)
-        return {name: found.described(copies) for name, found in wanted.items()}
+        return copies
 
     def _tell_assets(
         self, name: str, found: Found, copies: Copies, facts: Mapping[str, Any]
@@ -241,9 +271,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
         events: Any = self.context.get("outlet_events")
         for asset in self.outlets if events is not None else ():
             if isinstance(asset, Asset) and asset in (file.asset, *file.named(name, asset)):
-                described = found.described(copies)
-                described.pop("files", None)
-                events[asset].extra.update({**described, **facts})
+                events[asset].extra.update({**found.described(copies), **facts})
             elif isinstance(asset, AssetAlias) and asset == file.asset:
                 for row in found.rows(copies):
                     uri = row.get("target") or row["path"]
@@ -263,13 +291,15 @@ class Found(NamedTuple):
         target = read_target(place)
         return target / source.name if self.is_many or is_folder(place) else target
 
-    def described(self, copies: Copies) -> dict[str, Any]:
-        """What the result says of them."""
+    def described(self, copies: Copies, most: int = 0) -> dict[str, Any]:
+        """What is to be said of them, with so many bytes for each of many by itself."""
         rows = self.rows(copies)
         if not self.is_many:
             return rows[0]
-        size = sum(row["size"] for row in rows)
-        return {"count": len(rows), "size": size, "files": rows[:MOST_SHOWN]}
+        sizes = accumulate(len(msgspec.json.encode(row)) for row in rows[:MOST_SHOWN])
+        shown = [row for row, size in zip(rows, sizes, strict=False) if size <= most]
+        found = {"count": len(rows), "size": sum(row["size"] for row in rows)}
+        return {**found, "files": shown} if most else found
 
     def rows(self, copies: Copies) -> list[dict[str, Any]]:
         """What is to be said of each: its size, and of a copy where it is and its checksum."""
@@ -389,7 +419,8 @@ def _why_missing(client: Client, cluster_id: str, job_id: int, path: str, folder
         for pattern in (near, "**")
         for file in client.list_files(cluster_id, job_id, pattern).files
     ]
-    shown = ", ".join(list(dict.fromkeys(names))[:MOST_NAMED]) or "no file"
     links = "symbolic links are not followed, and files of others not given"
     more = f" and {len(set(names)) - MOST_NAMED} more" if len(set(names)) > MOST_NAMED else ""
-    return f"{path} is not in {folder} ({links}). There is: {shown}{more}."
+    shown = ", ".join(list(dict.fromkeys(names))[:MOST_NAMED])
+    there = f"There is: {shown}{more}." if names else "The folder has no files."
+    return f"{path} is not in {folder} ({links}). {there}"

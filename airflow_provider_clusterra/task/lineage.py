@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -21,7 +20,8 @@ class ReportsLineage:
     """The methods that OpenLineage's provider calls, in the process that ran the task."""
 
     _known_of_job: Mapping[str, Any] = {}
-    """What is known of the job, in the words of its result; with ``cluster_id`` and ``error``."""
+    """What is known of the job, in the words of its result; with ``cluster_id`` and ``error``. A task that
+    only moves files has ``inputs`` and ``outputs``."""
 
     def get_openlineage_facets_on_start(self) -> Any:
         """What is read: the script, and the files that are uploaded."""
@@ -71,7 +71,7 @@ def _lineage(task: Any, known_of_job: Mapping[str, Any]) -> Any:
     uploads = getattr(task, "uploads", None)
     sources = uploads.values() if isinstance(uploads, Mapping) else ()
     return OperatorLineage(
-        inputs=[_dataset(source) for source in sources],
+        inputs=[_dataset(source) for source in known_of_job.get("inputs", sources)],
         outputs=list(_outputs(known_of_job)),
         run_facets=_run_facets(known_of_job),
         job_facets=_source_code(task),
@@ -95,7 +95,7 @@ def _source_code(task: Any) -> dict[str, Any]:
 def _run_facets(known_of_job: Mapping[str, Any]) -> dict[str, Any]:
     from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
 
-    if not known_of_job:
+    if "job_id" not in known_of_job:
         return {}
     known = {name: known_of_job.get(key) for name, key in FIELDS.items()}
     facets = {"clusterra_job": facet_class()(**known)}
@@ -135,13 +135,12 @@ def _outputs(known_of_job: Mapping[str, Any]) -> Iterator[Any]:
         OutputStatisticsOutputDatasetFacet as Statistics,
     )
 
-    folder = f"clusterra://{known_of_job.get('cluster_id')}/{known_of_job.get('job_id')}"
     for output in known_of_job.get("outputs", {}).values():
         for row in output.get("files", [output]):
             facets: Any = (
                 {"outputStatistics": Statistics(size=row["size"])} if "size" in row else {}
             )
-            place = _dataset(row.get("target") or f"{folder}/{row['path']}")
+            place = _dataset(row.get("target") or place_on_cluster(known_of_job, row["path"]))
             yield OutputDataset(place.namespace, place.name, outputFacets=facets)
 
 
@@ -152,9 +151,17 @@ def _dataset(place: Any) -> Any:
     """
     from openlineage.client.generated.base import InputDataset
 
-    url = urlsplit(os.fspath(place) if isinstance(place, Path) else str(place))
-    if url.scheme in ("", "file"):
-        return InputDataset("file", os.path.abspath(url.path))  # noqa: PTH100 - it need not be there
+    # names may hold "?" and "#", which a parser of URLs would cut off
+    scheme, is_uri, rest = str(place).partition("://")
+    if not is_uri or scheme == "file":
+        path = rest if is_uri else scheme
+        return InputDataset("file", os.path.abspath(path))  # noqa: PTH100 - it need not be there
+    bucket, _, key = rest.partition("/")
     # an ObjectStoragePath has the connection's id before the bucket
-    bucket = url.netloc.rpartition("@")[2]
-    return InputDataset(f"{url.scheme}://{bucket}", url.path.lstrip("/"))
+    return InputDataset(f"{scheme}://{bucket.rpartition('@')[2]}", key.lstrip("/"))
+
+
+def place_on_cluster(known: Mapping[str, Any], path: str) -> str:
+    """A key of the cluster's storage, or a file of a job."""
+    job_id = f"{known['job_id']}/" if known.get("job_id") else ""
+    return f"clusterra://{known.get('cluster_id')}/{job_id}{path}"

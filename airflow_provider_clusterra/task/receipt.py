@@ -21,8 +21,9 @@ def receipt(job: Job) -> str:
     """E.g. "Job 12 used 3.1 of 16 GB, 22 % of 8 CPUs for 41 min, queued 12 min; memory='4G' would
     do."; empty if nothing is known.
     """
-    usage = usage_of(job)
-    many = usage.get("tasks", {}).get("count", 1) > 1
+    usage = {**usage_of(job)}
+    tasks = usage.get("tasks", {"count": 1})
+    usage |= tasks.get("largest", {})
     memory, cpus, gpus = _memory(usage), _cpus(usage), _gpus(usage)
     queued = f"queued {_time(usage['queue_seconds'])}" if "queue_seconds" in usage else ""
     cost = f"cost {usage['cost_usd']:.4g} USD" if "cost_usd" in usage else ""
@@ -30,10 +31,9 @@ def receipt(job: Job) -> str:
     if not (memory or cpus):
         return ""
     verb = "used" if usage.keys() & {"memory_bytes_peak", "cpu_core_seconds_used"} else "had"
-    whose = (
-        f"Job {job.job_id}, in the largest of its {usage['tasks']['count']} tasks," if many else ""
-    )
-    return f"{whose or f'Job {job.job_id}'} {verb} {words}{_advice(job, usage)}."
+    many = tasks["count"] > 1
+    whose = f": each of its {tasks['count']} tasks {verb} at most" if many else f" {verb}"
+    return f"Job {job.job_id}{whose} {words}{_advice(job, usage)}."
 
 
 def _memory(usage: Mapping[str, float]) -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Self
@@ -32,7 +32,25 @@ BLOCK = 8 * MIB
 """Bytes of a part of an object: two are held at a time."""
 MOST_PARTS = 9000
 """S3 takes 10,000."""
-ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2"})
+ATOMIC = frozenset(
+    [
+        "s3",
+        "s3a",
+        "gs",
+        "gcs",
+        "abfs",
+        "abfss",
+        "az",
+        "adl",
+        "oss",
+        "oci",
+        "r2",
+        "hf",
+        "lakefs",
+        "swift",
+        "tos",
+    ]
+)
 """Object stores: what is not closed is not there. All others have a file's name before its bytes."""
 WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
 """What a store raises of a place that is none. All else may be a hiccup of the store."""
@@ -86,6 +104,39 @@ class Watched:
         self._file.close()
 
 
+class Checksum:
+    """A file's SHA-256, which another thread makes while the next pieces arrive."""
+
+    def __init__(self, beside: ThreadPoolExecutor) -> None:
+        self._digest, self._beside = hashlib.sha256(), beside
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._before: Future[None] | None = None
+
+    def add(self, piece: bytes) -> None:
+        """The next bytes; at most 2 MiB wait."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= MIB:
+            self._wait()
+            self._before = self._beside.submit(self._take, self._pieces)
+            self._pieces, self._size = [], 0
+
+    def hexdigest(self) -> str:
+        """Of all."""
+        self._wait()
+        self._take(self._pieces)
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._before:
+            self._before.result()
+
+    def _take(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
+
+
 Target = Path | ObjectStoragePath
 
 
@@ -104,7 +155,9 @@ def read_target(given: Any) -> Target:
 def is_folder(given: Any) -> bool:
     """Whether a place is a folder, into which files go under their own names."""
     target = read_target(given)
-    return str(given).endswith("/") or (isinstance(target, Path) and target.is_dir())
+    if isinstance(target, Path):
+        return str(given).endswith("/") or target.is_dir()
+    return str(given).endswith("/") or (target.protocol in ATOMIC and not target.key)
 
 
 def check_target(given: Any) -> None:
@@ -129,11 +182,15 @@ def check_target(given: Any) -> None:
 
 
 def _check_bucket(target: Any) -> None:
-    if not target.key or not target.bucket:
-        raise InputError(f"{target} is a bucket: give a key in it as well.")
-    with suppress(PermissionError):
-        # who may write an object may not see its bucket
+    if not target.bucket:
+        raise InputError(f"{target} cannot be written: it names no bucket.")
+    try:
         target.fs.info(target.bucket)
+    except PermissionError:
+        # who may write an object may not see its bucket
+        return
+    except FileNotFoundError as exc:
+        raise InputError(f"{target} cannot be written: there is no {target.bucket}.") from exc
 
 
 def _check_folder(folder: Path) -> None:
@@ -182,25 +239,34 @@ def download_all(
             raise AirflowException("Another download has failed.")
         check()
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-download") as pool:
-        waits = [pool.submit(_download, client, each, go_on) for each in transfers]
+    with (
+        ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-checksum") as beside,
+        ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-download") as pool,
+    ):
+        waits = [
+            pool.submit(_download, client, each, Checksum(beside), go_on) for each in transfers
+        ]
         try:
+            for each in wait(waits, return_when=FIRST_EXCEPTION).done:
+                each.result()
             return [each.result() for each in waits]
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
 
 
-def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -> Arrived:
+def _download(
+    client: Client, transfer: Transfer, checksum: Checksum, go_on: Callable[[], object]
+) -> Arrived:
     download, target = transfer.download, transfer.target
-    digest, progress = hashlib.sha256(), TransferLog("Downloaded", download.shown, transfer.size)
+    progress = TransferLog("Downloaded", download.shown, transfer.size)
     go_on()
     _say_if_replaced(target)
     try:
         with _written(target, transfer.size) as file:
             for piece in client.download_file(download):
                 file.write(piece)
-                digest.update(piece)
+                checksum.add(piece)
                 progress.add(len(piece))
                 go_on()
     except (ClusterraError, AirflowException):
@@ -210,7 +276,7 @@ def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -
             f"{target} cannot be written: {str(exc) or type(exc).__name__}. A retry downloads it again."
         ) from exc
     progress.end(f"to {target}")
-    return Arrived(str(target), download.offset, digest.hexdigest())
+    return Arrived(str(target), download.offset, checksum.hexdigest())
 
 
 def _say_if_replaced(target: Target) -> None:

@@ -89,6 +89,8 @@ def test_a_count_that_slurm_does_not_tell_is_absent(count):
         ([step(0, 100, **mem(5)), step(1, 9, **mem(400)), step(9, 20, **mem(400))], 405),
         ([step(3, 3, **mem(400)), step(3, 3, **mem(400))], 800),
         ([step(3, 3, **mem(400)), step(4, 4, **mem(300))], 400),
+        # more together than the job had: a loop of quick ones
+        ([step(0, 100, **mem(5)), *[step(3, 3, **mem(400))] * 50], 405),
         ([step(0, 100), step(1, 2, **mem(7))], 7),
     ],
     ids=str,

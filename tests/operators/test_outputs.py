@@ -117,6 +117,16 @@ def test_the_result_names_the_first_hundred_of_many_files(work, run):
     assert (told["count"], len(told["files"])) == (300, 100)
 
 
+def test_the_rows_of_all_outputs_together_have_few_bytes(work, run):
+    script = "mkdir d; for i in $(seq 200); do echo >d/$i-$(printf %0200d 0); done"
+    result = run(work(script, outputs={"a": "d/", "b": "d/*", "c": "**"}))
+
+    told = result["outputs"]
+    assert [each["count"] for each in told.values()] == [200, 200, 200]
+    assert all(10 < len(each["files"]) < 50 for each in told.values())
+    assert len(json.dumps(told)) < 20_000
+
+
 @pytest.mark.parametrize("path", ["other.pt", "logs/other.pt", "*.onnx", "gone/"])
 def test_a_missing_file_fails_the_task_for_good_and_what_is_there_is_named(work, run, ti, path):
     with pytest.raises(JobResultError, match=r"There is: .*(model\.pt|a\.log)") as caught:
@@ -133,9 +143,29 @@ def test_a_link_is_not_given_and_it_is_said_why(work, run):
         run(work("ln -s /etc/passwd model.pt", outputs={"model": "model.pt"}))
 
 
-def test_a_job_whose_folder_is_elsewhere_gives_no_files(work, run, tmp_path):
-    with pytest.raises(AirflowFailException, match="is not in the folder that the jobs share"):
+def test_the_error_of_an_empty_folder_says_so(work, run):
+    with pytest.raises(JobResultError, match=r"The folder has no files\."):
+        run(work("", outputs={"model": "model.pt"}, job={"standard_output": "/dev/null"}))
+
+
+def test_a_job_whose_folder_is_elsewhere_is_refused_before_the_submit(work, run, ti, tmp_path):
+    with pytest.raises(AirflowFailException, match="is not in the folder that the cluster's jobs"):
         run(work(outputs={"model": "model.pt"}, working_directory=str(tmp_path)))
+
+    assert "job_id" not in ti.pushed
+
+
+def test_a_path_elsewhere_is_refused_before_the_submit(work, run, ti):
+    with pytest.raises(AirflowFailException, match=r"/scratch/model\.pt is not in the folder"):
+        run(work(outputs={"model": "/scratch/model.pt"}))
+
+    assert "job_id" not in ti.pushed
+
+
+def test_the_shared_folder_may_be_named_as_the_cluster_names_it(work, run):
+    fields = {"outputs": {"model": f"{work.folder}/model.pt"}, "working_directory": work.folder}
+
+    assert run(work(**fields))["outputs"]["model"]["size"] == 7
 
 
 @pytest.fixture
@@ -251,8 +281,8 @@ def test_what_a_retry_can_heal_is_no_end_of_a_job_that_succeeded(
     [
         ({"m": "../x"}, "no file in the job's folder"),
         ({"m": ""}, "no file in the job's folder"),
-        ({"m": 5}, "takes a path or an OutputFile"),
-        ({"m": OutputFile()}, "takes a path or an OutputFile"),
+        ({"m": 5}, "takes a path, an OutputFile or an Asset"),
+        ({"m": OutputFile()}, "takes a path, an OutputFile or an Asset"),
         ({"m": OutputFile("a", "/x", "no asset")}, "give an Asset"),
         (5, "it takes a dict"),
     ],
@@ -272,6 +302,8 @@ def test_outputs_of_a_job_that_is_not_waited_for_are_refused(work):
     ("outputs", "words"),
     [
         ({"m": OutputFile(target="/x/m")}, "m has no path"),
+        ({"m": OutputFile(asset=AssetAlias("m"))}, "m has no path"),
+        ({"m": OutputFile(asset=Asset("s3://bucket/"))}, "m has no path"),
         ({"m": OutputFile("m", "{tmp}/file/m")}, "file is a file"),
         ({"m": OutputFile("m", "ftpx://a/b")}, "cannot be written"),
         ({"m": OutputFile("m", "{tmp}/m"), "n": OutputFile("n", "{tmp}/m")}, "both be written to"),
@@ -283,7 +315,7 @@ def test_what_cannot_be_brought_is_refused_before_the_submit(
 ):
     (tmp_path / "file").touch()
     outputs = {
-        name: file._replace(target=file.target.format(tmp=tmp_path))
+        name: file._replace(target=file.target and file.target.format(tmp=tmp_path))
         for name, file in outputs.items()
     }
     with pytest.raises(AirflowFailException, match=words):
@@ -322,7 +354,9 @@ def test_an_api_that_gives_files_of_the_storage_brings_declared_artifacts(file, 
     refused = nullcontext() if offered else pytest.raises(InputError, match="does not give out")
     wire = Wire(http(200, {"routes": [KEYS]}))
     with wire, Client(Access(wire.url, "s")) as client, refused:
-        fetching.check_outputs(client, {"m": file}, declared=["m"])
+        fetching.check_outputs(
+            client, {"m": file}, ClusterraJobSensor(task_id="t", job_id=1), ["m"]
+        )
 
 
 def test_that_another_task_of_the_dag_writes_the_same_place_is_told(work, run, tmp_path, caplog):
@@ -333,6 +367,38 @@ def test_that_another_task_of_the_dag_writes_the_same_place_is_told(work, run, t
     run(first)
 
     assert f"Task second writes {tmp_path}/m, too: the last one wins." in caplog.text
+
+
+MAPPED = "All mapped instances of this task write {}: the last one wins."
+
+
+@pytest.mark.parametrize(
+    ("target", "collide"),
+    [
+        ("{tmp}/m", True),
+        ("{tmp}/{{{{ ds }}}}", True),
+        ("{tmp}/{{{{ ti.map_index }}}}", False),
+        ("{tmp}/{{{{ task.name }}}}", False),
+        ("{tmp}/", False),
+    ],
+)
+def test_mapped_instances_that_write_one_place_are_told_of(
+    connected, work, run, tmp_path, caplog, target, collide
+):
+    target = target.format(tmp=tmp_path)
+    fields = {"deferrable": False, "poll_interval": 0.05, "script": f"#!/bin/sh\n{WRITE}\n"}
+    with DAG("dag", schedule=None) as dag:
+        ClusterraSubmitJobOperator.partial(
+            task_id="each",
+            outputs={"m": OutputFile("model.pt", target)},
+            working_directory=work().working_directory,
+            **fields,
+        ).expand(name=["a", "b"])
+    one = dag.get_task("each").unmap({"name": "a"})
+    one.outputs = {"m": OutputFile("model.pt", str(tmp_path / "rendered"))}
+    run(one)
+
+    assert (MAPPED.format(target) in caplog.text) is collide
 
 
 def test_outputs_are_templated(work, tmp_path):
@@ -372,6 +438,35 @@ def test_an_assets_uri_is_the_target_and_its_event_holds_what_there_is(
         "job_id": ti.pushed["job_id"],
         "usage": result["usage"],
     }
+
+
+def test_an_asset_alone_is_the_file_of_its_last_part_and_its_own_target(
+    work, run_with_events, events, tmp_path
+):
+    asset = Asset("the_model", uri=f"file://{tmp_path}/models/model.pt")
+    task = work(outputs={"model": asset})
+    result = run_with_events(task)
+
+    assert task.outlets == [asset]
+    assert result["outputs"]["model"]["path"] == f"{work.folder}/model.pt"
+    assert (tmp_path / "models/model.pt").read_text() == "weights"
+    assert events[asset].extra["sha256"] == SHA
+
+
+def test_an_asset_without_a_place_has_an_event_and_no_copy(work, run_with_events, events):
+    result = run_with_events(work(outputs={"model": Asset("model.pt")}))
+
+    assert "target" not in result["outputs"]["model"]
+    assert events[Asset("model.pt")].extra["size"] == 7
+
+
+def test_an_alias_of_thousands_of_files_is_refused_before_any_is_copied(work, run, tmp_path):
+    script = "mkdir many; cd many; seq -w 1001 | xargs touch"
+    outputs = {"m": OutputFile("many/", f"{tmp_path}/to/", AssetAlias("m"))}
+    with pytest.raises(JobResultError, match="m means 1001 files, and an AssetAlias has an event"):
+        run(work(script, outputs=outputs))
+
+    assert not (tmp_path / "to").exists()
 
 
 def test_a_plain_tuples_asset_is_an_outlet_too(work, tmp_path):
@@ -469,6 +564,15 @@ def test_a_templates_artifact_is_copied_by_its_name_alone(count, run, tmp_path):
 
     assert (tmp_path / "counts").read_text().split() == ["2", "b", "1", "a"]
     assert result["outputs"]["counts"]["target"] == f"{tmp_path}/counts"
+
+
+def test_an_asset_alone_is_the_artifact_that_the_template_declares_under_its_key(
+    count, run, tmp_path
+):
+    result = run(count(outputs={"counts": Asset(f"file://{tmp_path}/other-name")}))
+
+    assert (tmp_path / "other-name").read_text().split() == ["2", "b", "1", "a"]
+    assert result["outputs"]["counts"]["target"] == f"{tmp_path}/other-name"
 
 
 def test_an_artifact_whose_place_is_not_known_is_missing_and_no_other_file_is_taken(

@@ -86,6 +86,8 @@ def test_gpus_and_the_cost_are_said_where_they_are_known():
     assert ", 1 GPU, queued" in line(gpus_allocated=1)
 
 
-def test_an_arrays_line_is_of_its_largest_task():
-    told = line(tasks={"count": 100, "median": {}, "largest": {}})
-    assert told.startswith("Job 12, in the largest of its 100 tasks, used 3.1 of 16 GB, 22 % of 8")
+def test_an_arrays_line_says_what_any_task_used_at_most():
+    told = line(tasks={"count": 100, "median": {}, "largest": {"cpu_efficiency": 0.9}})
+    assert told.startswith(
+        "Job 12: each of its 100 tasks used at most 3.1 of 16 GB, 90 % of 8 CPUs"
+    )
