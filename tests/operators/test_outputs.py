@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
@@ -28,6 +29,7 @@ from airflow_provider_clusterra.api import (
     RequestError,
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
+from airflow_provider_clusterra.operators import jobs
 from airflow_provider_clusterra.operators.jobs import (
     ClusterraSubmitJobOperator,
     ClusterraSubmitTemplateOperator,
@@ -544,9 +546,8 @@ def count(connected, tmp_path):
             task_id="count",
             template_id="word-count",
             uploads={"text_file": str(tmp_path / "text")},
-            deferrable=False,
             poll_interval=0.05,
-            **fields,
+            **{"deferrable": False, **fields},
         )
 
     return counting
@@ -583,6 +584,23 @@ def test_an_artifact_whose_place_is_not_known_is_missing_and_no_other_file_is_ta
         run(count(outputs={"counts": OutputFile(target=tmp_path / "counts")}))
 
     assert not (tmp_path / "counts").exists()
+
+
+def test_an_artifact_that_is_named_by_an_upload_is_found_after_the_deferral(
+    count, ti, store, tmp_path, mocker
+):
+    find, place = jobs.find_template, "{{.inputs.text_file}}"
+    declare = lambda found: found and msgspec.structs.replace(found, artifacts={"text": place})  # noqa: E731
+    mocker.patch.object(jobs, "find_template", lambda *given: tuple(map(declare, find(*given))))
+    fields = {"outputs": {"text": OutputFile(target=tmp_path / "back")}, "deferrable": True}
+    context = {"ti": ti, "task_state_store": store}
+    with pytest.raises(TaskDeferred) as deferred:
+        count(**fields).execute(context)
+    event = next(iter(_events(deferred.value.trigger)))
+    result = count(**fields).execute_complete(context, event, **deferred.value.kwargs)
+
+    assert (tmp_path / "back").read_text() == "a b b\n"
+    assert result["outputs"]["text"]["path"].startswith("data/")
 
 
 def test_what_a_template_does_not_declare_needs_a_path(count, run):

@@ -10,6 +10,10 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_clusterra.decorators.jobs import ClusterraDecoratedOperator
+from airflow_provider_clusterra.operators.storage import (
+    ClusterraDownloadFileOperator,
+    ClusterraUploadFileOperator,
+)
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task.lineage import parent_variables
 from airflow_provider_clusterra.task.report import JobError
@@ -121,6 +125,32 @@ def test_the_files_of_a_job_are_outputs(tmp_path):
         ("file", "/t/a"),
     ]
     assert outputs[0]["outputFacets"]["outputStatistics"]["size"] == 7
+
+
+def test_a_names_own_signs_are_not_taken_for_a_queries():
+    lineage = submit(uploads={"A": "/x/a b?c#d%20.txt", "B": "s3://b/a b?c#d%20.txt"})
+    inputs = lineage.get_openlineage_facets_on_start().inputs
+
+    assert [each.name for each in inputs] == ["/x/a b?c#d%20.txt", "a b?c#d%20.txt"]
+
+
+def test_files_that_are_moved_are_inputs_and_outputs(connected, run, tmp_path):
+    (tmp_path / "in.txt").write_text("weights")
+    up = ClusterraUploadFileOperator(task_id="up", source=tmp_path / "in.txt")
+    key = run(up)
+    down = ClusterraDownloadFileOperator(task_id="down", key=key, target=tmp_path / "out.txt")
+    run(down)
+    sent, back = emitted(tmp_path, up), emitted(tmp_path, down)
+    stored = {"namespace": f"clusterra://{connected.cluster_id}", "name": key}
+
+    def named(rows):
+        return [{"namespace": row["namespace"], "name": row["name"]} for row in rows]
+
+    assert named(sent["inputs"]) == [{"namespace": "file", "name": f"{tmp_path}/in.txt"}]
+    assert named(sent["outputs"]) == named(back["inputs"]) == [stored]
+    assert named(back["outputs"]) == [{"namespace": "file", "name": f"{tmp_path}/out.txt"}]
+    assert back["outputs"][0]["outputFacets"]["outputStatistics"]["size"] == 7
+    assert "clusterra_job" not in sent["run"]["facets"]
 
 
 @pytest.mark.parametrize(

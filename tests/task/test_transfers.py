@@ -1,6 +1,7 @@
 """Tests of airflow_provider_clusterra.task.transfers: whole, or not at all."""
 
 import hashlib
+import json
 import logging
 import os
 
@@ -19,6 +20,7 @@ from airflow_provider_clusterra.task.transfers import (
     is_folder,
     read_target,
 )
+from tests.support.store import BUCKET, Store
 from tests.support.versions import HAS_PLAIN_STORES
 from tests.support.wire import Wire, http
 
@@ -29,11 +31,28 @@ BROKEN = http(200, b"x" * 999, {"Content-Length": "9999"})
 not_on_3_1 = pytest.mark.skipif(not HAS_PLAIN_STORES, reason="Airflow 3.1 has other stores")
 
 
-@pytest.fixture(params=["local", pytest.param("memory", marks=not_on_3_1)])
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A real S3."""
+    pytest.importorskip("s3fs")
+    with Store(tmp_path_factory.mktemp("store")) as made:
+        yield made
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """Its bucket, through an Airflow connection."""
+    monkeypatch.setenv("AIRFLOW_CONN_MODELS", json.dumps(s3.connection))
+    return f"s3://models@{BUCKET}"
+
+
+@pytest.fixture(params=["local", "s3", pytest.param("memory", marks=not_on_3_1)])
 def place(request, tmp_path):
     """A folder for targets."""
     if request.param == "local":
         yield tmp_path
+    elif request.param == "s3":
+        yield ObjectStoragePath(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")
     else:
         store = fsspec.filesystem("memory")
         attach("memory", fs=store)
@@ -192,6 +211,29 @@ def test_a_path_may_be_given_as_a_uri(tmp_path):
 @not_on_3_1
 def test_a_stores_path_may_be_given_as_a_uri():
     assert str(read_target("memory://b/x")) == "memory://b/x"
+
+
+@pytest.mark.parametrize("given", ["/x", "/deep er/x", "/", ""])
+def test_a_place_in_a_bucket_is_taken_and_the_bucket_itself_is_a_folder(bucket, given):
+    check_target(f"{bucket}{given}")
+
+    assert is_folder(f"{bucket}{given}") is not given.endswith("x")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("s3://models@gone/x", "there is no gone"), ("s3:///x", "names no bucket")],
+)
+def test_a_bucket_that_is_not_there_is_refused(bucket, given, words):
+    with pytest.raises(InputError, match=words):
+        check_target(given)
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "100%", "%20", "a#b", "a?b=c", "a+b&c"])
+def test_an_object_may_have_any_name(download, bucket, s3, name):
+    download([read_target(f"{bucket}/{name}")], http(200, CONTENT))
+
+    assert (s3.bucket / name).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("given", ["{tmp}/x", "{tmp}/new/x", "{tmp}/new/"])
