@@ -128,8 +128,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     :param skip_on_exit_code: an exit code, or several, with which a failed job skips the task instead of
         failing it; an array, if each of its tasks that failed has one.
     :param outputs: files that the job writes, by names of yours: ``{"model": "out/model.pt"}`` finds a
-        file, or the files of a pattern, in the job's working directory; an ``OutputFile`` says where
-        it is copied to as well.
+        file, or the files of a pattern, in the job's working directory; an ``OutputFile`` or an ``Asset``
+        says where it is copied to as well.
     :param outputs_on_failure: whether they are fetched, as far as they are there, if the job fails, too.
     :param cancel_on_kill: whether the job is cancelled when the task is marked, cleared or killed.
     :param on_unknown: what to do at a retry if nothing says what became of the job of an

@@ -65,23 +65,25 @@ def check_outputs(
 
     :param declared: the names of a template's artifacts, which need no path.
     """
-    of_job = {
-        name for name, file in outputs.items() if file.path is not None or name not in declared
-    }
+    of_job = {name: file for name, file in outputs.items() if file.path or name not in declared}
     if outputs:
         _check_offer(client, of_job=bool(of_job))
-    for name in sorted(of_job):
-        if not (outputs[name].path or outputs[name].asset_file):
-            raise InputError(
-                f"outputs: {name} has no path: give one. No template declares {name!r}."
-            )
+    without = [name for name, file in of_job.items() if not (file.path or file.asset_file)]
+    if without:
+        raise InputError(
+            f"outputs: {without[0]} has no path: give one. No template declares {without[0]!r}."
+        )
+    _check_places(outputs)
+    for words in _also_written(task, {*_places(outputs).values()}):
+        log.warning("%s: the last one wins.", words)
+
+
+def _check_places(outputs: Mapping[str, OutputFile]) -> None:
     places = _places(outputs)
     for name, place in places.items():
         check_target(outputs[name].place)
         if not place.endswith("/") and [*places.values()].count(place) > 1:
             raise InputError(f"outputs: {name} and another would both be written to {place}.")
-    for words in _also_written(task, {*places.values()}):
-        log.warning("%s: the last one wins.", words)
 
 
 OF_ITS_OWN = re.compile(r"map_index|\bti\b|\btask")
@@ -92,13 +94,18 @@ def _also_written(task: Any, places: set[str]) -> Iterator[str]:
     """What else of the DAG writes one of these files, as far as the DAG says."""
     dag = task.get_dag()
     for other in dag.tasks if dag else ():
-        given = getattr(other, "outputs", getattr(other, "partial_kwargs", {}).get("outputs"))
-        theirs = {place for place in _places(given).values() if not place.endswith("/")}
         if other.task_id != task.task_id:
-            yield from (f"Task {other.task_id} writes {place}, too" for place in theirs & places)
+            same = _files_written(other) & places
+            yield from (f"Task {other.task_id} writes {place}, too" for place in same)
         elif other.is_mapped or other.get_closest_mapped_task_group():
-            same = (place for place in theirs if not OF_ITS_OWN.search(place))
+            same = {each for each in _files_written(other) if not OF_ITS_OWN.search(each)}
             yield from (f"All mapped instances of this task write {place}" for place in same)
+
+
+def _files_written(task: Any) -> set[str]:
+    """As the DAG has them, so templated; into a folder files go under names of their own."""
+    given = getattr(task, "outputs", getattr(task, "partial_kwargs", {}).get("outputs"))
+    return {place for place in _places(given).values() if not place.endswith("/")}
 
 
 def _places(outputs: Any) -> dict[str, str]:
