@@ -9,6 +9,7 @@ import json
 import symtable
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -78,8 +79,13 @@ def read_source(function: Callable[..., Any]) -> str:
         lines, _ = inspect.getsourcelines(function)
     except (OSError, TypeError) as exc:
         raise InputError(f"@task.clusterra: the source of {name} is not known: {exc}.") from exc
+    return _standing_alone(name, tuple(lines))
+
+
+@lru_cache  # of one function an author makes many tasks
+def _standing_alone(name: str, lines: tuple[str, ...]) -> str:
     # a text that is indented on purpose stays as it is
-    opening = ["if True:\n"] if lines[0][0].isspace() else []
+    opening = ("if True:\n",) if lines[0][0].isspace() else ()
     definition = _definition_of(name, "".join(opening + lines))
     _check_decorators(definition)
     _check_names(definition)
