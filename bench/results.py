@@ -101,8 +101,7 @@ HEADINGS = {
         (
             "Each provider's own trigger, as released, one a job, all in one event loop; a stub of its "
             "API in a process of its own, which takes 50 ms for each answer, and 8 KB for each of our "
-            "jobs. The peers look each 30 s (by default: Databricks 30, the others 60), ours at its own pace, "
-            "with 30 s as the longest pause. 60 s: "
+            "jobs. The peers look each 30 s (by default: Databricks 30, the others 60), ours at its own pace. 60 s: "
             "in the first half the lag is measured, and in the second the CPU, as measuring the one "
             "costs more of the other than waiting does. 20 jobs end, one after the other (of fewer, half), and "
             "each is one request more of ours; the server's time is that of all others. 1, 10 and 100: "

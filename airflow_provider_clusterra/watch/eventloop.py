@@ -10,10 +10,11 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -27,6 +28,8 @@ from airflow_provider_clusterra.api.jobs import Job, one_job
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+EVERY = 0.05
+"""Seconds between two looks at the clock."""
 AT_A_STRETCH = 200
 """Things that are gone through before others have their turn: less than a millisecond's."""
 LARGE = 2 * 1024 * 1024
@@ -48,6 +51,31 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """
     task.cancel()
     await asyncio.wait({task})
+
+
+class Stopwatch:
+    """Takes the time of an answer, without what this event loop stood still for."""
+
+    def __init__(self) -> None:
+        self._stood = 0.0
+        self._beat = self._begin = time.monotonic()
+        self.seconds = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._notice())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        now = time.monotonic()
+        self.seconds = now - self._begin - self._stood - max(0.0, now - self._beat - EVERY)
+        await cancel_and_wait(self._task)
+
+    async def _notice(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            now = time.monotonic()
+            self._stood += max(0.0, now - self._beat - EVERY)
+            self._beat = now
 
 
 async def yielding(things: Iterable[T], stretch: int = AT_A_STRETCH) -> AsyncIterator[T]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -27,7 +27,12 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
 )
 from airflow_provider_clusterra.api.jobs import Job, JobState
-from airflow_provider_clusterra.watch.eventloop import read_job_answer, read_jobs_answer, yielding
+from airflow_provider_clusterra.watch.eventloop import (
+    Stopwatch,
+    read_job_answer,
+    read_jobs_answer,
+    yielding,
+)
 from airflow_provider_clusterra.watch.verdict import NOT_OFFERED
 
 URL_ROOM = 6000
@@ -45,6 +50,15 @@ LIST_TO_STATES = 100
 FAILURES = 3
 """How often in a row a way may fail alone before it is given a rest."""
 NEWEST_SHARE = 0.3
+MOST_AT_ONCE = 4.0
+"""A slow answer counts as so many times what was usual: the next one shows whether it was the only one."""
+OUTLIER = 0.5
+"""An answer that took less than this share of what was usual shows that those before it were slow."""
+SHARE = 0.018
+"""Of the server's time that looks may take: a dear one is followed by a long pause. With the jitter
+that makes 2 % at most."""
+SAVED = 2.0
+"""Seconds of answering beyond that share before looks have to wait for it: a slow one is no rule."""
 
 
 class Way(StrEnum):
@@ -56,12 +70,18 @@ class Way(StrEnum):
     ARRAY = "arrays, one by one"
 
 
+TOGETHER = (Way.STATES, Way.LIST)
+"""Looks at many jobs; those at single ones come with each that ends."""
+
+
 class Cost(msgspec.Struct, frozen=True):
     """What the next look at a kind of jobs takes."""
 
     seconds: float = 0.0
     """Of the server, for each request."""
     requests: int = 1
+    owed: float = 0.0
+    """Seconds that earlier looks took beyond what they may."""
 
 
 class Costs:
@@ -72,15 +92,24 @@ class Costs:
         self._bytes: dict[Way, int] = {}
         self._rests_until: dict[Way, float] = {}
         self._failures: dict[Way, int] = {}
+        self._spent = (0.0, float("-inf"))
 
     def note(self, way: Way, seconds: float, now: float, size: int = 0) -> None:
         """A request that was answered, with so many bytes."""
         self._bytes[way] = size
         old = self.of(way, now)
-        # one slow answer, or a machine that stood still, is forgotten with the next good one
-        mixed = seconds if old is None or seconds < old else old + NEWEST_SHARE * (seconds - old)
-        self._took[way] = (mixed, now)
+        if old is None or seconds < old * OUTLIER:
+            old = seconds
+        usual = min(seconds, old * MOST_AT_ONCE)
+        self._took[way] = (old + NEWEST_SHARE * (usual - old), now)
         self._failures.pop(way, None)
+        if way in TOGETHER:
+            self._spent = (self._unpaid(now) + seconds, now)
+
+    def _unpaid(self, now: float) -> float:
+        """Seconds of answering that have not yet been made up for."""
+        spent, at = self._spent
+        return max(0.0, spent - SHARE * (now - at))
 
     def note_failure(self, way: Way, now: float) -> None:
         """A request that was not answered well while a single one was."""
@@ -118,7 +147,8 @@ class Costs:
     def of_look(self, count: int, now: float) -> Cost:
         """What a look at so many jobs costs, of which only a change matters."""
         way = self.way_to_look(count, now)
-        return Cost(self.of(way, now) or 0.0, count if way is Way.SINGLE else 1)
+        owed = max(0.0, self._unpaid(now) - SAVED)
+        return Cost(self.of(way, now) or 0.0, count if way is Way.SINGLE else 1, owed)
 
     def _seconds(self, way: Way, count: int, now: float) -> float:
         """What a way costs in all, bytes included."""
@@ -345,8 +375,8 @@ class Looker:
         plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
         asked, named = _to_ask(plain, due)
         call = calls.list_states(self._cluster_id, named)
-        ask = partial(self._states, call, plain)
-        states = await self._batch(Way.STATES, result, due[0], ask)
+        read = partial(self._read_states, call, plain)
+        states = await self._batch(Way.STATES, result, due[0], call, read)
         if states is None:
             # another way in the next round, or the same in better weather
             return due
@@ -361,13 +391,11 @@ class Looker:
                 changed.append(job)
         return changed
 
-    async def _states(
-        self, call: calls.Call[list[LightState]], wanted: Collection[int]
-    ) -> tuple[dict[int, JobState], int]:
-        answer = await self._client.exchange(call)
+    async def _read_states(
+        self, call: calls.Call[list[LightState]], wanted: Collection[int], answer: Answer
+    ) -> dict[int, JobState]:
         read = partial(_read_states, call, answer, wanted)
-        size = len(answer.body)
-        return await asyncio.to_thread(read) if size > LARGE_STATES else read(), size
+        return await asyncio.to_thread(read) if len(answer.body) > LARGE_STATES else read()
 
     async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
         plain = [each for each in wanted if not each.singly]
@@ -379,28 +407,26 @@ class Looker:
         await asyncio.gather(*(self._see_one(job_id, slots, result) for job_id in left))
 
     async def _see_in_list(self, plain: list[PolledJob], result: RoundResult) -> None:
-        listed = await self._batch(Way.LIST, result, plain[0], self._list)
+        call = calls.list_jobs(self._cluster_id)
+        read = partial(read_jobs_answer, call)
+        jobs = await self._batch(Way.LIST, result, plain[0], call, read) or []
+        listed = {job.job_id: job for job in jobs}
         for each in plain:
-            job = (listed or {}).get(each.job_id)
+            job = listed.get(each.job_id)
             # an array's records are many, and a job that is not listed may be known all the same
             if job is not None and not (job.array_job_id or job.het_job_id):
                 result.jobs[each.job_id] = job
-
-    async def _list(self) -> tuple[dict[int, Job], int]:
-        call = calls.list_jobs(self._cluster_id)
-        answer = await self._client.exchange(call)
-        jobs = await read_jobs_answer(call, answer)
-        return {job.job_id: job for job in jobs}, len(answer.body)
 
     async def _see_one(self, job_id: int, slots: asyncio.Semaphore, result: RoundResult) -> None:
         async with slots:
             if result.hiccup is not None:
                 return
             call = calls.get_job(self._cluster_id, job_id)
-            begin, size = time.monotonic(), 0
+            watch, size = Stopwatch(), 0
             try:
                 with surprises_in_our_words():
-                    answer = await self._client.exchange(call)
+                    async with watch:
+                        answer = await self._client.exchange(call)
                     size = len(answer.body)
                     result.jobs[job_id] = await read_job_answer(call, answer, job_id)
             except NotFoundError:
@@ -411,24 +437,27 @@ class Looker:
                 else:
                     result.refused[job_id] = error
             seen = result.jobs.get(job_id)
-            self._note(Way.ARRAY if seen and is_singly(seen) else Way.SINGLE, begin, size)
+            self._note(Way.ARRAY if seen and is_singly(seen) else Way.SINGLE, watch, size)
 
     async def _batch(
         self,
         way: Way,
         result: RoundResult,
         one: PolledJob,
-        ask: Callable[[], Awaitable[tuple[T, int]]],
+        call: calls.Call[Any],
+        read: Callable[[Answer], Awaitable[T]],
     ) -> T | None:
         """The answer of one request for many jobs, or None."""
-        begin = time.monotonic()
+        watch = Stopwatch()
         try:
             with surprises_in_our_words():
-                answered, size = await ask()
+                async with watch:
+                    answer = await self._client.exchange(call)
+                answered = await read(answer)
         except ClusterraError as error:
             await self._blame(way, error, one, result)
             return None
-        self._note(way, begin, size)
+        self._note(way, watch, len(answer.body))
         return answered
 
     async def _blame(
@@ -450,9 +479,8 @@ class Looker:
             log.debug("Jobs are not asked for %s: %s", way, error)
             self._costs.rest(way, time.monotonic())
 
-    def _note(self, way: Way, begin: float, size: int) -> None:
-        now = time.monotonic()
-        self._costs.note(way, now - begin, now, size)
+    def _note(self, way: Way, watch: Stopwatch, size: int) -> None:
+        self._costs.note(way, watch.seconds, time.monotonic(), size)
 
     def _log_way(self, way: Way, checked: int, seen: int) -> None:
         now = time.monotonic()

@@ -30,6 +30,8 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait, yielding
 from airflow_provider_clusterra.watch.looks import (
+    SHARE,
+    Cost,
     Looker,
     PolledJob,
     RoundResult,
@@ -53,32 +55,34 @@ FREE = 4
 APART = 3.5
 """Seconds between two others, and for each job that needs a request of its own: with the
 jitter that makes 20 a minute at most."""
-SHARE = 0.018
-"""Of the server's time that looks may take: a dear one is followed by a long pause. With the jitter
-that makes 2 % at most."""
+ALONE = 30.0
+"""Seconds between two looks at a job that needs a request of its own, however many such there are."""
+
+FREE_OF_COST = Cost()
 
 
 def pause_before_look(
     age: float,
     poll_interval: float,
     *,
-    took: float = 0.0,
+    cost: Cost = FREE_OF_COST,
     eager: bool = False,
-    alone: int = 0,
     recent: int = 0,
 ) -> float:
     """Seconds until the next look at a job, with jitter; never longer than ``poll_interval``.
 
     A job that is young may end soon, and one that is ``eager`` (not shown, or completing) is about
-    to. All that wait share a look, so the pause is short for an old one, too. It grows with what a
-    look costs: ``took`` seconds for each request, of which it needs as many as there are jobs that
-    have to be asked for ``alone``; and with how many looks there were of late (``recent``, in the
-    last minute), because each of many young jobs would have its own.
+    to. All that wait share a look, so the pause is short for an old one, too. It grows with what the
+    next look costs, and with what earlier ones took beyond their share of the server's time; and with how
+    many looks there were of late (``recent``, in the last minute), because each of many young jobs
+    would have its own. Jobs that need a request each share the looks until that takes :data:`ALONE`.
     """
     shortest = SHORTEST if recent < FREE else APART
     pause = shortest if eager else max(shortest, min(LONGEST, age * AGE_SHARE))
     if not eager:
-        pause = max(pause, took / SHARE * max(1, alone), APART * (alone - 1))
+        each = max(cost.seconds / SHARE, APART)
+        pause = max(pause, cost.seconds / SHARE, cost.owed / SHARE)
+        pause = max(pause, min(ALONE, each * (cost.requests - 1)))
     return min(poll_interval, pause * random.uniform(0.9, 1.1))
 
 
@@ -353,9 +357,8 @@ class Poller:
             pause_before_look(
                 now - each.born,
                 each.poll_interval,
-                took=cost.seconds,
+                cost=cost,
                 eager=eager,
-                alone=cost.requests,
                 recent=recent,
             )
             for each in self._subscribers[job.job_id]
