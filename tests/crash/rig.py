@@ -30,6 +30,7 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     # a busy machine is no dead triggerer
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
+    "AIRFLOW__CORE__HOSTNAME_CALLABLE": "tests.support.component.component",
 }
 
 
@@ -41,8 +42,14 @@ SECOND = {
 STALLED = 40.0
 """Seconds after which a triggerer that stands still has surely been replaced."""
 TERMINATED_WITHIN = 30.0
-"""Seconds after a SIGTERM before a SIGKILL, as in Kubernetes: Airflow's schedulers were seen to hang, and
-what they had locked stopped the others."""
+"""Seconds after a SIGTERM before a SIGKILL, as in Kubernetes."""
+SILENT = 60.0
+"""Seconds without a heartbeat after which a part of Airflow hangs. Schedulers do: when one ends, after a
+SIGTERM or because its database is away, its LocalExecutor may wait for ever for a worker that is idle."""
+HEARTBEATS = (
+    "select hostname, extract(epoch from now() - max(latest_heartbeat)) from job group by 1"
+)
+PROBE_EVERY = 5.0
 DOWN = 3.0
 """Seconds before what was ended is started again."""
 
@@ -64,6 +71,7 @@ class Rig:
         self.calm = RLock()
         """Held while a part of Airflow is down, and by who needs all of them."""
         self._reviving = Lock()
+        self._probe_at = 0.0
         self._terminated: set[str] = set()
         self.notes = folder / "notes"
         self.notes.mkdir(parents=True)
@@ -135,9 +143,21 @@ class Rig:
         return "scheduler-2" if group == self.airflow.pid("scheduler-2") else "scheduler"
 
     def revive(self) -> None:
-        """Start again what has ended, as a service manager would."""
+        """Start again what has ended or hangs, as a service manager with a liveness probe would."""
         with self._reviving:
+            if time.monotonic() >= self._probe_at and self.calm.acquire(blocking=False):
+                try:
+                    self._kill_hung()
+                finally:
+                    self.calm.release()
+                self._probe_at = time.monotonic() + PROBE_EVERY
             self.airflow.revive()
+
+    def _kill_hung(self) -> None:
+        for name, silent in self._postgres.ask(HEARTBEATS) if self._postgres else ():
+            if silent > SILENT and self.airflow.age(name) > SILENT:
+                print(f"{name} has no heartbeat any more, and is killed", flush=True)
+                self.airflow.signal(name, signal.SIGKILL)
 
     def legs(self, number: int, index: int) -> list[Leg]:
         """The processes that a task has had so far."""

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.e2e.stack import StackError
 from tests.support.ports import free_port
@@ -54,6 +55,20 @@ class Postgres:
         )
         self._start()
         return self
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query finds; nothing while the server is away."""
+        # only where there is a server there is its driver
+        import psycopg2  # noqa: PLC0415
+
+        try:
+            with closing(psycopg2.connect(self.url.replace("+psycopg2", ""))) as connection:
+                cursor = connection.cursor()
+                cursor.execute(query)
+                found: list[tuple[Any, ...]] = cursor.fetchall()
+                return found
+        except psycopg2.Error:
+            return []
 
     def restart(self) -> None:
         """End it as a machine's shutdown does, whoever is connected, and start it again."""

@@ -16,6 +16,7 @@ from typing import Self
 import httpx
 
 from tests.e2e.rest import Rest
+from tests.support.component import VARIABLE
 from tests.support.ports import free_port
 from tests.support.servers import processes_with
 
@@ -50,6 +51,7 @@ class AirflowStack:
         self._environment = self._settings(dags) | dict(settings or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._words: dict[str, list[str]] = {}
+        self._launched: dict[str, float] = {}
         self.rest = Rest(self.url)
 
     def start(self) -> Self:
@@ -72,12 +74,13 @@ class AirflowStack:
         with self.log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [_program("airflow"), *words],
-                env=self._environment,
+                env={**self._environment, VARIABLE: name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        self._launched[name] = time.monotonic()
 
     def revive(self) -> None:
         """Start again what has ended by itself, as a service manager would."""
@@ -111,6 +114,10 @@ class AirflowStack:
     def said(self, name: str) -> str:
         """What a component has said itself so far."""
         return self.log(name).read_text()
+
+    def age(self, name: str) -> float:
+        """Seconds since a component was started last."""
+        return time.monotonic() - self._launched[name]
 
     def pid(self, name: str) -> int:
         """A component's process."""
