@@ -18,19 +18,19 @@ from pathlib import Path
 import msgspec
 
 from bench.figures import Figure, show
-from bench.results import Part, missed, write_results
+from bench.results import Part, known_shortfalls, missed, write_results
 from tests.support.servers import processes_with
 
 FOLDER = Path(__file__).parent
 MARKER = "CLUSTERRA_BENCH"
 ENDS_WITHIN = 30.0
 LIMITS = {
-    "imports": 60,
+    "imports": 120,
     "dags": 60,
     "jobs": 60,
     "sbatch": 30,
     "sse": 60,
-    "output": 120,
+    "output": 150,
     "following": 150,
     "upload": 180,
     "download": 120,
@@ -102,8 +102,8 @@ def _end_the_rest(mark: str) -> None:
 def main() -> int:
     """Run what is asked for, or all; only all of it is written down.
 
-    :returns: 1 where a part failed, a name is none, or a target is not met and nothing in
-        ``results.KNOWN`` says why; otherwise 0.
+    :returns: 1 where a part failed, a name is none, or a target is not met, unless ``results.KNOWN``
+        says why and the figure is no worse than said there; otherwise 0.
     """
     names = sys.argv[1:] or list(LIMITS)
     wrong = [name for name in names if name not in LIMITS]
@@ -118,6 +118,8 @@ def main() -> int:
     failed = [part for part in parts if part.failure]
     for part in failed:
         print(f"FAILED {part.name}: {part.failure}", file=sys.stderr)
+    for figure in known_shortfalls(parts):
+        print(f"KNOWN {figure}", file=sys.stderr)
     unexplained = missed(parts)
     for figure in unexplained:
         print(f"NOT MET {figure}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""500 MB of a job's output through both of its routes, beside ``curl -N``: ``python -m bench.output``.
+"""250 MB of a job's output through both of its routes, beside ``curl -N``: ``python -m bench.output``.
 
 The server is the same for all, and as fast as it can be (bench/pour.py). An event loop reads both, as a
 triggerer does; a thread reads the snapshot, as a worker does for a job's result. Two more show where the
@@ -23,7 +23,7 @@ from bench.figures import OURS, Figure, at_least, at_most, medians_of, ratio, sh
 from bench.pour import PIECE, checksum
 from bench.process import memory_mib, reset_peak, served
 
-SIZE = 500_000_000 // PIECE * PIECE
+SIZE = 250_000_000 // PIECE * PIECE
 CURL, SED, HTTPX = "curl -N", "curl -N | sed", "httpx alone"
 PATHS = {
     "snapshot": "/v1/clusters/c1/jobs/1/output",
@@ -127,7 +127,7 @@ def _compared(way: str, seconds: dict[str, float], runs: dict[str, _Run]) -> Ite
         yield Figure(name="speed", value=SIZE / theirs / 1e6, unit="MB/s", of=of, at=way)
     for of, run in runs.items():
         cpu = statistics.median(run.used)
-        yield Figure(name="CPU for 500 MB", value=cpu, unit="s", of=of, at=way)
+        yield Figure(name=f"CPU for {SIZE / 1e6:.0f} MB", value=cpu, unit="s", of=of, at=way)
 
 
 class _Run:

@@ -16,6 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 80, 160, 60, 50
 COLOURS = ("#0969da", "#bc4c00", "#8250df", "#57606a", "#1a7f37")
 FONT = "font-family='system-ui, sans-serif'"
 Points = Sequence[tuple[float, float]]
+NEAR = 30
 MOST_MARKS = 6
 """On the horizontal axis; of more values only the powers of ten are marked."""
 
@@ -60,7 +61,8 @@ def line_chart(
     """
     xs = sorted({x for points in lines.values() for x, _ in points})
     ys = [y for points in lines.values() for _, y in points if y > 0] or [1.0]
-    across = Axis(xs[0], max(xs[-1], xs[0] * 2), LEFT, WIDTH - RIGHT)
+    first = 10.0 ** math.floor(math.log10(xs[0]))
+    across = Axis(first, max(xs[-1], first * 2), LEFT, WIDTH - RIGHT)
     low = 10.0 ** math.floor(math.log10(min(ys)))
     high = 10.0 ** math.ceil(math.log10(max(ys) * 1.01))
     up = Axis(low, high, HEIGHT - BOTTOM, TOP)
@@ -71,8 +73,8 @@ def line_chart(
         _text(LEFT, 46, f"{words[1]}, by {words[0]}; both axes logarithmic"),
         *_grid(across, up, xs if len(xs) <= MOST_MARKS else _inside(across)),
         *(
-            _text(across.at(x) + 6, up.at(y) - 7, mark, size=11)
-            for (x, y), mark in (marks or {}).items()
+            _text(x + 6, y - 7, ", ".join(said), size=11)
+            for (x, y), said in _beside(across, up, marks or {}).items()
         ),
     ]
     ends = _apart([up.at(points[-1][1]) for points in lines.values()])
@@ -102,6 +104,24 @@ def _line(across: Axis, up: Axis, points: Points, colour: str) -> Iterator[str]:
     yield f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2.5'/>"
     for x, y in drawn:
         yield f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5' fill='{colour}'/>"
+
+
+def _beside(
+    across: Axis, up: Axis, marks: Mapping[tuple[float, float], str]
+) -> dict[tuple[float, float], list[str]]:
+    """Where to write the marks: those that would be written over another stand beside it."""
+    placed: dict[tuple[float, float], list[str]] = {}
+    for (x, y), mark in marks.items():
+        here = (across.at(x), up.at(y))
+        near = (
+            each
+            for each in placed
+            if abs(each[0] - here[0]) < NEAR and abs(each[1] - here[1]) < NEAR / 2
+        )
+        said = placed.setdefault(next(near, here), [])
+        if mark not in said:
+            said.append(mark)
+    return placed
 
 
 def _apart(places: list[float]) -> list[float]:

@@ -33,8 +33,10 @@ class Moment(msgspec.Struct, frozen=True):
     bytes: int
     shown: int
     """Jobs that were looked at once, at least."""
+    began: float
+    """When the latest request came, but for single ones of our jobs; by the stub's clock."""
     busy: float
-    """Seconds of answering, but for single ones of our jobs."""
+    """Seconds of answering all such requests before it."""
 
 
 class Scene:
@@ -100,7 +102,8 @@ class Scene:
             told["asked"].get("single", 0),
             told["bytes"],
             told["shown"],
-            sum(told["seconds"].values()) - told["seconds"].get("single", 0.0),
+            told["began"],
+            told["seconds_before"],
         )
 
     def memory(self) -> float:

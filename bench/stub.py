@@ -42,8 +42,10 @@ class Stub:
         self._ended = 0
         self._asked: Counter[str] = Counter()
         self._bytes = 0
-        self._seconds: Counter[str] = Counter()
+        self._seconds = 0.0
         self._shown: set[int] = set()
+        self._latest = (0.0, 0.0)
+        """When the latest request for many jobs, or for a peer's, came; and the seconds of all before."""
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -155,16 +157,19 @@ class Stub:
     async def asked(self, _: Request) -> Response:
         """What was asked so far."""
         counts = {"asked": self._asked, "bytes": self._bytes, "shown": len(self._shown)}
-        return JSONResponse({**counts, "seconds": self._seconds})
+        began, before = self._latest
+        return JSONResponse({**counts, "began": began, "seconds_before": before})
 
     async def _answer(
         self, kind: str, ids: Iterable[int], body: str, begin: float | None = None
     ) -> Response:
         begin = time.monotonic() if begin is None else begin
         self._asked[kind] += 1
+        if kind != "single":
+            self._latest = (begin, self._seconds)
         self._bytes += len(body)
         await asyncio.sleep(DELAY)
-        self._seconds[kind] += time.monotonic() - begin
+        self._seconds += (time.monotonic() - begin) if kind != "single" else 0.0
         self._shown.update(ids)
         return Response(body, media_type="application/json")
 

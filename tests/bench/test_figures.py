@@ -5,11 +5,12 @@ import struct
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from bench.figures import OURS, Figure, at_least, at_most, in_words, medians_of, ratio
 from bench.lag import EVERY, percentile, read_lag, read_longest, written_collections
 from bench.plots import line_chart
-from bench.results import Part, missed, write_results
+from bench.results import Part, known_shortfalls, missed, write_results
 
 
 @pytest.mark.parametrize(
@@ -98,10 +99,13 @@ def test_a_chart_has_a_line_for_each_name():
 
 
 def test_a_target_that_is_not_met_fails_the_bench_unless_its_reason_is_known():
-    known = Figure(name="speed", value=0.5, of="ours / curl -T", target=at_least(1))
-    other = Figure(name="speed", value=0.5, of="ours / sed", target=at_least(1))
+    known = Figure(name="sensor", value=1.6, of="airbyte / ours", at="import", target=at_least(2))
+    other = replace(known, at="elsewhere")
+    worse = replace(known, value=0.9)
+    parts = [Part("imports", [known, other, worse, replace(known, value=2.0)], 1.0)]
 
-    assert missed([Part("upload", [known, other], 1.0)]) == [other]
+    assert missed(parts) == [other, worse]
+    assert known_shortfalls(parts) == [known]
 
 
 def test_latency_is_drawn_against_requests(tmp_path):
