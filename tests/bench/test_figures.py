@@ -122,7 +122,7 @@ def test_latency_is_drawn_against_requests(tmp_path):
 
     svg = (tmp_path / "latency.svg").read_text()
     assert svg.count("<circle") == 3
-    assert ">1000</text>" in svg
+    assert ">100, 1000</text>" in svg
 
 
 def test_the_report_shows_a_peer_that_does_better_and_a_part_that_failed(tmp_path):
