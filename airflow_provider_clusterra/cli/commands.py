@@ -33,7 +33,7 @@ from airflow_provider_clusterra.submit.protocol import (
     read_tag,
     whole_id,
 )
-from airflow_provider_clusterra.watch.verdict import last_records
+from airflow_provider_clusterra.watch.verdict import records_of
 
 ENDED = frozenset(
     {
@@ -155,8 +155,8 @@ def _find_job(connected: Connected, job_id: int) -> Job:
     try:
         return client.get_job(cluster_id, job_id)
     except NotFoundError:
-        records = last_records(client.list_accounting(cluster_id, job_ids=[job_id]))
-        job = one_job(records, job_id)
+        records = client.list_accounting(cluster_id, job_ids=[job_id])
+        job = one_job(records_of(job_id, records), job_id)
     if job is None:
         raise InputError(f"There is no job {job_id} on cluster {cluster_id}.")
     return job

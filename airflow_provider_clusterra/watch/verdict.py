@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -26,6 +26,7 @@ from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,
     collect_ends,
+    indices_of,
     is_array,
     read_indices,
     with_ends,
@@ -132,6 +133,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     indices: frozenset[int] = frozenset()
     """Of an array: all that were ever shown."""
     ends: Ends = msgspec.field(default_factory=dict)
+    requeued: Mapping[int, Job] = msgspec.field(default_factory=dict)
+    """Its tasks that were seen to have been submitted again."""
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -215,12 +218,20 @@ def _expected(spec: WaitSpec, progress: Progress) -> frozenset[int]:
 
 
 def _remember(progress: Progress, job: Job) -> Progress:
+    last = progress.last
+    if last is not None and job.submitted_at is None:
+        # its state alone was asked for
+        job = replace(job, submitted_at=last.submitted_at)
     seen = replace(progress, last=job, misses=0, missing_since=None)
     if not is_array(job):
         return seen
-    shown = all_indices(job.tasks)
-    ends = collect_ends(progress.ends, job.tasks)
-    return replace(seen, indices=progress.indices | shown, ends=ends)
+    again = {task.array_task_id or 0: task for task in job.tasks if _is_older(job, task)}
+    return replace(
+        seen,
+        indices=progress.indices | all_indices(job.tasks),
+        ends=collect_ends(progress.ends, job.tasks),
+        requeued={**progress.requeued, **again},
+    )
 
 
 def _judge_going(
@@ -331,23 +342,81 @@ def judge_accounting(
     progress = replace(progress, accounting_since=since)
     if isinstance(answer, ClusterraError):
         return progress, _judge_silence(spec, progress, at, answer, patience)
-    ours = _ours(spec, answer)
-    if _expected(spec, progress) or all_indices(ours):
-        return _judge_array(spec, progress, at, ours, patience)
-    found = one_job(last_records(ours), spec.job_id)
-    if found is None:
-        return progress, _lost(spec, progress, at, "and accounting has no record of it", patience)
-    found = _with_components(found, progress.last)
-    if found.state.ended:
-        return progress, Verdict(Outcome.ENDED, found)
-    why = f"and accounting still says that it is {found.state}"
-    return progress, _ask_again(spec, progress, at, why, patience)
+    records = records_of(spec.job_id, answer, spec.job_name)
+    if _expected(spec, progress) or any(job.array_job_id == spec.job_id for job in records):
+        return _judge_array(spec, progress, at, records, patience)
+    return progress, _judge_record(spec, progress, at, records, patience)
 
 
-def _ours(spec: WaitSpec, records: Sequence[Job]) -> list[Job]:
-    """A het job's components may have names of their own: unless there are two such jobs, they are of it."""
-    others = any(not job.het_job_offset and not _is_ours(spec, job) for job in records)
-    return [job for job in records if _is_ours(spec, job) or (job.het_job_offset and not others)]
+def _judge_record(
+    spec: WaitSpec, progress: Progress, at: float, records: list[Job], patience: Patience
+) -> Verdict:
+    record = one_job(records, spec.job_id)
+    if record is None:
+        return _lost(spec, progress, at, "and accounting has no record of it", patience)
+    found = _with_components(record, progress.last)
+    is_known = not _outdated(record.tasks or (record,), progress)
+    if is_known and found.state.ended:
+        return Verdict(Outcome.ENDED, found)
+    still = f"still says that it is {found.state}" if is_known else "has only an earlier run of it"
+    return _ask_again(spec, progress, at, f"and accounting {still}", patience)
+
+
+def _outdated(records: Iterable[Job], progress: Progress) -> set[int]:
+    """The places whose records are older than what was seen: what ran since is not in accounting yet."""
+    last = progress.last
+    if last is None:
+        return set()
+    parts = (*progress.requeued.values(), *(last.tasks or (last,)))
+    seen = {place: part for part in parts for place in _places(part)}
+    # an index that was not seen may be older than those that were
+    whole = None if is_array(last) else last
+    return {
+        place
+        for record in records
+        for place in _places(record)
+        if _is_older(record, seen.get(place, whole if record.array_job_id else last))
+    }
+
+
+def _places(part: Job) -> Collection[int]:
+    """A task's indices, or a component's offset; -1: the job itself."""
+    return indices_of(part) or (-1 if part.het_job_offset is None else part.het_job_offset,)
+
+
+def records_of(job_id: int, records: Iterable[Job], name: str = "") -> list[Job]:
+    """Accounting's last record of each part of one job, and of no other that had its number.
+
+    Without a name, the newest is meant: a reinstalled controller counts anew.
+    """
+    meant = [job for job in records if job_id in (job.job_id, job.array_job_id, job.het_job_id)]
+    newest = max(_named(meant, name), key=_submitted, default=None)
+    if newest is None:
+        return []
+    whole = (newest.array_job_id, newest.het_job_id)
+    parts = [job for job in meant if (job.array_job_id, job.het_job_id) == whole]
+    return last_records(_of_same_name(name or newest.name, parts))
+
+
+def _named(records: list[Job], name: str) -> list[Job]:
+    """A het job's components may have names of their own."""
+    heads = [job for job in records if not job.het_job_offset] or records
+    return [job for job in heads if not name or job.name in ("", name)]
+
+
+def _of_same_name(name: str, parts: list[Job]) -> list[Job]:
+    """Together with tasks that were renamed, and components unless there are two such jobs."""
+    runs = {job.submitted_at for job in parts if job.name == name} - {None}
+    others = {job.submitted_at for job in parts if not job.het_job_offset} - runs
+    return [
+        job
+        for job in parts
+        if job.name in ("", name) or job.submitted_at in runs or (job.het_job_offset and not others)
+    ]
+
+
+def _submitted(job: Job) -> float:
+    return job.submitted_at.timestamp() if job.submitted_at else 0.0
 
 
 def last_records(records: Iterable[Job]) -> list[Job]:
@@ -359,17 +428,19 @@ def last_records(records: Iterable[Job]) -> list[Job]:
 
 def _order(job: Job) -> tuple[bool, float, float]:
     """A record of an index's own is later than the one that stands for all that never began."""
-    times = (job.submitted_at, job.started_at)
-    submitted, started = (time.timestamp() if time else 0.0 for time in times)
-    return job.array_task_id is not None, submitted, started
+    started = job.started_at.timestamp() if job.started_at else 0.0
+    return job.array_task_id is not None, _submitted(job), started
 
 
 def _judge_array(
-    spec: WaitSpec, progress: Progress, at: float, ours: list[Job], patience: Patience
+    spec: WaitSpec, progress: Progress, at: float, records: list[Job], patience: Patience
 ) -> tuple[Progress, Verdict]:
-    tasks = last_records(job for job in ours if job.array_job_id == spec.job_id)
+    tasks = [job for job in records if job.array_job_id == spec.job_id]
+    recorded = collect_ends({}, tasks)
+    outdated = _outdated(recorded.values(), progress)
+    recorded = {index: end for index, end in recorded.items() if index not in outdated}
     # what was seen to end stays as it was seen: accounting may be late
-    ends = {**collect_ends({}, tasks), **progress.ends}
+    ends = {**recorded, **progress.ends}
     shown = all_indices(tasks)
     unknown = (read_indices(spec.array) or progress.indices | shown) - ends.keys()
     known = replace(progress, ends=ends)
@@ -377,7 +448,7 @@ def _judge_array(
     if not unknown and last is not None:
         return known, Verdict(Outcome.ENDED, with_ends(replace(last, job_id=spec.job_id), ends))
     if unknown & shown:
-        why = "and accounting still shows some tasks as running"
+        why = "and accounting still shows some tasks as running, or an earlier run of them"
         return known, _ask_again(spec, known, at, why, patience)
     which = f"What became of its indices {write_indices(unknown)[:200]} is not known, "
     why = f"{which}and accounting has no record of them"

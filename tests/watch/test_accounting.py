@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import (
     AuthenticationError,
@@ -13,19 +14,23 @@ from airflow_provider_clusterra.api import (
     TransportError,
 )
 from airflow_provider_clusterra.api.calls import read_jobs
-from airflow_provider_clusterra.api.jobs import Job, read_state
+from airflow_provider_clusterra.api.jobs import Job, one_job, read_state
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     Outcome,
     Patience,
     Progress,
     WaitSpec,
+    judge,
     judge_accounting,
 )
 from tests.support.recorded import sample
 
 NO_ACCOUNTING = NotFoundError("404 GET /accounting: not offered.", status=404)
 WATCH = WaitSpec(9, job_name="mine", since=1000.0)
+SENSED = WaitSpec(9, since=1000.0)
+"""A sensor's: neither the name nor the indices are known."""
+GOES_ON = read_state("RUNNING")
 MISSED = Progress(last=Job(9, read_state("RUNNING")), misses=3, missing_since=2000.0)
 
 
@@ -91,6 +96,134 @@ def test_of_several_records_of_one_job_the_last_counts():
     assert verdict.job.state.base == "COMPLETED"
 
 
+@pytest.mark.parametrize("words", ["NODE_FAIL", "COMPLETED"])
+@pytest.mark.parametrize("watch", [WATCH, WaitSpec(9, since=1000.0)])
+def test_an_earlier_run_than_was_seen_is_no_end(words, watch):
+    again = Progress(last=record("RUNNING", hour=9), misses=3, missing_since=2000.0)
+    verdict = told(record(words), watch=watch, progress=again)
+
+    assert verdict.outcome is Outcome.WAIT
+    late = told(record(words), watch=watch, progress=again, at=2000.0 + AGED.accounting)
+    assert late.outcome is Outcome.LOST
+    assert "accounting has only an earlier run of it" in late.message
+    both = [record("FAILED", hour=9), record(words)]
+    assert told(*both, watch=watch, progress=again).job.state.base == "FAILED"
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_an_earlier_run_of_a_het_jobs_component_is_no_end(offset):
+    def component(words, place, hour):
+        return record(words, 9 + place, hour=hour, het_job_id=9, het_job_offset=place)
+
+    last = one_job([component("RUNNING", place, 9) for place in (0, 1)], 9)
+    again = Progress(last=last, misses=3, missing_since=2000.0)
+    new, old = component("COMPLETED", 1 - offset, 9), component("COMPLETED", offset, 8)
+
+    assert told(new, old, progress=again).outcome is Outcome.WAIT
+    ended = component("FAILED", offset, 9)
+    assert told(new, old, ended, progress=again).job.state.base == "FAILED"
+
+
+def looked(watch, *looks):
+    """What is remembered of these looks, and of misses after them."""
+    progress = Progress()
+    for number, job in enumerate((*looks, None, None, None)):
+        progress, _ = judge(watch, progress, 1990.0 + number, job)
+    return progress
+
+
+@pytest.mark.parametrize("watch", [WaitSpec(9, job_name="mine", array="0-1"), SENSED])
+@pytest.mark.parametrize("words", ["COMPLETED", "NODE_FAIL"])
+def test_an_earlier_run_of_an_index_than_was_seen_is_no_end(watch, words):
+    running = [task(0, "RUNNING"), task(1, "RUNNING", hour=9)]
+    for looks in ([running], [running, running[:1]]):
+        progress = looked(watch, *(one_job(tasks, 9) for tasks in looks))
+        behind = [task(0, "COMPLETED"), task(1, words)]
+
+        assert told(*behind, watch=watch, progress=progress).outcome is Outcome.WAIT
+        known = told(*behind, task(1, "FAILED", hour=9), watch=watch, progress=progress)
+        assert known.job.state.base == "FAILED"
+
+
+def test_an_index_that_was_joined_late_may_be_older_than_those_that_were_seen():
+    progress = looked(SENSED, one_job([task(1, "RUNNING", hour=9)], 9))
+    records = [task(0, "FAILED"), task(1, "NODE_FAIL"), task(1, "COMPLETED", hour=9)]
+
+    verdict = told(*records, watch=SENSED, progress=progress)
+    assert [each.state.base for each in verdict.job.tasks] == ["FAILED", "COMPLETED"]
+
+
+def test_a_run_whose_state_alone_was_seen_last_is_still_known_by_its_submit():
+    progress = looked(WATCH, record("RUNNING", hour=9), Job(9, read_state("RUNNING")))
+
+    assert told(record("COMPLETED"), progress=progress).outcome is Outcome.WAIT
+
+
+OLD = {
+    "single": [record("COMPLETED", hour=7, name="old")],
+    "array": [task(index, "COMPLETED", hour=7, name="old") for index in range(2)],
+    "het": [
+        record("COMPLETED", 9 + n, hour=7, name="old", het_job_id=9, het_job_offset=n)
+        for n in range(2)
+    ],
+}
+NEW = {
+    "single": [record("FAILED", hour=9)],
+    "array": [task(0, "FAILED", hour=9), task(1, "COMPLETED", hour=9)],
+    "het": [
+        record(words, 9 + n, hour=9, name=f"c{n}", het_job_id=9, het_job_offset=n)
+        for n, words in enumerate(("COMPLETED", "FAILED"))
+    ],
+}
+
+
+@pytest.mark.parametrize("old", OLD.values(), ids=OLD)
+@pytest.mark.parametrize("new", NEW.values(), ids=NEW)
+def test_without_a_name_the_newest_job_of_the_number_is_meant(old, new):
+    for order in ([*new, *old], [*old, *new]):
+        for last in (None, one_job([replace(each, state=GOES_ON) for each in new], 9)):
+            progress = Progress(last=last, misses=3, missing_since=2000.0)
+            verdict = told(*order, watch=SENSED, progress=progress)
+
+            assert verdict.outcome is Outcome.ENDED
+            assert verdict.job.state.base == "FAILED"
+            assert len(verdict.job.tasks or [1]) == len(new)
+
+
+@pytest.mark.parametrize("old", OLD.values(), ids=OLD)
+@pytest.mark.parametrize("new", NEW.values(), ids=NEW)
+def test_an_older_job_of_the_number_is_no_end_of_the_one_that_was_seen(old, new):
+    last = one_job([replace(each, state=GOES_ON) for each in new], 9)
+    progress = Progress(last=last, misses=3, missing_since=2000.0)
+
+    assert told(*old, watch=SENSED, progress=progress).outcome is Outcome.WAIT
+
+
+def test_a_task_of_an_array_that_was_renamed_is_of_it():
+    renamed = task(1, "FAILED", name="theirs")
+    for watch in (SENSED, WaitSpec(9, job_name="mine", array="0-1")):
+        verdict = told(task(0, "COMPLETED"), renamed, watch=watch)
+
+        assert verdict.job.state.base == "FAILED"
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize(
+    "place", [{"array_job_id": 12, "array_task_id": 2}, {"het_job_id": 12, "het_job_offset": 2}]
+)
+def test_a_part_is_waited_for_by_its_own_number(seen, place):
+    own = WaitSpec(14, since=1000.0)
+    running = record("RUNNING", 14, **place)
+    progress = looked(own, running) if seen else Progress(missing_since=2000.0)
+    others = [record("FAILED", 13, **{key: value - (value < 9) for key, value in place.items()})]
+
+    verdict = told(record("COMPLETED", 14, **place), *others, watch=own, progress=progress)
+    assert verdict.outcome is Outcome.ENDED
+    assert verdict.job.state.succeeded
+    assert told(running, watch=own, progress=progress).outcome is Outcome.WAIT
+    assert told(watch=own, progress=progress).outcome is Outcome.LOST
+
+
 def test_another_jobs_record_under_the_same_number_is_not_ours():
     assert told(record("COMPLETED", name="theirs")).outcome is Outcome.LOST
 
@@ -114,10 +247,6 @@ def test_an_arrays_tasks_are_known_from_what_was_seen_and_from_accounting_togeth
 def rest(mask, words, **fields):
     """The record in which slurmdbd writes the indices that never began as a mask."""
     return record(words, 9, array_job_id=9, array_task_string=mask, **fields)
-
-
-SENSED = WaitSpec(9, since=1000.0)
-"""A sensor's: neither the name nor the indices are known."""
 
 
 @pytest.mark.parametrize("watch", [WaitSpec(9, job_name="mine", array="0-3%1"), SENSED])
