@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_provider_clusterra.api.access import Access, read_origin
 from airflow_provider_clusterra.api.calls import (
     ApiRoute,
     Cluster,
@@ -14,7 +13,7 @@ from airflow_provider_clusterra.api.calls import (
     Submitted,
     User,
 )
-from airflow_provider_clusterra.api.client import AsyncClient, Client
+from airflow_provider_clusterra.api.client import Access, AsyncClient, Client, read_origin
 from airflow_provider_clusterra.api.errors import (
     ApiError,
     AuthenticationError,

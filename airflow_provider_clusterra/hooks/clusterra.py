@@ -21,8 +21,14 @@ from airflow.sdk.log import mask_secret
 from asgiref.sync import sync_to_async
 
 from airflow_provider_clusterra import CONNECTION_FORM
-from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT, Access, read_origin
-from airflow_provider_clusterra.api.client import AsyncClient, Client
+from airflow_provider_clusterra.api.client import (
+    DEFAULT_HOST,
+    DEFAULT_TIMEOUT,
+    Access,
+    AsyncClient,
+    Client,
+    read_origin,
+)
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError, Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
 
@@ -195,7 +201,7 @@ def _runtime(text: str | None) -> str:
     if text is None:
         return "apptainer"
     # the language of sbatch is loaded by whoever submits
-    from airflow_provider_clusterra.sbatch.container import RUNTIMES, is_runtime  # noqa: PLC0415
+    from airflow_provider_clusterra.sbatch.job import RUNTIMES, is_runtime  # noqa: PLC0415
 
     if not is_runtime(text):
         raise InputError(

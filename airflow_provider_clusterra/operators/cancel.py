@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
 
-from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import AsyncClient
+from airflow_provider_clusterra.api.client import Access, AsyncClient
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected

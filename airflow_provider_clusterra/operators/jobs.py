@@ -42,19 +42,18 @@ from airflow_provider_clusterra.compat import (
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected, ConnectionSettings
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
-from airflow_provider_clusterra.sbatch.container import (
+from airflow_provider_clusterra.sbatch.job import (
+    JobRequest,
     in_container,
+    read_arguments,
     read_container,
     read_folder,
     read_image,
     read_mounts,
 )
-from airflow_provider_clusterra.sbatch.job import JobRequest, read_arguments
-from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     Failure,
     QueueFullError,
-    TaskKilledError,
     failure_of,
     identity_of,
     is_replaced,
@@ -71,6 +70,7 @@ from airflow_provider_clusterra.submit.submission import (
     TaskJob,
 )
 from airflow_provider_clusterra.task import arguments as given
+from airflow_provider_clusterra.task.arguments import OutputFile, read_outputs, with_assets
 from airflow_provider_clusterra.task.fetching import JobOutputs, check_outputs
 from airflow_provider_clusterra.task.inputs import (
     Source,
@@ -82,20 +82,20 @@ from airflow_provider_clusterra.task.inputs import (
     upload_files,
 )
 from airflow_provider_clusterra.task.lineage import ReportsLineage, parent_variables
-from airflow_provider_clusterra.task.outputs import OutputFile, read_outputs, with_assets
 from airflow_provider_clusterra.task.report import airflow_errors
 from airflow_provider_clusterra.task.result import Reading, end_try
 from airflow_provider_clusterra.task.script import TidyScript, render_script
-from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import (
     SAME_ARGUMENTS,
     SUBMIT_PAUSES,
     ClusterraJobTrigger,
     ClusterraQueueTrigger,
+    JobEvent,
     deferral_timeout,
+    read_event,
 )
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_indices
-from airflow_provider_clusterra.watch.cancel import cancel_now
+from airflow_provider_clusterra.watch.cancel import KillSwitch, TaskKilledError, cancel_now
 from airflow_provider_clusterra.watch.tail import write_output
 
 __all__ = [
@@ -373,7 +373,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     ) -> Any:
         """Go on after the deferral.
 
-        :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
+        :param event: as :meth:`~airflow_provider_clusterra.triggers.jobs.JobEvent.to_payload`
             made it.
         :param keys: of the files that were uploaded.
         :returns: as :meth:`execute`.

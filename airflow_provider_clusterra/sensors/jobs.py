@@ -25,13 +25,14 @@ from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
+from airflow_provider_clusterra.task.arguments import read_outputs, with_assets
 from airflow_provider_clusterra.task.lineage import ReportsLineage
-from airflow_provider_clusterra.task.outputs import read_outputs, with_assets
-from airflow_provider_clusterra.triggers.events import JobEvent, read_event
 from airflow_provider_clusterra.triggers.jobs import (
     SAME_ARGUMENTS,
     ClusterraJobTrigger,
+    JobEvent,
     deferral_timeout,
+    read_event,
 )
 from airflow_provider_clusterra.watch.verdict import Progress
 
@@ -226,7 +227,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the deferral.
 
-        :param event: as :meth:`~airflow_provider_clusterra.triggers.events.JobEvent.to_payload`
+        :param event: as :meth:`~airflow_provider_clusterra.triggers.jobs.JobEvent.to_payload`
             made it.
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.

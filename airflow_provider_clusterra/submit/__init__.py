@@ -1,2 +1,2 @@
-"""Submitting exactly once: pure decisions (protocol, retries), and the shells that carry them out
-(submission, kill)."""
+"""Submitting exactly once: pure decisions (protocol, retries), and the shell that carries
+them out (submission)."""

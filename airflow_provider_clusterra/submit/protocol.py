@@ -49,10 +49,6 @@ class SubmitError(ClusterraError):
     """A submit that did not come to its job; its subclasses say why."""
 
 
-class TaskKilledError(SubmitError):
-    """The task is being killed; the words say what became of its job."""
-
-
 class AnswerLostError(SubmitError):
     """A submit may have worked, and its job is not to be found: the next try looks again."""
 
@@ -346,6 +342,14 @@ def find_run(listed: Iterable[Job], run: str) -> list[Job]:
 def find_named(listed: Iterable[Job], name: str, known: Collection[int] = ()) -> list[Job]:
     """The records of exactly this name, but for jobs that were there before the submit."""
     return [job for job in listed if job.name == name and whole_id(job) not in known]
+
+
+def find_submitted(
+    name: str, known: Collection[int], listed: Sequence[Job], get_user: Callable[[], User]
+) -> int | None:
+    """The id of our job of exactly this name, if Slurm shows it."""
+    named = keep_own(find_named(listed, name, known), listed, get_user)
+    return whole_id(named[0]) if named else None
 
 
 def whole_id(job: Job) -> int:

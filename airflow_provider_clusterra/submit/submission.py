@@ -28,7 +28,6 @@ from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.api.templates import TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import job_id_of, read_dependency, settle_dependency
-from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
     UNNAMED_LIMIT,
     Action,
@@ -51,6 +50,7 @@ from airflow_provider_clusterra.submit.protocol import (
     find_jobs,
     find_named,
     find_new,
+    find_submitted,
     full_queue,
     is_same_life,
     keep_own,
@@ -74,7 +74,7 @@ from airflow_provider_clusterra.watch.arrays import (
     exited_only_with,
     with_earlier,
 )
-from airflow_provider_clusterra.watch.cancel import cancel_now
+from airflow_provider_clusterra.watch.cancel import KillSwitch, cancel_now
 from airflow_provider_clusterra.watch.verdict import Silence, last_records, silence_of
 
 log = logging.getLogger(__name__)
@@ -266,7 +266,8 @@ class Submission(msgspec.Struct, kw_only=True):
         record, tag = self._before, self.identity.tag
         if record is not None:
             # until it is decided, a kill is of that job
-            self.kill.set_target(self._living_id(record), record.name)
+            find = partial(find_submitted, record.name, ())
+            self.kill.set_target(self._living_id(record), record.name, find)
         found = self._find_earlier(record)
         bodies = self._same_bodies(record, found)
         decide_again = partial(
@@ -489,7 +490,7 @@ class Submission(msgspec.Struct, kw_only=True):
         while True:
             attempt += 1
             self._remember(None, name, self.identity.name_end)
-            self.kill.set_target(None, name, self._known)
+            self.kill.set_target(None, name, partial(find_submitted, name, self._known))
             try:
                 submitted = self.client.send(post, retry=ONCE)
             except ClusterraError as error:

@@ -31,7 +31,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
-from airflow_provider_clusterra.task.outputs import OutputFile, as_output
+from airflow_provider_clusterra.task.arguments import OutputFile, as_output
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import (
     Arrived,

@@ -47,10 +47,10 @@ from airflow_provider_clusterra.api.jobs import ExitStatus, Job
 from airflow_provider_clusterra.submit.protocol import (
     AnswerLostError,
     SubmitRefusedError,
-    TaskKilledError,
 )
 from airflow_provider_clusterra.watch.arrays import write_indices
-from airflow_provider_clusterra.watch.reasons import reason_of
+from airflow_provider_clusterra.watch.cancel import TaskKilledError
+from airflow_provider_clusterra.watch.verdict import reason_of
 
 CANNOT_START = 53
 """The signal that Slurm gives a job whose script it could not start."""

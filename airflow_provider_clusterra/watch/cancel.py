@@ -1,13 +1,18 @@
-"""Cancelling a job, and knowing that it is gone."""
+"""Cancelling a job, and knowing that it is gone: from an event loop, and in a worker that is killed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import AsyncClient
-from airflow_provider_clusterra.api.errors import NotFoundError
+import msgspec
+from msgspec.structs import replace
+
+from airflow_provider_clusterra.api.calls import User
+from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
+from airflow_provider_clusterra.api.errors import ONCE, ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job
 
 CONFIRM_WITHIN = 45.0
@@ -16,7 +21,12 @@ LOOK_EVERY = 1.0
 
 
 async def cancel_and_confirm(
-    client: AsyncClient, cluster_id: str, job_id: int, within: float = CONFIRM_WITHIN
+    client: AsyncClient,
+    cluster_id: str,
+    job_id: int,
+    *,
+    within: float = CONFIRM_WITHIN,
+    every: float = LOOK_EVERY,
 ) -> Job | None:
     """Cancel a job and wait until it has ended and nothing of it runs any more.
 
@@ -32,7 +42,7 @@ async def cancel_and_confirm(
             return None
         if time.monotonic() >= end or job.state.finished:
             return job
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(every)
 
 
 async def cancel_if_alive(
@@ -52,9 +62,139 @@ async def cancel_if_alive(
 
 
 async def cancel_now(access: Access, cluster_id: str, job_id: int) -> Job | None:
-    """As :func:`~airflow_provider_clusterra.watch.cancel.cancel_and_confirm`, with its own client.
+    """As :func:`cancel_and_confirm`, with its own client.
 
     :raises ClusterraError: it could not be cancelled, or not be looked at.
     """
     async with AsyncClient(access) as client:
         return await cancel_and_confirm(client, cluster_id, job_id)
+
+
+T = TypeVar("T")
+WITHIN = 4.0
+"""Seconds for all of it: Airflow sends SIGKILL 5 s after the SIGTERM."""
+ONE_REQUEST = 2.0
+STEP = 0.2
+
+
+class TaskKilledError(ClusterraError):
+    """The task is being killed; the words say what became of its job."""
+
+
+Find = Callable[[list[Job], Callable[[], User]], int | None]
+"""Takes all jobs, and how to ask who is signed in; returns the id of the one that is meant."""
+
+
+class KillSwitch(msgspec.Struct):
+    """What ``on_kill`` sets and the main code looks at.
+
+    Airflow calls ``on_kill`` inside a signal handler and lets the main code run on for up to 5 s.
+    Any call of Airflow there, a log line included, may wait for a lock that the main code holds.
+    So :meth:`kill` makes none: it uses the ``access`` that was set, and :meth:`check` raises.
+    """
+
+    access: Access | None = None
+    cluster_id: str = ""
+    killed: bool = False
+    came_too_late: bool = False
+    """The job had succeeded: a retry returns it."""
+    _cancels: bool = True
+    _job_id: int | None = None
+    _name: str = ""
+    _find: Find | None = None
+    _done: str = "no job had been submitted"
+    _stop_waiting: Callable[[], object] | None = None
+
+    def set_target(self, job_id: int | None, name: str = "", find: Find | None = None) -> None:
+        """Say which job to cancel; ``find`` finds it by its name while its id is not known.
+
+        :raises TaskKilledError: the task is being killed.
+        """
+        self._job_id, self._name, self._find = job_id, name, find
+        if self.killed and job_id is not None:
+            # its id came after the kill
+            self._act()
+        self.check()
+
+    def check(self) -> None:
+        """Go no further in a task that is being killed.
+
+        :raises TaskKilledError: it is, with what became of the job.
+        """
+        if self.killed:
+            raise TaskKilledError(f"The task was killed: {self._done}.")
+
+    def kill(self, *, cancel: bool = True) -> None:
+        """Set the flag, and cancel the job if there is one; :data:`WITHIN` in all."""
+        self._cancels = cancel
+        self.killed = True
+        self._act()
+        if self._stop_waiting is not None:
+            self._stop_waiting()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not through a kill.
+
+        :raises TaskKilledError: the task is being killed.
+        """
+        end = time.monotonic() + seconds
+        while not self.killed and (left := end - time.monotonic()) > 0:
+            # a signal's handler does not end a sleep
+            time.sleep(min(left, STEP))
+        self.check()
+
+    def run(self, wait: Coroutine[Any, Any, T]) -> T:
+        """Run a wait to its end in this thread, or until the task is killed.
+
+        :raises TaskKilledError: it was.
+        """
+        try:
+            return asyncio.run(self._run(wait))
+        except asyncio.CancelledError:
+            self.check()
+            raise
+
+    async def _run(self, wait: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(wait)
+        loop = asyncio.get_running_loop()
+        self._stop_waiting = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self.killed:
+            # before there was anything to stop
+            task.cancel()
+        try:
+            return await task
+        finally:
+            self._stop_waiting = None
+
+    def _act(self) -> None:
+        if self._job_id is None and not self._name:
+            return
+        target = f"a job named {self._name}, if it is there,"
+        if self._job_id:
+            target = f"job {self._job_id}"
+        if not self._cancels:
+            self._done = f"{target} goes on, as cancel_on_kill=False asks"
+        elif self.access is not None:
+            self._done = self._cancel(replace(self.access, timeout=ONE_REQUEST), target)
+
+    def _cancel(self, access: Access, target: str) -> str:
+        end = time.monotonic() + WITHIN
+        try:
+            with Client(access, retry=ONCE) as client:
+                job_id = self._job_id
+                if job_id is None and self._find is not None:
+                    job_id = self._find(client.list_jobs(self.cluster_id), client.get_user)
+                if job_id is None:
+                    return f"a job named {self._name} is not there (yet)"
+                client.cancel_job(self.cluster_id, job_id)
+                while time.monotonic() < end - ONE_REQUEST:
+                    state = client.get_job(self.cluster_id, job_id).state
+                    if state.finished:
+                        self.came_too_late = state.succeeded
+                        return f"job {job_id} is {state}"
+                    time.sleep(STEP)
+        except NotFoundError:
+            return f"the cluster does not know {target} (any more)"
+        except ClusterraError as error:
+            return f"{target} could not be cancelled and may be running: {error}"
+        return f"job {job_id} is being cancelled"

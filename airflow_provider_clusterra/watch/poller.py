@@ -19,8 +19,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import AsyncClient
+from airflow_provider_clusterra.api.client import Access, AsyncClient
 from airflow_provider_clusterra.api.errors import (
     ONCE,
     AuthenticationError,

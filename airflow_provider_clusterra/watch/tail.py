@@ -28,8 +28,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from airflow_provider_clusterra.api.access import Access
-from airflow_provider_clusterra.api.client import AsyncClient, Body
+from airflow_provider_clusterra.api.client import Access, AsyncClient, Body
 from airflow_provider_clusterra.api.errors import (
     BACKOFF,
     ApiError,

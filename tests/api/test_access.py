@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.api.access."""
+"""Tests of airflow_provider_clusterra.api.client."""
 
 import base64
 import json
@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_clusterra.api.access import Access, read_origin
-from airflow_provider_clusterra.api.client import tls_context
+from airflow_provider_clusterra.api.client import Access, read_origin, tls_context
 from airflow_provider_clusterra.api.errors import InputError
 
 

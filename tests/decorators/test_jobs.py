@@ -19,8 +19,7 @@ from airflow_provider_clusterra.decorators.jobs import ClusterraDecoratedOperato
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.task.report import JobError
-from airflow_provider_clusterra.triggers.events import JobEvent
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
 from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.proxy import Proxy, says
 

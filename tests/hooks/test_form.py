@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from airflow_provider_clusterra import CONNECTION_FORM
-from airflow_provider_clusterra.api.access import DEFAULT_HOST, DEFAULT_TIMEOUT
+from airflow_provider_clusterra.api.client import DEFAULT_HOST, DEFAULT_TIMEOUT
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
 from airflow_provider_clusterra.hooks.clusterra import (
     ClusterraHook,

@@ -6,7 +6,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.jobs import JobEvent
 
 BASH = "#!/bin/bash\n"
 

@@ -28,8 +28,7 @@ from airflow_provider_clusterra.task.report import (
     JobStuckError,
     JobTimedOutError,
 )
-from airflow_provider_clusterra.triggers.events import JobEvent
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
 from airflow_provider_clusterra.watch.verdict import Patience
 from tests.support.wire import Wire, http
 

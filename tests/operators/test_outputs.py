@@ -41,7 +41,7 @@ from airflow_provider_clusterra.operators.storage import (
 )
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task import fetching
-from airflow_provider_clusterra.task.outputs import read_outputs
+from airflow_provider_clusterra.task.arguments import read_outputs
 from airflow_provider_clusterra.task.report import JobExitedError, JobResultError
 from tests.support.wire import Wire, http
 

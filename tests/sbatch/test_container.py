@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.sbatch.container, with a stand-in that takes apptainer's command line."""
+"""Tests of airflow_provider_clusterra.sbatch.job, with a stand-in that takes apptainer's command line."""
 
 import signal
 import subprocess
@@ -8,8 +8,9 @@ import pytest
 
 from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.sbatch.container import (
+from airflow_provider_clusterra.sbatch.job import (
     Container,
+    JobRequest,
     in_container,
     is_runtime,
     read_container,
@@ -17,7 +18,6 @@ from airflow_provider_clusterra.sbatch.container import (
     read_image,
     read_mounts,
 )
-from airflow_provider_clusterra.sbatch.job import JobRequest
 from tests.support.containers import APPTAINER
 
 

@@ -18,8 +18,7 @@ from airflow_provider_clusterra.links.jobs import KEY
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task.arguments import seconds
 from airflow_provider_clusterra.task.report import JobError, JobLostError, JobStuckError
-from airflow_provider_clusterra.triggers.events import JobEvent
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
 from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
 from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.wire import Wire, http

@@ -16,15 +16,14 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.compat import CLEARS_FORGET
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
-from airflow_provider_clusterra.submit.kill import KillSwitch
 from airflow_provider_clusterra.submit.protocol import (
-    TaskKilledError,
     identity_of,
     tagged_name,
 )
 from airflow_provider_clusterra.submit.submission import KEY, Submission
 from airflow_provider_clusterra.task.report import JobError, SubmitLostError
-from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.jobs import JobEvent
+from airflow_provider_clusterra.watch.cancel import KillSwitch, TaskKilledError
 from tests.support.airflow_side import TaskStateStore
 from tests.support.proxy import Proxy, says
 from tests.support.servers import ClusterraServer

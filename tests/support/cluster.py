@@ -12,8 +12,7 @@ import httpx
 from airflow_provider_clusterra.api import Access, Client
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.specs import JobSpec
-from airflow_provider_clusterra.triggers.events import JobEvent
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
 from airflow_provider_clusterra.watch.verdict import Patience
 from tests.support.servers import ClusterraServer
 

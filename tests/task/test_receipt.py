@@ -1,9 +1,9 @@
-"""Tests of airflow_provider_clusterra.task.receipt."""
+"""Tests of airflow_provider_clusterra.task.result."""
 
 import pytest
 
 from airflow_provider_clusterra.api.jobs import Job, read_state
-from airflow_provider_clusterra.task.receipt import receipt
+from airflow_provider_clusterra.task.result import receipt
 
 GB, MB = 2**30, 2**20
 USAGE = {

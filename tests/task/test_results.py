@@ -14,7 +14,7 @@ from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, one_j
 from airflow_provider_clusterra.task import report as failures
 from airflow_provider_clusterra.task.arguments import exit_codes
 from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish, job_result
-from airflow_provider_clusterra.triggers.events import JobEvent
+from airflow_provider_clusterra.triggers.jobs import JobEvent
 from tests.support.recorded import NEWEST, sample
 from tests.support.wire import Wire, http
 from tests.watch.test_array_success import array

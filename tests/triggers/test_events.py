@@ -1,4 +1,4 @@
-"""Tests of airflow_provider_clusterra.triggers.events."""
+"""Tests of airflow_provider_clusterra.triggers.jobs."""
 
 import json
 
@@ -15,7 +15,7 @@ from airflow_provider_clusterra.api.usage import (
     USAGE,
 )
 from airflow_provider_clusterra.submit.protocol import failure_of
-from airflow_provider_clusterra.triggers.events import JobEvent, read_event
+from airflow_provider_clusterra.triggers.jobs import JobEvent, read_event
 from tests.support.recorded import sample
 
 

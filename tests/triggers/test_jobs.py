@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api import Access, AsyncClient, ProtocolError
 from airflow_provider_clusterra.api.calls import read_job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.triggers.events import JobEvent, read_event
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger
+from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent, read_event
 from airflow_provider_clusterra.watch.verdict import Outcome, Verdict
 from tests.support.recorded import sample
 from tests.support.waits import HASTY

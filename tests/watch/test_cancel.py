@@ -6,14 +6,8 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient, ServerError
 from airflow_provider_clusterra.api.errors import ONCE
-from airflow_provider_clusterra.watch import cancel
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
 from tests.support.wire import Wire, http
-
-
-@pytest.fixture(autouse=True)
-def _look_soon(mocker):
-    mocker.patch.object(cancel, "LOOK_EVERY", 0.02)
 
 
 async def submitted(client, cluster_id, script):
@@ -30,7 +24,7 @@ async def client(local):
 
 async def test_a_running_job_is_gone_afterwards(client, local):
     job_id = await submitted(client, local.cluster_id, "trap '' TERM; sleep 60")
-    job = await cancel_and_confirm(client, local.cluster_id, job_id)
+    job = await cancel_and_confirm(client, local.cluster_id, job_id, every=0.02)
 
     assert str(job.state) == "CANCELLED"
 
@@ -41,7 +35,10 @@ async def test_a_job_that_has_ended_stays_as_it_ended(client, local):
         while not (await client.get_job(local.cluster_id, job_id)).state.ended:
             await asyncio.sleep(0.01)
 
-    assert str((await cancel_and_confirm(client, local.cluster_id, job_id)).state) == "COMPLETED"
+    assert (
+        str((await cancel_and_confirm(client, local.cluster_id, job_id, every=0.02)).state)
+        == "COMPLETED"
+    )
 
 
 async def test_a_job_that_nobody_knows_needs_no_cancel(client, local):
@@ -52,7 +49,7 @@ async def test_patience_with_a_job_that_does_not_end_is_bounded():
     going = {"jobs": [{"job_id": 7, "job_state": ["CANCELLED", "COMPLETING"]}]}
     with Wire(http(200, {"status": []}), http(200, going)) as wire:
         async with AsyncClient(Access(wire.url, "s")) as client:
-            job = await cancel_and_confirm(client, "c1", 7, within=0.1)
+            job = await cancel_and_confirm(client, "c1", 7, within=0.1, every=0.02)
 
     assert job.state.completing
 

@@ -1,8 +1,8 @@
-"""Tests of airflow_provider_clusterra.watch.reasons."""
+"""Tests of airflow_provider_clusterra.watch.verdict."""
 
 import pytest
 
-from airflow_provider_clusterra.watch.reasons import reason_of
+from airflow_provider_clusterra.watch.verdict import reason_of
 
 
 @pytest.mark.parametrize(
