@@ -128,9 +128,7 @@ class JobSpec(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_script(self.script)
-        for name in self.environment:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise InputError(f"environment: {name!r} is not a variable's name.")
+        check_names(self.environment)
 
     def body(self) -> dict[str, Any]:
         """The submit's JSON body.
@@ -138,15 +136,10 @@ class JobSpec(msgspec.Struct, frozen=True):
         :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``; slurmrestd v0.0.44
             ``job_desc_msg``. ``nodes`` is a string, ``environment`` is never empty.
         """
-        job, variables = self._parts()
-        nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
-        if per_node and nodes.isdigit() and not job.get("tasks"):
-            tasks = str(int(nodes) * per_node)
-            variables = {"SLURM_NTASKS": tasks, "SLURM_NPROCS": tasks} | variables
-        return {"script": self.script, "job": job | {"environment": _listed(variables)}}
+        return job_body(self.script, [self.all_fields()])
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The job's fields and its environment."""
+    def all_fields(self) -> dict[str, Any]:
+        """All that is asked for, by slurmrestd's names; ``environment`` is a dict."""
         given = {
             "name": self.name,
             "nodes": self.nodes,
@@ -156,43 +149,63 @@ class JobSpec(msgspec.Struct, frozen=True):
             "tasks": self.tasks,
             "time_limit": no_val(self.time_limit_minutes),
             "current_working_directory": self.working_directory,
+            "memory_per_node": no_val(self.memory_mb),
+            "cpus_per_task": self.cpus_per_task,
         }
-        job = {
-            "current_working_directory": DEFAULT_DIRECTORY,
-            **self.fields,
-            **{name: value for name, value in given.items() if value is not None},
+        job = dict(self.fields) | {
+            name: value for name, value in given.items() if value is not None
         }
-        job["current_working_directory"] = str(_folder(job))
         if self.memory_mb is not None:
             job.pop("memory_per_cpu", None)
             job.pop("memory_per_tres", None)
-            job["memory_per_node"] = no_val(self.memory_mb)
         if self.cpus_per_task is not None:
-            job["cpus_per_task"] = self.cpus_per_task
             put_tres_per_task(job, "cpu", [f"cpu={self.cpus_per_task}"])
-        if job.get("hold"):
-            # with a priority beside it, slurmrestd would start the job
-            job.pop("priority", None)
-        own = job.pop("environment", {})
-        variables = {
-            "SLURM_SUBMIT_HOST": socket.gethostname(),
-            "SLURM_SUBMIT_DIR": str(_folder({"current_working_directory": self.working_directory})),
-            **SUBMITTED,
-            **sbatch_environment(job),
-            **own,
-            **self.environment,
-        }
-        if _takes_path(variables):
-            variables.setdefault("PATH", DEFAULT_PATH)
-        return _sized(job), variables
+        folder = str(_folder({"current_working_directory": self.working_directory}))
+        own = {"SLURM_SUBMIT_DIR": folder, **self.fields.get("environment", {})}
+        return job | {"environment": {**own, **self.environment}}
 
 
-def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
-    """The submit's JSON body of a heterogeneous job.
+def job_body(script: str, components: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The submit's JSON body of a job, or of a heterogeneous one's components.
 
-    :source: the same route with ``jobs`` instead of ``job``; ``env`` of such jobs under ``sbatch``.
+    Each is its fields by slurmrestd's names; its ``environment`` is a dict, whose variables win over
+    those that are set here.
+
+    :source: ``POST …/jobs/submit`` with ``job`` or ``jobs``; ``env`` of such jobs under ``sbatch``.
     """
-    parts = [component._parts() for component in components]  # noqa: SLF001 - it is the same story
+    parts = [_part(fields) for fields in components]
+    if len(parts) > 1:
+        return {"script": script, "jobs": _with_groups(parts)}
+    job, variables = parts[0]
+    nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
+    if per_node and nodes.isdigit() and not job.get("tasks"):
+        tasks = str(int(nodes) * per_node)
+        variables = {"SLURM_NTASKS": tasks, "SLURM_NPROCS": tasks} | variables
+    return {"script": script, "job": job | {"environment": _listed(variables)}}
+
+
+def _part(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A component's fields as Slurm wants them, and its environment."""
+    job = dict(fields)
+    own = job.pop("environment", {})
+    job["current_working_directory"] = str(_folder(job))
+    if job.get("hold"):
+        # with a priority beside it, slurmrestd would start the job
+        job.pop("priority", None)
+    variables = {
+        "SLURM_SUBMIT_HOST": socket.gethostname(),
+        "SLURM_SUBMIT_DIR": DEFAULT_DIRECTORY,
+        **SUBMITTED,
+        **sbatch_environment(job),
+        **own,
+    }
+    if _takes_path(variables):
+        variables.setdefault("PATH", DEFAULT_PATH)
+    return _sized(job), variables
+
+
+def _with_groups(parts: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[dict[str, Any]]:
+    """The components of a heterogeneous job: each has the variables of all under their numbers."""
     groups: dict[str, str] = {}
     for number, (job, variables) in enumerate(parts):
         for name, value in (_tasks_of(job) | variables).items():
@@ -202,7 +215,7 @@ def het_body(components: Sequence[JobSpec]) -> dict[str, Any]:
     for job, variables in parts:
         own = {name: text for name, text in variables.items() if name not in OF_A_COMPONENT}
         jobs.append(job | {"environment": _listed(own | groups)})
-    return {"script": components[0].script, "jobs": jobs}
+    return jobs
 
 
 def _tasks_of(job: Mapping[str, Any]) -> dict[str, str]:
@@ -334,6 +347,13 @@ def check_script(script: str) -> None:
             f"The script has {len(script.encode())} bytes; Slurm takes {LARGEST_SCRIPT}. "
             "Upload the data it carries and let it read them."
         )
+
+
+def check_names(variables: Iterable[str]) -> None:
+    """Refuse what a shell cannot have as a variable."""
+    for name in variables:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InputError(f"environment: {name!r} is not a variable's name.")
 
 
 def put_tres_per_task(fields: dict[str, Any], name: str, entries: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
@@ -245,6 +245,8 @@ class Connected(msgspec.Struct, frozen=True):
     cluster_id: str
     deployment: str
     """What distinguishes this Airflow from others on the same cluster."""
+    session_end: datetime | None
+    """By the session's own word; None if it does not say."""
 
     def find_output_folder(self) -> str:
         """The folder below which the API shows outputs; ``""`` if it does not say."""
@@ -326,11 +328,11 @@ class ClusterraHook(BaseHook):
         :source: the Airflow connection ``clusterra_conn_id``.
         """
         settings = self.settings()
-        deployment = settings.deployment
+        deployment, end = settings.deployment, settings.access.session_end()
         with Client(settings.access) as client:
             cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
             try:
-                yield Connected(settings, client, cluster_id, deployment)
+                yield Connected(settings, client, cluster_id, deployment, end)
             except NotFoundError as error:
                 raise self.explain(client, cluster_id, error) from error
 

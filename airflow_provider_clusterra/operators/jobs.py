@@ -21,11 +21,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import read_number
-from airflow_provider_clusterra.api.specs import (
-    check_files_are_shared,
-    check_output_is_shown,
-    hidden_outputs,
-)
+from airflow_provider_clusterra.api.specs import check_files_are_shared, check_output_is_shown
 from airflow_provider_clusterra.api.templates import (
     JOB_NAME,
     CheckedParams,
@@ -323,8 +319,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         request = self.build_request(context, connected)
         if self.wait_for_completion and request.array:
             check_indices(request.array)
-        submission = self._submission(context, connected, store)
-        job = self._obtain_job(submission, connected, request, queue)
+        job = self._obtain_job(context, connected, store, request, queue)
         if not self.wait_for_completion:
             self._kill.check()
             store.drop()
@@ -334,9 +329,17 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         return self._wait(context, connected, job, store, queue)
 
     def _obtain_job(
-        self, submission: Submission, connected: Connected, request: Request, queue: dict[str, Any]
+        self,
+        context: Context,
+        connected: Connected,
+        store: RecordStore,
+        request: Request,
+        queue: dict[str, Any],
     ) -> TaskJob:
-        prepare = partial(self._prepare, connected, is_first=not queue["tries"])
+        submission = self._submission(context, connected, store)
+        prepare = None
+        if self.outputs or self._inputs:
+            prepare = partial(self._prepare, connected, is_first=not queue["tries"])
         end = queue["deadline"]
         while True:
             try:
@@ -364,8 +367,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
         """Called only if a job is submitted: one that runs is waited for whatever a store says."""
-        if is_first:
-            check_outputs(connected.client, self.outputs or {}, self, self._declared)
+        if is_first and self.outputs:
+            check_outputs(connected.client, self.outputs, self, self._declared)
         return self._upload_inputs(connected, request) if self._inputs else request
 
     def execute_complete(
@@ -594,7 +597,7 @@ def store_of(context: Context) -> RecordStore:
 
 def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
     """Say so if the session ends before the job's time limit: nobody could wait for it then."""
-    end = connected.settings.access.session_end()
+    end = connected.session_end
     if end is None:
         return
     limit = read_number(request.components[0].get("time_limit"))
@@ -914,8 +917,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         if self.outputs:
             paths = [file.path or "" for file in self.outputs.values()]
             check_files_are_shared(request.components[0], paths, connected.find_output_folder)
-        hidden = [words for fields in request.components for words in hidden_outputs(fields)]
-        for words in (*request.conflicts, *hidden):
+        for words in request.warnings():
             self.log.warning(words)
         warn_if_session_ends(connected, request)
         if self.uploads:
@@ -939,6 +941,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         variables |= parent_variables(ti)
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
+        comment = owner_of(context, waits=self.wait_for_completion).comment(ti.try_number)
         request = read_arguments(
             self.script,
             {name: getattr(self, name) for name in JOB_ARGUMENTS},
@@ -949,8 +952,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             defaults=variables,
             script_arguments=[str(each) for each in self.script_arguments or []],
         )
-        owner = owner_of(context, waits=self.wait_for_completion)
-        request = request.with_comment(owner.comment(ti.try_number))
+        request = request.with_comment(comment)
         container = read_container(self.container, self.container_mounts, self.container_workdir)
         if container is None:
             return request

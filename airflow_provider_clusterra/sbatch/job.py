@@ -27,9 +27,10 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.specs import (
     DEFAULT_DIRECTORY,
-    JobSpec,
+    check_names,
     check_script,
-    het_body,
+    hidden_outputs,
+    job_body,
     no_val,
 )
 from airflow_provider_clusterra.api.templates import WORDS, nearest, shown
@@ -534,25 +535,26 @@ class JobRequest(msgspec.Struct, frozen=True):
 
         return self._changed(change)
 
+    def warnings(self) -> list[str]:
+        """What its author should know: :attr:`conflicts`, and outputs that the API does not show."""
+        hidden = chain.from_iterable(map(hidden_outputs, self.components))
+        return [*self.conflicts, *hidden]
+
     def body(self) -> dict[str, Any]:
         """The submit's JSON body."""
-        specs = [self._spec(fields) for fields in self.components]
-        return specs[0].body() if len(specs) == 1 else het_body(specs)
+        script = with_job_name(self.script, self.author_name) if self.author_name else self.script
+        return job_body(script, [self._rendered(fields) for fields in self.components])
 
-    def _spec(self, fields: Fields) -> JobSpec:
+    def _rendered(self, fields: Fields) -> Fields:
+        """A component with its name, and its variables from the weakest source to the strongest."""
         variables = {**self.defaults, **fields.get("environment", {})}
         if not self.author_name:
-            name = str(fields.get("name", self.name))
-            return JobSpec(self.script, name, environment=variables, fields=fields)
+            return {"name": self.name, **fields, "environment": variables}
         paths = {
             field: _named(fields[field], self.author_name) for field in OUTPUTS if field in fields
         }
-        return JobSpec(
-            with_job_name(self.script, self.author_name),
-            self.name,
-            environment={"SLURM_JOB_NAME": self.author_name, **variables},
-            fields={**fields, **paths},
-        )
+        named = {"SLURM_JOB_NAME": self.author_name, **variables}
+        return {**fields, **paths, "name": self.name, "environment": named}
 
     def _changed(self, change: Callable[[Fields], object]) -> JobRequest:
         components = tuple(dict(each) for each in self.components)
@@ -590,6 +592,7 @@ def read_arguments(
     merged = [Merged(each, each.fields(now, given)) for each in read_components(script)]
     _merge(merged, _read_job(job), arguments, environment)
     _check_no_array(merged)
+    check_names(chain.from_iterable(each.fields.get("environment", ()) for each in merged))
     first = merged[0].fields
     if script_arguments:
         # the first one is the script's own name, which the job does not see
@@ -600,9 +603,10 @@ def read_arguments(
         conflicts.append(
             f"--clusters={first['clusters']} chooses nothing: the job runs on the task's cluster_id."
         )
+    components = [settled(each.fields) for each in merged]
     return JobRequest(
         script,
-        tuple(settled(each.fields) for each in merged),
+        tuple(components),
         str(first.get("name", name)),
         defaults=defaults or {},
         conflicts=tuple(dict.fromkeys(conflicts)),
@@ -646,7 +650,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         for name, value in arguments.items()
         if (option := _as_option(name, value)) is not None
     }
-    excluded = rivals(option for option, _ in found.values())
+    excluded = rivals([option for option, _ in found.values()])
     if excluded:
         names = [name for name, (option, _) in found.items() if option in excluded]
         raise InputError(f"{' and '.join(names)} exclude each other: give one of them.")

@@ -5,7 +5,7 @@ import pytest
 from airflow_provider_clusterra.api.specs import (
     OF_A_COMPONENT,
     JobSpec,
-    het_body,
+    job_body,
     sbatch_environment,
 )
 
@@ -89,7 +89,7 @@ def test_a_heterogeneous_jobs_variables_are_those_of_its_components():
         tasks=3,
         fields={"tres_per_node": "gres/gpu:1", "environment": {"SLURM_GPUS_PER_NODE": "1"}},
     )
-    for job in het_body([first, second])["jobs"]:
+    for job in job_body("#!/bin/bash\n", [first.all_fields(), second.all_fields()])["jobs"]:
         found = dict(each.split("=", 1) for each in job["environment"])
         for kind in ("HET", "PACK"):
             assert found[f"SLURM_NTASKS_{kind}_GROUP_0"] == "1"

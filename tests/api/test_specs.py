@@ -9,8 +9,8 @@ from airflow_provider_clusterra.api.specs import (
     LARGEST_SCRIPT,
     JobSpec,
     check_output_is_shown,
-    het_body,
     hidden_outputs,
+    job_body,
 )
 
 SCRIPT = "#!/bin/bash\necho hello\n"
@@ -150,7 +150,8 @@ def test_a_variable_that_is_none_is_refused_by_name():
 
 def test_a_heterogeneous_job_has_one_script_and_several_jobs():
     first = JobSpec(script=SCRIPT, name="x", tasks=1)
-    body = het_body([first, JobSpec(script=SCRIPT, name="x", tasks=8, partition="gpu")])
+    second = JobSpec(script=SCRIPT, name="x", tasks=8, partition="gpu")
+    body = job_body(SCRIPT, [first.all_fields(), second.all_fields()])
 
     assert body["script"] == SCRIPT
     assert [job["tasks"] for job in body["jobs"]] == [1, 8]
