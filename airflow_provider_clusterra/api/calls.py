@@ -216,15 +216,12 @@ def read_submitted(answer: Answer) -> Submitted:
         body = answer.json()
     except ProtocolError:
         body = None
+    problems = read_problems(answer)
     job_id = _find_job_id(body)
     if job_id is None:
         raise refusal(answer) or answer.unreadable("it holds no job id")
-    return Submitted(
-        job_id,
-        _text(body, "run_id") or None,
-        tuple(_warning(each) for each in _list(body.get("warnings"))),
-        tuple(read_problems(answer)),
-    )
+    warnings = tuple(_warning(each) for each in _list(body.get("warnings")))
+    return Submitted(job_id, _text(body, "run_id") or None, warnings, tuple(problems))
 
 
 def _find_job_id(body: Any) -> int | None:
@@ -524,8 +521,8 @@ OUTPUT_KEPT = 1024 * 1024
 class Call(msgspec.Struct, Generic[T], frozen=True):
     """One request, and how its answer is read."""
 
-    method: str
-    path: str
+    request: str
+    """Method and path, e.g. ``"GET /v1/clusters"``."""
     read: Callable[[Answer], T]
     json: Mapping[str, Any] | None = None
     repeatable: bool = True
@@ -535,11 +532,6 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     largest: int = LARGEST_BODY
     """Bytes of an answer that is kept whole, after decompression."""
 
-    @property
-    def request(self) -> str:
-        """The request in words."""
-        return f"{self.method} {self.path}"
-
 
 def get_user() -> Call[User]:
     """Who is signed in.
@@ -547,7 +539,7 @@ def get_user() -> Call[User]:
     :raises AuthenticationError: the session is not accepted.
     :source: ``GET /v1/users/me``
     """
-    return Call("GET", "/v1/users/me", checked(read_user))
+    return Call("GET /v1/users/me", checked(read_user))
 
 
 def list_clusters() -> Call[list[Cluster]]:
@@ -555,7 +547,7 @@ def list_clusters() -> Call[list[Cluster]]:
 
     :source: ``GET /v1/clusters``
     """
-    return Call("GET", "/v1/clusters", checked(read_clusters))
+    return Call("GET /v1/clusters", checked(read_clusters))
 
 
 def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
@@ -568,7 +560,7 @@ def submit_job(cluster_id: str, body: Mapping[str, Any]) -> Call[Submitted]:
     :source: ``POST /v1/clusters/{cluster_id}/jobs/submit``
     """
     path = f"{_cluster(cluster_id)}/jobs/submit"
-    return Call("POST", path, read_submitted, json=body, repeatable=False)
+    return Call(f"POST {path}", read_submitted, json=body, repeatable=False)
 
 
 def get_job(cluster_id: str, job_id: int) -> Call[Job]:
@@ -580,7 +572,7 @@ def get_job(cluster_id: str, job_id: int) -> Call[Job]:
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}``
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}"
-    return Call("GET", path, lambda answer: read_job(answer, job_id))
+    return Call(f"GET {path}", lambda answer: read_job(answer, job_id))
 
 
 def list_jobs(cluster_id: str) -> Call[list[Job]]:
@@ -589,7 +581,7 @@ def list_jobs(cluster_id: str) -> Call[list[Job]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/jobs", read_jobs)
+    return Call(f"GET {_cluster(cluster_id)}/jobs", read_jobs)
 
 
 def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[LightState]]:
@@ -602,7 +594,7 @@ def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[Light
     """
     query = "&".join(f"job_id={job_id}" for job_id in job_ids)
     path = f"{_cluster(cluster_id)}/jobs/state" + (f"?{query}" if query else "")
-    return Call("GET", path, checked(read_states))
+    return Call(f"GET {path}", checked(read_states))
 
 
 def list_accounting(
@@ -628,7 +620,7 @@ def list_accounting(
         query["start_time"] = max(1, int(since))
     words = urlencode({name: value for name, value in query.items() if value})
     path = f"{_cluster(cluster_id)}/accounting/jobs" + (f"?{words}" if words else "")
-    return Call("GET", path, read_jobs)
+    return Call(f"GET {path}", read_jobs)
 
 
 def list_runs(cluster_id: str, parts: Sequence[str]) -> Call[list[Run]]:
@@ -642,7 +634,7 @@ def list_runs(cluster_id: str, parts: Sequence[str]) -> Call[list[Run]]:
     # a list with commas is refused, as of 26.05
     steps = urlencode([("step", part) for part in parts])
     path = f"{_cluster(cluster_id)}/accounting/jobs?{steps}"
-    return Call("GET", path, usage.read_runs, largest=LARGEST_RUNS)
+    return Call(f"GET {path}", usage.read_runs, largest=LARGEST_RUNS)
 
 
 def list_nodes(cluster_id: str) -> Call[list[Node]]:
@@ -651,7 +643,7 @@ def list_nodes(cluster_id: str) -> Call[list[Node]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/nodes``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/nodes", checked(read_nodes))
+    return Call(f"GET {_cluster(cluster_id)}/nodes", checked(read_nodes))
 
 
 def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
@@ -660,7 +652,7 @@ def get_stats(cluster_id: str) -> Call[dict[str, Any]]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/stats``; slurmrestd's ``diag/``.
     """
-    return Call("GET", f"{_cluster(cluster_id)}/stats", checked(read_stats))
+    return Call(f"GET {_cluster(cluster_id)}/stats", checked(read_stats))
 
 
 def read_metrics(cluster_id: str) -> Call[str]:
@@ -669,7 +661,7 @@ def read_metrics(cluster_id: str) -> Call[str]:
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :source: ``GET /v1/clusters/{cluster_id}/metrics/jobs``
     """
-    return Call("GET", f"{_cluster(cluster_id)}/metrics/jobs", checked(read_text))
+    return Call(f"GET {_cluster(cluster_id)}/metrics/jobs", checked(read_text))
 
 
 def list_templates() -> Call[list[Template]]:
@@ -677,7 +669,7 @@ def list_templates() -> Call[list[Template]]:
 
     :source: ``GET /v1/templates``
     """
-    return Call("GET", "/v1/templates", checked(templates.read_templates))
+    return Call("GET /v1/templates", checked(templates.read_templates))
 
 
 def get_template(template_id: str) -> Call[Template]:
@@ -688,7 +680,7 @@ def get_template(template_id: str) -> Call[Template]:
     :source: ``GET /v1/templates/{template_id}``
     """
     path = f"/v1/templates/{quote(template_id, safe='')}"
-    return Call("GET", path, checked(templates.read_template))
+    return Call(f"GET {path}", checked(templates.read_template))
 
 
 def list_routes() -> Call[list[ApiRoute]]:
@@ -697,7 +689,7 @@ def list_routes() -> Call[list[ApiRoute]]:
     :raises NotFoundError: it does not say.
     :source: ``GET /v1/api-routes``
     """
-    return Call("GET", "/v1/api-routes", checked(read_routes))
+    return Call("GET /v1/api-routes", checked(read_routes))
 
 
 def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
@@ -710,7 +702,7 @@ def cancel_job(cluster_id: str, job_id: int) -> Call[bool]:
     :source: ``DELETE /v1/clusters/{cluster_id}/jobs/{job_id}``; the answer is 200 whatever
         happened, and ``status[].error`` is what did.
     """
-    return Call("DELETE", f"{_cluster(cluster_id)}/jobs/{job_id}", read_cancelled)
+    return Call(f"DELETE {_cluster(cluster_id)}/jobs/{job_id}", read_cancelled)
 
 
 def presign_upload(cluster_id: str, filename: str, location: str) -> Call[UploadGrant]:
@@ -724,7 +716,7 @@ def presign_upload(cluster_id: str, filename: str, location: str) -> Call[Upload
     """
     path = f"{_cluster(cluster_id)}/storage/presigned-url"
     json = {"filename": filename, "location": location}
-    return Call("POST", path, checked(read_grant), json=json)
+    return Call(f"POST {path}", checked(read_grant), json=json)
 
 
 def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> Call[DownloadGrant]:
@@ -737,7 +729,7 @@ def presign_download(cluster_id: str, key: str, route: str = DOWNLOAD_ROUTE) -> 
     :source: ``POST /v1/clusters/{cluster_id}/storage/download-url``
     """
     path = route.replace("{cluster_id}", quote(cluster_id, safe=""))
-    return Call("POST", path, checked(read_download), json={"key": key})
+    return Call(f"POST {path}", checked(read_download), json={"key": key})
 
 
 def find_run(cluster_id: str, job_id: int, *, forgotten: bool = False) -> Call[dict[str, str]]:
@@ -750,7 +742,7 @@ def find_run(cluster_id: str, job_id: int, *, forgotten: bool = False) -> Call[d
     :source: a job's ``comment``, ``"clusterra:run_id=…;user_email=…"``.
     """
     place = f"accounting/jobs?step={job_id}" if forgotten else f"jobs/{job_id}"
-    return Call("GET", f"{_cluster(cluster_id)}/{place}", checked(read_run))
+    return Call(f"GET {_cluster(cluster_id)}/{place}", checked(read_run))
 
 
 def list_files(cluster_id: str, job_id: int, pattern: str = "") -> Call[JobFiles]:
@@ -764,7 +756,7 @@ def list_files(cluster_id: str, job_id: int, pattern: str = "") -> Call[JobFiles
     """
     words = f"?{urlencode({'pattern': pattern})}" if pattern else ""
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/files{words}"
-    return Call("GET", path, checked(read_files))
+    return Call(f"GET {path}", checked(read_files))
 
 
 def presign_file(cluster_id: str, job_id: int, path: str) -> Call[DownloadGrant]:
@@ -778,7 +770,7 @@ def presign_file(cluster_id: str, job_id: int, path: str) -> Call[DownloadGrant]
     :source: ``POST /v1/clusters/{cluster_id}/jobs/{job_id}/files/download-url``
     """
     url = f"{_cluster(cluster_id)}/jobs/{job_id}/files/download-url"
-    return Call("POST", url, checked(read_download), json={"path": path})
+    return Call(f"POST {url}", checked(read_download), json={"path": path})
 
 
 def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[Output]:
@@ -791,7 +783,7 @@ def read_output(cluster_id: str, job_id: int, keep: int = OUTPUT_KEPT) -> Call[O
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output``, always the whole file.
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/output"
-    return Call("GET", path, output_of, keep=keep)
+    return Call(f"GET {path}", output_of, keep=keep)
 
 
 def stream_output(cluster_id: str, job_id: int) -> Call[None]:
@@ -806,7 +798,7 @@ def stream_output(cluster_id: str, job_id: int) -> Call[None]:
     :source: ``GET /v1/clusters/{cluster_id}/jobs/{job_id}/output/stream``
     """
     path = f"{_cluster(cluster_id)}/jobs/{job_id}/output/stream"
-    return Call("GET", path, checked(refuse_stream))
+    return Call(f"GET {path}", checked(refuse_stream))
 
 
 def _cluster(cluster_id: str) -> str:

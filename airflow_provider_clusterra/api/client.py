@@ -478,7 +478,7 @@ class Client(_Endpoints):
         access, request = self.access, call.request
         with (
             _in_our_words(request, access),
-            self._http.stream(call.method, call.path, json=call.json) as response,
+            self._http.stream(*call.request.split(" ", 1), json=call.json) as response,
         ):
             body = Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
             for piece in response.iter_bytes():
@@ -565,7 +565,7 @@ class AsyncClient(_Endpoints):
         call = calls.stream_output(cluster_id, job_id)
         with _in_our_words(call.request, self.access):
             async with self._http.stream(
-                call.method, call.path, timeout=patient(self.access)
+                *call.request.split(" ", 1), timeout=patient(self.access)
             ) as response:
                 if not is_stream(response.status_code, response.headers):
                     call.read(await self._whole(call, response))
@@ -586,7 +586,7 @@ class AsyncClient(_Endpoints):
         """
         call = calls.read_output(cluster_id, job_id)
         with _in_our_words(call.request, self.access):
-            async with self._http.stream(call.method, call.path) as response:
+            async with self._http.stream(*call.request.split(" ", 1)) as response:
                 if not is_plain_output(response.status_code, response.headers):
                     yield call.read(await self._whole(call, response)).data
                     return
@@ -602,7 +602,7 @@ class AsyncClient(_Endpoints):
         with _in_our_words(call.request, self.access):
             async with (
                 asyncio.timeout(_longest(call, self.access)),
-                self._http.stream(call.method, call.path, json=call.json) as response,
+                self._http.stream(*call.request.split(" ", 1), json=call.json) as response,
             ):
                 return await self._whole(call, response)
 

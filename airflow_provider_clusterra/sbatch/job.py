@@ -27,7 +27,6 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.specs import (
     DEFAULT_DIRECTORY,
-    check_names,
     check_script,
     hidden_outputs,
     job_body,
@@ -592,7 +591,6 @@ def read_arguments(
     merged = [Merged(each, each.fields(now, given)) for each in read_components(script)]
     _merge(merged, _read_job(job), arguments, environment)
     _check_no_array(merged)
-    check_names(chain.from_iterable(each.fields.get("environment", ()) for each in merged))
     first = merged[0].fields
     if script_arguments:
         # the first one is the script's own name, which the job does not see

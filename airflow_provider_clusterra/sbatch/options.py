@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.specs import no_val, put_tres_per_task
+from airflow_provider_clusterra.api.specs import check_names, no_val, put_tres_per_task
 
 MB_IN = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 MEMORY = re.compile(r"\s*(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
@@ -480,6 +480,7 @@ def put_nothing(_: Fields, __: str) -> None:
 def put_variables(fields: Fields, variables: Mapping[str, str]) -> None:
     """More of the job's environment."""
     if variables:
+        check_names(variables)
         fields["environment"] = {**fields.get("environment", {}), **variables}
 
 

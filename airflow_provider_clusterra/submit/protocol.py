@@ -28,6 +28,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.calls import User
 from airflow_provider_clusterra.api.errors import (
@@ -268,13 +269,11 @@ class Record(msgspec.Struct, frozen=True):
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
     """Each argument's :func:`hash_body`: which one has changed."""
 
-
-def read_record(value: Any) -> Record | None:
-    """The record, or None if there is none that can be read."""
-    try:
-        return msgspec.convert(value, Record)
-    except msgspec.ValidationError:
-        return None
+    def living_id(self, ours: Tag) -> int | None:
+        """The job's id, if it is of this task on this cluster and its end is not known."""
+        tag = read_tag(self.tag)
+        is_ours = tag is not None and tag.is_same_task(ours)
+        return self.job_id if is_ours and self.failure is None else None
 
 
 MOST_NODES = 16
@@ -331,6 +330,26 @@ def find_jobs(listed: Iterable[Job], ours: Tag) -> list[TaggedJob]:
             tags[whole_id(job)] = tag
     wholes = {number: one_job(records, number) for number, records in groups.items()}
     return [TaggedJob(job, tags[number]) for number, job in wholes.items() if job is not None]
+
+
+def find_own_jobs(
+    listed: Sequence[Job], ours: Tag, get_user: Callable[[], User], record: Record | None
+) -> list[TaggedJob]:
+    """As :func:`find_jobs`, without the jobs of other Slurm users."""
+    found = find_jobs(listed, ours)
+    jobs = keep_own([each.job for each in found], listed, get_user, record)
+    own = {job.job_id for job in jobs}
+    return [each for each in found if each.job.job_id in own]
+
+
+def same_bodies(
+    identity: Identity, record: Record | None, found: Iterable[TaggedJob] = ()
+) -> set[str]:
+    """The hashes that this try's body had at earlier tries: of what differs because of the try."""
+    tags = [each.tag for each in found]
+    tags += [tag] if record and (tag := read_tag(record.tag)) else []
+    others = {(tag.try_number, tag.body) for tag in tags if tag.body != identity.tag.body}
+    return {body for try_number, body in others if identity.body_at(try_number) == body}
 
 
 def find_run(listed: Iterable[Job], run: str) -> list[Job]:
@@ -530,6 +549,22 @@ def is_same_life(record: Record, ours: Tag) -> bool:
     """Whether a record is of an earlier try of this task that has not been cleared since."""
     tag = read_tag(record.tag)
     return tag is not None and tag.is_same_task(ours) and record.max_tries == ours.max_tries
+
+
+def previous_of(
+    record: Record | None, identity: Identity, indexed_by: Iterable[str]
+) -> Record | None:
+    """The record of the last try that submitted, if the task was not cleared since.
+
+    If an argument of ``indexed_by`` has changed, an array's indices stand for something else.
+    """
+    if record is None or not is_same_life(record, identity.tag):
+        return None
+    now = identity.arguments
+    if all(record.arguments.get(name) == now.get(name) for name in indexed_by):
+        return record
+    state = replace(record.retry_state, succeeded="", task_ids={})
+    return replace(record, retry_state=state)
 
 
 def is_untraceable(record: Record) -> bool:

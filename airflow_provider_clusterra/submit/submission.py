@@ -47,17 +47,17 @@ from airflow_provider_clusterra.submit.protocol import (
     decide,
     decide_gone,
     failure_of,
-    find_jobs,
     find_named,
     find_new,
+    find_own_jobs,
     find_submitted,
     full_queue,
-    is_same_life,
     keep_own,
     outcome_of,
     pause_before_resend,
-    read_record,
+    previous_of,
     read_tag,
+    same_bodies,
     tagged_name,
     whole_id,
 )
@@ -81,6 +81,14 @@ log = logging.getLogger(__name__)
 
 Request = JobRequest | TemplateRequest
 KEY = "clusterra_submit"
+
+
+def read_record(value: Any) -> Record | None:
+    """The record, or None if there is none that can be read."""
+    try:
+        return msgspec.convert(value, Record)
+    except msgspec.ValidationError:
+        return None
 
 
 class RecordStore(msgspec.Struct):
@@ -108,8 +116,7 @@ class RecordStore(msgspec.Struct):
     def load(self) -> Record | None:
         """The record of the last submit that did not end well, or None."""
         if self.store is not None and not self._is_read:
-            value = self.store.get(self._key)
-            self._record = None if value is None else read_record(value)
+            self._record = read_record(self.store.get(self._key))
             self._is_read = True
         return self._record
 
@@ -267,9 +274,9 @@ class Submission(msgspec.Struct, kw_only=True):
         if record is not None:
             # until it is decided, a kill is of that job
             find = partial(find_submitted, record.name, ())
-            self.kill.set_target(self._living_id(record), record.name, find)
+            self.kill.set_target(record.living_id(tag), record.name, find)
         found = self._find_earlier(record)
-        bodies = self._same_bodies(record, found)
+        bodies = same_bodies(self.identity, record, found)
         decide_again = partial(
             decide, tag, record, clears_forget=self.options.clears_forget, bodies=bodies
         )
@@ -289,26 +296,13 @@ class Submission(msgspec.Struct, kw_only=True):
         record = self._before
         if record is None or record.job_id is not None:
             return Decision(Action.SUBMIT)
-        bodies = self._same_bodies(record, [])
+        bodies = same_bodies(self.identity, record)
         decision = decide(self.identity.tag, record, [], bodies=bodies)
         return self._decide_gone(request) if decision.action is Action.ASK else decision
 
     def _decide_gone(self, request: Request) -> Decision:
         accounts = self._ask_accounting(self._before, request)
         return decide_gone(self._before, accounts, self.options.on_unknown)
-
-    def _living_id(self, record: Record) -> int | None:
-        """The remembered job's id, if it is of this task on this cluster and its end is not known."""
-        tag = read_tag(record.tag)
-        is_ours = tag is not None and tag.is_same_task(self.identity.tag)
-        return record.job_id if is_ours and record.failure is None else None
-
-    def _same_bodies(self, record: Record | None, found: list[TaggedJob]) -> set[str]:
-        """The hashes that this try's body had at earlier tries: of what differs because of the try."""
-        tags = [each.tag for each in found]
-        tags += [tag] if record and (tag := read_tag(record.tag)) else []
-        others = {(tag.try_number, tag.body) for tag in tags if tag.body != self.identity.tag.body}
-        return {body for try_number, body in others if self.identity.body_at(try_number) == body}
 
     def _find_earlier(self, record: Record | None) -> list[TaggedJob]:
         """The jobs of this task's earlier tries, as far as Slurm shows them.
@@ -340,15 +334,10 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
         listed = self.client.list_jobs(self.cluster_id)
-        found = find_jobs(listed, self.identity.tag)
-        jobs = [each.job for each in found]
-        own = {job.job_id for job in keep_own(jobs, listed, self.client.get_user, record)}
-        found = [each for each in found if each.job.job_id in own]
-        return (
-            found
-            if record is None or record.job_id in own
-            else found + self._look_at_remembered(record)
-        )
+        found = find_own_jobs(listed, self.identity.tag, self.client.get_user, record)
+        if record is None or record.job_id in [each.job.job_id for each in found]:
+            return found
+        return found + self._look_at_remembered(record)
 
     def _look_at_remembered(self, record: Record) -> list[TaggedJob]:
         """The job that is remembered: a list may be older than it, and not show a name of ours."""
@@ -415,15 +404,8 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _load_previous(self) -> Record | None:
         """The record of the last try that submitted, if the task was not cleared since."""
-        record = self.store.load()
-        if record is None or not is_same_life(record, self.identity.tag):
-            return None
-        now = self.identity.arguments
         names = self.options.retries.indexed_by
-        if all(record.arguments.get(name) == now.get(name) for name in names):
-            return record
-        state = replace(record.retry_state, succeeded="", task_ids={})
-        return replace(record, retry_state=state)
+        return previous_of(self.store.load(), self.identity, names)
 
     def _why_not_again(self, job: Job) -> str:
         """Why a job that ended badly is not followed by a new one, or ``""``."""
@@ -466,7 +448,7 @@ class Submission(msgspec.Struct, kw_only=True):
         return adapted
 
     def _adopt(self, found: TaggedJob, why: str, request: Request) -> TaskJob:
-        job = found.job
+        job, tag = found.job, str(found.tag)
         last = self._load_previous()
         self._state = last.retry_state if last else RetryState(array=request.array)
         self.kill.set_target(job.job_id)
@@ -474,7 +456,7 @@ class Submission(msgspec.Struct, kw_only=True):
             "Adopted job %s, which try %s submitted: %s.", job.job_id, found.tag.try_number, why
         )
         self.announce(job.job_id)
-        self._remember(job.job_id, job.name, str(found.tag))
+        self._remember(job.job_id, job.name, tag)
         done = job.state.finished and not job.tasks
         array = self._state.array
         return TaskJob(job.job_id, job.name, time.time(), array, job if done else None)

@@ -11,10 +11,9 @@ from airflow_provider_clusterra.submit.protocol import (
     RetryState,
     Tag,
     failure_of,
-    read_record,
     tagged_name,
 )
-from airflow_provider_clusterra.submit.submission import RecordStore
+from airflow_provider_clusterra.submit.submission import RecordStore, read_record
 from tests.support.airflow_side import TaskStateStore
 
 TAG = Tag("0123abcd", "89ef4567", "00ff", 0, 1)

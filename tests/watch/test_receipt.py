@@ -26,7 +26,7 @@ class Accounting:
         self.asked = []
 
     async def exchange(self, call):
-        ids = parse_qs(urlsplit(call.path).query)["step"]
+        ids = parse_qs(urlsplit(call.request.split()[1]).query)["step"]
         self.asked.append(ids)
         said = self.says(ids, len(self.asked))
         if isinstance(said, Exception):
