@@ -264,21 +264,22 @@ JOBS = _Jobs | list[JobRecord | Plain]
 
 def read_jobs(answer: Answer) -> list[Job]:
     """All jobs of an answer, one a record; a row without an id costs that row, not the list."""
-    records = _records(answer)
-    if records is None:
+    rows = _rows(answer)
+    if rows is None:
         raise refusal(answer) or answer.unreadable("it holds no list of jobs")
-    jobs, odd = _read_each(records)
+    jobs, odd = _read_each(rows)
     if odd is not None:
         log.debug("%s: a row is left out: %s", answer.request, odd)
     return jobs
 
 
-def _read_each(records: Sequence[JobRecord]) -> tuple[list[Job], ProtocolError | None]:
-    """The jobs, and why one of the rows is none."""
+def _read_each(rows: Sequence[JobRecord | Plain]) -> tuple[list[Job], ProtocolError | None]:
+    """The jobs, and why one of the rows is none; what is no object is no row."""
     jobs, odd = [], None
-    for record in records:
+    for row in rows:
         try:
-            jobs.append(read_record(record))
+            if type(row) is JobRecord:
+                jobs.append(read_record(row))
         except ProtocolError as error:
             odd = error
     return jobs, odd
@@ -289,11 +290,11 @@ def read_job(answer: Answer, job_id: int) -> Job:
 
     A job that is there counts, whatever is complained of beside it.
     """
-    records = _records(answer, whole=False)
-    job = _read_one(records or [], job_id)
+    rows = _rows(answer, whole=False)
+    job = _read_one(rows or [], job_id)
     if job is not None:
         return job
-    if records is None:
+    if rows is None:
         raise refusal(answer) or answer.unreadable("it holds no job")
     raise refusal(answer) or NotFoundError(
         f"{answer.status} {answer.request}: the answer holds no job {job_id}.",
@@ -302,7 +303,8 @@ def read_job(answer: Answer, job_id: int) -> Job:
     )
 
 
-def _read_one(records: list[JobRecord], job_id: int) -> Job | None:
+def _read_one(rows: Sequence[JobRecord | Plain], job_id: int) -> Job | None:
+    records = [row for row in rows if type(row) is JobRecord]
     if len(records) == 1 and records[0].job_id is None:
         records[0].job_id = job_id
     jobs, odd = _read_each(records)
@@ -313,8 +315,8 @@ def _read_one(records: list[JobRecord], job_id: int) -> Job | None:
     return job
 
 
-def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
-    """The records of :data:`JOBS`, or of one bare object.
+def _rows(answer: Answer, *, whole: bool = True) -> Sequence[JobRecord | Plain] | None:
+    """The records of :data:`JOBS`, or of one bare object; what is no object among them is none.
 
     None: there are none, not even an empty list, or (if they are to be ``whole``) the answer
     complains of something. Without its slurmctld a slurmrestd says ``null``.
@@ -329,10 +331,7 @@ def _records(answer: Answer, *, whole: bool = True) -> list[JobRecord] | None:
         body = _Jobs(jobs=body)
     if whole and body.errors:
         return None
-    rows = body.jobs
-    if rows is msgspec.UNSET:
-        return _single(answer, body.job)
-    return rows and [row for row in rows if type(row) is JobRecord]
+    return _single(answer, body.job) if body.jobs is msgspec.UNSET else body.jobs
 
 
 def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:

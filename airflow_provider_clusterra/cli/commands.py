@@ -180,7 +180,7 @@ def find_tasks(
     jobs: Sequence[tuple[Job, Tag]], connected: Connected, session: Any
 ) -> list[TaggedTask]:
     """The task of each job: its owner's, or that of a run whose hash is the tag's."""
-    hashed = partial(hash_run, connected.deployment, connected.cluster_id)
+    hashed = partial(hash_run, connected.settings.deployment, connected.cluster_id)
     owners = [_owner_of(job, tag, hashed) for job, tag in jobs]
     unsaid = {tag.run for owner, (_, tag) in zip(owners, jobs, strict=True) if owner is None}
     runs = {(owner.dag_id, owner.run_id) for owner in owners if owner}

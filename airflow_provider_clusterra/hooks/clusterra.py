@@ -73,20 +73,12 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Where jobs are shown, as :meth:`job_url` reads it."""
     instance: str | None = None
     """A name for this Airflow, if others submit as the same user."""
+    deployment: str = ""
+    """What distinguishes this Airflow from others on the same cluster: that name, or where it runs."""
     timezone: tzinfo = UTC
     """The cluster's, for times in words."""
     container_runtime: str = "apptainer"
     """What starts a job's container."""
-
-    @property
-    def deployment(self) -> str:
-        """What distinguishes this Airflow from others on the same cluster.
-
-        Airflow's own address does not if it is this machine's: then its home does.
-        """
-        url = str(conf.get("api", "base_url", fallback=""))
-        is_local = httpx.URL(url).host in ("", "localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104
-        return self.instance or (f"{url} {AIRFLOW_HOME}" if is_local else url)
 
     def job_url(self, cluster_id: str, job_id: int) -> str:
         """The page that shows a job to a person."""
@@ -114,24 +106,31 @@ def read_connection(
     auth = _text("auth", extra) or "cookie"
     if auth not in ("cookie", "bearer"):
         raise InputError(f"The extra auth is {auth!r}; it can be 'cookie' or 'bearer'.")
-    access = Access(
-        origin=read_origin(
-            _address(host or "", schema or "", port),
-            allow_http=_flag("allow_http", extra.get("allow_http"), default=False),
-        ),
-        secret=_secret((password or "").strip()),
-        auth="bearer" if auth == "bearer" else "cookie",
-        verify=_verify(extra.get("verify")),
-        timeout=_timeout(extra.get("timeout")),
-    )
+    address = _address(host or "", schema or "", port)
+    allow_http = _flag("allow_http", extra.get("allow_http"), default=False)
+    instance = _text("instance", extra)
     return ConnectionSettings(
-        access,
         cluster_id=_text("cluster_id", extra),
         console_url=_page(_text("console_url", extra)),
-        instance=_text("instance", extra),
+        instance=instance,
+        deployment=_deployment(instance),
         timezone=_timezone(_text("timezone", extra)),
         container_runtime=_runtime(_text("container_runtime", extra)),
+        access=Access(
+            secret=_secret((password or "").strip()),
+            auth="bearer" if auth == "bearer" else "cookie",
+            verify=_verify(extra.get("verify")),
+            timeout=_timeout(extra.get("timeout")),
+            origin=read_origin(address, allow_http=allow_http),
+        ),
     )
+
+
+def _deployment(instance: str | None) -> str:
+    """Without a name Airflow's own address; if that is this machine's, its home as well."""
+    url = str(conf.get("api", "base_url", fallback=""))
+    is_local = httpx.URL(url).host in ("", "localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104
+    return instance or (f"{url} {AIRFLOW_HOME}" if is_local else url)
 
 
 def _address(host: str, schema: str, port: int | None) -> str:
@@ -243,8 +242,6 @@ class Connected(msgspec.Struct, frozen=True):
     settings: ConnectionSettings
     client: Client
     cluster_id: str
-    deployment: str
-    """What distinguishes this Airflow from others on the same cluster."""
     session_end: datetime | None
     """By the session's own word; None if it does not say."""
 
@@ -328,11 +325,11 @@ class ClusterraHook(BaseHook):
         :source: the Airflow connection ``clusterra_conn_id``.
         """
         settings = self.settings()
-        deployment, end = settings.deployment, settings.access.session_end()
+        end = settings.access.session_end()
         with Client(settings.access) as client:
             cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
             try:
-                yield Connected(settings, client, cluster_id, deployment, end)
+                yield Connected(settings, client, cluster_id, end)
             except NotFoundError as error:
                 raise self.explain(client, cluster_id, error) from error
 

@@ -91,7 +91,7 @@ class ClusterraCancelJobOperator(BaseOperator):
 def jobs_of_the_run(context: Context, connected: Connected) -> list[int]:
     """The ids of this DAG run's jobs of which anything may run, now or later."""
     ti, client, cluster_id = context["ti"], connected.client, connected.cluster_id
-    run = hash_run(connected.deployment, cluster_id, ti.dag_id, ti.run_id)
+    run = hash_run(connected.settings.deployment, cluster_id, ti.dag_id, ti.run_id)
     listed = client.list_jobs(cluster_id)
     own = keep_own(find_run(listed, run), listed, client.get_user)
     return sorted({whole_id(job) for job in own})

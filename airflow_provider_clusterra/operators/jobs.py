@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
-from airflow_provider_clusterra.api.jobs import read_number
 from airflow_provider_clusterra.api.specs import check_files_are_shared, check_output_is_shown
 from airflow_provider_clusterra.api.templates import (
     JOB_NAME,
@@ -417,7 +416,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _submission(self, context: Context, connected: Connected, store: RecordStore) -> Submission:
         cluster_id, settings = connected.cluster_id, connected.settings
         values = self._identity()
-        identity = identity_of(context, connected.deployment, cluster_id, values)
+        identity = identity_of(context, connected.settings.deployment, cluster_id, values)
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
@@ -593,21 +592,6 @@ GIVEN_UP = ("timed_out", "overdue", "stuck", "refused")
 def store_of(context: Context) -> RecordStore:
     """What Airflow remembers of the task; in a loop, of this iteration."""
     return RecordStore(context.get("task_state_store"), iteration_of(context))
-
-
-def warn_if_session_ends(connected: Connected, request: JobRequest) -> None:
-    """Say so if the session ends before the job's time limit: nobody could wait for it then."""
-    end = connected.session_end
-    if end is None:
-        return
-    limit = read_number(request.components[0].get("time_limit"))
-    if end < datetime.now(UTC) + timedelta(minutes=limit or 0):
-        log.warning(
-            "The session ends %s UTC, and the job may run for %s min. Renew the connection before "
-            "then: the wait for the job needs it.",
-            f"{end:%Y-%m-%d %H:%M}",
-            limit or "more",
-        )
 
 
 class AtTry:
@@ -917,9 +901,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         if self.outputs:
             paths = [file.path or "" for file in self.outputs.values()]
             check_files_are_shared(request.components[0], paths, connected.find_output_folder)
-        for words in request.warnings():
+        for words in request.warnings(connected.session_end):
             self.log.warning(words)
-        warn_if_session_ends(connected, request)
         if self.uploads:
             self._inputs = find_inputs(self.uploads, context)
             check_variables([*self._inputs], self.environment or {})
@@ -937,6 +920,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def _read_job(self, context: Context, settings: ConnectionSettings) -> JobRequest:
         ti = context["ti"]
+        arguments = {name: getattr(self, name) for name in JOB_ARGUMENTS}
         variables = context_to_airflow_vars(context, in_env_var_format=True)
         variables |= parent_variables(ti)
         if self.login_environment:
@@ -944,13 +928,13 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         comment = owner_of(context, waits=self.wait_for_completion).comment(ti.try_number)
         request = read_arguments(
             self.script,
-            {name: getattr(self, name) for name in JOB_ARGUMENTS},
+            arguments,
             job=self.job or {},
             environment=self.environment or {},
             now=datetime.now(settings.timezone),
             name=f"{ti.dag_id}.{ti.task_id}",
             defaults=variables,
-            script_arguments=[str(each) for each in self.script_arguments or []],
+            script_arguments=self.script_arguments or (),
         )
         request = request.with_comment(comment)
         container = read_container(self.container, self.container_mounts, self.container_workdir)

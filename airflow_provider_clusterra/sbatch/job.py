@@ -14,7 +14,7 @@ import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import chain
 from pathlib import PurePosixPath
@@ -25,6 +25,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.jobs import read_number
 from airflow_provider_clusterra.api.specs import (
     DEFAULT_DIRECTORY,
     check_script,
@@ -469,7 +470,7 @@ class JobRequest(msgspec.Struct, frozen=True):
     defaults: Mapping[str, str] = {}
     """Variables that any other source of variables wins over."""
     conflicts: tuple[str, ...] = ()
-    """One line of words for each thing that was asked for in two ways, or overlooked."""
+    """One line of words for each thing that was asked for in two ways or overlooked, or is not shown."""
 
     @property
     def array(self) -> str:
@@ -534,10 +535,18 @@ class JobRequest(msgspec.Struct, frozen=True):
 
         return self._changed(change)
 
-    def warnings(self) -> list[str]:
-        """What its author should know: :attr:`conflicts`, and outputs that the API does not show."""
-        hidden = chain.from_iterable(map(hidden_outputs, self.components))
-        return [*self.conflicts, *hidden]
+    def warnings(self, session_end: datetime | None) -> list[str]:
+        """What its author should know before the submit."""
+        if session_end is None:
+            return [*self.conflicts]
+        limit = read_number(self.components[0].get("time_limit"))
+        if session_end >= datetime.now(UTC) + timedelta(minutes=limit or 0):
+            return [*self.conflicts]
+        ends = (
+            f"The session ends {session_end:%Y-%m-%d %H:%M} UTC, and the job may run for "
+            f"{limit or 'more'} min. Renew the connection before then: the wait for the job needs it."
+        )
+        return [*self.conflicts, ends]
 
     def body(self) -> dict[str, Any]:
         """The submit's JSON body."""
@@ -582,7 +591,7 @@ def read_arguments(
     now: datetime,
     name: str,
     defaults: Mapping[str, str] | None = None,
-    script_arguments: Sequence[str] = (),
+    script_arguments: Sequence[Any] = (),
 ) -> JobRequest:
     """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one."""
     script, warnings = tidy_script(script)
@@ -594,7 +603,7 @@ def read_arguments(
     first = merged[0].fields
     if script_arguments:
         # the first one is the script's own name, which the job does not see
-        first["argv"] = ["script", *script_arguments]
+        first["argv"] = ["script", *map(str, script_arguments)]
     conflicts = [*warnings, *chain.from_iterable(each.conflicts for each in merged)]
     conflicts += overlooked(script)
     if "clusters" in first:
@@ -602,6 +611,7 @@ def read_arguments(
             f"--clusters={first['clusters']} chooses nothing: the job runs on the task's cluster_id."
         )
     components = [settled(each.fields) for each in merged]
+    conflicts += chain.from_iterable(map(hidden_outputs, components))
     return JobRequest(
         script,
         tuple(components),

@@ -275,6 +275,10 @@ class Record(msgspec.Struct, frozen=True):
         is_ours = tag is not None and tag.is_same_task(ours)
         return self.job_id if is_ours and self.failure is None else None
 
+    def is_among(self, found: Iterable[TaggedJob]) -> bool:
+        """Whether its job is one of those."""
+        return self.job_id in {each.job.job_id for each in found}
+
 
 MOST_NODES = 16
 """Failed nodes that a retry excludes, the last ones: a cluster that loses more has another problem."""

@@ -333,9 +333,9 @@ class Submission(msgspec.Struct, kw_only=True):
             self.kill.pause(pause)
 
     def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
-        listed = self.client.list_jobs(self.cluster_id)
+        listed = self.client.send(calls.list_jobs(self.cluster_id))
         found = find_own_jobs(listed, self.identity.tag, self.client.get_user, record)
-        if record is None or record.job_id in [each.job.job_id for each in found]:
+        if record is None or record.is_among(found):
             return found
         return found + self._look_at_remembered(record)
 
@@ -432,7 +432,6 @@ class Submission(msgspec.Struct, kw_only=True):
         """What this try asks for."""
         retries = self.options.retries
         if not isinstance(request, JobRequest) or retries == RetryOptions():
-            self._state = RetryState(array=request.array)
             return request
         retries.check(request)
         if not self.store.lasts:
@@ -448,8 +447,8 @@ class Submission(msgspec.Struct, kw_only=True):
         return adapted
 
     def _adopt(self, found: TaggedJob, why: str, request: Request) -> TaskJob:
-        job, tag = found.job, str(found.tag)
         last = self._load_previous()
+        job, tag = found.job, str(found.tag)
         self._state = last.retry_state if last else RetryState(array=request.array)
         self.kill.set_target(job.job_id)
         log.info(
@@ -466,6 +465,7 @@ class Submission(msgspec.Struct, kw_only=True):
         if self.options.tagged and request.name:
             name = tagged_name(request.name, self.identity.tag)
             request = request.renamed(name)
+        self._state = replace(self._state, array=request.array)
         post = calls.submit_job(self.cluster_id, request.body())
         begin = time.time()
         attempt = 0

@@ -294,7 +294,7 @@ def _remember(progress: Progress, job: Job) -> Progress:
         # its state alone was asked for
         job = replace(job, submitted_at=last.submitted_at)
     seen = replace(progress, last=job, misses=0, missing_since=None)
-    if not is_array(job):
+    if not job.tasks:
         return seen
     again = {task.array_task_id or 0: task for task in job.tasks if _is_older(job, task)}
     return replace(

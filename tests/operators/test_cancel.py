@@ -76,7 +76,7 @@ def test_all_jobs_of_a_run_are_cancelled_and_no_others(submitted, connected, run
     def named(run_id):
         ti.run_id = run_id
         with ClusterraHook().connect() as signed_in:
-            deployment = signed_in.deployment
+            deployment = signed_in.settings.deployment
         return tagged_name("job", identity_of({"ti": ti}, deployment, connected.cluster_id, {}).tag)
 
     other = submitted(name=named("another"))

@@ -100,7 +100,7 @@ async def test_another_users_job_of_the_same_name_is_not_ours(both, connection):
     ti, store = TaskInstance(run_id="names", try_number=2, max_tries=1), TaskStateStore()
     operator = submit("true", wait_for_completion=False)
     with ClusterraHook().connect() as signed_in:
-        deployment = signed_in.deployment
+        deployment = signed_in.settings.deployment
     identity = identity_of({"ti": ti}, deployment, server.cluster_id, operator._identity())
     name = tagged_name("dag.task", replace(identity.tag, try_number=1))
     theirs = views[OTHER]

@@ -630,7 +630,7 @@ def test_anothers_job_of_the_same_name_is_neither_adopted_nor_cancelled(connecti
     with Wire(NO_JOBS) as wire:
         connection(wire.url)
         with ClusterraHook().connect() as signed_in:
-            deployment = signed_in.deployment
+            deployment = signed_in.settings.deployment
         operator = submit("exit 0", wait_for_completion=False)
         identity = identity_of({"ti": ti}, deployment, "c1", operator._identity())
         name = tagged_name("dag.task", replace(identity.tag, try_number=1))
