@@ -61,7 +61,8 @@ def test_only_the_submit_is_not_repeatable():
 
 def test_a_clusters_name_cannot_lead_elsewhere():
     assert (
-        calls.get_job("../users/me?x=#", 9).path == "/v1/clusters/..%2Fusers%2Fme%3Fx%3D%23/jobs/9"
+        calls.get_job("../users/me?x=#", 9).request
+        == "GET /v1/clusters/..%2Fusers%2Fme%3Fx%3D%23/jobs/9"
     )
 
 
@@ -73,16 +74,16 @@ def test_an_upload_asks_for_a_name_and_a_place():
 
 
 def test_states_are_asked_by_repeating_the_id():
-    assert calls.list_states("c1", [1, 2]).path.endswith("/jobs/state?job_id=1&job_id=2")
+    assert calls.list_states("c1", [1, 2]).request.endswith("/jobs/state?job_id=1&job_id=2")
 
 
 def test_accounting_is_asked_by_name_or_by_ids():
     by_name = calls.list_accounting("c1", job_name="a b&c")
 
-    assert by_name.path.endswith("/accounting/jobs?job_name=a+b%26c&start_time=1")
+    assert by_name.request.endswith("/accounting/jobs?job_name=a+b%26c&start_time=1")
     later = calls.list_accounting("c1", job_name="a", since=1_700_000_000.5)
-    assert later.path.endswith("?job_name=a&start_time=1700000000")
-    assert calls.list_accounting("c1", job_ids=[1, 2]).path.endswith("?step=1%2C2")
+    assert later.request.endswith("?job_name=a&start_time=1700000000")
+    assert calls.list_accounting("c1", job_ids=[1, 2]).request.endswith("?step=1%2C2")
 
 
 def test_output_that_came_together_is_one_piece_and_comes_before_an_error():

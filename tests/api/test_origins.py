@@ -240,7 +240,7 @@ def test_the_apis_routes_lead_to_no_other_origin(path):
 def test_the_session_goes_to_the_apis_own_origin_only(connect):
     with Wire(USER) as ours, Wire(USER) as other:
         client = connect(ours.url)
-        client.send(replace(calls.get_user(), path=f"{other.url}/v1/users/me"))
+        client.send(replace(calls.get_user(), request=f"GET {other.url}/v1/users/me"))
 
         assert "cookie" not in headers_of(other.requests[0])
         client.get_user()
