@@ -176,6 +176,11 @@ BACKOFF = Retry(first=1.0, cap=30.0)
 """The pauses of such a caller."""
 
 
+def is_signed_out(error: BaseException) -> bool:
+    """Whether the session is not accepted."""
+    return isinstance(error, AuthenticationError) and error.status == 401
+
+
 def asked_pause(error: ClusterraError) -> float | None:
     """Seconds that the API asks to wait, or None."""
     asked = error.retry_after if isinstance(error, ApiError) else None

@@ -316,12 +316,17 @@ class Job(msgspec.Struct, frozen=True, gc=False):
             return self
         raise JobFailedError(self.describe(), self)
 
+    @property
+    def failed_task(self) -> Job | None:
+        """The first of its tasks that did not succeed."""
+        return next((task for task in self.tasks if not task.state.succeeded), None)
+
     def describe(self) -> str:
         """The job's end in one line: what Slurm says, in words."""
         reason = f" ({self.reason})" if self.reason else ""
         if not self.state.ended:
             return f"Job {self.job_id} is {self.state}{reason}."
-        failing = next((task for task in self.tasks if not task.state.succeeded), None)
+        failing = self.failed_task
         index = (
             "" if failing is None or failing.array_task_id is None else f"[{failing.array_task_id}]"
         )
@@ -458,8 +463,8 @@ def one_job(jobs: Sequence[Job], job_id: int) -> Job | None:
 
 
 def _together(parts: list[Job], job_id: int) -> Job:
-    tasks = tuple(sorted(parts, key=lambda job: (_index(job), job.job_id)))
-    speaker = min(tasks, key=lambda job: (_urgency(job.state), _index(job)))
+    tasks = tuple(sorted(parts, key=lambda job: (place_of(job), job.job_id)))
+    speaker = min(tasks, key=lambda job: (_urgency(job.state), place_of(job)))
     ended = speaker.state.ended
     completing = ended and any(job.state.completing for job in tasks)
     flags = speaker.state.flags | ({"COMPLETING"} if completing else set())
@@ -486,7 +491,13 @@ def _known(tasks: Sequence[Job], field: str) -> list[Any]:
     return [value for job in tasks if (value := getattr(job, field))]
 
 
-def _index(job: Job) -> int:
+def seconds_between(begin: datetime | None, end: datetime | None) -> float | None:
+    """None if one of them is not known."""
+    return max(0.0, (end - begin).total_seconds()) if begin and end else None
+
+
+def place_of(job: Job) -> int:
+    """An array's index, or a component's number; -1 of a job that is no part of another."""
     index = job.het_job_offset if job.array_task_id is None else job.array_task_id
     return -1 if index is None else index
 

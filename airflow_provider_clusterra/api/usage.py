@@ -14,7 +14,14 @@ import msgspec
 
 from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, refusal
 from airflow_provider_clusterra.api.errors import ProtocolError
-from airflow_provider_clusterra.api.jobs import Job, JobRecord, read_number, read_record
+from airflow_provider_clusterra.api.jobs import (
+    Job,
+    JobRecord,
+    place_of,
+    read_number,
+    read_record,
+    seconds_between,
+)
 
 Values = dict[str, float]
 
@@ -128,8 +135,8 @@ def own_values(job: Job) -> Values:
 
     :source: ``tres_alloc_str``, ``tres_req_str``, ``admin_comment`` and the times.
     """
-    queued = _seconds(job.submitted_at, job.started_at)
-    ran = _seconds(job.started_at, job.ended_at)
+    queued = seconds_between(job.submitted_at, job.started_at)
+    ran = seconds_between(job.started_at, job.ended_at)
     allocated, requested = _split(job.tres_allocated), _split(job.tres_requested)
     values = _values(queued, ran, allocated, requested)
     return _derived(values | _told(cost_usd=read_cost(job.admin_comment)))
@@ -279,7 +286,7 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
 def _values_by_part(job: Job, recorded: RunsByPart) -> dict[int, Values]:
     """slurmctld's own words, and accounting's over them where it has heard of the end."""
     ended = _as_ended(job, recorded)
-    own = {_part(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
+    own = {place_of(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
     return {
         part: own.get(part, {}) | (recorded[part][-1].values if part in ended else {})
         for part in sorted({*own, *ended})
@@ -344,7 +351,7 @@ def untold(job: Job, runs: Iterable[Run]) -> set[int]:
 
 
 def _expected(job: Job) -> set[int]:
-    return {_part(task) for task in job.tasks if task.started_at and _is_one(task)}
+    return {place_of(task) for task in job.tasks if task.started_at and _is_one(task)}
 
 
 def _by_part(job: Job, runs: Iterable[Run]) -> RunsByPart:
@@ -353,13 +360,13 @@ def _by_part(job: Job, runs: Iterable[Run]) -> RunsByPart:
     for run in sorted(runs, key=_begin):
         wholes = (run.job.job_id, run.job.array_job_id, run.job.het_job_id)
         if job.job_id in wholes and _is_one(run.job):
-            found.setdefault(_part(run.job), []).append(run)
+            found.setdefault(place_of(run.job), []).append(run)
     return found
 
 
 def _as_ended(job: Job, recorded: RunsByPart) -> set[int]:
     """The parts of which accounting has the end of the run that slurmctld saw last."""
-    began = {_part(task): task.started_at for task in job.tasks or (job,)}
+    began = {place_of(task): task.started_at for task in job.tasks or (job,)}
     last = {part: again[-1].job for part, again in recorded.items()}
     return {
         part
@@ -377,11 +384,6 @@ def _is_one(job: Job) -> bool:
     return not job.array_job_id or job.array_task_id is not None
 
 
-def _part(job: Job) -> int:
-    index = job.het_job_offset if job.array_task_id is None else job.array_task_id
-    return -1 if index is None else index
-
-
 def _told(**values: float | None) -> Values:
     return {name: value for name, value in values.items() if value is not None}
 
@@ -392,7 +394,3 @@ def _rows(value: Any) -> list[Mapping[str, Any]]:
 
 def _dict(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _seconds(begin: Any, end: Any) -> float | None:
-    return max(0.0, (end - begin).total_seconds()) if begin and end else None

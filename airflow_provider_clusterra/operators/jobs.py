@@ -66,7 +66,7 @@ from airflow_provider_clusterra.submit.submission import (
 )
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.arguments import OutputFile, read_outputs, with_assets
-from airflow_provider_clusterra.task.fetching import JobOutputs, check_outputs
+from airflow_provider_clusterra.task.fetching import check_outputs, outputs_of
 from airflow_provider_clusterra.task.inputs import (
     Source,
     SourceFile,
@@ -90,7 +90,12 @@ from airflow_provider_clusterra.triggers.jobs import (
     read_event,
 )
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_indices
-from airflow_provider_clusterra.watch.cancel import KillSwitch, TaskKilledError, cancel_now
+from airflow_provider_clusterra.watch.cancel import (
+    KillSwitch,
+    TaskKilledError,
+    cancel_now,
+    state_of,
+)
 from airflow_provider_clusterra.watch.tail import write_output
 
 __all__ = [
@@ -487,8 +492,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         with ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected:
             access, cluster_id = connected.settings.access, connected.cluster_id
         job = asyncio.run(cancel_now(access, cluster_id, number))
-        state = job.state if job else "no longer known to the cluster"
-        self.log.warning("Job %s was cancelled: it is %s.", number, state)
+        self.log.warning("Job %s was cancelled: it is %s.", number, state_of(job))
         store_of(context).save_failure(Failure("CANCELLED"))
 
     def _wait(
@@ -539,15 +543,13 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             return self._replace(context, client, event, store)
         event = self._cancel_given_up(client, event)
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        outputs = JobOutputs(
-            given.optional(read_outputs)("outputs", self.outputs) or {},
+        outputs = outputs_of(
+            self,
+            context,
             client,
             event.cluster_id,
-            context,
-            self.outlets,
-            self.outputs_on_failure,
-            partial(self._find_artifacts, client, event.cluster_id),
-            self._kill.check,
+            artifacts=partial(self._find_artifacts, client, event.cluster_id),
+            check=self._kill.check,
         )
         with self.lineage_of(event.cluster_id, event.job_id) as known:
             result = end_try(
@@ -566,8 +568,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         except ClusterraError as error:
             self.log.error("Job %s cannot be cancelled now either: %s", event.job_id, error)  # noqa: TRY400
             return event
-        state = job.state if job else "no longer known to the cluster"
-        self.log.warning("Job %s was cancelled after all: it is %s.", event.job_id, state)
+        self.log.warning("Job %s was cancelled after all: it is %s.", event.job_id, state_of(job))
         return replace(event, job=job or event.job)
 
     def _replace(

@@ -246,18 +246,11 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
 
     def _finish(self, context: Context, event: JobEvent, client: Client) -> dict[str, Any]:
         # a job's end is no business of whoever only reads the DAG: half of the import's time
-        from airflow_provider_clusterra.task.fetching import JobOutputs  # noqa: PLC0415
+        from airflow_provider_clusterra.task.fetching import outputs_of  # noqa: PLC0415
         from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish  # noqa: PLC0415
 
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
-        outputs = JobOutputs(
-            given.optional(read_outputs)("outputs", self.outputs) or {},
-            client,
-            event.cluster_id,
-            context,
-            self.outlets,
-            self.outputs_on_failure,
-        )
+        outputs = outputs_of(self, context, client, event.cluster_id)
         with (
             self.lineage_of(event.cluster_id, event.job_id) as known,
             failed_jobs_pushed(context, outputs),

@@ -337,7 +337,7 @@ def find_jobs(listed: Iterable[Job], ours: Tag) -> list[TaggedJob]:
 
 
 def find_own_jobs(
-    listed: Sequence[Job], ours: Tag, get_user: Callable[[], User], record: Record | None
+    ours: Tag, get_user: Callable[[], User], record: Record | None, listed: Sequence[Job]
 ) -> list[TaggedJob]:
     """As :func:`find_jobs`, without the jobs of other Slurm users."""
     found = find_jobs(listed, ours)

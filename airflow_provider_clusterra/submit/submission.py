@@ -22,7 +22,6 @@ from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     InputError,
     NotFoundError,
-    RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.api.templates import TemplateRequest
@@ -75,7 +74,8 @@ from airflow_provider_clusterra.watch.arrays import (
     with_earlier,
 )
 from airflow_provider_clusterra.watch.cancel import KillSwitch, cancel_now
-from airflow_provider_clusterra.watch.verdict import Silence, last_records, silence_of
+from airflow_provider_clusterra.watch.receipt import records_or_none
+from airflow_provider_clusterra.watch.verdict import last_records
 
 log = logging.getLogger(__name__)
 
@@ -333,8 +333,8 @@ class Submission(msgspec.Struct, kw_only=True):
             self.kill.pause(pause)
 
     def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
-        listed = self.client.send(calls.list_jobs(self.cluster_id))
-        found = find_own_jobs(listed, self.identity.tag, self.client.get_user, record)
+        find = partial(find_own_jobs, self.identity.tag, self.client.get_user, record)
+        found = find(self.client.list_jobs(self.cluster_id))
         if record is None or record.is_among(found):
             return found
         return found + self._look_at_remembered(record)
@@ -374,13 +374,10 @@ class Submission(msgspec.Struct, kw_only=True):
         """What accounting knows of earlier submits, or None if it cannot be asked."""
         if record is not None and not record.name and not record.job_id:
             return None
-        try:
-            accounts = self._list_accounting(record, request)
-        except RequestError as error:
-            if silence_of(error) is Silence.LATE:
-                raise
-            log.debug("Accounting cannot be asked: %s", error)
-            return None
+        return records_or_none(partial(self._own_accounts, record, request))
+
+    def _own_accounts(self, record: Record | None, request: Request) -> list[Job]:
+        accounts = self._list_accounting(record, request)
         return keep_own(accounts, accounts, self.client.get_user, record)
 
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
@@ -664,13 +661,8 @@ def without_forgotten(client: Client, cluster_id: str, asked: JobRequest) -> Job
 
 
 def _has_succeeded(client: Client, cluster_id: str, written: str) -> bool:
-    job_id = job_id_of(written)
-    try:
-        records = client.list_accounting(cluster_id, job_ids=[job_id])
-    except RequestError as error:
-        if silence_of(error) is Silence.LATE:
-            raise
-        records = []
+    ask = partial(client.list_accounting, cluster_id, job_ids=[job_id_of(written)])
+    records = records_or_none(ask) or []
     _, _, index = written.partition("_")
     meant = [job for job in records if not index.isdigit() or job.array_task_id == int(index)]
     ended = [job for job in last_records(meant) if job.state.ended]

@@ -31,7 +31,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
-from airflow_provider_clusterra.task.arguments import OutputFile, as_output
+from airflow_provider_clusterra.task.arguments import OutputFile, as_output, optional, read_outputs
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import (
     Arrived,
@@ -284,6 +284,16 @@ class JobOutputs(msgspec.Struct, frozen=True):
                     uri = row.get("target") or row["path"]
                     one = Asset(f"file://{uri}" if uri.startswith("/") else uri)
                     events[asset].add(one, extra={**row, **facts})
+
+
+def outputs_of(
+    task: Any, context: Context, client: Client, cluster_id: str, **more: Any
+) -> JobOutputs:
+    """What a task with ``outputs=`` wants of its job."""
+    wanted = optional(read_outputs)("outputs", task.outputs) or {}
+    return JobOutputs(
+        wanted, client, cluster_id, context, task.outlets, task.outputs_on_failure, **more
+    )
 
 
 class Found(NamedTuple):

@@ -43,7 +43,7 @@ from airflow_provider_clusterra.api.errors import (
     RateLimitedError,
     RequestError,
 )
-from airflow_provider_clusterra.api.jobs import ExitStatus, Job
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, seconds_between
 from airflow_provider_clusterra.submit.protocol import (
     AnswerLostError,
     SubmitRefusedError,
@@ -172,8 +172,8 @@ def describe_request(job: Job) -> str:
     if job.time_limit_minutes is not None:
         wishes.append(f"a time limit of {job.time_limit_minutes} min")
     words = f"It had asked for {' and '.join(wishes)}." if wishes else ""
-    if job.started_at and job.ended_at and job.nodes:
-        ran = max(0.0, (job.ended_at - job.started_at).total_seconds())
+    ran = seconds_between(job.started_at, job.ended_at)
+    if ran is not None and job.nodes:
         words += f" It ran for {ran:.0f} s on {job.nodes}."
     return words.strip()
 
@@ -202,7 +202,7 @@ def never_began(job: Job, output: str) -> bool:
 
 def failing_part(job: Job) -> Job:
     """What speaks for a job's bad end: an array's first task that failed, or the job itself."""
-    bad = next((task for task in job.tasks if not task.state.succeeded), None)
+    bad = job.failed_task
     if bad is None:
         return job
     # of a task not more than this may be known

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,9 +20,8 @@ from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     InputError,
     NotFoundError,
-    RequestError,
 )
-from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.jobs import Job, seconds_between
 from airflow_provider_clusterra.api.usage import usage_of
 from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
 from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
@@ -52,8 +52,7 @@ from airflow_provider_clusterra.watch.arrays import (
     with_ends,
     write_indices,
 )
-from airflow_provider_clusterra.watch.receipt import account_for
-from airflow_provider_clusterra.watch.verdict import Silence, silence_of
+from airflow_provider_clusterra.watch.receipt import account_for, records_or_none
 
 log = logging.getLogger(__name__)
 
@@ -211,8 +210,8 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
         "submitted_at": _iso(job.submitted_at),
         "started_at": _iso(job.started_at),
         "ended_at": _iso(job.ended_at),
-        "queued_seconds": _duration(job.submitted_at, job.started_at),
-        "ran_seconds": _duration(job.started_at, job.ended_at),
+        "queued_seconds": seconds_between(job.submitted_at, job.started_at),
+        "ran_seconds": seconds_between(job.started_at, job.ended_at),
         "restarts": job.restarts,
         "output": output,
         "tasks": _ends_of(array_tasks(job)),
@@ -317,13 +316,8 @@ def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:
 
 def _tasks_shown(event: JobEvent, client: Client) -> list[Job]:
     """Of an array: its tasks as accounting has them, and as Slurm still shows them."""
-    shown: list[Job] = []
-    try:
-        shown += client.list_accounting(event.cluster_id, job_ids=[event.job_id])
-    except RequestError as error:
-        if silence_of(error) is Silence.LATE:
-            raise
-        log.debug("No accounting of job %s: %s", event.job_id, error)
+    ask = partial(client.list_accounting, event.cluster_id, job_ids=[event.job_id])
+    shown = [*(records_or_none(ask) or ())]
     with suppress(NotFoundError):
         shown += client.get_job(event.cluster_id, event.job_id).tasks
     return [task for task in shown if task.array_job_id == event.job_id]
@@ -343,8 +337,7 @@ def _returned(cluster_id: str, job: Job, client: Client, return_output: Reading)
 
 def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     """The end of the output, or ``""`` and why it cannot be read."""
-    tasks = event.job.tasks if event.job else ()
-    failed = next((task for task in tasks if not task.state.succeeded), None)
+    failed = event.job.failed_task if event.job else None
     # an array's own file is its last index's
     job_id = (failed.job_id if failed else 0) or event.job_id
     try:
@@ -378,10 +371,6 @@ def _path_of(*jobs: Job | None) -> str:
 
 def _iso(time: Any) -> str | None:
     return time.isoformat() if time else None
-
-
-def _duration(begin: Any, end: Any) -> float | None:
-    return max(0.0, (end - begin).total_seconds()) if begin and end else None
 
 
 def end_try(

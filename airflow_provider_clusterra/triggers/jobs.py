@@ -21,12 +21,12 @@ from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
 from airflow_provider_clusterra.api.errors import (
     ONCE,
-    AuthenticationError,
     ClusterraError,
     InputError,
     ProtocolError,
     Retry,
     WaitTimeoutError,
+    is_signed_out,
 )
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, read_job_id
 from airflow_provider_clusterra.compat import (
@@ -42,7 +42,7 @@ from airflow_provider_clusterra.watch.arrays import (
     unpack_ids,
     write_indices,
 )
-from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
+from airflow_provider_clusterra.watch.cancel import cancel_and_confirm, state_of
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
     WAIT,
@@ -294,7 +294,7 @@ class ClusterraJobTrigger(BaseTrigger):
 
     def _renewal(self, error: ClusterraError) -> str:
         """What to do about a session that is not accepted."""
-        if not isinstance(error, AuthenticationError) or error.status != 401:
+        if not is_signed_out(error):
             return ""
         conn_id = self.spec.clusterra_conn_id
         if self._hook.is_in_the_environment:
@@ -323,8 +323,8 @@ class ClusterraJobTrigger(BaseTrigger):
                 "The task was ended, and job %s could not be cancelled: %s", job_id, error
             )
             return
-        state = job.state if job else "no longer known to the cluster"
-        self.log.info("The task was ended, so job %s was cancelled: it is %s.", job_id, state)
+        words = "The task was ended, so job %s was cancelled: it is %s."
+        self.log.info(words, job_id, state_of(job))
 
     def _event(self, verdict: Verdict) -> JobEvent:
         return JobEvent(

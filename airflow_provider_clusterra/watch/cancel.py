@@ -45,6 +45,11 @@ async def cancel_and_confirm(
         await asyncio.sleep(every)
 
 
+def state_of(job: Job | None) -> str:
+    """How a cancelled job is, in words."""
+    return str(job.state) if job else "no longer known to the cluster"
+
+
 async def cancel_if_alive(
     client: AsyncClient, cluster_id: str, job_id: int
 ) -> tuple[bool, Job | None]:

@@ -20,11 +20,11 @@ from airflow_provider_clusterra.api.calls import LightState
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
-    AuthenticationError,
     ClusterraError,
     NotFoundError,
     RequestError,
     TransportError,
+    is_signed_out,
 )
 from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.watch.eventloop import (
@@ -293,9 +293,7 @@ def is_final(error: ClusterraError) -> bool:
 
 def concerns_all(error: ClusterraError) -> bool:
     """Whether an error says nothing of the job that was asked for: no answer, or no session."""
-    if isinstance(error, AuthenticationError) and error.status == 401:
-        return True
-    return isinstance(error, HICCUPS)
+    return is_signed_out(error) or isinstance(error, HICCUPS)
 
 
 @contextmanager
@@ -464,7 +462,7 @@ class Looker:
         self, way: Way, error: ClusterraError, one: PolledJob, result: RoundResult
     ) -> None:
         """Find out with a look at one job whether the API fails or this way alone."""
-        if isinstance(error, AuthenticationError) and error.status == 401:
+        if is_signed_out(error):
             result.hiccup = error
             return
         await self._see_one(one.job_id, asyncio.Semaphore(1), result)

@@ -25,6 +25,7 @@ from airflow_provider_clusterra.api.errors import (
     AuthenticationError,
     ClusterraError,
     asked_pause,
+    is_signed_out,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait, yielding
@@ -141,7 +142,7 @@ class CredentialRenewal:
 
         :raises ClusterraError: the refusal, if it cannot change or has lasted for too long.
         """
-        signed_out = isinstance(error, AuthenticationError) and error.status == 401
+        signed_out = is_signed_out(error)
         if signed_out and not self._may_be_renewed():
             raise error
         access = await self._read(held) if signed_out else held

@@ -6,14 +6,20 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import AsyncClient, Client
-from airflow_provider_clusterra.api.errors import ONCE, ApiError, ClusterraError, TooLargeError
+from airflow_provider_clusterra.api.errors import (
+    ONCE,
+    ApiError,
+    ClusterraError,
+    RequestError,
+    TooLargeError,
+)
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.usage import Run, is_told, untold, usage_of
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
@@ -161,6 +167,17 @@ def account_for(client: Client, cluster_id: str, job: Job) -> Job:
         if is_told(job, runs):
             break
     return replace(job, usage=usage_of(job, runs)) if runs else job
+
+
+def records_or_none(ask: Callable[[], list[Job]]) -> list[Job] | None:
+    """What accounting answers; None if it will not. What it may answer later is raised."""
+    try:
+        return ask()
+    except RequestError as error:
+        if silence_of(error) is Silence.LATE:
+            raise
+        log.debug("Accounting cannot be asked: %s", error)
+        return None
 
 
 def _may_come_back(error: Exception) -> bool:

@@ -9,10 +9,13 @@ from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.errors import ONCE
 from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.watch import looks
+from airflow_provider_clusterra.watch.eventloop import LARGE
 from airflow_provider_clusterra.watch.looks import REASON_EVERY, WORTH_A_LIST, Looker, PolledJob
 from tests.support.wire import Wire, http
 
 NOT_OFFERED = http(404, {"detail": "Not Found"})
+LONG = "x" * (LARGE // 20)
+"""A comment of which 20 jobs make a large answer."""
 
 
 def job(job_id, state="RUNNING", **fields):
@@ -232,25 +235,26 @@ async def test_many_jobs_are_first_seen_in_one_list_and_those_it_lacks_by_themse
     assert found.jobs[3].tasks
 
 
-async def test_a_large_list_is_read_by_a_process_of_its_own(look, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
+async def test_a_large_list_is_read_by_a_process_of_its_own(look):
     count = int(WORTH_A_LIST / 0.05) + 2
     known = [PolledJob(number) for number in range(1, count + 1)]
-    with Wire(jobs(*(job(number, "FAILED") for number in range(1, count + 1)))) as wire:
+    with Wire(
+        jobs(*(job(number, "FAILED", comment=LONG) for number in range(1, count + 1)))
+    ) as wire:
         found = await look(wire, *known)
 
         assert asked(wire) == ["jobs"]
     assert {each.state.base for each in found.jobs.values()} == {"FAILED"}
 
 
-async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
+async def test_a_large_array_is_read_by_a_process_of_its_own(look):
     tasks = [
         job(
             100 + index,
             "COMPLETED",
             array_job_id={"set": True, "number": 1},
             array_task_id={"set": True, "number": index},
+            comment=LONG,
         )
         for index in range(50)
     ]
@@ -261,10 +265,9 @@ async def test_a_large_array_is_read_by_a_process_of_its_own(look, mocker):
 
 
 async def test_a_large_answer_is_read_here_if_no_process_can_be_started(look, mocker):
-    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
     full = OSError(errno.EMFILE, "Too many open files")
     mocker.patch("asyncio.create_subprocess_exec", side_effect=full)
-    with Wire(jobs(*(job(1, "FAILED", comment="x" * 2000),))) as wire:
+    with Wire(jobs(job(1, "FAILED", comment="x" * LARGE))) as wire:
         found = await look(wire, PolledJob(1))
 
     assert found.jobs[1].state.base == "FAILED"
@@ -307,9 +310,8 @@ async def test_a_surprise_in_a_list_is_no_reason_not_to_look_one_by_one(look, mo
     assert found.hiccup is None
 
 
-@pytest.mark.parametrize("body", [b'{"jobs": [' + b" " * 2000, b"<html>" + b" " * 2000], ids=len)
-async def test_a_large_answer_that_cannot_be_read_is_a_hiccup(look, mocker, body):
-    mocker.patch("airflow_provider_clusterra.watch.eventloop.LARGE", 1000)
+@pytest.mark.parametrize("body", [b'{"jobs": [' + b" " * LARGE, b"<html>" + b" " * LARGE], ids=len)
+async def test_a_large_answer_that_cannot_be_read_is_a_hiccup(look, body):
     with Wire(http(200, body)) as wire:
         found = await look(wire, PolledJob(1))
 

@@ -121,7 +121,6 @@ def test_a_loop_that_ends_before_its_waits_leaves_no_connection_open():
 
 
 def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(monkeypatch):
-    monkeypatch.setattr(eventloop, "LARGE", 1000)
     begun = []
     real = asyncio.create_subprocess_exec
 
@@ -131,7 +130,7 @@ def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", begin)
     call = list_jobs("c1")
-    answer = Answer(call.request, 200, {}, b'{"jobs": []}' + b" " * 2000)
+    answer = Answer(call.request, 200, {}, b'{"jobs": []}' + b" " * eventloop.LARGE)
 
     async def leave():
         task = asyncio.create_task(eventloop.read_jobs_answer(call, answer))
