@@ -68,7 +68,7 @@ def add_task(session, state, dag_id="dag", run_id="run/1", task_id="task", map_i
         )
 
 
-CONNECTED = SimpleNamespace(deployment="here", cluster_id="c1")
+CONNECTED = SimpleNamespace(settings=SimpleNamespace(deployment="here"), cluster_id="c1")
 
 
 def task_of(session, tag, comment=""):

@@ -416,13 +416,13 @@ def session_until(end):
     ids=["before the time limit", "after it", "no time limit is known"],
 )
 def test_a_session_that_ends_before_the_jobs_time_limit_is_warned_of(
-    connection, run, caplog, hours, time_limit, warned
+    connection, run, capsys, hours, time_limit, warned
 ):
     with Wire(SUBMITTED) as wire:
         connection(wire.url, session_until(time.time() + hours * 3600))
         run(submit(time_limit=time_limit, wait_for_completion=False))
 
-    assert ("The session ends" in caplog.text) is warned
+    assert ("The session ends" in capsys.readouterr().out) is warned
 
 
 @pytest.mark.parametrize(
