@@ -438,7 +438,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
                 self.array_success,
-                self.skip_on_exit_code,
+                self._skipped_codes,
                 self.retry_options,
                 CLEARS_FORGET,
             ),
@@ -446,6 +446,11 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             kill=self._kill,
             announce=announce,
         )
+
+    @property
+    def _skipped_codes(self) -> frozenset[int]:
+        """As they are read: a resumed task's arguments are not, and None is never."""
+        return given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
 
     def _identity(self) -> dict[str, Any]:
         """What the author asks for, whatever is uploaded, grown or chosen for one try."""
@@ -542,7 +547,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
         event = self._cancel_given_up(client, event)
-        codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
         outputs = outputs_of(
             self,
             context,
@@ -553,7 +557,14 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         )
         with self.lineage_of(event.cluster_id, event.job_id) as known:
             result = end_try(
-                context, client, event, self._reading, self.array_success, store, codes, outputs
+                context,
+                client,
+                event,
+                self._reading,
+                self.array_success,
+                store,
+                self._skipped_codes,
+                outputs,
             )
             known.update(result)
         return self.read_result(context, client, event.cluster_id, result)
