@@ -112,8 +112,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     :param wait_for_completion: whether to wait; otherwise the task ends once the job is submitted.
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
-    :param poll_interval: the longest pause between two looks, in seconds or as a timedelta; it is
-        about 5 s anyway, unless looks are expensive.
+    :param poll_interval: the longest pause between two looks, in seconds or as a timedelta. Without
+        it, looks come every 5 s, and less often if they are expensive or many.
     :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
     :param pending_timeout: seconds or a timedelta for which the job may be pending at a time; then it
         is cancelled and the task fails.
@@ -148,7 +148,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     """
 
     READERS: ClassVar[dict[str, given.Reader]] = {
-        "poll_interval": given.seconds,
+        "poll_interval": given.optional(given.seconds),
         "timeout": given.optional(given.seconds),
         "pending_timeout": given.optional(given.seconds),
         "max_restarts": given.optional(given.count),
@@ -179,7 +179,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         *,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
-        poll_interval: float | timedelta = 120.0,
+        poll_interval: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         pending_timeout: float | timedelta | None = None,
         max_restarts: int | None = None,

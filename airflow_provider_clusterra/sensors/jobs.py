@@ -63,7 +63,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
     :param cluster_id: the cluster; otherwise the connection's.
 
     ``mode``, ``poke_interval``, ``timeout`` and ``soft_fail`` are those of all sensors, and mean the
-    same when deferrable: a failed job and a timeout skip the task with ``soft_fail``.
+    same when deferrable: a failed job and a timeout skip the task with ``soft_fail``, and a
+    ``poke_interval`` that you give is the longest pause between two looks.
     """
 
     READERS: ClassVar[dict[str, given.Reader]] = {
@@ -97,6 +98,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
     ) -> None:
         if outlets := with_assets(kwargs.get("outlets"), outputs):
             kwargs["outlets"] = outlets
+        self._is_paced = "poke_interval" in kwargs
         super().__init__(**kwargs)
         self.job_id: Any = job_id
         self.deferrable = given.is_deferrable(deferrable)
@@ -186,7 +188,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             job_id=self.job_id,
             cluster_id=cluster_id,
             since=since,
-            poll_interval=self.poke_interval,
+            poll_interval=self._poll_interval,
             deadline=deadline,
             limit=limit,
         )
@@ -219,6 +221,11 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
                 store.delete(key)
             else:
                 store.set(key, since)
+
+    @property
+    def _poll_interval(self) -> float | None:
+        # Airflow's own default is nobody's wish
+        return self.poke_interval if self._is_paced else None
 
     @property
     def _is_rescheduled(self) -> bool:

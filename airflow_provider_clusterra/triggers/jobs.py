@@ -170,7 +170,7 @@ class ClusterraJobTrigger(BaseTrigger):
     :param since: seconds since 1970 from which on it is waited for; otherwise now.
     :param array: the indices that were submitted, e.g. ``"0-99%10"``; ``""`` if it is no array,
         or nobody knows.
-    :param poll_interval: seconds between two looks at the most.
+    :param poll_interval: seconds between two looks at the most, or None.
     :param deadline: seconds since 1970 at which patience ends, or None.
     :param limit: which limit the deadline is, in words, e.g. ``"timeout=3600 s"``.
     :param pending_timeout: seconds for which the job may be pending at a time, or None.

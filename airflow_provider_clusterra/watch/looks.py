@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,9 +55,8 @@ MOST_AT_ONCE = 4.0
 """A slow answer counts as so many times what was usual: the next one shows whether it was the only one."""
 OUTLIER = 0.5
 """An answer that took less than this share of what was usual shows that those before it were slow."""
-SHARE = 0.018
-"""Of the server's time that looks may take: a dear one is followed by a long pause. With the jitter
-that makes 2 % at most."""
+SHARE = 0.019
+"""Of the server's time that looks may take: a dear one is followed by a long pause."""
 SAVED = 2.0
 """Seconds of answering beyond that share before looks have to wait for it: a slow one is no rule."""
 
@@ -75,13 +75,23 @@ TOGETHER = (Way.STATES, Way.LIST)
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What the next look at a kind of jobs takes."""
+    """What the next look at all jobs of a kind takes."""
 
     seconds: float = 0.0
-    """Of the server, for each request."""
+    """Of the server."""
     requests: int = 1
     owed: float = 0.0
     """Seconds that earlier looks took beyond what they may."""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What the next looks at all jobs that wait take."""
+
+    shared: Cost = Cost()
+    """One look that serves many jobs; no request if none do."""
+    single: Cost = Cost(requests=0)
+    """The jobs that are asked for one by one: arrays, those that are not shown or refused, and all if
+    that is cheaper."""
 
 
 class Costs:
@@ -127,9 +137,9 @@ class Costs:
         seconds, at = self._took.get(way, (0.0, float("-inf")))
         return seconds if now - at < REMEASURE else None
 
-    def way_to_look(self, count: int, now: float) -> Way:
-        """How to look at so many jobs of which only a change matters."""
-        if count < 2 or self._rests(Way.STATES, now):
+    def way_to_look(self, count: int, now: float, among: int = 0) -> Way:
+        """How to look at so many jobs, ``among`` others, of which only a change matters."""
+        if not count or max(count, among) < 2 or self._rests(Way.STATES, now):
             return self.way_to_see(count, now)
         if self.of(Way.STATES, now) is None:
             return Way.STATES
@@ -141,14 +151,24 @@ class Costs:
         """How to see so many jobs whole."""
         if count < 2 or self._rests(Way.LIST, now):
             return Way.SINGLE
+        if count > 2 and self._rests(Way.STATES, now) and self._bytes.keys().isdisjoint(TOGETHER):
+            # nothing says what it costs but a try
+            return Way.LIST
         ways = (Way.SINGLE, Way.LIST)
         return min(ways, key=lambda way: self._seconds(way, count, now))
 
-    def of_look(self, count: int, now: float) -> Cost:
-        """What a look at so many jobs costs, of which only a change matters."""
-        way = self.way_to_look(count, now)
+    def load(self, shared: int, alone: int, arrays: int, now: float) -> Load:
+        """What a look takes at so many jobs of which only a change matters, and at those that need
+        a request each: ``alone``, and ``arrays``."""
+        way = self.way_to_look(shared, now)
+        if way is Way.SINGLE:
+            shared, alone = 0, alone + shared
+        seconds = alone * (self.of(Way.SINGLE, now) or 0.0) + arrays * (
+            self.of(Way.ARRAY, now) or 0.0
+        )
         owed = max(0.0, self._unpaid(now) - SAVED)
-        return Cost(self.of(way, now) or 0.0, count if way is Way.SINGLE else 1, owed)
+        one = Cost(self.of(way, now) or 0.0, 1, owed) if shared else Cost(requests=0)
+        return Load(one, Cost(seconds, alone + arrays))
 
     def _seconds(self, way: Way, count: int, now: float) -> float:
         """What a way costs in all, bytes included."""
@@ -204,8 +224,9 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     """When it was last seen whole."""
     whole: bool = True
     """Whether somebody needs more of it than its state while it runs."""
+    misses: int = 0
+    """How often in a row it was not shown."""
     due: float = 0.0
-    pause: float = 0.0
     requested_at: float = float("-inf")
     """When somebody asked for a look: a wait that joined, or an output that ended."""
     hurried: float = float("-inf")
@@ -216,12 +237,22 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         """Whether only a look of its own shows all: an array, or a het job."""
         return self.last is not None and is_singly(self.last)
 
+    @property
+    def shares_looks(self) -> bool:
+        """Whether the look that serves many is enough for it."""
+        return self.last is not None and not self.singly and self.refused_since is None
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether it is due because somebody asked for a look."""
+        return self.due == self.hurried
+
     def kind_of_look(self, now: float) -> int:
         """0 if its state alone does not do: a pending job's reason is not among the states; 1 if that
         depends on how many there are, and 2 if its state does."""
         if self.last is None and self.may_be_checked:
             return 1
-        if self.last is None or self.singly:
+        if self.last is None or not self.shares_looks:
             return 0
         is_stale = self.last.state.base == "PENDING" and now - self.seen_at >= REASON_EVERY
         return 0 if is_stale else 2
@@ -229,11 +260,19 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     @property
     def may_be_checked(self) -> bool:
         """Whether its state alone may be enough."""
-        return not self.singly and (self.last is not None or not self.whole)
+        return not self.singly and (self.last is not None or not (self.whole or self.misses))
 
     def is_still(self, state: JobState | None) -> bool:
         """Whether it is as it was last seen."""
         return self.last is not None and state == self.last.state
+
+    def is_to_be_seen(
+        self, state: JobState | None, asked: Collection[int], needed: Collection[int]
+    ) -> bool:
+        """Whether its state, or that there is none, needs a look; one of its own comes when due."""
+        if not self.shares_looks:
+            return self.job_id in needed
+        return state is not None or self.job_id in asked
 
     def joined(self, now: float, due: float, *, whole: bool) -> PolledJob:
         """One more waits for it, who has seen nothing yet."""
@@ -248,7 +287,8 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
 
     def seen(self, job: Job | None, begun: float, now: float, pause: float) -> PolledJob:
         """It was looked at, or is not shown."""
-        known = replace(self, last=job, seen_at=now, refused_since=None)
+        misses = self.misses + 1 if job is None else 0
+        known = replace(self, last=job, seen_at=now, misses=misses, refused_since=None)
         return known.planned(begun, now, pause)
 
     def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
@@ -264,9 +304,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     def planned(self, begun: float, now: float, pause: float) -> PolledJob:
         """When to look again; what was asked for since the look began is not forgotten."""
         due = now + pause
-        return replace(
-            self, pause=pause, due=min(due, self.due) if self.requested_at > begun else due
-        )
+        return replace(self, due=min(due, self.due) if self.requested_at > begun else due)
 
 
 class RoundResult(msgspec.Struct):
@@ -279,10 +317,19 @@ class RoundResult(msgspec.Struct):
     """What was said about one job only, and is no answer."""
     hiccup: ClusterraError | None = None
     """What concerns all, and ended the round."""
-    plain: Cost = Cost()
-    """What the next look takes at all jobs whose states may be enough."""
-    arrays: Cost = Cost()
-    """What it takes to look at the others."""
+    single: set[int] = msgspec.field(default_factory=set)
+    """Jobs that need a request of their own next time."""
+    load: Load = Load()
+    """What the next looks take."""
+
+    def needs_its_own(self, job: PolledJob) -> bool:
+        """Whether a job, as it was before the round, is to be asked for by itself after it."""
+        job_id = job.job_id
+        seen = self.jobs.get(job_id, job.last)
+        if seen is None or is_singly(seen) or job_id in self.refused:
+            return True
+        answered = job_id in self.jobs or job_id in self.unchanged
+        return job.refused_since is not None and not answered
 
 
 def is_final(error: ClusterraError) -> bool:
@@ -339,20 +386,28 @@ class Looker:
         """Look at the jobs that are due, and at all others if that costs nothing."""
         result = RoundResult()
         whole, light = await self._sort(due)
-        way = self._costs.way_to_look(len(light), time.monotonic())
+        two = [*islice((each for each in known if each.shares_looks), 2)]
+        way = self._costs.way_to_look(len(light), time.monotonic(), len(two))
         if way is Way.STATES:
             whole += await self._check_states(light, known, result)
         else:
             whole += light
         await self._see(whole, result)
         self._log_way(way, len(light), len(whole))
+        await self._weigh(known, result)
+        return result
+
+    async def _weigh(self, known: Collection[PolledJob], result: RoundResult) -> None:
+        """What the next looks take."""
         arrays = 0
         async for each in yielding(known):
-            arrays += each.singly
-        now = time.monotonic()
-        result.plain = self._costs.of_look(len(known) - arrays, now)
-        result.arrays = Cost(self._costs.of(Way.ARRAY, now) or 0.0, arrays)
-        return result
+            if result.needs_its_own(each):
+                result.single.add(each.job_id)
+                seen = result.jobs.get(each.job_id, each.last)
+                arrays += seen is not None and is_singly(seen)
+        alone = len(result.single) - arrays
+        shared = len(known) - len(result.single)
+        result.load = self._costs.load(shared, alone, arrays, time.monotonic())
 
     async def _sort(self, due: Collection[PolledJob]) -> tuple[list[PolledJob], list[PolledJob]]:
         """The jobs that are to be seen whole, and those whose state is enough for now."""
@@ -378,14 +433,14 @@ class Looker:
         if states is None:
             # another way in the next round, or the same in better weather
             return due
-        changed = []
+        changed, needed = [], {each.job_id for each in due}
         async for job_id, job in yielding(plain.items()):
             state = states.get(job_id)
             if job.is_still(state):
                 result.unchanged.add(job_id)
             elif job.last is None and state == RUNNING:
                 result.jobs[job_id] = Job(job_id, RUNNING)
-            elif state is not None or job_id in asked:
+            elif job.is_to_be_seen(state, asked, needed):
                 changed.append(job)
         return changed
 
@@ -396,7 +451,7 @@ class Looker:
         return await asyncio.to_thread(read) if len(answer.body) > LARGE_STATES else read()
 
     async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
-        plain = [each for each in wanted if not each.singly]
+        plain = [each for each in wanted if not (each.singly or each.misses or each.refused_since)]
         if self._costs.way_to_see(len(plain), time.monotonic()) is Way.LIST:
             await self._see_in_list(plain, result)
         slots = asyncio.Semaphore(AT_ONCE)

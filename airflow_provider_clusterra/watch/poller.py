@@ -31,7 +31,7 @@ from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait, yielding
 from airflow_provider_clusterra.watch.looks import (
     SHARE,
-    Cost,
+    Load,
     Looker,
     PolledJob,
     RoundResult,
@@ -51,39 +51,40 @@ LONGEST = 5.0
 """Seconds between two looks, whatever a job's age: one look serves all, so an end is seen after
 half of it."""
 FREE = 4
-"""Looks a minute that may follow each other quickly."""
-APART = 3.5
-"""Seconds between two others, and for each job that needs a request of its own: with the
-jitter that makes 20 a minute at most."""
-ALONE = 30.0
-"""Seconds between two looks at a job that needs a request of its own, however many such there are."""
+"""Requests a minute that may follow each other quickly."""
+APART = 3.0
+"""Seconds for each of the others: 20 a minute."""
+JITTER = 1.1
+"""A pause is longer by up to this, so that not all processes ask at once."""
 
-FREE_OF_COST = Cost()
+
+def shortest_pause(load: Load, *, single: bool, recent: int = 0) -> float:
+    """Seconds after which the jobs of one kind may be looked at again: what all requests may take.
+
+    A job that is asked for by itself waits until all others of its kind have had their request. If
+    both kinds wait, each has half, so that a hundred arrays do not hold up the look that a thousand
+    jobs share. It grows with what requests take, and with what earlier ones took beyond their share of
+    the server's time. A few after a while without (``recent``, in the last minute) are free.
+    """
+    single = single or not load.shared.requests
+    cost = load.single if single else load.shared
+    parts = 2 if load.single.requests and load.shared.requests else 1
+    apart = SHORTEST if recent + parts * cost.requests <= FREE else APART
+    return parts * max(apart * cost.requests, cost.seconds / SHARE, cost.owed / SHARE)
 
 
 def pause_before_look(
-    age: float,
-    poll_interval: float,
-    *,
-    cost: Cost = FREE_OF_COST,
-    eager: bool = False,
-    recent: int = 0,
+    age: float, poll_interval: float | None, budget: float = SHORTEST, *, eager: bool = False
 ) -> float:
-    """Seconds until the next look at a job, with jitter; never longer than ``poll_interval``.
+    """Seconds until the next look at a job; never longer than ``poll_interval``, which its author
+    gives, and otherwise never shorter than ``budget``, its :func:`shortest_pause`.
 
     A job that is young may end soon, and one that is ``eager`` (not shown, or completing) is about
-    to. All that wait share a look, so the pause is short for an old one, too. It grows with what the
-    next look costs, and with what earlier ones took beyond their share of the server's time; and with how
-    many looks there were of late (``recent``, in the last minute), because each of many young jobs
-    would have its own. Jobs that need a request each share the looks until that takes :data:`ALONE`.
+    to. All that share a look do not make it dearer, so the pause is short for an old one, too.
     """
-    shortest = SHORTEST if recent < FREE else APART
-    pause = shortest if eager else max(shortest, min(LONGEST, age * AGE_SHARE))
-    if not eager:
-        each = max(cost.seconds / SHARE, APART)
-        pause = max(pause, cost.seconds / SHARE, cost.owed / SHARE)
-        pause = max(pause, min(ALONE, each * (cost.requests - 1)))
-    return min(poll_interval, pause * random.uniform(0.9, 1.1))
+    wanted = SHORTEST if eager else max(SHORTEST, min(LONGEST, age * AGE_SHARE))
+    pause = max(budget, wanted) * random.uniform(1.0, JITTER)
+    return pause if poll_interval is None else min(poll_interval, pause)
 
 
 Credentials = Callable[[], Awaitable[Access]]
@@ -168,8 +169,6 @@ class CredentialRenewal:
 
 WOKEN_TOGETHER = 25
 """Jobs whose subscribers are notified before others have their turn: each judges, and writes its log."""
-TOGETHER = 0.25
-"""A round takes those along that are due within this share of their pause."""
 
 Seen = Job | Exception | None
 
@@ -178,7 +177,7 @@ class Subscriber(msgspec.Struct, eq=False):
     """One wait for one job. There are thousands, and a queue for each would be most of what they
     take."""
 
-    poll_interval: float
+    poll_interval: float | None
     born: float
     """Monotonic."""
     whole: bool = True
@@ -229,6 +228,7 @@ class Poller:
         self._not_before = 0.0
         self._rounds: deque[float] = deque(maxlen=20)
         """When the latest began; monotonic."""
+        self._load = Load()
         self._failures = 0
         self.client: AsyncClient | None = None
         """Shared by all who wait; there from the first sighting on, until the last wait ends."""
@@ -236,7 +236,7 @@ class Poller:
 
     @asynccontextmanager
     async def subscribed(
-        self, job_id: int, poll_interval: float, age: float = 0.0, *, whole: bool = True
+        self, job_id: int, poll_interval: float | None, age: float = 0.0, *, whole: bool = True
     ) -> AsyncIterator[Subscriber]:
         """What is seen of one job, until the block is left; ``whole`` is :attr:`Subscriber.whole`.
 
@@ -246,7 +246,9 @@ class Poller:
         now = time.monotonic()
         subscriber = Subscriber(poll_interval, now - max(0.0, age), whole)
         self._subscribers[job_id] = (*self._subscribers.get(job_id, ()), subscriber)
-        due = min(self._soon(now), now + poll_interval)
+        due = self._soon(now)
+        if poll_interval is not None:
+            due = min(due, now + poll_interval)
         self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now, due, whole=whole)
         self._start()
         try:
@@ -320,8 +322,7 @@ class Poller:
         if begun < self._not_before or not any(job.due <= begun for job in jobs):
             return
         self._rounds.append(begun)
-        due = [job async for job in yielding(jobs) if job.due <= begun + job.pause * TOGETHER]
-        result = await looker.look(due, jobs)
+        result = await looker.look(await self._due(jobs, begun), jobs)
         await self._take(result, begun)
         if result.hiccup is None:
             self._failures = 0
@@ -329,15 +330,30 @@ class Poller:
         else:
             await self._stumble(client, result.hiccup)
 
+    async def _due(self, jobs: list[PolledJob], begun: float) -> list[PolledJob]:
+        """The jobs to look at now: one look serves all that share it."""
+        together = bool(self._load.shared.requests) and any(
+            job.due <= begun and job.shares_looks and not job.is_hurried for job in jobs
+        )
+        return [
+            job
+            async for job in yielding(jobs)
+            if job.due <= begun or (together and job.shares_looks)
+        ]
+
     async def _take(self, result: RoundResult, begun: float) -> None:
         """Notify each subscriber of what is new, and plan the next looks."""
         recent = self._recent(begun)
+        self._load = result.load
+        budgets = [
+            shortest_pause(result.load, single=kind, recent=recent) for kind in (False, True)
+        ]
         async for job_id in yielding([*self._jobs], WOKEN_TOGETHER):
             job = self._jobs.get(job_id)
             if job is None:
                 continue
             now = time.monotonic()
-            pause = self._pause_of(job, now, result, recent)
+            pause = self._pause_of(job, now, result, budgets)
             if job_id in result.jobs:
                 seen = result.jobs[job_id]
                 if seen is None or job.singly or seen != job.last:
@@ -349,18 +365,18 @@ class Poller:
                 self._jobs[job_id] = job.refused(begun, now, pause)
                 self._refuse(self._jobs[job_id], now, result.refused[job_id])
 
-    def _pause_of(self, job: PolledJob, now: float, result: RoundResult, recent: int) -> float:
+    def _pause_of(
+        self, job: PolledJob, now: float, result: RoundResult, budgets: list[float]
+    ) -> float:
         seen = result.jobs.get(job.job_id, job.last)
-        eager = job.job_id in result.refused or seen is None or seen.state.completing
-        cost = result.arrays if job.singly else result.plain
+        eager = seen is None or job.job_id in result.refused or seen.state.completing
+        budget = budgets[job.job_id in result.single]
+        was_missed = seen is None and job.job_id in result.jobs
+        if was_missed and job.misses + 1 < self._patience.misses:
+            # it may have ended, and so many misses make the wait ask accounting
+            budget = min(budget, APART)
         return min(
-            pause_before_look(
-                now - each.born,
-                each.poll_interval,
-                cost=cost,
-                eager=eager,
-                recent=recent,
-            )
+            pause_before_look(now - each.born, each.poll_interval, budget, eager=eager)
             for each in self._subscribers[job.job_id]
         )
 

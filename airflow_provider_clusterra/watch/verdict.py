@@ -101,8 +101,8 @@ class WaitSpec(msgspec.Struct, frozen=True, gc=False):
     array: str = ""
     """The indices that were asked for, e.g. ``"0-99%10"``; ``""`` if it is no array, or nobody
     knows."""
-    poll_interval: float = 120.0
-    """The longest pause between two looks, in seconds."""
+    poll_interval: float | None = None
+    """The longest pause between two looks, in seconds, if the author gives one."""
     deadline: float | None = None
     """Seconds since 1970."""
     limit: str = ""

@@ -79,6 +79,14 @@ def test_a_deferrable_sensor_leaves_its_worker(submitted, connected):
     assert 100 < seconds("timeout", caught.value.timeout) < 300
 
 
+def test_airflows_default_poke_interval_is_nobodys_wish_for_so_many_looks(submitted):
+    sensor = ClusterraJobSensor(task_id="task", job_id=submitted("sleep 60"), deferrable=True)
+    with pytest.raises(TaskDeferred) as caught:
+        run(sensor)
+
+    assert caught.value.trigger.serialize()[1]["poll_interval"] is None
+
+
 def test_a_deferrable_sensor_does_not_defer_for_a_job_that_has_ended(submitted):
     job_id = submitted("exit 0")
     run(wait_for(job_id))

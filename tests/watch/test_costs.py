@@ -7,6 +7,7 @@ from airflow_provider_clusterra.watch.looks import (
     REMEASURE,
     Cost,
     Costs,
+    Load,
     Way,
     fits_a_url,
 )
@@ -26,6 +27,12 @@ def test_one_job_is_asked_for_by_itself():
 
     assert costs.way_to_look(1, NOW) is Way.SINGLE
     assert costs.way_to_see(1, NOW) is Way.SINGLE
+
+
+def test_one_of_many_that_is_due_is_asked_for_with_all_if_that_costs_no_more():
+    assert measured(STATES=0.01).way_to_look(1, NOW, among=2) is Way.STATES
+    assert measured(STATES=0.4).way_to_look(1, NOW, among=2) is Way.SINGLE
+    assert Costs().way_to_look(0, NOW, among=2) is Way.SINGLE
 
 
 def test_the_light_states_are_tried_first():
@@ -73,9 +80,26 @@ def test_without_states_many_jobs_are_looked_at_by_the_list():
     costs.rest(Way.STATES, NOW)
 
     assert costs.way_to_look(1000, NOW) is Way.LIST
-    assert costs.of_look(1000, NOW) == Cost(0.65, 1)
+    assert costs.load(1000, 0, 0, NOW) == Load(Cost(0.65, 1))
     assert costs.way_to_look(10, NOW) is Way.SINGLE
-    assert costs.of_look(10, NOW) == Cost(0.004, 10)
+    assert costs.load(10, 0, 0, NOW) == Load(Cost(0, 0), Cost(0.04, 10))
+
+
+@pytest.mark.parametrize(("count", "way"), [(2, Way.SINGLE), (3, Way.LIST), (10, Way.LIST)])
+def test_without_states_a_list_is_tried_once_and_then_taken_if_it_is_cheap(count, way):
+    costs = measured(SINGLE=0.004)
+    costs.rest(Way.STATES, NOW)
+    assert costs.way_to_look(count, NOW) is way
+
+    costs.note(Way.LIST, 9.0, NOW)
+    assert costs.way_to_look(count, NOW) is Way.SINGLE
+
+
+def test_arrays_and_jobs_that_need_a_request_each_weigh_as_much_as_they_take():
+    costs = measured(SINGLE=0.01, ARRAY=0.1, STATES=0.02)
+
+    assert costs.load(1000, 2, 3, NOW) == Load(Cost(0.02, 1), Cost(pytest.approx(0.32), 5))
+    assert costs.load(0, 0, 3, NOW) == Load(Cost(0, 0), Cost(pytest.approx(0.3), 3))
 
 
 def test_a_figure_is_forgotten_and_a_refused_way_tried_again():

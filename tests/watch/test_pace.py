@@ -1,12 +1,28 @@
-"""Tests of airflow_provider_clusterra.watch.poller."""
+"""Tests of airflow_provider_clusterra.watch.poller: how often it looks, as values and on a virtual
+clock."""
 
+import asyncio
+import json
+import time
+from collections import Counter
 from itertools import chain, cycle, islice, pairwise, repeat
 from statistics import median
 
 import pytest
 
-from airflow_provider_clusterra.watch.looks import SAVED, Cost, Costs, Way
-from airflow_provider_clusterra.watch.poller import FREE, pause_before_look
+from airflow_provider_clusterra.api.answers import Answer
+from airflow_provider_clusterra.watch.looks import SAVED, SHARE, Cost, Costs, Load, Way
+from airflow_provider_clusterra.watch.poller import (
+    FREE,
+    Poller,
+    pause_before_look,
+    shortest_pause,
+)
+from airflow_provider_clusterra.watch.verdict import PATIENT
+
+BUSY = 60
+"""Requests in the last minute."""
+SLURMS_MISS = b'{"errors": [{"error": "Invalid job id specified", "error_number": 2017}]}'
 
 
 @pytest.mark.parametrize(
@@ -24,24 +40,47 @@ def test_looks_do_not_all_come_at_once():
     assert len({pause_before_look(600, 30.0) for _ in range(20)}) > 1
 
 
-def test_a_job_that_is_not_shown_or_is_completing_is_looked_for_sooner():
-    assert pause_before_look(9e9, 30.0, cost=Cost(60.0), eager=True) <= 1.1
+def test_a_job_that_is_not_shown_or_is_completing_is_looked_for_sooner_but_for_no_more():
+    assert pause_before_look(9e9, None, eager=True) <= 1.1
+    assert pause_before_look(9e9, None, 50.0, eager=True) >= 50
 
 
-def test_many_young_jobs_share_20_looks_a_minute():
-    assert 3 < pause_before_look(0, 30.0, recent=FREE) < 4
-    assert 3 < pause_before_look(9e9, 30.0, eager=True, recent=FREE) < 4
-    assert pause_before_look(0, 30.0, recent=FREE - 1) <= 1.1
+def test_only_an_author_makes_a_pause_shorter_than_the_budget():
+    assert pause_before_look(9e9, 30.0, 3000.0) == 30
+    assert pause_before_look(9e9, None, 3000.0) >= 3000
 
 
-def test_a_look_that_took_long_is_followed_by_a_longer_pause_but_never_than_the_interval():
-    assert 10 <= pause_before_look(0, 30.0, cost=Cost(0.2)) <= 12.3
-    assert pause_before_look(0, 30.0, cost=Cost(60.0)) <= 30
+@pytest.mark.parametrize(
+    ("shared", "single"),
+    [(1, 0), (0, 1), (1, 1), (0, 2), (0, 5), (1, 5), (0, 20), (1, 20), (0, 100), (1, 100)],
+)
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.1, 2.0])
+def test_all_kinds_of_jobs_together_make_20_requests_a_minute_and_take_2_percent(
+    shared, single, seconds
+):
+    load = Load(Cost(shared * seconds, shared), Cost(single * seconds, single))
+    looks = [
+        (cost, shortest_pause(load, single=kind, recent=BUSY))
+        for kind, cost in enumerate([load.shared, load.single])
+        if cost.requests
+    ]
+
+    assert sum(cost.requests / pause for cost, pause in looks) * 60 <= 20.001
+    assert sum(cost.seconds / pause for cost, pause in looks) <= SHARE + 1e-9
 
 
-def test_jobs_that_are_looked_at_one_by_one_share_20_requests_a_minute():
-    assert 27 <= pause_before_look(9e9, 60.0, cost=Cost(0.05, 10)) <= 36
-    assert pause_before_look(9e9, 120.0, cost=Cost(0.05, 100)) <= 33
+def test_jobs_that_share_a_look_are_held_up_by_a_hundred_arrays_as_little_as_by_one():
+    pauses = {
+        shortest_pause(Load(single=Cost(requests=arrays)), single=False, recent=BUSY)
+        for arrays in (1, 100)
+    }
+
+    assert pauses == {6.0}
+
+
+def test_a_few_young_jobs_are_looked_at_at_once_and_many_share_the_budget():
+    assert shortest_pause(Load(), single=False, recent=FREE - 1) == 1
+    assert shortest_pause(Load(), single=False, recent=FREE) == 3
 
 
 def test_the_end_of_a_job_that_lives_for_less_than_a_minute_is_seen_within_2_s_on_median():
@@ -64,7 +103,8 @@ def looked_at(costs, hours=2.0):
         yield spent, now
         spent, now = spent + cost, now + cost
         measured.note(Way.STATES, cost, now)
-        now += pause_before_look(9e9, 120.0, cost=measured.of_look(1000, now))
+        load = measured.load(1000, 0, 0, now)
+        now += pause_before_look(9e9, None, shortest_pause(load, single=False, recent=BUSY))
 
 
 @pytest.mark.parametrize(
@@ -91,3 +131,120 @@ def test_one_slow_answer_among_cheap_ones_delays_no_look():
     times = [now for _, now in looked_at(chain([0.05] * 5, [1.8], repeat(0.05)), hours=0.1)]
 
     assert max(later - now for now, later in pairwise(times)) < 9
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop that does not wait: its time goes on to what is next."""
+
+    now = 1000.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0]._when)
+        super()._run_once()
+
+
+class Api:
+    """Answers in ``seconds`` of the virtual clock; ``refuses`` is what it says to single looks."""
+
+    access = None
+
+    def __init__(self, jobs, seconds, states=200, refuses=None):
+        self._jobs, self._seconds, self._states, self._refuses = jobs, seconds, states, refuses
+        self.asked = []
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def begin(self):
+        return self
+
+    def accept(self):
+        pass
+
+    async def exchange(self, call):
+        await asyncio.sleep(self._seconds)
+        self.asked.append(time.monotonic())
+        status, body = self._answer(call.path.rpartition("jobs")[2].strip("/"))
+        body = body if isinstance(body, bytes) else json.dumps({"jobs": body}).encode()
+        return Answer("GET", status, {"content-type": "application/json"}, body)
+
+    def _answer(self, place):
+        if place.startswith("state"):
+            rows = [{"job_id": str(each), "state": ["RUNNING"]} for each in self._jobs]
+            return self._states, rows
+        if not place:
+            return 200, [record for records in self._jobs.values() for record in records]
+        return self._refuses or (200, self._jobs[int(place)])
+
+
+def plain(job_id):
+    return [{"job_id": job_id, "job_state": ["RUNNING"]}]
+
+
+def array(job_id, *states):
+    states = states or ("RUNNING",)
+    fields = {"array_job_id": job_id, "job_state": states}
+    return [{"job_id": job_id + n, "array_task_id": n, **fields} for n in range(1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("singles", "arrays", "api"),
+    [
+        (1, 0, {}),
+        (10, 0, {}),
+        (500, 0, {}),
+        (1, 1, {}),
+        (10, 1, {}),
+        (1, 5, {}),
+        (0, 20, {}),
+        (20, 100, {}),
+        (1, 0, {"seconds": 2.0}),
+        (100, 1, {"seconds": 1.0}),
+        (0, 1, {"seconds": 1.0, "states_of_arrays": ("COMPLETED", "COMPLETING")}),
+        (2, 0, {"states": 404}),
+        (10, 0, {"states": 404}),
+        (20, 1, {"states": 404}),
+        (5, 0, {"states": 404, "refuses": (403, b"no")}),
+        (20, 0, {"refuses": (403, b"no")}),
+        (20, 0, {"refuses": (404, SLURMS_MISS)}),
+    ],
+)
+def test_a_poller_makes_20_requests_a_minute_and_takes_2_percent_whatever_waits(
+    singles, arrays, api, mocker
+):
+    clock = Clock()
+    mocker.patch("time.monotonic", clock.time)
+    fields = {"seconds": 0.01} | api
+    states = fields.pop("states_of_arrays", ())
+    jobs = {number: plain(number) for number in range(1, singles + 1)}
+    jobs |= {number * 10_000: array(number * 10_000, *states) for number in range(1, arrays + 1)}
+    api = Api(jobs, **fields)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def wait(job_id):
+        async with poller.subscribed(job_id, None, age=86_400) as subscriber:
+            while True:
+                await subscriber.next()
+
+    async def wait_for_all():
+        waits = [asyncio.create_task(wait(job_id)) for job_id in jobs]
+        await asyncio.sleep(20 * 60)
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    clock.run_until_complete(wait_for_all())
+    clock.close()
+    minutes = Counter((at - 1000.0) // 60 for at in api.asked)
+    settled = [minutes[minute] for minute in range(5, 20)]
+
+    assert sum(settled) / len(settled) <= 20
+    assert sum(settled) * fields["seconds"] / (len(settled) * 60) <= 0.021
+    assert sum(settled) > 0
