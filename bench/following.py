@@ -1,6 +1,6 @@
 """Outputs that are followed into logs, to the byte: ``python -m bench.following [SECONDS]``.
 
-50 jobs write 1 MB a second in all, for half a minute unless told otherwise: more than the vendor's
+50 jobs write 1 MB a second in all, for 20 s unless told otherwise: more than the vendor's
 streams carry, of which each brings 8 KiB a second. Then one job writes 100 MB in 10 s. The server is
 a ``clusterra-server``, whose streams are the vendor's; the writer is a process of its own; whoever
 follows has one event loop, as a triggerer has.
@@ -160,7 +160,7 @@ async def follow_long(server: ClusterraServer) -> list[Figure]:
     ]
 
 
-def measure(seconds: float = 30.0) -> list[Figure]:
+def measure(seconds: float = 20.0) -> list[Figure]:
     """Many outputs, and a long one.
 
     :param seconds: for which many are written.

@@ -1,7 +1,7 @@
 """What each module of the Airflow side costs to import on top of ``airflow.sdk``, ours and peers'.
 
 ``python -m bench.imports``: a process that has what every worker and triggerer has anyhow is forked
-for each import; the median of seven.
+for each import; the median of five.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from bench.figures import RATIO, Figure, at_least, medians_of, show
 
 SECONDS = struct.Struct("d")
-RUNS = 7
+RUNS = 5
 BEFORE = ("airflow.sdk", "airflow.triggers.base", "airflow.providers.common.compat.sdk")
 NAMES = ("BaseHook", "BaseOperator", "BaseSensorOperator", "Connection", "conf")
 OURS = "airflow_provider_clusterra"

@@ -25,7 +25,7 @@ HEADINGS = {
     "imports": (
         "Imports",
         (
-            "On top of `airflow.sdk`, in a process that is forked for each: median of 7. Of each peer, "
+            "On top of `airflow.sdk`, in a process that is forked for each: median of 5. Of each peer, "
             "the module of the same kind."
         ),
     ),
@@ -52,7 +52,7 @@ HEADINGS = {
     "following": (
         "Outputs followed into logs",
         (
-            "50 jobs that write 1 MB a second in all for half a minute, then one that writes 100 MB in 10 s; "
+            "50 jobs that write 1 MB a second in all for 20 s, then one that writes 100 MB in 10 s; "
             "`clusterra-server`, whose streams bring 8 KiB a second, as the vendor's. Each record is "
             "compared with what was written. One event loop, as a triggerer's."
         ),
@@ -100,7 +100,8 @@ HEADINGS = {
             "in the first half the lag is measured, and in the second the CPU, as measuring the one "
             "costs more of the other than waiting does. 20 jobs end, one after the other (of fewer, half), and "
             "each is one request more of ours; the server's time is that of all others. 1, 10 and 100: "
-            "all at the same time; more: one after the other. The lag is what a call "
+            "all at the same time; more: a peer's beside one of ours, which begin together and are measured "
+            "once both have settled. The lag is what a call "
             "would have waited for, had one come each 5 ms; most of it in the beginning is one run of "
             "Python's garbage collector over all that Airflow has loaded, which new objects bring "
             "about. In the peers' favour: plain http (dbt Cloud's hook knows https only, so the bench "

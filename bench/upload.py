@@ -1,6 +1,6 @@
 """Uploads beside ``curl`` to the same endpoint: ``python -m bench.upload [GiB [FILES]]``.
 
-One file of 2 GiB, and 1000 small files, unless told otherwise. For the small ones ``curl`` does what we
+One file of 1 GiB, and 1000 small files, unless told otherwise. For the small ones ``curl`` does what we
 do: it asks for each address, then sends each file; all of each kind by one process of it, which keeps
 its connections.
 """
@@ -22,7 +22,7 @@ from bench.process import memory_mib, reset_peak
 from tests.support.servers import ClusterraServer
 
 CURL = "curl -T"
-LARGE_GIB = 2.0
+LARGE_GIB = 1.0
 LARGE_RUNS = 3
 FILES = 1000
 SMALL = 16 * 1024

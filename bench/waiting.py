@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -35,14 +35,20 @@ TOLD_A_SECOND = 4000
 ENDS = 20
 """Jobs that end, or half of all."""
 FEW = (1, 10, 100)
+"""All side by side, with all systems; with a single job, ours."""
 MANY = (1000, 5000)
 MAIN = 1000
 """Jobs for which the systems are compared."""
-LEFT_OUT = (("airbyte", 1000), ("airbyte", 5000), ("databricks", 5000))
-"""Not measured: with 100 jobs Airbyte's loop stands still from one round to the next, and Databricks'
-requests are as many as dbt Cloud's."""
 READY_WITHIN = 120.0
 VAST, QUEUE = 20_000, 100_000
+PAIRS = (
+    ((OURS, 1000, 0), ("databricks", 1000, 0)),
+    ((OURS, VAST, QUEUE), ("dbt-cloud", 1000, 0)),
+    ((OURS, 5000, 0), ("dbt-cloud", 5000, 0)),
+)
+"""Beside each load of a peer's, which takes a part of one core, one of ours, which takes next to nothing.
+Not measured: with 100 jobs Airbyte's loop stands still from one round to the next already, and with 5000
+Databricks' requests are as many as dbt Cloud's."""
 PER_JOB = {"memory for the jobs": "memory a job", "CPU a minute": "CPU a minute and job"}
 TARGETS: dict[str, Target] = {
     "requests a minute": at_most(20),
@@ -92,8 +98,8 @@ def measure_load(system: str, count: int, queue: int = 0, ready: Barrier | None 
     :param system: one of :data:`bench.systems.SYSTEMS`.
     :param count: jobs.
     :param queue: the jobs that there are, if they are more.
-    :param ready: passed once the processes are there: what is measured side by side is not beside
-        others that still start.
+    :param ready: passed once the processes are there, and once the first looks are over: what is
+        measured side by side is not beside others that still start.
     """
     print(f"  {system}, {count} jobs", file=sys.stderr, flush=True)
     with Scene(system, count, queue) as scene:
@@ -103,6 +109,8 @@ def measure_load(system: str, count: int, queue: int = 0, ready: Barrier | None 
         scene.begin()
         shown = scene.until_shown(STARTS_WITHIN)
         time.sleep(SETTLED + count / TOLD_A_SECOND)
+        if ready is not None:
+            ready.wait(READY_WITHIN)
         first = scene.now()
         ends = _let_jobs_end(scene, first.at, min(ENDS, count // 2))
         time.sleep(max(0.0, first.at + INTERVAL - time.time()))
@@ -184,7 +192,7 @@ def _ratios(loads: list[Load]) -> Iterator[Figure]:
     """The peers beside ours with as many jobs."""
     ours = {load.count: load for load in loads if load.system == OURS}
     for load in loads:
-        if load.system == OURS or load.count not in MANY:
+        if load.system == OURS or load.count not in MANY or load.count not in ours:
             continue
         for name, targets in COMPARED.items():
             if load.count == MAIN or name == "memory for the jobs":
@@ -218,28 +226,37 @@ def _vast(vast: Load, loads: list[Load]) -> Iterator[Figure]:
         yield msgspec.structs.replace(figure, at=at)
 
 
+def measure_beside(places: Sequence[tuple[str, int, int]]) -> list[Load]:
+    """Loads that are measured at the same time.
+
+    :param places: of each the system, its jobs, and the jobs that there are, if they are more.
+    """
+    ready = Barrier(len(places))
+    with ThreadPoolExecutor(len(places)) as pool:
+        return list(pool.map(lambda place: measure_load(*place, ready=ready), places))
+
+
 def measure() -> list[Figure]:
-    """All systems with all numbers of jobs: the few side by side, the many one after the other."""
+    """All systems with all numbers of jobs: the few side by side, and of the many each peer beside ours."""
     installed = [name for name, system in SYSTEMS.items() if system.is_installed]
-    few = [(system, count) for count in FEW for system in installed if count > 1 or system == OURS]
-    ready = Barrier(len(few))
-    with ThreadPoolExecutor(len(few)) as pool:
-        loads = list(pool.map(lambda each: measure_load(*each, ready=ready), few))
-    many = [(system, count) for count in MANY for system in installed]
-    loads += [measure_load(*each) for each in many if each not in LEFT_OUT]
-    vast = measure_load(OURS, VAST, QUEUE)
+    few = [(each, count, 0) for count in FEW for each in installed if count > 1 or each == OURS]
+    groups = [few, *([place for place in pair if place[0] in installed] for pair in PAIRS)]
+    found = [load for group in groups for load in measure_beside(group)]
+    loads = [load for load in found if load.count != VAST]
     figures = [figure for load in loads for figure in load.figures()]
+    vast = next(load for load in found if load.count == VAST)
     return [*_ratios(loads), *figures, *_vast(vast, loads)]
 
 
 def main() -> None:
-    """Print the figures; those of one number of jobs where that is given."""
+    """Print the figures; those of one number of jobs where that is given, side by side."""
     if len(sys.argv) < 2:
         show(measure())
         return
-    for system in sys.argv[2:] or [OURS]:
-        count = int(sys.argv[1])
-        show(measure_load(system, count, QUEUE if count == VAST else 0).figures())
+    count = int(sys.argv[1])
+    places = [(system, count, QUEUE if count == VAST else 0) for system in sys.argv[2:] or [OURS]]
+    loads = measure_beside(places)
+    show([*_ratios(loads), *(figure for load in loads for figure in load.figures())])
 
 
 if __name__ == "__main__":

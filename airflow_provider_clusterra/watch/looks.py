@@ -46,6 +46,8 @@ SINGLE_AT_LEAST = 0.05
 """Seconds that a request for one job counts at least, however fast it is: they are to be few."""
 WORTH_A_LIST = 1.0
 """Seconds that a list is thought to take before there was one."""
+SINGLES_TO_LIST = 20
+"""Requests for one job that a list is thought to take at least: a server that is slow is slow with it, too."""
 LIST_TO_STATES = 100
 """Times the bytes that the same jobs' states have: 8 KB a job, and 80 bytes."""
 FAILURES = 3
@@ -174,9 +176,9 @@ class Costs:
         """What a way costs in all, bytes included."""
         one = self.of(way, now)
         if one is None and way is Way.LIST:
-            return max(
-                WORTH_A_LIST, LIST_TO_STATES * self._bytes.get(Way.STATES, 0) / BYTES_A_SECOND
-            )
+            states = LIST_TO_STATES * self._bytes.get(Way.STATES, 0) / BYTES_A_SECOND
+            singles = SINGLES_TO_LIST * (self.of(Way.SINGLE, now) or 0.0)
+            return max(WORTH_A_LIST, states, singles)
         if one is None:
             return SINGLE_AT_LEAST * count
         seconds = one + self._bytes[way] / BYTES_A_SECOND

@@ -67,6 +67,13 @@ def test_a_list_that_was_never_measured_is_tried_if_single_requests_are_many():
     assert costs.way_to_see(300, NOW) is Way.LIST
 
 
+def test_a_slow_servers_list_is_not_tried_for_a_few_that_end():
+    costs = measured(SINGLE=0.6)
+
+    assert costs.way_to_see(5, NOW) is Way.SINGLE
+    assert costs.way_to_see(30, NOW) is Way.LIST
+
+
 def test_a_long_queues_list_is_not_tried_if_its_states_are_long_already():
     costs = measured(SINGLE=0.004)
     costs.note(Way.STATES, 1.0, NOW, 8_000_000)
