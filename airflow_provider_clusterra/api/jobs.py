@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import JobFailedError, ProtocolError
 
-LARGEST_TIME = 253402300799
-"""9999-12-31: beyond it a number is not a time."""
+LARGEST = 0xFFFFFFFD
+"""The two numbers above it are Slurm's for "not set" and "infinite"."""
 
 
 class ExitStatus(msgspec.Struct, frozen=True, gc=False):
@@ -78,8 +78,6 @@ class JobId(msgspec.Struct, frozen=True):
     het_offset: int | None = None
 
 
-LARGEST_ID = 0xFFFFFFFD
-"""The two numbers above it are Slurm's for "not set" and "infinite"."""
 _ID = re.compile(r"([0-9]{1,10})(?:_([0-9]{1,10})|\+([0-9]{1,10}))?")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
@@ -88,7 +86,7 @@ def read_job_id(value: Any) -> JobId:
     """The one reader of job ids: a number > 0, or text such as ``"12"``, ``"12_3"``, ``"12+1"``."""
     number = value if isinstance(value, str) else read_number(value)
     match = _ID.fullmatch(str(number).strip())
-    if match is None or not 0 < int(match[1]) <= LARGEST_ID:
+    if match is None or not 0 < int(match[1]) <= LARGEST:
         raise ProtocolError(f"{value!r} is not a job id; one is e.g. 12, 12_3 or 12+1.")
     return JobId(int(match[1]), *(int(each) if each else None for each in match.groups()[1:]))
 
@@ -115,10 +113,11 @@ def read_number(value: Any) -> int | None:
 def read_time(value: Any) -> datetime | None:
     """A time as an aware datetime in UTC, or None if it is unset (0 means unset).
 
-    :source: ``submit_time``, ``start_time``, ``end_time`` of a job.
+    :source: ``submit_time``, ``start_time``, ``end_time`` of a job; slurmdbd has NO_VAL for the start of
+        one that was cancelled while it was pending.
     """
     seconds = read_number(value)
-    if not seconds or not 0 < seconds <= LARGEST_TIME:
+    if not seconds or not 0 < seconds <= LARGEST:
         return None
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -279,6 +278,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """While the job is pending this may be Slurm's estimate."""
     ended_at: datetime | None = None
     """While the job is running this is when its time limit ends."""
+    suspended_seconds: int = 0
+    """Between its start and its end, up to the last time that it was suspended or resumed."""
     time_limit_minutes: int | None = None
     nodes: str = ""
     failed_node: str = ""
@@ -306,6 +307,13 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """An array's tasks, or a het job's components, as far as the answer showed them."""
     usage: dict[str, Any] | None = None
     """What it asked for and used, once its end was accounted for."""
+
+    @property
+    def ran(self) -> bool:
+        """Whether a job that has ended was ever started: if not, Slurm says that it started at its end."""
+        would_tell = self.tres_requested or self.state.base in ("CANCELLED", "DEADLINE")
+        held = self.nodes or self.tres_allocated
+        return bool(held) or not would_tell or self.started_at not in (None, self.ended_at)
 
     def raise_for_state(self) -> Job:
         """The job itself when it succeeded.
@@ -352,6 +360,8 @@ class JobRecord(msgspec.Struct, gc=False):
     submit_time: Number = None
     start_time: Number = None
     end_time: Number = None
+    suspend_time: Number = None
+    pre_sus_time: Number = None
     time: Any = None
     time_limit: Number = None
     nodes: Any = None
@@ -418,6 +428,7 @@ def read_record(record: JobRecord) -> Job:
         submitted_at=read_time(record.submit_time),
         started_at=read_time(record.start_time),
         ended_at=read_time(record.end_time),
+        suspended_seconds=_suspended(record),
         time_limit_minutes=read_number(record.time_limit),
         nodes=_text(record.nodes),
         failed_node=_text(record.failed_node),
@@ -440,6 +451,13 @@ def read_record(record: JobRecord) -> Job:
     )
 
 
+def _suspended(record: JobRecord) -> int:
+    """Slurm counts the seconds before the last suspension, which began or ended at ``suspend_time``."""
+    start, changed = read_number(record.start_time), read_number(record.suspend_time)
+    ran = read_number(record.pre_sus_time) or 0
+    return max(0, changed - start - ran) if start and changed else 0
+
+
 def _part(
     whole: Any, index: Any, number: int, from_id: int | None
 ) -> tuple[int | None, int | None]:
@@ -447,7 +465,7 @@ def _part(
     whole_id = read_number(whole)
     if whole_id:
         place = read_number(index)
-        return whole_id, None if place is None or place > LARGEST_ID else place
+        return whole_id, None if place is None or place > LARGEST else place
     return (None, None) if from_id is None else (number, from_id)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, refusal
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import (
+    LARGEST,
     Job,
     JobRecord,
     place_of,
@@ -123,8 +124,9 @@ def _read_run(record: RunRecord) -> Run | None:
         return None
     tres, time = _dict(record.tres), _dict(record.time)
     allocated, requested = _counts(tres.get("allocated")), _counts(tres.get("requested"))
-    queued = read_number(time.get("planned"))
-    elapsed = read_number(time.get("elapsed"))
+    # one that was cancelled in the queue has "elapsed": 0
+    ran = job.started_at is not None and tres.get("allocated") != []
+    queued, elapsed = (_time(time.get(key)) if ran else None for key in ("planned", "elapsed"))
     values = _values(queued, elapsed, allocated, requested)
     values |= _used(_rows(record.steps), values)
     return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
@@ -135,8 +137,9 @@ def own_values(job: Job) -> Values:
 
     :source: ``tres_alloc_str``, ``tres_req_str``, ``admin_comment`` and the times.
     """
-    queued = seconds_between(job.submitted_at, job.started_at)
-    ran = seconds_between(job.started_at, job.ended_at)
+    queued = seconds_between(job.submitted_at, job.started_at) if job.ran else None
+    ran = seconds_between(job.started_at, job.ended_at) if job.ran else None
+    ran = None if ran is None else max(0.0, ran - job.suspended_seconds)
     allocated, requested = _split(job.tres_allocated), _split(job.tres_requested)
     values = _values(queued, ran, allocated, requested)
     return _derived(values | _told(cost_usd=read_cost(job.admin_comment)))
@@ -161,9 +164,15 @@ def _values(
         nodes_allocated=allocated.get("node"),
         cpus_allocated=allocated.get("cpu"),
         memory_bytes_requested=memory and memory * MB,
-        gpus_allocated=allocated.get("gres/gpu"),
+        gpus_allocated=_gpus(allocated),
         energy_joules=allocated.get("energy"),
     )
+
+
+def _gpus(allocated: Counts) -> float | None:
+    """Of all types together: a site may account for each type, and not for their sum."""
+    typed = [count or 0 for name, count in allocated.items() if name.startswith("gres/gpu:")]
+    return allocated.get("gres/gpu", sum(typed) if typed else None)
 
 
 def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
@@ -175,15 +184,33 @@ def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
     used = [_dict(_dict(step.get("tres")).get("requested")) for step in steps]
     totals = [_counts(each.get("max")) | _counts(each.get("total")) for each in used]
     seconds = [_cpu_seconds(_dict(_dict(step.get("time")).get("total"))) for step in steps]
-    # without jobacct_gather there is neither, and the seconds are 0
-    gathered = any(seconds) or any({"cpu", "mem"} & total.keys() for total in totals)
-    busy = _peak(spans, totals, "gres/gpuutil")
+    blanks = [seconds[n] for n, step in enumerate(steps) if _is_blank(step, spans[n], totals[n])]
+    busy, gpus = _peak(spans, totals, "gres/gpuutil"), had.get("gpus_allocated")
+    most = had.get("memory_bytes_requested", math.inf)
     return _told(
-        cpu_core_seconds_used=sum(seconds) if gathered else None,
-        memory_bytes_peak=_peak(spans, totals, "mem", had.get("memory_bytes_requested", math.inf)),
-        gpu_utilization_percent=busy and busy / (had.get("gpus_allocated") or 1),
+        cpu_core_seconds_used=_sum_of_seconds(seconds, totals, blanks),
+        memory_bytes_peak=None if blanks else _peak(spans, totals, "mem", most),
+        # of steps that share a GPU each counts it
+        gpu_utilization_percent=min(busy / gpus, 100.0) if busy is not None and gpus else None,
         gpu_memory_bytes_peak=_peak(spans, totals, "gres/gpumem"),
     )
+
+
+def _sum_of_seconds(
+    seconds: Sequence[float], totals: Sequence[Counts], blanks: Sequence[float]
+) -> float | None:
+    """Unless nobody looked, at any step or at one: then there are no TRES either, and the seconds are 0."""
+    if any({"cpu", "mem"} & total.keys() for total in totals):
+        return None if 0 in blanks else sum(seconds)
+    return sum(seconds) or None
+
+
+def _is_blank(step: Mapping[str, Any], span: tuple[float, float], total: Counts) -> bool:
+    """Whether nobody looked at a step that may have held anything, e.g. ``srun --acctg-freq=0``; one of
+    a second may end before its first look.
+    """
+    extern = str(_dict(step.get("step")).get("id")).endswith(".extern")
+    return "mem" not in total and not extern and span[1] - span[0] > 1
 
 
 def _peak(
@@ -219,7 +246,12 @@ def _peak(
 
 
 def _span(time: Mapping[str, Any]) -> tuple[float, float]:
-    return read_number(time.get("start")) or 0, read_number(time.get("end")) or math.inf
+    return _time(time.get("start")) or 0, _time(time.get("end")) or math.inf
+
+
+def _time(value: Any) -> int | None:
+    number = read_number(value)
+    return None if number is None or number > LARGEST else number
 
 
 def _cpu_seconds(total: Mapping[str, Any]) -> float:
@@ -274,13 +306,14 @@ def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     kinds = _kinds(job, recorded)
     found: dict[str, Any] = together([*parts.values()], side_by_side="components" in kinds)
     if "tasks" in kinds:
-        found["tasks"] = _spread([*parts.values()])
+        ran = _ran(job, recorded)
+        found["tasks"] = _spread([values for part, values in parts.items() if part in ran])
     elif "components" in kinds and len(parts) <= MOST_COMPONENTS:
         found["components"] = {
             str(part): {key: values[key] for key in PER_COMPONENT if key in values}
             for part, values in parts.items()
         }
-    return found | _all_runs(recorded)
+    return found | _all_runs(job, recorded)
 
 
 def _values_by_part(job: Job, recorded: RunsByPart) -> dict[int, Values]:
@@ -321,18 +354,27 @@ def _spread(parts: Sequence[Values]) -> dict[str, Any]:
     known = {key: found for key in PER_TASK if (found := _known(parts, key))}
     return {
         "count": len(parts),
+        "measured": len(_known(parts, "memory_bytes_peak")),
         "median": {key: round(median(found), 4) for key, found in known.items()},
         "largest": {key: max(found) for key, found in known.items()},
     }
 
 
-def _all_runs(recorded: RunsByPart) -> dict[str, Any]:
-    """Sums over all runs, if anything ran again."""
-    runs = [run.values for again in recorded.values() for run in again]
+def _all_runs(job: Job, recorded: RunsByPart) -> dict[str, Any]:
+    """Sums over all runs, if anything ran again, and the most memory, if it is known of each."""
+    runs = [run for again in recorded.values() for run in again]
     if len(runs) == len(recorded):
         return {}
-    sums = {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(runs, key))}
-    return {"all_runs": {"count": len(runs), **sums}}
+    ran = [run.values for run in runs if run.job.ran]
+    sums = {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(ran, key))}
+    restarts = sum(part.restarts for part in job.tasks or (job,))
+    return {"all_runs": {"count": len(ran), **sums, **_most(ran, len(recorded) + restarts)}}
+
+
+def _most(runs: Sequence[Values], expected: int) -> Values:
+    peaks = _known(runs, "memory_bytes_peak")
+    whole = peaks and len(peaks) == len(runs) >= expected
+    return {"memory_bytes_peak": max(peaks)} if whole else {}
 
 
 def _known(parts: Sequence[Values], key: str) -> list[float]:
@@ -351,7 +393,17 @@ def untold(job: Job, runs: Iterable[Run]) -> set[int]:
 
 
 def _expected(job: Job) -> set[int]:
-    return {place_of(task) for task in job.tasks if task.started_at and _is_one(task)}
+    return {place_of(task) for task in job.tasks if task.started_at and task.ran and _is_one(task)}
+
+
+def _ran(job: Job, recorded: RunsByPart) -> set[int]:
+    each = [*job.tasks, *(again[-1].job for again in recorded.values())]
+    return {place_of(task) for task in each if task.ran}
+
+
+def may_have_used(job: Job) -> bool:
+    """Whether anything of an ended job may have run, and accounting know of it."""
+    return any(part.ran or part.restarts for part in job.tasks or (job,))
 
 
 def _by_part(job: Job, runs: Iterable[Run]) -> RunsByPart:

@@ -181,7 +181,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
     def _began(self, result: Mapping[str, Any]) -> float:
         """Since when the job writes; 0 if an earlier try or run may have written for it, too."""
         again = self.context["ti"].try_number > 1 or result.get("restarts")
-        started = result.get("started_at")
+        started = result.get("started_at") or result.get("ended_at")
         return datetime.fromisoformat(started).timestamp() if started and not again else 0.0
 
     def _bring(self, result: Mapping[str, Any]) -> dict[str, Any]:

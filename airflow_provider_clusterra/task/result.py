@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -191,6 +192,8 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 MOST_ALONE = 1001
 """Indices of an array, as many as a Slurm allows by itself, that the result has one by one."""
+MOST_ENDS = 150
+"""Ends of a large array's indices, the most frequent ones, that the result has with their exit codes."""
 TAIL_BYTES = 16 * 1024
 LINE_BYTES = 1024
 MOST_LINES = 20
@@ -199,6 +202,7 @@ MOST_LINES = 20
 
 def job_result(job: Job, output: Any = None) -> dict[str, Any]:
     """A job's end as XCom holds it: plain JSON values, times in ISO 8601."""
+    started_at = job.started_at if job.ran else None
     return {
         "job_id": job.job_id,
         "name": job.name,
@@ -208,10 +212,10 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
         "reason": job.reason,
         "nodes": job.nodes,
         "submitted_at": _iso(job.submitted_at),
-        "started_at": _iso(job.started_at),
+        "started_at": _iso(started_at),
         "ended_at": _iso(job.ended_at),
-        "queued_seconds": seconds_between(job.submitted_at, job.started_at),
-        "ran_seconds": seconds_between(job.started_at, job.ended_at),
+        "queued_seconds": seconds_between(job.submitted_at, started_at),
+        "ran_seconds": seconds_between(started_at, job.ended_at),
         "restarts": job.restarts,
         "output": output,
         "tasks": _ends_of(array_tasks(job)),
@@ -221,14 +225,20 @@ def job_result(job: Job, output: Any = None) -> dict[str, Any]:
 
 def _ends_of(tasks: Sequence[Job]) -> dict[str, Any]:
     """How each index ended; of a large array, all that ended alike under one key, e.g. ``"0-41,43"``."""
+    if len(tasks) <= MOST_ALONE:
+        return {
+            str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
+            for task in tasks
+        }
+    often = Counter((task.state.base, task.exit.code) for task in tasks).most_common(MOST_ENDS)
+    codes = {end: end[1] for end, _ in often}
     groups: dict[Any, list[int]] = {}
     for task in tasks:
-        alone = task.array_task_id if len(tasks) <= MOST_ALONE else None
-        group = (alone, task.state.base, task.exit.code)
-        groups.setdefault(group, []).append(task.array_task_id or 0)
+        code = codes.get((task.state.base, task.exit.code))
+        groups.setdefault((task.state.base, code), []).append(task.array_task_id or 0)
     return {
         write_indices(indices): {"state": state, "exit_code": code}
-        for (_, state, code), indices in groups.items()
+        for (state, code), indices in groups.items()
     }
 
 
@@ -416,6 +426,7 @@ ROOM = 1.25
 WORTH_IT = 0.75
 """… and is at most this share of what was asked for."""
 MB, GB = 2**20, 2**30
+UNITS = (("TB", 2**40), ("GB", GB), ("MB", MB), ("KB", 2**10))
 
 
 def receipt(job: Job) -> str:
@@ -427,20 +438,21 @@ def receipt(job: Job) -> str:
     usage |= tasks.get("largest", {})
     memory, cpus, gpus = _memory(usage), _cpus(usage), _gpus(usage)
     queued = f"queued {_time(usage['queue_seconds'])}" if "queue_seconds" in usage else ""
-    cost = f"cost {usage['cost_usd']:.4g} USD" if "cost_usd" in usage else ""
+    cost = f"cost {_plain(round(usage['cost_usd'], 4), 4)} USD" if "cost_usd" in usage else ""
     words = ", ".join(filter(None, (memory, cpus, gpus, queued, cost)))
     if not (memory or cpus):
         return ""
     verb = "used" if usage.keys() & {"memory_bytes_peak", "cpu_core_seconds_used"} else "had"
-    many = tasks["count"] > 1
-    whose = f": each of its {tasks['count']} tasks {verb} at most" if many else f" {verb}"
+    count, measured = tasks["count"], tasks.get("measured", 0)
+    some = f" ({measured} measured)" if 0 < measured < count else ""
+    whose = f": each of its {count} tasks{some} {verb} at most" if count > 1 else f" {verb}"
     return f"Job {job.job_id}{whose} {words}{_advice(job, usage)}."
 
 
 def _memory(usage: Mapping[str, float]) -> str:
     peak, asked = usage.get("memory_bytes_peak"), usage.get("memory_bytes_requested")
     if peak is None:
-        return f"{_size(asked)} of memory" if asked else ""
+        return f"{_size(asked)} of memory" if asked and "run_seconds" in usage else ""
     used, of = _size(peak), _size(asked or 0)
     if not asked:
         return f"{used} of memory"
@@ -465,19 +477,31 @@ def _gpus(usage: Mapping[str, float]) -> str:
     return f"{share}{gpus:g} GPU{'' if gpus == 1 else 's'}"
 
 
-def _advice(job: Job, usage: Mapping[str, float]) -> str:
+def _advice(job: Job, usage: Mapping[str, Any]) -> str:
     """Less memory for the next one, if this one ended well, on one node, and not at once."""
-    peak, asked = usage.get("memory_bytes_peak", 0), usage.get("memory_bytes_requested", 0)
+    peak, asked = _most_ever(job, usage), usage.get("memory_bytes_requested", 0)
     whole = job.state.succeeded and usage.get("run_seconds", 0) >= ADVISED_AFTER
     if not (whole and peak and usage.get("nodes_allocated") == 1):
         return ""
+    # Slurm may have given more CPUs than were asked for, so one alone must have enough
     cpus = usage.get("cpus_allocated", 1) if job.memory_per_cpu else 1
-    enough = _rounded(peak * ROOM / cpus)
+    enough = _rounded(peak * ROOM)
     if enough * cpus > asked * WORTH_IT:
         return ""
     name = "memory_per_cpu" if job.memory_per_cpu else "memory"
     text = f"{enough // GB}G" if enough % GB == 0 else f"{enough // MB}M"
     return f"; {name}='{text}' would do"
+
+
+def _most_ever(job: Job, usage: Mapping[str, Any]) -> float | None:
+    """The peak of all tasks in all runs, if each is known: a run may go on from a checkpoint."""
+    tasks, again = usage.get("tasks"), usage.get("all_runs", {})
+    peak, earlier = usage.get("memory_bytes_peak"), again.get("memory_bytes_peak")
+    if tasks and tasks.get("measured") != max(tasks["count"], len(array_tasks(job))):
+        return None
+    if earlier is None:
+        return None if again or job.restarts else peak
+    return None if peak is None else max(peak, earlier)
 
 
 def _rounded(size: float) -> int:
@@ -487,7 +511,13 @@ def _rounded(size: float) -> int:
 
 
 def _size(size: float) -> str:
-    return f"{size / GB:.3g} GB" if size >= GB else f"{size / MB:.3g} MB"
+    unit, one = next((each for each in UNITS if size >= each[1]), ("MB", MB))
+    return f"{_plain(size / one)} {unit}"
+
+
+def _plain(number: float, digits: int = 3) -> str:
+    """Without an exponent, which ``g`` writes for 1000 MB."""
+    return f"{number:.{digits}g}" if number < 10**digits - 0.5 else f"{number:.0f}"
 
 
 def _time(seconds: float) -> str:

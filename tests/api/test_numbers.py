@@ -88,7 +88,9 @@ def test_a_time_is_aware_and_in_utc():
     assert read_time(no_val(1779901559)) == datetime(2026, 5, 27, 17, 5, 59, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("value", [0, no_val(0), None, -1, 10**18, "yesterday"])
+@pytest.mark.parametrize(
+    "value", [0, no_val(0), None, -1, 10**18, 2**32 - 2, 2**32 - 1, "yesterday"]
+)
 def test_a_time_that_is_unset_or_none_is_none(value):
     assert read_time(value) is None
 

@@ -11,12 +11,14 @@ from airflow_provider_clusterra.api.jobs import Job, read_state, read_time
 from airflow_provider_clusterra.api.usage import (
     USAGE,
     is_told,
+    may_have_used,
     own_values,
     read_cost,
     read_runs,
     together,
     usage_of,
 )
+from airflow_provider_clusterra.task.result import job_result
 from tests.support.accounting import BEGIN, MB, record, step
 from tests.support.recorded import answer, sample
 
@@ -91,12 +93,23 @@ def test_a_count_that_slurm_does_not_tell_is_absent(count):
         ([step(3, 3, **mem(400)), step(4, 4, **mem(300))], 400),
         # more together than the job had: a loop of quick ones
         ([step(0, 100, **mem(5)), *[step(3, 3, **mem(400))] * 50], 405),
-        ([step(0, 100), step(1, 2, **mem(7))], 7),
+        ([step(0, 1), step(1, 2, **mem(7))], 7),
+        ([{**step(0, 100), "step": {"id": "9.extern"}}, step(1, 9, **mem(7))], 7),
     ],
     ids=str,
 )
 def test_steps_side_by_side_add_up_in_memory_and_others_do_not(steps, peak):
     assert usage(record(*steps))["memory_bytes_peak"] == peak * MB
+
+
+def test_a_step_at_which_nobody_looked_leaves_the_jobs_use_unknown():
+    """Recorded: the batch script, and ``srun --acctg-freq=0`` that held 400 MB."""
+    unseen = usage(record(step(0, 70, cpu=0.03, **mem(6)), step(1, 69)))
+    seen_elsewise = usage(record(step(0, 70, cpu=0.03, **mem(6)), step(1, 69, cpu=3)))
+
+    assert not {"memory_bytes_peak", "memory_share", "cpu_core_seconds_used"} & unseen.keys()
+    assert "memory_bytes_peak" not in seen_elsewise
+    assert seen_elsewise["cpu_core_seconds_used"] == 3.03
 
 
 def test_a_step_of_which_only_the_largest_task_is_told_counts_with_it():
@@ -152,6 +165,19 @@ def test_gpus_say_how_busy_they_were_where_the_site_gathers_it():
     assert found["gpu_utilization_percent"] == 60
     assert found["gpu_memory_bytes_peak"] == 3 * 2**30
     assert "gpu_utilization_percent" not in usage(record(step(0, 9, mem=1), gres__gpu=2))
+    assert "gpu_utilization_percent" not in usage(record(step(0, 100, cpu=1, **busy)))
+
+
+def test_gpus_of_all_types_count_where_their_sum_is_not_accounted_for():
+    typed = {"gres__gpu:a100": 2, "gres__gpu:h100": 1}
+    found = usage(record(step(0, 100, cpu=1, gres__gpuutil=150), **typed))
+    shared = usage(record(step(0, 9, gres__gpuutil=90), step(0, 9, gres__gpuutil=90), gres__gpu=1))
+
+    assert found["gpus_allocated"] == 3
+    assert found["gpu_utilization_percent"] == 50
+    assert usage(record(**typed, gres__gpu=3))["gpus_allocated"] == 3
+    assert own_values(Job(9, COMPLETED, tres_allocated="gres/gpu:a100=2"))["gpus_allocated"] == 2
+    assert shared["gpu_utilization_percent"] == 100
 
 
 def an_array(*indices):
@@ -191,6 +217,70 @@ def test_what_never_ran_of_an_array_is_no_task_of_it():
     assert usage(ran, rest, job=an_array(0))["tasks"]["count"] == 1
 
 
+NEVER_RAN = {
+    **record(state="CANCELLED", elapsed=0, planned=0),
+    "tres": {"allocated": [], "requested": [{"type": "mem", "name": "", "count": 100}]},
+}
+NEVER_RAN["time"] |= {"start": 2**32 - 2, "eligible": 2**32 - 1}
+"""As slurmdbd has it, recorded with 26.05."""
+
+
+def test_a_job_that_was_cancelled_in_the_queue_neither_queued_nor_ran():
+    job = replace(
+        read_job(sample("job_cancelled_while_held"), read_jobs_id("job_cancelled_while_held")),
+        job_id=9,
+    )
+    (run,) = runs(NEVER_RAN)
+    result = job_result(job)
+
+    assert run.job.started_at is None
+    assert usage_of(job).keys() == usage_of(job, [run]).keys() == {"memory_bytes_requested"}
+    assert is_told(replace(job, started_at=None), [run])
+    assert not may_have_used(job)
+    assert {result[key] for key in ("started_at", "queued_seconds", "ran_seconds")} == {None}
+    assert may_have_used(replace(job, restarts=1))
+    assert may_have_used(replace(job, nodes="cn1"))
+    assert may_have_used(Job(9, read_state("FAILED")))
+
+
+def test_an_arrays_tasks_that_never_ran_are_not_counted():
+    times = {"submitted_at": read_time(BEGIN - 4), "ended_at": read_time(BEGIN)}
+    waiting = [
+        replace(task, **times, state=read_state("CANCELLED"), tres_requested="cpu=1,mem=1G,node=1")
+        for task in an_array(1, 2, 3).tasks
+    ]
+    (ran,) = an_array(0).tasks
+    job = replace(an_array(0), tasks=(ran, *waiting))
+    told = runs(record(step(0, 100, mem=5), job_id=20, array=(9, 0)), {**NEVER_RAN, "job_id": 9})
+    tasks = usage_of(job, told)["tasks"]
+
+    assert (tasks["count"], tasks["measured"]) == (1, 1)
+    assert tasks["median"]["run_seconds"] == 100
+    assert is_told(job, told)
+    assert not may_have_used(replace(job, tasks=tuple(waiting)))
+
+
+@pytest.mark.parametrize("told", [0, 1, 3])
+def test_an_array_says_how_many_of_its_tasks_were_measured(told):
+    records = [record(step(0, 9, mem=1), job_id=20 + n, array=(9, n)) for n in range(told)]
+    tasks = usage(*records, job=an_array(0, 1, 2))["tasks"]
+
+    assert (tasks["count"], tasks["measured"]) == (3, told)
+
+
+def test_without_accounting_the_seconds_of_a_suspension_are_not_counted():
+    """Suspended after a second, and resumed 40 s later."""
+    body = sample("job_suspended").json()
+    (raw,) = body["jobs"]
+    begin = raw["start_time"]["number"]
+    raw["suspend_time"]["number"], raw["end_time"]["number"] = begin + 41, begin + 50
+    job = read_job(answer({**body, "jobs": [raw | {"job_state": ["COMPLETED"]}]}), raw["job_id"])
+
+    assert own_values(job)["run_seconds"] == 10
+    assert own_values(job)["cpu_core_seconds_allocated"] == 10
+    assert own_values(replace(job, suspended_seconds=0))["run_seconds"] == 50
+
+
 def test_one_task_of_an_array_is_a_job_by_itself():
     task = record(step(0, 9, mem=7), job_id=21, array=(9, 1))
     found = usage(task, job=Job(21, COMPLETED, array_job_id=9, array_task_id=1))
@@ -224,6 +314,18 @@ def test_a_requeued_job_tells_of_its_last_run_and_of_all():
         assert found["all_runs"]["count"] == 2
         assert found["all_runs"]["run_seconds"] == 150
         assert found["all_runs"]["cpu_core_seconds_used"] == 100
+        assert found["all_runs"]["memory_bytes_peak"] == 9
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_the_memory_of_all_runs_is_said_if_each_is_known(restarts):
+    last = record(step(200, 300, cpu=60, mem=5), start=200)
+    job = Job(9, COMPLETED, restarts=restarts)
+    known = record(step(0, 50, mem=9), state="PREEMPTED", elapsed=50)
+    unknown = record(step(0, 50), state="PREEMPTED", elapsed=50)
+
+    assert ("memory_bytes_peak" in usage(known, last, job=job)["all_runs"]) is (restarts == 1)
+    assert "memory_bytes_peak" not in usage(unknown, last, job=job)["all_runs"]
 
 
 def test_an_earlier_run_is_never_taken_for_the_one_that_ended():

@@ -4,9 +4,10 @@ import json
 import re
 from pathlib import Path
 
-from airflow_provider_clusterra.api.jobs import Job, read_state, read_time
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, read_state, read_time
 from airflow_provider_clusterra.api.usage import USAGE, usage_of
 from airflow_provider_clusterra.task.result import job_result
+from airflow_provider_clusterra.watch.arrays import read_indices
 from tests.api.test_usage import an_array, runs
 from tests.support.accounting import BEGIN, record, step
 
@@ -76,6 +77,27 @@ def test_the_result_of_10_000_indices_fits_into_xcom():
     (even, odd) = result["tasks"].items()
     assert even[0].startswith("0,2,4")
     assert (even[1]["state"], odd[1]["state"]) == ("COMPLETED", "FAILED")
+
+
+def test_many_different_ends_of_10_000_indices_fit_into_xcom_with_the_most_frequent_codes():
+    failed, late = read_state("FAILED"), read_state("TIMEOUT")
+    tasks = tuple(
+        Job(
+            100 + n,
+            late if n % 5 else failed,
+            array_job_id=9,
+            array_task_id=n,
+            exit=ExitStatus(n * 7919 % 256 if n > 2000 else 3),
+        )
+        for n in range(10_000)
+    )
+    result = job_result(Job(9, failed, tasks=tasks))
+    ends = list(result["tasks"].values())
+
+    assert len(json.dumps(result)) < 64 * 1024
+    assert {"state": "FAILED", "exit_code": 3} in ends
+    assert {"state": "FAILED", "exit_code": None} in ends
+    assert sum(len(read_indices(key)) for key in result["tasks"]) == 10_000
 
 
 def test_a_usual_arrays_result_has_each_index_by_itself():
