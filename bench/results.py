@@ -68,8 +68,8 @@ HEADINGS = {
     "download": (
         "Downloads",
         (
-            "A job's file from `clusterra-server` to the same disk, in turns; median of 3. Ours has its "
-            "SHA-256, too."
+            "A job's file from `clusterra-server` to the same disk, in turns; median of 5. Ours has its "
+            "checksum, too."
         ),
     ),
     "submit": (

@@ -21,6 +21,7 @@ from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
+import httpcore
 import httpx
 import msgspec
 from msgspec.structs import replace
@@ -508,7 +509,7 @@ class Client(_Endpoints):
             if error is not None:
                 raise error
             download.begin(response.status_code, response.headers)
-            for piece in response.iter_raw():
+            for piece in _body(response, sent.extensions["timeout"]["read"]):
                 yield download.take(piece)
         download.end()
 
@@ -655,6 +656,37 @@ def _answer(
     secret = access.secret.encode()
     shown = answer.body.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else answer.body
     return replace(answer, body=shown)
+
+
+LARGE = 1024 * 1024
+"""Bytes of a body for which a connection is given up afterwards."""
+AT_ONCE = 256 * 1024
+"""Bytes that are read at once."""
+
+
+def _body(response: httpx.Response, timeout: float) -> Iterator[bytes]:
+    """An answer's body. httpx reads 64 KiB at a time and copies them three times, which takes longer than
+    all else, so most of a large one comes from its connection, which is of no use to httpx afterwards."""
+    length = response.headers.get("content-length", "")
+    left = int(length) if length.isdecimal() and response.http_version == "HTTP/1.1" else 0
+    pieces = response.iter_raw()
+    if left > LARGE:
+        # what httpx has read beyond the head, and no more
+        yield (first := next(pieces, b""))
+        left -= len(first)
+        connection = response.extensions["network_stream"]
+        while left and (piece := _read(connection, min(left, AT_ONCE), timeout)):
+            yield piece
+            left -= len(piece)
+    else:
+        yield from pieces
+
+
+def _read(connection: Any, most: int, timeout: float) -> bytes:
+    try:
+        return bytes(connection.read(most, timeout))
+    except (httpcore.NetworkError, httpcore.TimeoutException) as exc:
+        raise httpx.ReadError(str(exc) or type(exc).__name__) from exc
 
 
 @contextmanager

@@ -123,7 +123,7 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
         """Download, some files at a time, in constant memory.
 
-        :returns: ``{"path", "size", "sha256", "target"}``; for a list or a pattern a list of them.
+        :returns: ``{"path", "size", "checksum", "target"}``; for a list or a pattern a list of them.
         :raises AirflowFailException: what no retry can heal, e.g. a missing file.
         :raises JobResultError: the same, of a job's file; the words name what is there.
         """

@@ -129,3 +129,43 @@ def test_a_jobs_file_and_an_upload_arrive_from_a_real_server(local):
         assert [(each.path, each.size) for each in found.files] == [("out/a.bin", 300_000)]
         assert b"".join(client.download_file(file)) == bytes(300_000)
         assert b"".join(client.download_file(stored)) == b"bytes"
+
+
+LARGE = bytes(range(256)) * 20_000
+
+
+def large(first=0, sent=None):
+    """The rest of a file of 5 MB, whose most part is read from the connection itself."""
+    headers = {"ETag": '"1"', "Content-Length": str(len(LARGE) - first)}
+    if first:
+        headers["Content-Range"] = f"bytes {first}-{len(LARGE) - 1}/{len(LARGE)}"
+    head = http(206 if first else 200, b"", headers)
+    return head.replace(b"Content-Length: 0\r\n", b"") + LARGE[first:][:sent]
+
+
+def test_a_large_file_arrives_whole_and_after_a_break_the_rest():
+    arrived, asked = download(large(sent=3_000_000), large(3_000_000))
+
+    assert arrived == LARGE
+    assert [each.get("range") for each in asked] == [None, "bytes=3000000-"]
+
+
+def test_a_storage_that_falls_silent_within_a_large_file_is_asked_for_the_rest():
+    silent = large(sent=2_000_000).replace(b"Connection: close", b"Connection: keep-alive")
+    with (
+        Wire(silent, large(2_000_000)) as storage,
+        Wire(http(200, {"download_url": f"{storage.url}/b/k"})) as api,
+        Client(Access(api.url, "s", timeout=0.3), retry=QUICK) as client,
+    ):
+        file = Download("k", lambda: client.presign_file("c1", 7, "k"))
+        arrived = b"".join(client.download_file(file))
+
+    assert arrived == LARGE
+    assert [headers_of(each).get("range") for each in storage.requests] == [None, "bytes=2000000-"]
+
+
+def test_a_large_file_is_resumed_of_a_storage_that_knows_no_ranges():
+    arrived, asked = download(large(sent=3_000_000), large())
+
+    assert arrived == LARGE
+    assert len(asked) == 2

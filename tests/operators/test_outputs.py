@@ -1,9 +1,9 @@
 """Tests of ``outputs=``: files of a job, found, copied and told of."""
 
 import asyncio
-import hashlib
 import json
 import time
+import zlib
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
@@ -48,7 +48,7 @@ from tests.support.wire import Wire, http
 WRITE = (
     "mkdir -p logs/deep; printf weights >model.pt; printf a >logs/a.log; printf bb >logs/deep/b.log"
 )
-SHA = hashlib.sha256(b"weights").hexdigest()
+CHECKSUM = f"crc32:{zlib.crc32(b'weights'):08x}"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_file_is_copied_with_its_checksum(work, run, tmp_path):
     assert result["outputs"]["model"] == {
         "path": f"{work.folder}/model.pt",
         "size": 7,
-        "sha256": SHA,
+        "checksum": CHECKSUM,
         "target": str(target),
     }
     assert json.loads(json.dumps(result)) == result
@@ -218,7 +218,7 @@ def test_what_is_there_of_a_job_that_failed_is_brought_if_that_is_asked_for(
         run(work(outputs=wanted, outputs_on_failure=True, end="exit 3"))
 
     assert (tmp_path / "m").read_text() == "weights"
-    assert ti.pushed["job"]["outputs"]["model"]["sha256"] == SHA
+    assert ti.pushed["job"]["outputs"]["model"]["checksum"] == CHECKSUM
     assert "output other is not brought" in caplog.text
 
 
@@ -435,7 +435,7 @@ def test_an_assets_uri_is_the_target_and_its_event_holds_what_there_is(
     assert events[asset].extra == {
         "path": f"{work.folder}/model.pt",
         "size": 7,
-        "sha256": SHA,
+        "checksum": CHECKSUM,
         "target": f"{tmp_path}/model.pt",
         "job_id": ti.pushed["job_id"],
         "usage": result["usage"],
@@ -452,7 +452,7 @@ def test_an_asset_alone_is_the_file_of_its_last_part_and_its_own_target(
     assert task.outlets == [asset]
     assert result["outputs"]["model"]["path"] == f"{work.folder}/model.pt"
     assert (tmp_path / "models/model.pt").read_text() == "weights"
-    assert events[asset].extra["sha256"] == SHA
+    assert events[asset].extra["checksum"] == CHECKSUM
 
 
 def test_an_asset_without_a_place_has_an_event_and_no_copy(work, run_with_events, events):
@@ -487,7 +487,7 @@ def test_an_outlet_is_an_output_by_its_name_or_its_place(
     task = work(outlets=[asset, Asset("other")], outputs=outputs)
     run_with_events(task)
 
-    assert events[asset].extra["sha256"] == SHA
+    assert events[asset].extra["checksum"] == CHECKSUM
     assert events[Asset("other")].extra == {}
     assert task.outlets == [asset, Asset("other")]
 
@@ -515,8 +515,8 @@ def test_a_deferred_tasks_files_are_brought_by_the_task_that_goes_on(
     event = next(iter(_events(deferred.value.trigger)))
     result = work("", **fields).execute_complete(context, event)
 
-    assert result["outputs"]["model"]["sha256"] == SHA
-    assert events[asset].extra["sha256"] == SHA
+    assert result["outputs"]["model"]["checksum"] == CHECKSUM
+    assert events[asset].extra["checksum"] == CHECKSUM
 
 
 def _events(trigger):
@@ -532,7 +532,7 @@ def test_a_sensor_brings_the_files_of_a_job_that_something_else_submitted(work, 
     sensor = ClusterraJobSensor(task_id="wait", job_id=job_id, poke_interval=0.1, outputs=wanted)
     result = run(sensor)
 
-    assert result["outputs"]["model"]["sha256"] == SHA
+    assert result["outputs"]["model"]["checksum"] == CHECKSUM
     assert (tmp_path / "m").read_text() == "weights"
 
 
@@ -618,7 +618,7 @@ def test_an_upload_is_downloaded_again(connected, run, tmp_path):
     row = run(download(key=key, target=tmp_path / "out.txt"))
 
     assert (tmp_path / "out.txt").read_text() == "weights"
-    assert row == {"path": key, "size": 7, "sha256": SHA, "target": f"{tmp_path}/out.txt"}
+    assert row == {"path": key, "size": 7, "checksum": CHECKSUM, "target": f"{tmp_path}/out.txt"}
 
 
 def test_many_keys_go_to_a_folder(connected, run, tmp_path):

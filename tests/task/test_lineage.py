@@ -113,7 +113,7 @@ def test_the_files_of_a_job_are_outputs(tmp_path):
     task = submit()
     with task.lineage_of("c1", 9) as told:
         told["outputs"] = {
-            "model": {"path": "out/m.pt", "size": 7, "target": "s3://bucket/m.pt", "sha256": "x"},
+            "model": {"path": "out/m.pt", "size": 7, "target": "s3://bucket/m.pt", "checksum": "x"},
             "left": {"path": "out/l.pt"},
             "many": {"count": 1, "size": 3, "files": [{"path": "a", "size": 3, "target": "/t/a"}]},
         }
