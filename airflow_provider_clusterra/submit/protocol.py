@@ -191,10 +191,16 @@ def read_tag(name: str) -> Tag | None:
     return Tag(found["run"], found["task"], found["body"], *tries)
 
 
+NOT_ASKED = ",\"'\\"
+"""What accounting cannot be asked for: it takes a list of names, and quotes in it."""
+
+
 def tagged_name(name: str, tag: Tag) -> str:
-    """A job's name with its tag: at most :data:`LONGEST_NAME` bytes, no control characters."""
+    """A job's name with its tag: at most :data:`LONGEST_NAME` bytes, and none of :data:`NOT_ASKED`."""
     end = str(tag)
-    plain = "".join([each if each.isprintable() else "_" for each in name])
+    plain = "".join(
+        [each if each.isprintable() and each not in NOT_ASKED else "_" for each in name]
+    )
     return plain.encode()[: LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
 
 
@@ -262,6 +268,8 @@ class Record(msgspec.Struct, frozen=True):
     """None: the submit was about to be sent, and nothing was heard of it."""
     sent_at: float = 0.0
     """Seconds since 1970, when it was about to be sent; later if its job was known then."""
+    known: tuple[int, ...] = ()
+    """This task's jobs that were there before: a try that is rescheduled has several of one tag."""
     unwanted: bool = False
     """Nobody wants it any more: its task was killed, or Slurm did not take it as it was asked."""
     failure: Failure | None = None
@@ -571,6 +579,12 @@ def previous_of(
     return replace(record, retry_state=state)
 
 
+def is_settled(record: Record, shown: Iterable[TaggedJob]) -> bool:
+    """Whether a job is shown that the record's submit may have made."""
+    tags = {str(each.tag) for each in shown if each.job.job_id not in record.known}
+    return record.tag in tags
+
+
 def is_untraceable(record: Record) -> bool:
     """Whether its job can be neither found nor cancelled, whatever it was asked for."""
     return not (record.name or record.job_id)
@@ -580,11 +594,10 @@ def _may_be_gone(
     ours: Tag, record: Record | None, shown: Iterable[TaggedJob], bodies: Collection[str]
 ) -> bool:
     """Whether an earlier try may have submitted a job that is not shown, and whose end counts."""
-    tags = {str(each.tag) for each in shown}
     if record is None:
-        return not tags and ours.try_number > 1
+        return not any(shown) and ours.try_number > 1
     tag = read_tag(record.tag)
-    is_over = record.unwanted or record.failure is not None or record.tag in tags
+    is_over = record.unwanted or record.failure is not None or is_settled(record, shown)
     if is_over or not is_same_life(record, ours):
         return False
     return is_untraceable(record) or (tag is not None and tag.body in bodies)
@@ -624,8 +637,12 @@ def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
 
 
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
-    number = (record and record.job_id) or whole_id(accounts[0])
-    return one_job(last_records(accounts), number)
+    """The job of the record's submit, or the newest that this may have made."""
+    sent_at, known = (record.sent_at, record.known) if record else (0.0, ())
+    new = [job for job in find_new(accounts, sent_at) if whole_id(job) not in known]
+    newest = max(new, key=lambda job: (_timestamp(job.submitted_at), whole_id(job)), default=None)
+    number = (record and record.job_id) or (newest and whole_id(newest))
+    return one_job(last_records(accounts), number) if number else None
 
 
 def _tag_of(job: Job, record: Record | None) -> Tag:

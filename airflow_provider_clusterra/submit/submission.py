@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count
 from typing import Any
@@ -51,6 +51,7 @@ from airflow_provider_clusterra.submit.protocol import (
     find_own_jobs,
     find_submitted,
     full_queue,
+    is_settled,
     keep_own,
     outcome_of,
     pause_before_resend,
@@ -71,6 +72,7 @@ from airflow_provider_clusterra.watch.arrays import (
     ArraySuccess,
     array_succeeded,
     exited_only_with,
+    indices_of,
     with_earlier,
 )
 from airflow_provider_clusterra.watch.cancel import KillSwitch, cancel_now
@@ -286,6 +288,8 @@ class Submission(msgspec.Struct, kw_only=True):
             found = [gone.get(id(each), each) for each in found]
             decision = decide_again(found)
         self._known = frozenset(each.job.job_id for each in found)
+        if record is not None and record.job_id:
+            self._known |= {record.job_id}
         if decision.action is Action.ASK:
             log.info("An earlier try's job is not shown by Slurm; asking accounting.")
             return self._decide_gone(request)
@@ -318,7 +322,7 @@ class Submission(msgspec.Struct, kw_only=True):
         since = max(0.0, time.time() - record.sent_at)
         for _ in self._looks(self.options.confirmation_timeout - since):
             found = self._look_for_earlier(record)
-            if record.tag in {str(each.tag) for each in found}:
+            if is_settled(record, found):
                 break
         return found
 
@@ -382,8 +386,10 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
         client, cluster_id = self.client, self.cluster_id
-        if record is not None and record.job_id and not record.name:
-            return client.list_accounting(cluster_id, job_ids=[record.job_id])
+        if record is not None and record.job_id:
+            accounts = client.list_accounting(cluster_id, job_ids=[record.job_id])
+            # ids may have been counted anew; a het job's other components have names of their own
+            return [job for job in accounts if record.name in ("", job.name) or job.het_job_offset]
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
         names = [record.name] if record else self._earlier_names(request)
         asked = (client.list_accounting(cluster_id, job_name=each, since=since) for each in names)
@@ -446,6 +452,9 @@ class Submission(msgspec.Struct, kw_only=True):
     def _adopt(self, found: TaggedJob, why: str, request: Request) -> TaskJob:
         last = self._load_previous()
         job, tag = found.job, str(found.tag)
+        if last is None and self._before is not None and self._before.tag == tag:
+            # a clear that keeps the task's state reconnects to the job with all that is known of it
+            last = self._before
         self._state = last.retry_state if last else RetryState(array=request.array)
         self.kill.set_target(job.job_id)
         log.info(
@@ -619,6 +628,7 @@ class Submission(msgspec.Struct, kw_only=True):
             name,
             job_id,
             time.time(),
+            tuple(sorted(self._known)),
             unwanted,
             retry_state=self._state,
             arguments=self.identity.arguments,
@@ -663,12 +673,26 @@ def without_forgotten(client: Client, cluster_id: str, asked: JobRequest) -> Job
 def _has_succeeded(client: Client, cluster_id: str, written: str) -> bool:
     ask = partial(client.list_accounting, cluster_id, job_ids=[job_id_of(written)])
     records = records_or_none(ask) or []
+    return judge_dependency(written, records)
+
+
+def judge_dependency(written: str, records: Iterable[Job]) -> bool:
+    """Whether accounting's records say that a dependency's ``12`` or ``12_3`` has succeeded."""
+    parts = last_records(records)
     _, _, index = written.partition("_")
-    meant = [job for job in records if not index.isdigit() or job.array_task_id == int(index)]
-    ended = [job for job in last_records(meant) if job.state.ended]
-    if not ended:
+    if index.isdigit():
+        # a task's own record counts before that of its array's rest
+        own = [job for job in parts if job.array_task_id == int(index)]
+        parts = own or [job for job in parts if int(index) in indices_of(job)]
+    if not parts:
         raise InputError(
             f"dependency: Slurm does not know job {written} (any more), and accounting does not "
             "say how it ended. Was it submitted to this cluster?"
         )
-    return all(job.state.succeeded for job in ended)
+    for job in parts:
+        if not job.state.ended:
+            raise SubmitError(
+                f"dependency: Slurm does not know job {written} any more, and accounting still says "
+                f"that it is {job.state}. A retry asks again."
+            )
+    return all(job.state.succeeded for job in parts)

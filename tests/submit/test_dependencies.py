@@ -7,10 +7,13 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_clusterra.api import NotFoundError
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.jobs import Job, read_state
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
 from airflow_provider_clusterra.sbatch.job import JobRequest
-from airflow_provider_clusterra.submit.submission import without_forgotten
+from airflow_provider_clusterra.submit.protocol import SubmitError
+from airflow_provider_clusterra.submit.submission import judge_dependency, without_forgotten
 from tests.support.servers import ClusterraServer
 
 
@@ -104,3 +107,53 @@ def test_every_component_of_a_heterogeneous_job_is_relieved_of_it(forgetful, for
 def test_a_job_that_nobody_knows_is_told(waiting_for):
     with pytest.raises(AirflowFailException, match=r"Slurm does not know job 9999 .any more"):
         waiting_for("afterok:9999")
+
+
+def part(state, index=None, *, rest="", **fields):
+    return Job(
+        9,
+        read_state([state]),
+        array_job_id=9,
+        array_task_id=index,
+        array_task_string=rest,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "records", "succeeded"),
+    [
+        ("9", [part("COMPLETED", 0), part("COMPLETED", 1)], True),
+        ("9", [part("COMPLETED", 0), part("CANCELLED", rest="0xE")], False),
+        ("9_0", [part("COMPLETED", 0), part("FAILED", 1)], True),
+        ("9_3", [part("COMPLETED", 0), part("CANCELLED", rest="0x8")], False),
+        ("9_3", [part("COMPLETED", 3), part("CANCELLED", rest="0xE")], True),
+    ],
+)
+def test_accounting_says_how_each_part_of_a_dependency_ended(written, records, succeeded):
+    assert judge_dependency(written, records) is succeeded
+
+
+@pytest.mark.parametrize(
+    ("written", "records"),
+    [
+        ("9", [part("COMPLETED", 0), part("RUNNING", 1)]),
+        ("9", [part("COMPLETED", 0), part("PENDING", rest="0xE")]),
+        ("9_3", [part("COMPLETED", 0), part("PENDING", rest="0xE")]),
+        (
+            "9",
+            [
+                Job(9, read_state(["COMPLETED"]), het_job_id=9, het_job_offset=0),
+                Job(10, read_state(["RUNNING"]), het_job_id=9, het_job_offset=1),
+            ],
+        ),
+    ],
+)
+def test_a_part_that_accounting_has_not_seen_end_leaves_the_question_to_a_retry(written, records):
+    with pytest.raises(SubmitError, match=r"still says that it is (RUNNING|PENDING)"):
+        judge_dependency(written, records)
+
+
+def test_a_task_of_an_array_that_accounting_does_not_know_has_no_end():
+    with pytest.raises(InputError, match="does not know job 9_7"):
+        judge_dependency("9_7", [part("COMPLETED", 0), part("CANCELLED", rest="0xE")])

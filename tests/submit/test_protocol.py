@@ -251,6 +251,33 @@ GONE = {
     ),
 }
 
+RESCHEDULED = replace(record(job_id=None), sent_at=NOON.timestamp(), known=(7,))
+"""An intent of a try that Airflow had rescheduled, so that its first job has the same tag."""
+EARLIER = job("FAILED", job_id=7, submitted_at=NOON.replace(hour=11))
+LATER = job("COMPLETED", job_id=8, submitted_at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("told", "action"),
+    [
+        ([EARLIER, LATER], Action.ADOPT),
+        ([LATER, EARLIER], Action.ADOPT),
+        ([EARLIER], Action.SUBMIT),
+        ([replace(EARLIER, state=LATER.state)], Action.SUBMIT),
+    ],
+)
+@pytest.mark.parametrize("known", [(), (7,)])
+def test_only_a_job_that_was_not_there_before_a_submit_is_of_it(told, action, known):
+    assert decide_gone(replace(RESCHEDULED, known=known), told, "fail").action is action
+
+
+def test_a_job_that_was_there_before_leaves_a_submit_unsettled():
+    shown = [found("FAILED", job_id=7)]
+
+    assert decide(OURS, RESCHEDULED, shown).action is Action.ASK
+    assert decide(OURS, replace(RESCHEDULED, job_id=8), shown).action is Action.ASK
+    assert decide(OURS, RESCHEDULED, [*shown, found("FAILED", job_id=8)]).action is Action.SUBMIT
+
 
 @pytest.mark.parametrize(("remembered", "told", "action"), GONE.values(), ids=GONE)
 def test_an_earlier_submit_that_is_not_shown_is_judged_as_the_rules_say(remembered, told, action):

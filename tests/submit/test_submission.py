@@ -714,3 +714,31 @@ def test_a_submit_that_a_gateway_did_not_take_is_left_to_the_next_try(
     job_id = task.crash(submit())
 
     assert list(task.jobs()) == [job_id]
+
+
+@pytest.mark.skipif(not CLEARS_FORGET, reason="a clear keeps no task's state before Airflow 3.4")
+def test_a_clear_that_keeps_the_tasks_state_keeps_the_indices_that_have_succeeded(
+    connected, ti, store, tmp_path
+):
+    """Try 2 runs what failed of try 1 and is adopted after the clear, while it still runs."""
+    task = Task(connected, ti, store)
+    again, adopted = tmp_path / "again", tmp_path / "adopted"
+    script = (
+        f"if [ $SLURM_ARRAY_TASK_ID = 0 ]; then exit 0; fi\n"
+        f"if [ ! -e {again} ]; then touch {again}; exit 3; fi\n"
+        f"until [ -e {adopted} ]; do sleep 0.1; done"
+    )
+    retrying = {"array": "0-1", "retry_failed_indices": True}
+    with pytest.raises(JobError):
+        task.execute(submit(script, **retrying))
+    task.retry()
+    job_id = task.crash(submit(script, **retrying))
+    task.clear(forgets=False)
+    operator = submit(script, **retrying)
+    wait = operator._wait
+    operator._wait = lambda *given: (adopted.touch(), wait(*given))[1]
+
+    result = task.execute(operator)
+
+    assert (result["job_id"], result["state"]) == (job_id, "COMPLETED")
+    assert set(result["tasks"]) == {"0", "1"}

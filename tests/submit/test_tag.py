@@ -45,6 +45,10 @@ def test_a_long_name_is_cut_at_a_whole_letter():
     assert tagged_name("ä" * 200, TAG) == "ä" * 85 + str(TAG)
 
 
+def test_a_tagged_name_can_be_asked_for_in_accounting():
+    assert tagged_name("a, 'b' \"c\" \\", TAG) == "a_ _b_ _c_ _" + str(TAG)
+
+
 def test_two_airflows_with_the_same_dag_and_run_have_different_tags():
     runs = {
         hash_run(*place)
