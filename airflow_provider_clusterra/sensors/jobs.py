@@ -18,7 +18,6 @@ from airflow.providers.common.compat.sdk import (
     Context,
     PokeReturnValue,
 )
-from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
@@ -36,10 +35,10 @@ from airflow_provider_clusterra.triggers.jobs import (
 )
 from airflow_provider_clusterra.watch.verdict import Progress
 
-REFUSED_SINCE = "clusterra_refused_since"
-"""In the task state store: since when the session is not accepted, in seconds since 1970."""
-ACCOUNTING_SINCE = "clusterra_accounting_since"
-"""The same: since when accounting is asked in vain what became of the job."""
+LOOKS = "clusterra_looks"
+"""In the task state store: what the next look's process has to know of this try's looks."""
+SINCE = ("accounting_since", "completing_since", "pending_since", "stuck_since")
+"""What of the progress is in it, beside since when the session is refused; in seconds since 1970."""
 
 
 class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
@@ -193,34 +192,31 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             limit=limit,
         )
         if self._is_rescheduled:
-            # each look is another process's: there is no look before it to remember
-            wait = self._trigger.the_wait
-            wait.progress = Progress(misses=self._trigger.patience.misses, stuck_since=since)
-            store: Any = context.get("task_state_store")
-            if store is not None:
-                refused, asked = store.get(REFUSED_SINCE), store.get(ACCOUNTING_SINCE)
-                wait.progress = replace(wait.progress, accounting_since=asked)
-                if refused is not None:
-                    wait.renewal.refused_since = time.monotonic() - (time.time() - float(refused))
+            self._recall(context, self._trigger)
         return self._trigger
 
+    def _recall(self, context: Context, trigger: ClusterraJobTrigger) -> None:
+        """Go on from the looks before: each is another process's, with a store from Airflow 3.3 on."""
+        wait, store = trigger.the_wait, context.get("task_state_store")
+        since = trigger.spec.since
+        known: Any = {"completing_since": since, "stuck_since": since}
+        if store is not None:
+            kept = store.get(LOOKS) or {}
+            known = kept if kept.get("try_number") == context["ti"].try_number else {}
+        kept_since: Any = {name: known.get(name) for name in SINCE}
+        wait.progress = Progress(misses=trigger.patience.misses, **kept_since)
+        if refused := known.get("refused_since"):
+            wait.renewal.refused_since = time.monotonic() - (time.time() - refused)
+
     def _remember(self, context: Context, trigger: ClusterraJobTrigger) -> None:
-        """What the next look's process has to know of the looks before (from Airflow 3.3)."""
         store: Any = context.get("task_state_store")
         if store is None or not self._is_rescheduled:
             return
         wait = trigger.the_wait
-        refused = wait.renewal.refused_since
-        if refused is not None:
-            refused = time.time() - (time.monotonic() - refused)
-        for key, since in (
-            (REFUSED_SINCE, refused),
-            (ACCOUNTING_SINCE, wait.progress.accounting_since),
-        ):
-            if since is None:
-                store.delete(key)
-            else:
-                store.set(key, since)
+        looks: dict[str, Any] = {name: getattr(wait.progress, name) for name in SINCE}
+        if (refused := wait.renewal.refused_since) is not None:
+            looks["refused_since"] = time.time() - (time.monotonic() - refused)
+        store.set(LOOKS, {**looks, "try_number": context["ti"].try_number})
 
     @property
     def _poll_interval(self) -> float | None:

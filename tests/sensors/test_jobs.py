@@ -307,10 +307,60 @@ def test_a_poke_that_is_refused_for_too_long_fails_for_good(renewable, mocker, o
         assert len(wire.requests) > 3
 
 
-def rescheduled(store, **fields):
+def rescheduled(store, try_number=1, **fields):
     """One look of a process of its own."""
     sensor = wait_for(7, mode="reschedule", follow_output=False, **fields)
-    return sensor.execute({"ti": TaskInstance(), "task_state_store": store})
+    ti = TaskInstance(try_number=try_number)
+    return sensor.execute({"ti": ti, "task_state_store": store})
+
+
+@pytest.fixture
+def after(mocker):
+    """Sets the clock to so many seconds from now."""
+    now = time.time()
+    clock = mocker.patch("airflow_provider_clusterra.sensors.jobs.time.time", return_value=now)
+
+    def set_to(seconds):
+        clock.return_value = now + seconds
+
+    return set_to
+
+
+COMPLETING = {"job_id": 7, "job_state": ["COMPLETED", "COMPLETING"]}
+HELD = {"job_id": 7, "job_state": ["PENDING"], "state_reason": "JobHeldUser"}
+
+
+def test_a_rescheduled_sensor_waits_for_a_hung_node_no_longer_than_any_other(connection, after):
+    store = TaskStateStore()
+    with Wire(http(200, {"jobs": [COMPLETING]})) as wire:
+        connection(wire.url)
+        for seconds in (0, 30):
+            after(seconds)
+            with pytest.raises(AirflowRescheduleException):
+                rescheduled(store)
+        after(3600)
+
+        assert rescheduled(store)["state"] == "COMPLETED"
+
+
+def test_a_rescheduled_sensor_counts_from_when_its_job_was_held(connection, after):
+    store = TaskStateStore()
+    jobs = [{**HELD, "state_reason": "Priority"}, HELD, HELD]
+    with Wire(lambda _: http(200, {"jobs": jobs[:1]})) as wire:
+        connection(wire.url)
+        for seconds in (0, 7200):
+            after(seconds)
+            with pytest.raises(AirflowRescheduleException):
+                rescheduled(store)
+        jobs.pop(0)
+        with pytest.raises(AirflowRescheduleException):
+            rescheduled(store)
+        after(10800)
+        with pytest.raises(JobStuckError, match="it is held"):
+            rescheduled(store)
+        # the next try has its own patience
+        with pytest.raises(AirflowRescheduleException):
+            rescheduled(store, try_number=2)
 
 
 def test_a_rescheduled_sensor_remembers_since_when_it_is_refused(renewable, mocker):
