@@ -262,7 +262,9 @@ def _plain_words(answer: Answer) -> str:
         return "a web page instead of an answer"
     location = answer.headers.get("location")
     if 300 <= answer.status < 400 and location:
-        return f"redirected to {httpx.URL(location).copy_with(query=None)}, which is not followed"
+        # its query may hold secrets
+        place = "".join(filter(str.isprintable, re.split(r"[?#]", location)[0]))
+        return f"redirected to {place}, which is not followed"
     return text
 
 

@@ -201,7 +201,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         since = trigger.spec.since
         known: Any = {"completing_since": since, "stuck_since": since}
         if store is not None:
-            kept = store.get(LOOKS) or {}
+            kept: Any = store.get(LOOKS) or {}
             known = kept if kept.get("try_number") == context["ti"].try_number else {}
         kept_since: Any = {name: known.get(name) for name in SINCE}
         wait.progress = Progress(misses=trigger.patience.misses, **kept_since)

@@ -89,7 +89,7 @@ class Lines:
 
 
 MOST_REWRITES = 5
-"""How often a file that is no shorter counts as begun anew: a program may write over its own output."""
+"""How often a file of one run that is no shorter counts as begun anew: a program may write over it."""
 REPLAY = 64 * 1024
 """Bytes before a file's end at which a stream begins at the earliest."""
 LIMIT = 10 * 1024 * 1024
@@ -172,6 +172,8 @@ class Tail:
         self._begun_anew = 0
         """How often the file was seen to begin anew."""
         self._begun_before = 0
+        self._rewrites = 0
+        """How often of them it was no shorter, in this run."""
 
     def is_run(self, restarts: int) -> None:
         """Say how often Slurm has started the job again: each run begins a file of its own."""
@@ -179,6 +181,8 @@ class Tail:
             self._begin_again(
                 f"Job {self._job_id} was started again; here its output begins again."
             )
+        if restarts > self._restarts:
+            self._rewrites = 0
         self._restarts, self._begun_before = restarts, self._begun_anew
 
     async def follow(self, client: AsyncClient, hurry: Callable[[], object]) -> None:
@@ -317,6 +321,7 @@ class Tail:
         size = await self._read_once(client)
         if size is not None and size < before:
             self._begun_anew += 1
+            self._rewrites += size < 0
             self._begin_again(
                 f"Job {self._job_id}'s output was begun anew: it has become shorter, or its beginning "
                 "is another. Here it begins again."
@@ -355,7 +360,7 @@ class Tail:
         return at
 
     def _is_another(self, check: int) -> bool:
-        return check != self._sum and self._begun_anew < MOST_REWRITES
+        return check != self._sum and self._rewrites < MOST_REWRITES
 
     def _take(self, at: int, piece: bytes) -> int:
         """Give what of some bytes is new, and not beyond the limit."""

@@ -110,6 +110,12 @@ def test_a_redirect_is_not_followed_and_says_where_to_without_its_query():
     assert "s3cret" not in str(error)
 
 
+def test_a_redirect_to_no_address_is_an_error_of_the_api_as_well():
+    error = refusal(answer("", status=302, headers={"location": "https://sso\x07.example/in\r?a"}))
+
+    assert "redirected to https://sso.example/in" in str(error)
+
+
 def test_the_requests_own_id_is_kept():
     error = refusal(answer("", status=500, headers={"X-Request-Id": "7f3a"}))
 

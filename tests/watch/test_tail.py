@@ -236,6 +236,21 @@ async def test_a_program_that_writes_over_its_own_output_is_not_shown_for_ever(l
     assert log.text.endswith("end")
 
 
+async def test_a_requeued_run_begins_again_however_often_the_first_wrote_anew(local, output, pace):
+    pace(spaced=0)
+    log = Log()
+    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
+        for number in range(MOST_REWRITES + 2):
+            output.write(b"epoch %02d\n" % number * (20 - number), mode="wb")
+            await made.catch_up(client)
+        made.is_run(1)
+        output.write(b"".join(b"run 2: %d\n" % number for number in range(60)), mode="wb")
+        await made.finish(client)
+
+    assert log.text.count("run 2: ") == 60
+
+
 async def test_a_run_whose_file_was_seen_to_begin_anew_does_not_begin_twice(local, output):
     log = Log()
     made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
