@@ -678,12 +678,7 @@ def _has_succeeded(client: Client, cluster_id: str, written: str) -> bool:
 
 def judge_dependency(written: str, records: Iterable[Job]) -> bool:
     """Whether accounting's records say that a dependency's ``12`` or ``12_3`` has succeeded."""
-    parts = last_records(records)
-    _, _, index = written.partition("_")
-    if index.isdigit():
-        # a task's own record counts before that of its array's rest
-        own = [job for job in parts if job.array_task_id == int(index)]
-        parts = own or [job for job in parts if int(index) in indices_of(job)]
+    parts = _parts_of(written, last_records(records))
     if not parts:
         raise InputError(
             f"dependency: Slurm does not know job {written} (any more), and accounting does not "
@@ -696,3 +691,12 @@ def judge_dependency(written: str, records: Iterable[Job]) -> bool:
                 f"that it is {job.state}. A retry asks again."
             )
     return all(job.state.succeeded for job in parts)
+
+
+def _parts_of(written: str, records: list[Job]) -> list[Job]:
+    """The records that are meant: a task's own before that of its array's rest."""
+    _, _, index = written.partition("_")
+    if not index.isdigit():
+        return records
+    own = [job for job in records if job.array_task_id == int(index)]
+    return own or [job for job in records if int(index) in indices_of(job)]
