@@ -52,6 +52,7 @@ from airflow_provider_clusterra.submit.protocol import (
     find_submitted,
     full_queue,
     is_settled,
+    keep_named,
     keep_own,
     outcome_of,
     pause_before_resend,
@@ -387,9 +388,9 @@ class Submission(msgspec.Struct, kw_only=True):
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
         client, cluster_id = self.client, self.cluster_id
         if record is not None and record.job_id:
-            accounts = client.list_accounting(cluster_id, job_ids=[record.job_id])
-            # ids may have been counted anew; a het job's other components have names of their own
-            return [job for job in accounts if record.name in ("", job.name) or job.het_job_offset]
+            return keep_named(
+                client.list_accounting(cluster_id, job_ids=[record.job_id]), record.name
+            )
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
         names = [record.name] if record else self._earlier_names(request)
         asked = (client.list_accounting(cluster_id, job_name=each, since=since) for each in names)
