@@ -313,8 +313,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             try:
                 yield
             except TaskKilledError:
-                if self.cancel_on_kill and not self._kill.came_too_late:
-                    store.mark_unwanted()
+                if self.cancel_on_kill:
+                    store.mark_killed(may_have_succeeded=self._kill.may_have_succeeded)
                 raise
 
     def _submit_and_wait(

@@ -5,7 +5,8 @@ The rules:
 1. A clear changes ``max_tries``, a retry does not. A living job of another ``max_tries``, of another
    body, or of a killed try is unwanted: it is cancelled, and seen to be gone, before anything is
    submitted. If Airflow forgets a task's state at a clear, a record that is still there means that its
-   user asked to reconnect: then a living job of the same body is wanted.
+   user asked to reconnect: then a living job of the same body is wanted. A killed try's job that its
+   cancel did not reach may succeed all the same: then it is adopted.
 2. Of several living jobs the newest is wanted, the others are not.
 3. A job of the same body is adopted while it is alive, and when it has succeeded. One that ended badly
    is followed by a new one, once nothing of it runs any more.
@@ -271,11 +272,18 @@ class Record(msgspec.Struct, frozen=True):
     known: tuple[int, ...] = ()
     """This task's jobs that were there before: a try that is rescheduled has several of one tag."""
     unwanted: bool = False
-    """Nobody wants it any more: its task was killed, or Slurm did not take it as it was asked."""
+    """Nobody wants it any more: its task's kill has cancelled it, or Slurm did not take it as it was
+    asked."""
+    killed: bool = False
+    """Its task was killed, and nobody wants it unless it has succeeded all the same."""
     failure: Failure | None = None
     retry_state: RetryState = RetryState()
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
     """Each argument's :func:`hash_body`: which one has changed."""
+
+    def is_killed(self, job: Job) -> bool:
+        """Whether nobody wants its job, as it is shown."""
+        return self.unwanted or (self.killed and not job.state.ended)
 
     def living_id(self, ours: Tag) -> int | None:
         """The job's id, if it is of this task on this cluster and its end is not known."""
@@ -552,7 +560,7 @@ def _why_unwanted(
     reconnects: bool,
 ) -> Finding | None:
     max_tries = each.tag.max_tries if recorded is None else recorded.max_tries
-    if recorded is not None and recorded.unwanted:
+    if recorded is not None and recorded.is_killed(each.job):
         return Finding.KILLED
     if max_tries != ours.max_tries and (each.job.state.ended or not reconnects):
         return Finding.CLEARED

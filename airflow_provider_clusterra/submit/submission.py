@@ -146,12 +146,13 @@ class RecordStore(msgspec.Struct):
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is reported
             log.warning("Airflow could not remember how the job ended: %s", error)
 
-    def mark_unwanted(self) -> None:
-        """Remember of a try that is killed that nobody wants its job."""
+    def mark_killed(self, *, may_have_succeeded: bool) -> None:
+        """Remember of a try that is killed that nobody wants its job, unless it has succeeded."""
         record = self.load()
         if record is not None:
+            unwanted = record.unwanted or not may_have_succeeded
             # as far as the time lasts that Airflow gives
-            self.save(replace(record, unwanted=True))
+            self.save(replace(record, killed=True, unwanted=unwanted))
 
     def drop(self) -> None:
         """Forget the record: a task that is cleared after its success runs a new job."""

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.calls import User
 from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
-from airflow_provider_clusterra.api.errors import ONCE, ClusterraError, NotFoundError
-from airflow_provider_clusterra.api.jobs import Job
+from airflow_provider_clusterra.api.errors import HICCUPS, ONCE, ClusterraError, NotFoundError
+from airflow_provider_clusterra.api.jobs import Job, JobState
 
 CONFIRM_WITHIN = 45.0
 """Seconds: Slurm's KillWait (30 s), in which a script may ignore SIGTERM, and a margin."""
@@ -101,8 +101,8 @@ class KillSwitch(msgspec.Struct):
     access: Access | None = None
     cluster_id: str = ""
     killed: bool = False
-    came_too_late: bool = False
-    """The job had succeeded: a retry returns it."""
+    may_have_succeeded: bool = False
+    """The job had succeeded, or the cancel did not reach it: a retry finds out."""
     _cancels: bool = True
     _job_id: int | None = None
     _name: str = ""
@@ -183,23 +183,44 @@ class KillSwitch(msgspec.Struct):
             self._done = self._cancel(replace(self.access, timeout=ONE_REQUEST), target)
 
     def _cancel(self, access: Access, target: str) -> str:
-        end = time.monotonic() + WITHIN
+        last = time.monotonic() + WITHIN - ONE_REQUEST
+        self.may_have_succeeded = True
         try:
             with Client(access, retry=ONCE) as client:
-                job_id = self._job_id
-                if job_id is None and self._find is not None:
-                    job_id = self._find(client.list_jobs(self.cluster_id), client.get_user)
-                if job_id is None:
-                    return f"a job named {self._name} is not there (yet)"
-                client.cancel_job(self.cluster_id, job_id)
-                while time.monotonic() < end - ONE_REQUEST:
-                    state = client.get_job(self.cluster_id, job_id).state
-                    if state.finished:
-                        self.came_too_late = state.succeeded
-                        return f"job {job_id} is {state}"
-                    time.sleep(STEP)
+                job_id = self._request(client, last)
+                state = None if job_id is None else self._end_of(client, job_id, last)
         except NotFoundError:
             return f"the cluster does not know {target} (any more)"
         except ClusterraError as error:
             return f"{target} could not be cancelled and may be running: {error}"
-        return f"job {job_id} is being cancelled"
+        self.may_have_succeeded = state is not None and state.succeeded
+        if job_id is None:
+            return f"a job named {self._name} is not there (yet)"
+        return f"job {job_id} is {state or 'being cancelled'}"
+
+    def _request(self, client: Client, last: float) -> int | None:
+        """Ask for the job's end, again and again if the API is away for a moment; its id."""
+        while True:
+            try:
+                job_id = self._job_id or self._look(client)
+                if job_id is not None:
+                    client.cancel_job(self.cluster_id, job_id)
+            except HICCUPS:
+                if time.monotonic() + STEP > last:
+                    raise
+                time.sleep(STEP)
+            else:
+                return job_id
+
+    def _look(self, client: Client) -> int | None:
+        if self._find is None:
+            return None
+        return self._find(client.list_jobs(self.cluster_id), client.get_user)
+
+    def _end_of(self, client: Client, job_id: int, last: float) -> JobState | None:
+        while time.monotonic() < last:
+            state = client.get_job(self.cluster_id, job_id).state
+            if state.finished:
+                return state
+            time.sleep(STEP)
+        return None

@@ -36,8 +36,9 @@ class Gate:
         return proxy
 
     def stay_up(self, seconds: float) -> None:
-        """Begin no restart within so many seconds."""
-        self._up_until = max(self._up_until, time.monotonic() + seconds)
+        """Let a restart end that is under way, and begin none within so many seconds."""
+        with self._restarting:
+            self._up_until = max(self._up_until, time.monotonic() + seconds)
 
     def restart(self, seconds: float) -> None:
         """Refuse all connections for so long."""

@@ -43,7 +43,9 @@ STALLED = 40.0
 """Seconds after which a triggerer that stands still has surely been replaced."""
 TERMINATED_WITHIN = 30.0
 """Seconds after a SIGTERM before a SIGKILL, as in Kubernetes."""
-SILENT = 60.0
+STARTED = 180.0
+"""Seconds after a start within which there may be no heartbeat yet, on a busy machine."""
+SILENT = 90.0
 """Seconds without a heartbeat after which a part of Airflow hangs. Schedulers do: when one ends, after a
 SIGTERM or because its database is away, its LocalExecutor may wait for ever for a worker that is idle."""
 HEARTBEATS = (
@@ -155,7 +157,7 @@ class Rig:
 
     def _kill_hung(self) -> None:
         for name, silent in self._postgres.ask(HEARTBEATS) if self._postgres else ():
-            if silent > SILENT and self.airflow.age(name) > SILENT:
+            if silent > SILENT and self.airflow.age(name) > STARTED:
                 print(f"{name} has no heartbeat any more, and is killed", flush=True)
                 self.airflow.signal(name, signal.SIGKILL)
 

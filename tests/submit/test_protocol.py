@@ -162,6 +162,26 @@ ROWS = {
         Action.CANCEL,
     ),
     "a killed try's job that is gone is gone": (OURS, record(unwanted=True), [], Action.SUBMIT),
+    "a killed try's job that its cancel did not reach is cancelled": (
+        OURS,
+        record(killed=True),
+        [found("RUNNING")],
+        Action.CANCEL,
+    ),
+    "or has succeeded in spite of it": (
+        OURS,
+        record(killed=True),
+        [found("COMPLETED")],
+        Action.ADOPT,
+    ),
+    "or ended badly": (OURS, record(killed=True), [found("FAILED")], Action.SUBMIT),
+    "or is gone, and asked for": (OURS, record(killed=True), [], Action.ASK),
+    "what Slurm did not take as it was asked is no success, killed or not": (
+        OURS,
+        record(killed=True, unwanted=True),
+        [found("COMPLETED")],
+        Action.SUBMIT,
+    ),
     "a failure that is remembered needs no accounting": (
         OURS,
         record(failure=Failure("FAILED")),

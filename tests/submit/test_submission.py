@@ -198,6 +198,63 @@ def test_the_success_that_a_kill_came_too_late_for_is_the_retrys(task, connected
     assert list(task.jobs().values()) == ["COMPLETED"]
 
 
+@pytest.fixture
+def proxy(connected, connection):
+    with Proxy(connected.url).serve() as made:
+        connection(made.url, connected.token, connected.cluster_id)
+        yield made
+    connection(connected.url, connected.token, connected.cluster_id)
+
+
+def killed_while(operator, fault, proxy):
+    """Let a task be killed once its job is submitted, in such weather."""
+
+    def wait(*_):
+        proxy.fault = fault
+        operator.on_kill()
+        operator._kill.check()
+
+    operator._wait = wait
+    return operator
+
+
+def test_a_success_that_a_kill_did_not_reach_is_the_retrys(task, proxy):
+    operator = killed_while(submit("sleep 0.2"), lambda request: says(503, b"away"), proxy)
+    with pytest.raises(AirflowException, match=r"job \d+ could not be cancelled"):
+        task.execute(operator)
+    proxy.fault = lambda request: None
+    while "RUNNING" in task.jobs().values():
+        time.sleep(0.05)
+    task.retry()
+
+    assert task.execute(submit("sleep 0.2"))["state"] == "COMPLETED"
+    assert list(task.jobs().values()) == ["COMPLETED"]
+
+
+def test_a_job_that_a_kill_did_not_reach_and_that_runs_is_cancelled_by_the_retry(
+    connected, ti, store, proxy
+):
+    task = Task(connected, ti, store)
+    operator = killed_while(submit("sleep 67"), lambda request: says(503, b"away"), proxy)
+    with pytest.raises(AirflowException, match=r"job \d+ could not be cancelled"):
+        task.execute(operator)
+    proxy.fault = lambda request: None
+    old = ti.pushed["job_id"]
+    task.retry()
+    new = task.crash(submit("sleep 67"))
+
+    with ClusterraHook().client() as client:
+        assert client.get_job(connected.cluster_id, old).state.base == "CANCELLED"
+        client.cancel_job(connected.cluster_id, new)
+
+
+def test_a_kill_outlasts_a_stumble_of_the_api(task, proxy):
+    stumbles = iter(range(3))
+    fault = lambda request: says(503, b"away") if next(stumbles, None) is not None else None  # noqa: E731
+    with pytest.raises(AirflowException, match=r"job \d+ is CANCELLED"):
+        task.execute(killed_while(submit("sleep 69"), fault, proxy))
+
+
 def test_an_adopted_job_that_had_been_cancelled_is_replaced_once(task, connected):
     old = task.crash(submit("sleep 63"))
     task.retry()
