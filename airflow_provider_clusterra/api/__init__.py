@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from airflow_provider_clusterra.api.calls import (
-    ApiRoute,
-    Cluster,
-    JobFile,
-    JobFiles,
-    LightState,
-    Node,
-    Output,
-    Submitted,
-    User,
-)
-from airflow_provider_clusterra.api.client import Access, AsyncClient, Client, read_origin
-from airflow_provider_clusterra.api.errors import (
-    ApiError,
-    AuthenticationError,
-    ClusterraError,
-    ConflictError,
-    InputError,
-    JobFailedError,
-    NotFoundError,
-    ProtocolError,
-    RateLimitedError,
-    RequestError,
-    Retry,
-    ServerError,
-    TransportError,
-    WaitTimeoutError,
-)
-from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState
-from airflow_provider_clusterra.api.specs import JobSpec
-from airflow_provider_clusterra.api.templates import CheckedParams, Param, Template, check_params
-from airflow_provider_clusterra.api.uploads import Download, DownloadGrant, UploadGrant
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.calls import (
+        ApiRoute,
+        Cluster,
+        JobFile,
+        JobFiles,
+        LightState,
+        Node,
+        Output,
+        Submitted,
+        User,
+    )
+    from airflow_provider_clusterra.api.client import Access, AsyncClient, Client, read_origin
+    from airflow_provider_clusterra.api.errors import (
+        ApiError,
+        AuthenticationError,
+        ClusterraError,
+        ConflictError,
+        InputError,
+        JobFailedError,
+        NotFoundError,
+        ProtocolError,
+        RateLimitedError,
+        RequestError,
+        Retry,
+        ServerError,
+        TransportError,
+        WaitTimeoutError,
+    )
+    from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState
+    from airflow_provider_clusterra.api.specs import JobSpec
+    from airflow_provider_clusterra.api.templates import (
+        CheckedParams,
+        Param,
+        Template,
+        check_params,
+    )
+    from airflow_provider_clusterra.api.uploads import Download, DownloadGrant, UploadGrant
+
+MODULES = ("errors", "jobs", "specs", "templates", "uploads", "calls", "client")
 __all__ = [
     "Access",
     "ApiError",
@@ -75,3 +85,13 @@ __all__ = [
     "check_params",
     "read_origin",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what is asked for: who reads a DAG needs the errors, and nothing of HTTP."""
+        for each in MODULES if name in __all__ else ():
+            module = import_module(f"{__name__}.{each}")
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

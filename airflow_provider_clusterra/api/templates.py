@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.answers import Answer
 from airflow_provider_clusterra.api.errors import InputError
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.answers import Answer
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

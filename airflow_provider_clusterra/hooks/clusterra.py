@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+# ruff: noqa: PLC0415 - whoever reads a DAG needs no HTTP client
 import asyncio
 import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
@@ -18,19 +19,13 @@ from airflow.configuration import AIRFLOW_HOME
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 from airflow.sdk.log import mask_secret
-from asgiref.sync import sync_to_async
 
 from airflow_provider_clusterra import CONNECTION_FORM
-from airflow_provider_clusterra.api.client import (
-    DEFAULT_HOST,
-    DEFAULT_TIMEOUT,
-    Access,
-    AsyncClient,
-    Client,
-    read_origin,
-)
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError, Retry
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
 
 FIELDS = {"boolean": "BooleanField", "number": "IntegerField", "string": "StringField"}
 
@@ -94,6 +89,8 @@ def read_connection(
 
     :raises InputError: a field cannot be right; the words name it.
     """
+    from airflow_provider_clusterra.api.client import Access, read_origin
+
     if not isinstance(extra, Mapping):
         raise InputError(
             'The extra is not an object. Write it as JSON, e.g. {"cluster_id": "clusde74"}.'
@@ -134,6 +131,8 @@ def _deployment(instance: str | None) -> str:
 
 
 def _address(host: str, schema: str, port: int | None) -> str:
+    from airflow_provider_clusterra.api.client import DEFAULT_HOST
+
     text = host.strip() or DEFAULT_HOST
     if "://" not in text:
         is_ipv6 = text.count(":") > 1 and not text.startswith("[")
@@ -200,7 +199,7 @@ def _runtime(text: str | None) -> str:
     if text is None:
         return "apptainer"
     # the language of sbatch is loaded by whoever submits
-    from airflow_provider_clusterra.sbatch.job import RUNTIMES, is_runtime  # noqa: PLC0415
+    from airflow_provider_clusterra.sbatch.job import RUNTIMES, is_runtime
 
     if not is_runtime(text):
         raise InputError(
@@ -227,6 +226,8 @@ def _verify(value: Any) -> bool | str:
 
 
 def _timeout(value: Any) -> float:
+    from airflow_provider_clusterra.api.client import DEFAULT_TIMEOUT
+
     try:
         seconds = float(value) if value not in (None, "") else DEFAULT_TIMEOUT
     except (TypeError, ValueError):
@@ -301,19 +302,23 @@ class ClusterraHook(BaseHook):
         try:
             connection = await get_async_connection(self.clusterra_conn_id)
         except AirflowNotFoundException:
+            from asgiref.sync import sync_to_async
+
             # `airflow dags test` and its like reach Airflow's database by the sync way only
             connection = await sync_to_async(self.get_connection)(self.clusterra_conn_id)
         return self._settings(connection).access
 
     def client(self) -> Client:
         """A client; the caller closes it."""
-        return Client(self.access())
+        return _client_of(self.access())
 
     async def async_client(self, retry: Retry | None = None) -> AsyncClient:
         """A client for the running event loop, built in a thread; the caller closes it.
 
         :param retry: how patient it is; otherwise as a client is.
         """
+        from airflow_provider_clusterra.api.client import AsyncClient
+
         access = await self.async_access()
         return await asyncio.to_thread(AsyncClient, access, retry=retry)
 
@@ -326,7 +331,7 @@ class ClusterraHook(BaseHook):
         """
         settings = self.settings()
         end = settings.access.session_end()
-        with Client(settings.access) as client:
+        with _client_of(settings.access) as client:
             cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
             try:
                 yield Connected(settings, client, cluster_id, end)
@@ -389,7 +394,7 @@ class ClusterraHook(BaseHook):
             connection = self.get_connection(self.clusterra_conn_id)
             # the reader sees which connection it is; Airflow's button gives it a made-up id
             settings = _read(connection)
-            with Client(settings.access) as client:
+            with _client_of(settings.access) as client:
                 user = client.get_user()
                 clusters = client.list_clusters()
                 end = client.access.session_end()
@@ -420,6 +425,12 @@ class ClusterraHook(BaseHook):
             raise InputError(f"{self._label}: {exc}") from exc
         self._session = settings.access.secret
         return settings
+
+
+def _client_of(access: Access) -> Client:
+    from airflow_provider_clusterra.api.client import Client
+
+    return Client(access)
 
 
 def _read(connection: Any) -> ConnectionSettings:

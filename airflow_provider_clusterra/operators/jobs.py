@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: PLC0415 - whoever reads a DAG needs nothing of what only a running task does
 import asyncio
 import logging
 import math
@@ -12,30 +13,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, context_to_airflow_vars
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.specs import check_files_are_shared, check_output_is_shown
-from airflow_provider_clusterra.api.templates import (
-    JOB_NAME,
-    CheckedParams,
-    Template,
-    TemplateRequest,
-    check_params,
-    nearest,
-    render_artifacts,
-)
 from airflow_provider_clusterra.compat import (
     CLEARS_FORGET,
     TaskDeferralError,
     TaskDeferralTimeout,
 )
-from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected, ConnectionSettings
+from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.sbatch.job import (
     JobRequest,
@@ -47,6 +38,7 @@ from airflow_provider_clusterra.sbatch.job import (
     read_mounts,
 )
 from airflow_provider_clusterra.submit.protocol import (
+    SUBMIT_PAUSES,
     Failure,
     QueueFullError,
     failure_of,
@@ -57,38 +49,9 @@ from airflow_provider_clusterra.submit.protocol import (
     read_tag,
 )
 from airflow_provider_clusterra.submit.retries import RetryOptions, read_growth
-from airflow_provider_clusterra.submit.submission import (
-    RecordStore,
-    Request,
-    Submission,
-    SubmitOptions,
-    TaskJob,
-)
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.arguments import OutputFile, read_outputs, with_assets
-from airflow_provider_clusterra.task.fetching import check_outputs, outputs_of
-from airflow_provider_clusterra.task.inputs import (
-    Source,
-    SourceFile,
-    check_variables,
-    download_route,
-    download_variables,
-    find_inputs,
-    upload_files,
-)
 from airflow_provider_clusterra.task.lineage import ReportsLineage, parent_variables
-from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.result import Reading, end_try
-from airflow_provider_clusterra.task.script import TidyScript, render_script
-from airflow_provider_clusterra.triggers.jobs import (
-    SAME_ARGUMENTS,
-    SUBMIT_PAUSES,
-    ClusterraJobTrigger,
-    ClusterraQueueTrigger,
-    JobEvent,
-    deferral_timeout,
-    read_event,
-)
 from airflow_provider_clusterra.watch.arrays import ArraySuccess, check_indices
 from airflow_provider_clusterra.watch.cancel import (
     KillSwitch,
@@ -96,7 +59,21 @@ from airflow_provider_clusterra.watch.cancel import (
     cancel_now,
     state_of,
 )
-from airflow_provider_clusterra.watch.tail import write_output
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.client import Client
+    from airflow_provider_clusterra.api.templates import CheckedParams, Template
+    from airflow_provider_clusterra.hooks.clusterra import Connected, ConnectionSettings
+    from airflow_provider_clusterra.submit.submission import (
+        RecordStore,
+        Request,
+        Submission,
+        TaskJob,
+    )
+    from airflow_provider_clusterra.task.inputs import Source, SourceFile
+    from airflow_provider_clusterra.task.result import Reading
+    from airflow_provider_clusterra.task.script import TidyScript
+    from airflow_provider_clusterra.triggers.jobs import JobEvent
 
 __all__ = [
     "ClusterraSubmitJobOperator",
@@ -309,6 +286,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _trying(self, store: RecordStore) -> Iterator[None]:
         """A try, with Airflow's errors; nobody wants the job of one that is killed,
         unless it has succeeded."""
+        from airflow_provider_clusterra.task.report import airflow_errors
+
         with airflow_errors(self.clusterra_conn_id):
             try:
                 yield
@@ -340,6 +319,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         request: Request,
         queue: dict[str, Any],
     ) -> TaskJob:
+        from airflow_provider_clusterra.triggers.jobs import ClusterraQueueTrigger, deferral_timeout
+
         submission = self._submission(context, connected, store)
         prepare = None
         if self.outputs or self._inputs:
@@ -371,6 +352,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
         """Called only if a job is submitted: one that runs is waited for whatever a store says."""
+        from airflow_provider_clusterra.task.fetching import check_outputs
+
         if is_first and self.outputs:
             check_outputs(connected.client, self.outputs, self, self._declared)
         return self._upload_inputs(connected, request) if self._inputs else request
@@ -386,6 +369,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         :returns: as :meth:`execute`.
         :raises JobError: the job ended badly.
         """
+        from airflow_provider_clusterra.triggers.jobs import read_event
+
         store = store_of(context)
         self._keys.update(keys or {})
         with self._trying(store):
@@ -419,6 +404,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self._kill.kill(cancel=self.cancel_on_kill)
 
     def _submission(self, context: Context, connected: Connected, store: RecordStore) -> Submission:
+        from airflow_provider_clusterra.submit.submission import Submission, SubmitOptions
+
         cluster_id, settings = connected.cluster_id, connected.settings
         values = self._identity()
         identity = identity_of(context, connected.settings.deployment, cluster_id, values)
@@ -509,6 +496,13 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         queue: Mapping[str, Any],
     ) -> Any:
         # only a tag is found by the next try; in a loop Airflow has no state of an iteration
+        from airflow_provider_clusterra.triggers.jobs import (
+            SAME_ARGUMENTS,
+            ClusterraJobTrigger,
+            deferral_timeout,
+        )
+        from airflow_provider_clusterra.watch.tail import write_output
+
         kept_on_clear = CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)
         trigger = ClusterraJobTrigger(
             **{name: getattr(self, name) for name in SAME_ARGUMENTS},
@@ -544,6 +538,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         return self._end(context, connected.client, event, store)
 
     def _end(self, context: Context, client: Client, event: JobEvent, store: RecordStore) -> Any:
+        from airflow_provider_clusterra.task.fetching import outputs_of
+        from airflow_provider_clusterra.task.result import end_try
+
         if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
         event = self._cancel_given_up(client, event)
@@ -586,6 +583,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self, context: Context, client: Client, event: JobEvent, store: RecordStore
     ) -> Any:
         """The end of the try that submitted it had been to cancel it: that was not about this one."""
+        from airflow_provider_clusterra.watch.tail import write_output
+
         store.save_failure(failure_of(event.job))
         self.log.warning(
             "Job %s, which this try had adopted, had been cancelled before; it is replaced.",
@@ -603,6 +602,8 @@ GIVEN_UP = ("timed_out", "overdue", "stuck", "refused")
 
 def store_of(context: Context) -> RecordStore:
     """What Airflow remembers of the task; in a loop, of this iteration."""
+    from airflow_provider_clusterra.submit.submission import RecordStore
+
     return RecordStore(context.get("task_state_store"), iteration_of(context))
 
 
@@ -643,6 +644,8 @@ def check_template(
 
     :raises InputError: it cannot be submitted so; the one error names all problems.
     """
+    from airflow_provider_clusterra.api.templates import check_params
+
     twice = [name for name in uploads if values.get(name) is not None]
     if twice:
         raise InputError(
@@ -653,6 +656,8 @@ def check_template(
 
 def job_name_of(template: Template, checked: CheckedParams, otherwise: str) -> str:
     """The name of a template's job, or ``""`` if the template takes none."""
+    from airflow_provider_clusterra.api.templates import JOB_NAME
+
     takes = any(
         param.name == JOB_NAME and param.kind == "text" and not param.options
         for param in template.params
@@ -661,6 +666,8 @@ def job_name_of(template: Template, checked: CheckedParams, otherwise: str) -> s
 
 
 def _find(client: Client, template_id: str) -> Template:
+    from airflow_provider_clusterra.api.templates import nearest
+
     try:
         return client.get_template(template_id)
     except NotFoundError as exc:
@@ -887,6 +894,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             self.log.warning(words)
 
     def _render_script(self, script: str, context: Context) -> TidyScript:
+        from airflow_provider_clusterra.task.report import airflow_errors
+        from airflow_provider_clusterra.task.script import render_script
+
         dag = self.get_dag()
         env = dag.get_template_env(force_sandboxed=True) if dag else self.get_template_env()
         with airflow_errors(self.clusterra_conn_id):
@@ -903,6 +913,12 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
+        from airflow_provider_clusterra.task.inputs import (
+            check_variables,
+            download_route,
+            find_inputs,
+        )
+
         if self._unreadable is not None:
             raise self._unreadable
         request = self._read_job(context, connected.settings)
@@ -923,6 +939,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:
         """See :meth:`SubmitOperator._upload_inputs`."""
+        from airflow_provider_clusterra.task.inputs import download_variables, upload_files
+
         if not isinstance(request, JobRequest):
             return request
         client, cluster_id = connected.client, connected.cluster_id
@@ -998,6 +1016,9 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
+        from airflow_provider_clusterra.api.templates import TemplateRequest
+        from airflow_provider_clusterra.task.inputs import find_inputs
+
         self._inputs = find_inputs(self.uploads, context)
         template, parent = find_template(connected.client, self.template_id)
         self._declared = (parent or template).artifacts
@@ -1010,6 +1031,9 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:
         """See :meth:`SubmitOperator._upload_inputs`."""
+        from airflow_provider_clusterra.api.templates import TemplateRequest
+        from airflow_provider_clusterra.task.inputs import upload_files
+
         if not isinstance(request, TemplateRequest):
             return request
         upload_files(connected.client, connected.cluster_id, self._inputs, self._keys)
@@ -1017,6 +1041,8 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     def _find_artifacts(self, client: Client, cluster_id: str, job_id: int) -> Mapping[str, str]:
         """See :meth:`SubmitOperator._find_artifacts`: those that the template declares."""
+        from airflow_provider_clusterra.api.templates import render_artifacts
+
         template, parent = find_template(client, self.template_id)
         chassis = parent or template
         if not chassis.artifacts:

@@ -62,17 +62,16 @@ def _seconds(value: str | float | timedelta) -> float:
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
 HOURS = {"midnight": 0, "elevenses": 11, "noon": 12, "fika": 15, "teatime": 16}
-WHEN = re.compile(
+WHEN = (
     r"now\s*(?:(?P<sign>[+-])\s*(?P<count>\d+)\s*(?:(?P<unit>second|minute|hour|day|week)s?)?|$)"
     r"|(?P<day>today|tomorrow)"
     rf"|(?P<word>{'|'.join(HOURS)})"
     r"|(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?:\s*(?P<half>am|pm))?"
     r"|(?P<y>\d{4})-(?P<m>\d{1,2})-(?P<d>\d{1,2})"
     r"|(?P<mm>\d\d|\d(?=[./]))[./]?(?P<dd>\d{1,2})(?:[./]?(?P<yy>\d{4}|\d{2}))?"
-    r"|(?P<separator>[ \tT-])",
-    re.IGNORECASE,
+    r"|(?P<separator>[ \tT-])"
 )
-"""The parts of a point in time, in the order in which ``sbatch`` tries them."""
+"""The parts of a point in time, in the order in which ``sbatch`` tries them; compiled if one is read."""
 EPOCH = re.compile(r"uts(\d{7,})", re.IGNORECASE)
 
 
@@ -96,7 +95,7 @@ class _Moment:
         self._date: date | None = None
         self._clock: time | None = None
         while text:
-            part = WHEN.match(text)
+            part = re.match(WHEN, text, re.IGNORECASE)
             if part is None:
                 raise ValueError(text)
             self._take(part)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+# ruff: noqa: PLC0415 - whoever reads a DAG needs nothing of what only a running task does
 import asyncio
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -19,21 +20,16 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import NotFoundError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.arguments import read_outputs, with_assets
 from airflow_provider_clusterra.task.lineage import ReportsLineage
-from airflow_provider_clusterra.triggers.jobs import (
-    SAME_ARGUMENTS,
-    ClusterraJobTrigger,
-    JobEvent,
-    deferral_timeout,
-    read_event,
-)
-from airflow_provider_clusterra.watch.verdict import Progress
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.client import Client
+    from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
 
 LOOKS = "clusterra_looks"
 """In the task state store: what the next look's process has to know of this try's looks."""
@@ -122,7 +118,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         :raises JobError: the job ended badly.
         :raises AirflowSensorTimeout: it had not ended in time.
         """
-        from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
+        from airflow_provider_clusterra.task.report import airflow_errors
+        from airflow_provider_clusterra.triggers.jobs import deferral_timeout
 
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
@@ -165,6 +162,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
 
     def _trigger_of(self, context: Context) -> ClusterraJobTrigger:
         """The wait, made at the first look: patience counts from then on."""
+        from airflow_provider_clusterra.triggers.jobs import SAME_ARGUMENTS, ClusterraJobTrigger
+
         if self._trigger is not None:
             return self._trigger
         first: datetime | None = None
@@ -173,7 +172,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         with ClusterraHook(self.clusterra_conn_id, self.cluster_id).connect() as connected:
             cluster_id = connected.cluster_id
             if self.outputs and first is None:
-                from airflow_provider_clusterra.task.fetching import check_outputs  # noqa: PLC0415
+                from airflow_provider_clusterra.task.fetching import check_outputs
 
                 check_outputs(connected.client, self.outputs, self)
             url = connected.settings.job_url(cluster_id, self.job_id)
@@ -197,6 +196,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
 
     def _recall(self, context: Context, trigger: ClusterraJobTrigger) -> None:
         """Go on from the looks before: each is another process's, with a store from Airflow 3.3 on."""
+        from airflow_provider_clusterra.watch.verdict import Progress
+
         wait, store = trigger.the_wait, context.get("task_state_store")
         since = trigger.spec.since
         known: Any = {"completing_since": since, "stuck_since": since}
@@ -237,6 +238,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         :raises AirflowSensorTimeout: it had not ended in time.
         :raises AirflowTaskTimeout: the same, where ``execution_timeout`` was the shorter.
         """
+        from airflow_provider_clusterra.triggers.jobs import read_event
+
         with self._ending():
             end = read_event(event)
             if end.outcome == "timed_out":
@@ -249,8 +252,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
 
     def _finish(self, context: Context, event: JobEvent, client: Client) -> dict[str, Any]:
         # a job's end is no business of whoever only reads the DAG: half of the import's time
-        from airflow_provider_clusterra.task.fetching import outputs_of  # noqa: PLC0415
-        from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish  # noqa: PLC0415
+        from airflow_provider_clusterra.task.fetching import outputs_of
+        from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish
 
         codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
         outputs = outputs_of(self, context, client, event.cluster_id)
@@ -266,7 +269,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
     @contextmanager
     def _ending(self) -> Iterator[None]:
         """Airflow's errors; ``soft_fail`` and ``never_fail`` skip alike in all modes."""
-        from airflow_provider_clusterra.task.report import airflow_errors  # noqa: PLC0415
+        from airflow_provider_clusterra.task.report import airflow_errors
 
         try:
             with airflow_errors(self.clusterra_conn_id):

@@ -26,12 +26,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.calls import User
 from airflow_provider_clusterra.api.errors import (
     BACKOFF,
     ApiError,
@@ -39,12 +38,16 @@ from airflow_provider_clusterra.api.errors import (
     NotFoundError,
     ProtocolError,
     RateLimitedError,
+    Retry,
     ServerError,
     TransportError,
     asked_pause,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.watch.verdict import last_records
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.calls import User
 
 
 class SubmitError(ClusterraError):
@@ -742,6 +745,8 @@ POLICY = 2050
 """Slurm's ESLURM_ACCOUNTING_POLICY: a limit on jobs, or on one job's size or time."""
 MOST_JOBS = (11, 2007)
 """Slurm has as many jobs as ``MaxJobCount``; before 26.05 it says EAGAIN."""
+SUBMIT_PAUSES = Retry(first=15.0, cap=300.0)
+"""Between two submits to a full queue, for all that wait for one cluster."""
 LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")
 """A reason that names the limit, as in ``AssocMaxSubmitJobLimit``."""
 

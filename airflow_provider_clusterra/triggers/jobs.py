@@ -35,7 +35,7 @@ from airflow_provider_clusterra.compat import (
     TRIGGERS_ARE_TOLD_OF_KILLS,
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.submit.protocol import MOST_NODES, failed_nodes
+from airflow_provider_clusterra.submit.protocol import MOST_NODES, SUBMIT_PAUSES, failed_nodes
 from airflow_provider_clusterra.watch.arrays import (
     pack_ids,
     read_indices,
@@ -353,8 +353,6 @@ async def _read_connection(hook: ClusterraHook, patience: Patience) -> Access:
         await asyncio.sleep(patience.backoff.pause(attempt))
 
 
-SUBMIT_PAUSES = Retry(first=15.0, cap=300.0)
-"""Between two submits to a full queue, for all that wait for one cluster."""
 SETTLED_AFTER = 30.0
 """Seconds after which a task that was let go has submitted its job, or is back."""
 

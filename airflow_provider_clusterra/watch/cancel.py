@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+# ruff: noqa: PLC0415 - whoever reads a DAG needs no client, and a task that has a job has one
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.calls import User
-from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
 from airflow_provider_clusterra.api.errors import HICCUPS, ONCE, ClusterraError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job, JobState
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.calls import User
+    from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
+
+    Find = Callable[[list[Job], Callable[[], User]], int | None]
+    """Takes all jobs, and how to ask who is signed in; returns the id of the one that is meant."""
 
 CONFIRM_WITHIN = 45.0
 """Seconds: Slurm's KillWait (30 s), in which a script may ignore SIGTERM, and a margin."""
@@ -71,6 +77,8 @@ async def cancel_now(access: Access, cluster_id: str, job_id: int) -> Job | None
 
     :raises ClusterraError: it could not be cancelled, or not be looked at.
     """
+    from airflow_provider_clusterra.api.client import AsyncClient
+
     async with AsyncClient(access) as client:
         return await cancel_and_confirm(client, cluster_id, job_id)
 
@@ -84,10 +92,6 @@ STEP = 0.2
 
 class TaskKilledError(ClusterraError):
     """The task is being killed; the words say what became of its job."""
-
-
-Find = Callable[[list[Job], Callable[[], User]], int | None]
-"""Takes all jobs, and how to ask who is signed in; returns the id of the one that is meant."""
 
 
 class KillSwitch(msgspec.Struct):
@@ -183,6 +187,8 @@ class KillSwitch(msgspec.Struct):
             self._done = self._cancel(replace(self.access, timeout=ONE_REQUEST), target)
 
     def _cancel(self, access: Access, target: str) -> str:
+        from airflow_provider_clusterra.api.client import Client
+
         last = time.monotonic() + WITHIN - ONE_REQUEST
         self.may_have_succeeded = True
         try:
