@@ -8,7 +8,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
@@ -21,7 +23,7 @@ from airflow_provider_clusterra.api.errors import (
     TooLargeError,
 )
 from airflow_provider_clusterra.api.jobs import Job
-from airflow_provider_clusterra.api.usage import Run, is_told, untold, usage_of
+from airflow_provider_clusterra.api.usage import Run, is_told, may_have_used, untold, usage_of
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
@@ -31,15 +33,50 @@ PAUSE, LONGEST = 2.0, 10.0
 """Seconds between two rounds of questions: slurmdbd hears of an end seconds later."""
 SHARE, ARRAY_SHARE = 0.02, 0.2
 """Of the server's time that questions may take; those for a large array end soon."""
+OVER = 300.0
+"""Seconds of which the share may be taken at once: most jobs that end alone need two questions."""
 TOGETHER = 100
 """Records in one question, as far as is known: one has some KB, and more for each step."""
 EACH = 0.5
 """Seconds more that an array's receipt may take for each of its questions."""
 REST = 600.0
 """Seconds for which accounting that is not there is not asked again."""
+VAIN, DOUBT = 3, 60.0
+"""After so many waits in a row for nothing, no job waits for a second question for so many seconds."""
 
 Answers = asyncio.Future[list[Run] | None]
 """The runs of one job, or None if asking again is of no use."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """Seconds of the server's time that are left for questions, at a time."""
+
+    left: float = SHARE * OVER
+    at: float = 0.0
+    took: float = 0.0
+    """One of the last questions."""
+
+    def after(self, begin: float, end: float, questions: int) -> Budget:
+        """What is left once they have been answered."""
+        took = end - begin
+        return Budget(self._left_at(begin) - took, begin, took / questions)
+
+    def next_turn(self, now: float, middle: float) -> float:
+        """When to ask: now, or when slurmdbd surely knows (in a wait's middle) if it cannot be twice."""
+        left = self._left_at(now)
+        if left >= 2 * self.took:
+            return now
+        missing = max(0.0, min(self.took, SHARE * OVER) - left)
+        return max(middle, now + missing / SHARE)
+
+    def _left_at(self, now: float) -> float:
+        return min(SHARE * OVER, self.left + SHARE * (now - self.at))
+
+
+class _Wait(NamedTuple):
+    job: Job
+    begin: float
+    end: float
 
 
 class Receipts:
@@ -48,21 +85,31 @@ class Receipts:
     def __init__(self, client: AsyncClient, cluster_id: str) -> None:
         self._client = client
         self._cluster_id = cluster_id
-        self._wanted: dict[Answers, Job] = {}
+        self._wanted: dict[Answers, _Wait] = {}
         self._asker: asyncio.Task[None] | None = None
         self._array = asyncio.Lock()
+        self._budget = Budget()
         self._not_before = 0.0
+        self._vain, self._doubt_until = 0, 0.0
         self._absent_until = 0.0
 
     async def add_to(self, job: Job, patience: float) -> Job:
         """An ended job with its usage, as accounting has it in so many seconds, if at all."""
+        if not may_have_used(job):
+            return replace(job, usage=usage_of(job))
         many = len(job.tasks) // TOGETHER if _is_large(job) else 0
-        patience += many * EACH
+        begin, told = time.monotonic(), False
+        doubted = self._vain >= VAIN and begin < self._doubt_until
+        patience = many * EACH + (0 if doubted else patience)
         runs: list[Run] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(patience + LONGEST):
                 ask = self._ask_array if many else self._ask_job
-                await ask(job, runs, time.monotonic() + patience)
+                told = await ask(job, runs, begin + patience)
+        if told:
+            self._vain = 0
+        elif not doubted and time.monotonic() - begin > patience / 2:
+            self._vain, self._doubt_until = self._vain + 1, time.monotonic() + DOUBT
         return replace(job, usage=await asyncio.to_thread(usage_of, job, runs))
 
     async def close(self) -> None:
@@ -74,12 +121,13 @@ class Receipts:
             if not answer.done():
                 answer.set_result(None)
 
-    async def _ask_job(self, job: Job, runs: list[Run], end: float) -> None:
-        """Together with all others that ask now."""
+    async def _ask_job(self, job: Job, runs: list[Run], end: float) -> bool:
+        """Together with all others that ask now; whether accounting has its end."""
+        begin = time.monotonic()
         while time.monotonic() >= self._absent_until:
             loop = asyncio.get_running_loop()
             answer: Answers = loop.create_future()
-            self._wanted[answer] = job
+            self._wanted[answer] = _Wait(job, begin, end)
             if self._asker is None or self._asker.done():
                 self._asker = loop.create_task(
                     self._ask_all(), name="clusterra-receipts", context=contextvars.Context()
@@ -89,12 +137,15 @@ class Receipts:
             finally:
                 self._wanted.pop(answer, None)
             if found is None:
-                return
+                return False
             runs[:] = found
-            if await asyncio.to_thread(is_told, job, runs) or time.monotonic() >= end:
-                return
+            if await asyncio.to_thread(is_told, job, runs):
+                return True
+            if time.monotonic() >= end:
+                return False
+        return False
 
-    async def _ask_array(self, job: Job, runs: list[Run], end: float) -> None:
+    async def _ask_array(self, job: Job, runs: list[Run], end: float) -> bool:
         """In many questions with pauses, and again for those tasks that it left out."""
         async with self._array:
             pieces, _ = await asyncio.to_thread(_left, job, runs)
@@ -104,18 +155,35 @@ class Receipts:
                     runs += await self._ask(parts) or []
                     await asyncio.sleep((time.monotonic() - begin) / ARRAY_SHARE)
                 pieces, runs[:] = await asyncio.to_thread(_left, job, runs)
-                if not pieces or time.monotonic() >= end:
-                    return
+                if not pieces or time.monotonic() + PAUSE > end:
+                    break
                 await asyncio.sleep(PAUSE)
+            return not pieces
 
     async def _ask_all(self) -> None:
         while self._wanted:
-            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            turn = self._dismiss()
+            if self._wanted:
+                await asyncio.sleep(turn - time.monotonic())
             begin = time.monotonic()
-            for question in _questions(self._wanted):
+            for question in (questions := _questions(self._wanted)):
                 await self._answer(question)
-            now = time.monotonic()
-            self._not_before = now + max(PAUSE, (now - begin) / SHARE)
+            if questions:
+                now = time.monotonic()
+                self._budget = self._budget.after(begin, now, len(questions))
+                self._not_before = now + PAUSE
+
+    def _dismiss(self) -> float:
+        """When the next questions are due; those that cannot wait for them go on without."""
+        middle = min((wait.begin + wait.end) / 2 for wait in self._wanted.values())
+        now = time.monotonic()
+        turn = max(self._not_before, self._budget.next_turn(now, middle))
+        for answer, wait in [*self._wanted.items()]:
+            if max(now, wait.end) < turn:
+                del self._wanted[answer]
+                if not answer.done():
+                    answer.set_result(None)
+        return turn
 
     async def _answer(self, question: Mapping[Answers, Job]) -> None:
         waiting = {each: job.job_id for each, job in question.items() if each in self._wanted}
@@ -152,6 +220,8 @@ class Receipts:
 
 def account_for(client: Client, cluster_id: str, job: Job) -> Job:
     """An ended job with its usage, for which nobody has asked yet."""
+    if not may_have_used(job):
+        return job
     runs: list[Run] = []
     for pause in (0.0, PAUSE, PAUSE):
         time.sleep(pause)
@@ -189,11 +259,11 @@ def _is_absent(error: Exception) -> bool:
     return isinstance(error, ApiError) and error.status != 400 and not _may_come_back(error)
 
 
-def _questions(wanted: Mapping[Answers, Job]) -> list[dict[Answers, Job]]:
+def _questions(wanted: Mapping[Answers, _Wait]) -> list[dict[Answers, Job]]:
     """Each of so many records, as far as is known."""
     found: list[dict[Answers, Job]] = []
     size = TOGETHER
-    for each, job in wanted.items():
+    for each, (job, *_) in wanted.items():
         more = max(1, len(job.tasks))
         size += more
         if size > TOGETHER:

@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from contextlib import closing
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -11,7 +13,7 @@ from airflow_provider_clusterra.api.calls import list_runs
 from airflow_provider_clusterra.api.errors import TooLargeError, TransportError
 from airflow_provider_clusterra.api.jobs import Job, read_state, read_time
 from airflow_provider_clusterra.watch import receipt
-from airflow_provider_clusterra.watch.receipt import TOGETHER, Receipts
+from airflow_provider_clusterra.watch.receipt import TOGETHER, Budget, Receipts
 from tests.support.accounting import BEGIN, record
 from tests.support.recorded import answer
 
@@ -244,21 +246,125 @@ async def test_a_question_that_fails_costs_only_those_it_asks_for(said):
     assert sum("run_seconds" in job.usage for job in jobs) == 150
 
 
-async def test_slow_answers_are_asked_for_seldom(monkeypatch):
-    for name, value in {"PAUSE": 0.0, "LONGEST": 0.1, "SHARE": 0.25}.items():
-        monkeypatch.setattr(receipt, name, value)
-    accounting = Accounting(lambda ids, n: everything(ids, n) if n == 2 else [])
-    at_once, times = accounting.exchange, []
+class Hours(asyncio.SelectorEventLoop):
+    """A loop whose clock goes on by itself to what is due next."""
 
-    async def slowly(call):
-        await asyncio.sleep(0.2)
-        times.append(time.monotonic())
-        return await at_once(call)
+    now = 1000.0
 
-    accounting.exchange = slowly
-    await Receipts(accounting, "c1").add_to(Job(1, DONE), 30)
+    def time(self):
+        return self.now
 
-    assert times[1] - times[0] > 0.8
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0].when())
+        super()._run_once()
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Let jobs end: how many had a receipt, how long each was held up, and the server's share."""
+
+    async def at_once(function, *args):
+        return function(*args)
+
+    def run(times, *, takes, late, patience=6.0):
+        loop, ended, receipts = Hours(), {}, []
+        monkeypatch.setattr(receipt, "time", SimpleNamespace(monotonic=loop.time))
+        monkeypatch.setattr(asyncio, "to_thread", at_once)
+        accounting = Accounting(
+            lambda ids, _: [
+                record(job_id=int(each), state=said(loop.time() - takes - ended[int(each)]))
+                for each in ids
+            ]
+        )
+        exchange = accounting.exchange
+
+        def said(age):
+            return "COMPLETED" if age >= late - 1e-6 else "RUNNING"
+
+        async def slowly(call):
+            await asyncio.sleep(takes)
+            return await exchange(call)
+
+        accounting.exchange = slowly
+
+        async def end(all_of, number, at):
+            await asyncio.sleep(at)
+            ended[number] = begin = loop.time()
+            job = await all_of.add_to(Job(number, DONE), patience)
+            receipts.append(("run_seconds" in job.usage, loop.time() - begin))
+
+        async def all_end():
+            all_of = Receipts(accounting, "c1")
+            await asyncio.gather(*(end(all_of, *each) for each in enumerate(times, 1)))
+            await all_of.close()
+
+        with closing(loop):
+            loop.run_until_complete(all_end())
+        told, held = zip(*receipts, strict=True)
+        return sum(told), list(held), len(accounting.asked) * takes
+
+    return run
+
+
+@pytest.mark.parametrize("takes", [0.02, 0.35, 1.0, 2.0])
+@pytest.mark.parametrize("late", [0.0, 2.0])
+def test_a_job_that_ends_alone_has_its_receipt_as_soon_as_accounting_has_it(ends, takes, late):
+    told, held, _ = ends([600.0 * n for n in range(20)], takes=takes, late=late)
+
+    assert told == 20
+    assert max(held) <= late + 2 * takes + 0.1
+
+
+@pytest.mark.parametrize("takes", [0.35, 1.0, 3.0, 20.0])
+def test_slow_answers_take_their_share_of_the_server_and_hold_nobody_up_for_nothing(ends, takes):
+    told, held, used = ends([10.0 * n for n in range(360)], takes=takes, late=2.0)
+
+    # one question may take more than there is left
+    assert used <= 0.02 * (3600 + receipt.OVER) + takes
+    assert takes > 10 or told >= used / takes * 0.6
+    # jobs that end during a question of 20 s wait for it, at most 16 s
+    assert sum(held) <= told * (6 + takes) + 32 * used / takes
+    assert sorted(held)[180] == 0 or takes < 1
+
+
+@pytest.mark.parametrize("takes", [0.02, 1.0])
+def test_who_waits_for_nothing_again_and_again_is_held_up_no_more(ends, takes):
+    told, held, _ = ends([10.0 * n for n in range(100)], takes=takes, late=1e9)
+
+    assert told == 0
+    assert sorted(held)[50] <= takes
+
+
+def test_an_accounting_that_is_late_for_a_while_is_waited_for_again(ends):
+    assert ends([0.0, 20.0, 40.0, 110.0], takes=0.02, late=2.0)[0] == 4
+    told, held, _ = ends([0, 10, 20, *range(30, 300, 10)], takes=0.02, late=7.0, patience=6.0)
+    assert told == 0
+    assert [n for n, each in enumerate(held) if each > 1] == [0, 1, 2, 9, 16, 23]
+
+
+async def test_a_job_that_never_ran_is_not_asked_for():
+    cancelled = Job(9, read_state("CANCELLED"), tres_requested="cpu=1,mem=1G")
+    accounting = Accounting(everything)
+    job = await Receipts(accounting, "c1").add_to(cancelled, 60)
+
+    assert accounting.asked == []
+    assert job.usage == {"memory_bytes_requested": 2**30}
+    assert receipt.account_for(None, "c1", cancelled) is cancelled
+
+
+@pytest.mark.parametrize(
+    ("budget", "turn"),
+    [
+        (Budget(6, 0, 1), 100),
+        (Budget(0, 100, 1), 150),
+        (Budget(1, 100, 1), 103),
+        (Budget(0, 100, 0.01), 103),
+        (Budget(0, 100, 60), 400),
+    ],
+)
+def test_a_question_is_due_when_there_is_time_for_two_or_in_the_middle_for_one(budget, turn):
+    assert budget.next_turn(100, 103) == pytest.approx(turn)
 
 
 async def test_who_waits_for_a_turn_when_the_poll_ends_waits_no_longer(monkeypatch):
