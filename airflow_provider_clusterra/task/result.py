@@ -48,12 +48,14 @@ from airflow_provider_clusterra.watch.arrays import (
     array_succeeded,
     array_tasks,
     collect_ends,
+    counts_of,
     exited_only_with,
     with_earlier,
     with_ends,
     write_indices,
 )
 from airflow_provider_clusterra.watch.receipt import account_for, records_or_none
+from airflow_provider_clusterra.watch.verdict import records_of
 
 log = logging.getLogger(__name__)
 
@@ -313,23 +315,36 @@ def _overdue(event: JobEvent, client: Client) -> str:
 
 
 def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:
-    """An array with its tasks, if they were too many for the event, or their ids are needed."""
+    """An array with its tasks, if they were too many for the event, or their ids are needed.
+
+    How it ended, the wait alone says: what is read here may be late.
+    """
     known = job.tasks and all(task.job_id or not ids for task in job.tasks)
-    if known or not job.array_job_id:
+    if known or job.array_job_id != event.job_id:
         return job
-    ends = collect_ends({}, _tasks_shown(event, client))
-    if not job.tasks:
-        return replace(with_ends(job, ends), usage=job.usage)
-    tasks = [ends.get(task.array_task_id or 0, task) for task in job.tasks]
-    return replace(job, tasks=tuple(tasks))
+    shown = _tasks_shown(event, job, client)
+    if job.tasks:
+        return replace(job, tasks=tuple(_with_ids(job.tasks, shown)))
+    whole = replace(job, tasks=with_ends(job, collect_ends({}, shown)).tasks)
+    if event.counts and counts_of(whole) != event.counts:
+        log.warning("Job %s: not all of its tasks' ends can be read (any more).", job.job_id)
+        return job
+    return whole
 
 
-def _tasks_shown(event: JobEvent, client: Client) -> list[Job]:
-    """Of an array: its tasks as accounting has them, and as Slurm still shows them."""
+def _with_ids(tasks: Iterable[Job], shown: Iterable[Job]) -> Iterator[Job]:
+    own = {task.array_task_id: task.job_id for task in shown}
+    for task in tasks:
+        yield replace(task, job_id=task.job_id or own.get(task.array_task_id, 0))
+
+
+def _tasks_shown(event: JobEvent, job: Job, client: Client) -> list[Job]:
+    """An array's tasks as accounting has them, and as Slurm still shows them."""
     ask = partial(client.list_accounting, event.cluster_id, job_ids=[event.job_id])
-    shown = [*(records_or_none(ask) or ())]
+    shown = records_of(event.job_id, records_or_none(ask) or (), job.name)
     with suppress(NotFoundError):
-        shown += client.get_job(event.cluster_id, event.job_id).tasks
+        seen = client.get_job(event.cluster_id, event.job_id)
+        shown += seen.tasks if job.name in ("", seen.name) else ()
     return [task for task in shown if task.array_job_id == event.job_id]
 
 
@@ -347,8 +362,9 @@ def _returned(cluster_id: str, job: Job, client: Client, return_output: Reading)
 
 def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     """The end of the output, or ``""`` and why it cannot be read."""
-    failed = event.job.failed_task if event.job else None
-    # an array's own file is its last index's
+    tasks = array_tasks(event.job) if event.job else ()
+    failed = next((task for task in tasks if not task.state.succeeded), None)
+    # an array's own file is its last index's, and a het job's its leader's
     job_id = (failed.job_id if failed else 0) or event.job_id
     try:
         output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)

@@ -28,7 +28,7 @@ from airflow_provider_clusterra.api.errors import (
     WaitTimeoutError,
     is_signed_out,
 )
-from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, read_job_id
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, place_of, read_job_id
 from airflow_provider_clusterra.compat import (
     A_KILL_IS_A_USERS,
     MIN_DEFERRAL,
@@ -37,6 +37,7 @@ from airflow_provider_clusterra.compat import (
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.submit.protocol import MOST_NODES, SUBMIT_PAUSES, failed_nodes
 from airflow_provider_clusterra.watch.arrays import (
+    counts_of,
     pack_ids,
     read_indices,
     unpack_ids,
@@ -457,6 +458,8 @@ LARGEST = 3600
 ROOMS = ((400, 1200), (100, 1200), (100, 0))
 """Characters of any one text (twice as many of the words), and of an array's tasks and their ids: if
 these need more room, the resumed task asks again."""
+NAME_KEPT = 255
+"""Bytes that accounting keeps of a name, by which its records are known."""
 LONGEST_TRES = 100
 """Of what the usage has been read from already."""
 
@@ -473,12 +476,14 @@ class JobEvent(msgspec.Struct, frozen=True):
     """The job as last seen."""
     message: str = ""
     tasks: dict[str, str] = msgspec.field(default_factory=dict)
-    """How an array's tasks ended, e.g. ``{"COMPLETED 0 -": "0-7,9", "FAILED 3 -": "8"}``: state,
-    exit code and signal, to the indices."""
+    """How an array's tasks or a het job's components ended, e.g. ``{"COMPLETED 0 -": "0-7,9",
+    "FAILED 3 -": "8"}``: state, exit code and signal, to the indices."""
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    """How many of them are in each state, e.g. ``{"COMPLETED": 9, "FAILED": 1}``."""
     task_ids: dict[str, str] = msgspec.field(default_factory=dict)
-    """The own job ids of an array's tasks: what to add to an index, to the indices."""
+    """Their own job ids: what to add to an index, to the indices."""
     failed_nodes: dict[str, int] = msgspec.field(default_factory=dict)
-    """The last nodes that failed under an array's tasks, to an index each."""
+    """The last nodes that failed under them, to an index each."""
     adopted_at: float | None = None
     """When the task took the job over from an earlier try, in seconds since 1970."""
 
@@ -493,6 +498,7 @@ class JobEvent(msgspec.Struct, frozen=True):
                 message=self.message[: 2 * text],
                 job=self.job and _shortened(self.job, text),
                 tasks=tasks if _size(tasks) <= most else {},
+                counts=counts_of(self.job) if self.job else {},
                 task_ids=ids if _size(tasks) + _size(ids) <= most else {},
                 failed_nodes=nodes if _size(tasks) <= most else {},
             )
@@ -516,45 +522,43 @@ def read_event(payload: Any) -> JobEvent:
         ) from exc
     if event.job is None or not event.tasks:
         return event
-    tasks = unpack_tasks(event.tasks, event.job_id, event.task_ids)
+    tasks = unpack_tasks(event.tasks, event.job, event.task_ids)
     node_of = {index: node for node, index in event.failed_nodes.items()}
-    with_nodes = [
-        replace(task, failed_node=node_of.get(task.array_task_id or 0, "")) for task in tasks
-    ]
+    with_nodes = [replace(task, failed_node=node_of.get(place_of(task), "")) for task in tasks]
     return replace(event, job=replace(event.job, tasks=tuple(with_nodes)))
 
 
 def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
-    """How an array's tasks ended, as :attr:`JobEvent.tasks` has it."""
+    """How tasks or components ended, as :attr:`JobEvent.tasks` has it."""
     groups: dict[str, set[int]] = {}
     for task in tasks:
-        if task.array_task_id is not None:
+        if (place := place_of(task)) >= 0:
             words = (task.state.base, _word(task.exit.code), _word(task.exit.signal))
-            groups.setdefault(" ".join(words), set()).add(task.array_task_id)
+            groups.setdefault(" ".join(words), set()).add(place)
     return {words: write_indices(indices) for words, indices in groups.items()}
 
 
 def pack_nodes(tasks: Iterable[Job]) -> dict[str, int]:
-    """The nodes that failed under an array's tasks, as :attr:`JobEvent.failed_nodes` has them."""
+    """The nodes that failed under them, as :attr:`JobEvent.failed_nodes` has them."""
     failed = [*failed_nodes(tasks).items()][-MOST_NODES:]
-    return {node: task.array_task_id for node, task in failed if task.array_task_id is not None}
+    return {node: place_of(task) for node, task in failed if place_of(task) >= 0}
 
 
-def unpack_tasks(
-    packed: dict[str, str], array_job_id: int, task_ids: dict[str, str]
-) -> tuple[Job, ...]:
+def unpack_tasks(packed: dict[str, str], whole: Job, task_ids: dict[str, str]) -> tuple[Job, ...]:
     """The tasks again, as far as they were packed."""
     ids = unpack_ids(task_ids)
+    place = "het_job_offset" if whole.het_job_id else "array_task_id"
     tasks: list[Job] = []
     for words, indices in packed.items():
         base, code, number = words.split(" ")
         status = ExitStatus(_number(code), _number(number))
-        task = Job(0, JobState(base), exit=status, array_job_id=array_job_id)
+        task = Job(0, JobState(base), exit=status)
+        task = replace(task, array_job_id=whole.array_job_id, het_job_id=whole.het_job_id)
         tasks += [
-            replace(task, job_id=ids.get(index, 0), array_task_id=index)
+            replace(task, job_id=ids.get(index, 0), **{place: index})
             for index in read_indices(indices)
         ]
-    return tuple(sorted(tasks, key=lambda task: task.array_task_id or 0))
+    return tuple(sorted(tasks, key=place_of))
 
 
 def _size(packed: dict[str, str]) -> int:
@@ -562,11 +566,11 @@ def _size(packed: dict[str, str]) -> int:
 
 
 def _shortened(job: Job, longest: int) -> Job:
-    texts = ("name", "nodes", "description", "comment", "standard_output", "working_directory")
+    texts = ("nodes", "description", "comment", "standard_output", "working_directory")
     short = {name: getattr(job, name)[:longest] for name in (*texts, "array_task_string")}
     read = ("tres_allocated", "tres_requested", "admin_comment")
     short |= {name: getattr(job, name)[:LONGEST_TRES] for name in read}
-    return replace(job, tasks=(), **short)
+    return replace(job, tasks=(), name=job.name[:NAME_KEPT], **short)
 
 
 def _word(number: int | None) -> str:

@@ -11,7 +11,7 @@ from itertools import chain
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError, ProtocolError
-from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.jobs import Job, one_job, place_of
 
 Ends = Mapping[int, Job]
 """Array index to the task as it ended."""
@@ -162,8 +162,8 @@ def array_succeeded(job: Job, array_success: ArraySuccess = "all") -> bool:
 
 
 def exited_only_with(job: Job, codes: Collection[int]) -> bool:
-    """Whether the job, or each of an array's tasks that did not succeed, exited with such a code."""
-    parts = [task for task in array_tasks(job) if not task.state.succeeded] or [job]
+    """Whether the job, or each of its tasks or components that did not succeed, exited with such a code."""
+    parts = [task for task in job.tasks if not task.state.succeeded] or [job]
     return all(part.state.base == "FAILED" and part.exit.code in codes for part in parts)
 
 
@@ -217,14 +217,13 @@ def check_indices_alone(script: str, *, of_list: bool = False) -> None:
 
 
 def pack_ids(tasks: Iterable[Job]) -> dict[str, str]:
-    """The own job ids of an array's tasks, as :attr:`JobEvent.task_ids` has them: few words, because
-    Slurm mostly counts on from one task to the next.
+    """The own job ids of tasks or components, as :attr:`JobEvent.task_ids` has them: few words, because
+    Slurm mostly counts on from one to the next.
     """
     groups: dict[str, set[int]] = {}
     for task in tasks:
-        if task.array_task_id is not None and task.job_id:
-            more = str(task.job_id - task.array_task_id)
-            groups.setdefault(more, set()).add(task.array_task_id)
+        if (place := place_of(task)) >= 0 and task.job_id:
+            groups.setdefault(str(task.job_id - place), set()).add(place)
     return {more: write_indices(indices) for more, indices in groups.items()}
 
 

@@ -22,7 +22,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
     Retry,
 )
-from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.jobs import Job, one_job, place_of
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,
@@ -452,7 +452,7 @@ def _outdated(records: Iterable[Job], progress: Progress) -> set[int]:
 
 def _places(part: Job) -> Collection[int]:
     """A task's indices, or a component's offset; -1: the job itself."""
-    return indices_of(part) or (-1 if part.het_job_offset is None else part.het_job_offset,)
+    return indices_of(part) or (place_of(part),)
 
 
 def records_of(job_id: int, records: Iterable[Job], name: str = "") -> list[Job]:

@@ -8,13 +8,19 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import Access, Client
-from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.answers import Answer
+from airflow_provider_clusterra.api.calls import read_job, read_jobs
 from airflow_provider_clusterra.api.errors import ONCE, ApiError, InputError
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, one_job
 from airflow_provider_clusterra.task import report as failures
 from airflow_provider_clusterra.task.arguments import exit_codes
-from airflow_provider_clusterra.task.result import failed_jobs_pushed, finish, job_result
-from airflow_provider_clusterra.triggers.jobs import JobEvent
+from airflow_provider_clusterra.task.result import (
+    failed_jobs_pushed,
+    finish,
+    job_result,
+    with_tasks,
+)
+from airflow_provider_clusterra.triggers.jobs import JobEvent, read_event
 from tests.support.recorded import NEWEST, sample
 from tests.support.wire import Wire, http
 from tests.watch.test_array_success import array
@@ -190,6 +196,22 @@ def exited(*codes, state="FAILED"):
     return one_job(parts, 9) if len(codes) > 1 else parts[0]
 
 
+def components(*codes, state="FAILED"):
+    """A het job whose leader FAILED with the first code, and whose others did so with theirs."""
+    parts = [
+        Job(
+            9 + offset,
+            JobState("FAILED" if offset == 0 else state) if code else JobState("COMPLETED"),
+            exit=ExitStatus(code),
+            het_job_id=9,
+            het_job_offset=offset,
+        )
+        for offset, code in enumerate(codes)
+    ]
+    return one_job(parts, 9)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
 @pytest.mark.parametrize(
     ("job", "skip_on", "skipped"),
     [
@@ -202,11 +224,16 @@ def exited(*codes, state="FAILED"):
         (exited(0, 99, 99), {99}, True),
         (exited(0, 99, 1), {99}, False),
         (exited(99, 98), {98, 99}, True),
+        (components(99, 0), {99}, True),
+        (components(99, 98), {98, 99}, True),
+        (components(99, 1), {99}, False),
+        (components(0, 1), {99}, False),
+        (components(99, 99, state="OUT_OF_MEMORY"), {99}, False),
     ],
-    ids=str,
 )
-def test_a_failed_job_skips_its_task_if_its_exit_code_says_so(job, skip_on, skipped, ti):
-    event = JobEvent("ended", 9, "c1", job)
+def test_a_failed_job_skips_its_task_if_its_exit_code_says_so(job, skip_on, skipped, resumed, ti):
+    event = JobEvent("ended", 9, "c1", replace(job, usage={}))
+    event = read_event(event.to_payload()) if resumed else event
     with (
         Wire(http(200, b"")) as wire,
         Client(Access(wire.url, "s"), retry=ONCE) as client,
@@ -260,3 +287,89 @@ def test_an_accounting_that_is_late_is_asked_again_and_one_that_is_absent_is_not
             Client(Access(wire.url, "s"), retry=ONCE) as client,
         ):
             assert finish(event, client, None)["tasks"]["0"]["state"] == "COMPLETED"
+
+
+MANY = 400
+STATES = ["FAILED" if index % 3 == 1 else "COMPLETED" for index in range(MANY)]
+STATES[0:2] = ["COMPLETED", "FAILED"]
+NOTHING = {"errors": [{"error_number": 2017}]}
+
+
+def row(index, state, *, hour=9, name="mine"):
+    """A task's record, whose id is not one more than the last one's."""
+    return {
+        "job_id": 100 + index + index // 2,
+        "array_job_id": 9,
+        "array_task_id": index,
+        "job_state": [state],
+        "name": name,
+        "submit_time": 3600 * hour,
+        "exit_code": {"return_code": {"number": 3 * (state == "FAILED")}},
+    }
+
+
+NOW = [row(index, state) for index, state in enumerate(STATES)]
+
+
+def of_thousands(states, accounting, shown=(), **options):
+    """What a resumed task makes of an array that does not fit into its event."""
+    rows = [row(index, state) for index, state in enumerate(states)]
+    job = read_jobs(Answer("GET x", 200, {}, json.dumps({"jobs": rows}).encode()))
+    whole = replace(one_job(job, 9), usage={})
+    event = read_event(JobEvent("ended", 9, "c1", whole).to_payload())
+
+    def answer(request):
+        if b"/accounting" in request:
+            return http(200, {"jobs": accounting})
+        return http(200, {"jobs": list(shown)}) if shown else http(404, NOTHING)
+
+    with Wire(answer) as wire, Client(Access(wire.url, "s"), retry=ONCE) as client:
+        if not options:
+            return with_tasks(event, event.job, client, ids=True)
+        return finish(event, client, None, **options)
+
+
+EARLIER = {
+    "an earlier run of each that failed": [
+        row(index, "REQUEUED", hour=8) for index, state in enumerate(STATES) if state == "FAILED"
+    ],
+    "another job's": [row(index, "COMPLETED", hour=7, name="old") for index in range(MANY)],
+    "a newer job's": [row(index, "COMPLETED", hour=10, name="new") for index in range(MANY)],
+}
+
+
+@pytest.mark.parametrize("records", EARLIER.values(), ids=EARLIER)
+@pytest.mark.parametrize("accounting", [NOW, []], ids=["told", "late"])
+def test_no_other_record_makes_a_large_array_a_success(records, accounting):
+    for rows in ([*accounting, *records], [*records, *accounting]):
+        job = of_thousands(STATES, rows)
+        assert job.state.base == "FAILED"
+        assert [task.state.base for task in job.tasks] == (STATES if accounting else [])
+
+
+@pytest.mark.parametrize("known", [0, 200])
+def test_a_large_array_of_which_not_all_is_known_is_no_success(known):
+    good = [each for each in NOW if each["job_state"] == ["COMPLETED"]][:known]
+    for share in ("all", "any", 0.5):
+        with pytest.raises(failures.JobError):
+            of_thousands(STATES, good, array_success=share)
+
+
+def test_another_job_of_the_number_that_slurm_shows_by_now_says_nothing_of_a_large_array():
+    job = of_thousands(STATES, NOW, shown=[row(1, "COMPLETED", name="new")])
+
+    assert [task.state.base for task in job.tasks] == STATES
+
+
+@pytest.mark.parametrize("first", ["NODE_FAIL", "PREEMPTED", "REQUEUED", "COMPLETED"])
+def test_an_index_that_ran_again_has_the_output_of_its_own_id(first):
+    good = ["COMPLETED"] * MANY
+    rows = [row(index, "COMPLETED") for index in range(MANY)]
+    rows.insert(6, row(5, first, hour=8))
+    job = of_thousands(good, rows)
+
+    assert job.state.succeeded
+    assert [each.state.base for each in job.tasks] == good
+    assert [each.job_id for each in job.tasks] == [
+        each["job_id"] for each in rows if each != rows[6]
+    ]

@@ -149,3 +149,23 @@ def test_an_event_without_a_job_is_the_same_afterwards(words):
     event = JobEvent("lost", 9, "c1", None, words)
 
     assert through_the_database(event) == event
+
+
+def test_a_het_jobs_components_are_told_too():
+    ends = [("FAILED", ExitStatus(99)), ("OUT_OF_MEMORY", ExitStatus(signal=9))]
+    parts = [
+        Job(9 + n, read_state(words), exit=status, het_job_id=9, het_job_offset=n)
+        for n, (words, status) in enumerate(ends)
+    ]
+    job = one_job(parts, 9)
+
+    assert through_the_database(JobEvent("ended", 9, "c1", job)).job == job
+
+
+@pytest.mark.parametrize("length", [1, 200, 255])
+def test_a_name_by_which_accounting_knows_a_job_is_told_whole(length):
+    event = JobEvent(
+        "ended", 9, "c1", replace(array(["FAILED"] * 5), name="n" * length), "w" * 9000
+    )
+
+    assert through_the_database(event).job.name == "n" * length
