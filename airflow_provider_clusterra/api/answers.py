@@ -99,6 +99,11 @@ def decode(body: bytes, form: Any = Any) -> Any:
         return msgspec.json.decode(again, type=form)
 
 
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none if it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 class Answer(msgspec.Struct, frozen=True):
     """One HTTP answer, read to its end."""
 
@@ -137,7 +142,7 @@ class Answer(msgspec.Struct, frozen=True):
         rows = body.get(name) if isinstance(body, dict) else body
         if not isinstance(rows, list):
             raise self.unreadable(f"it holds no list of {name}")
-        return [row for row in rows if isinstance(row, dict)]
+        return objects(rows)
 
     def unreadable(self, why: str) -> ProtocolError:
         """The error that says that this answer cannot be read, and shows its beginning."""

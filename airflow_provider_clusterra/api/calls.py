@@ -22,6 +22,7 @@ from airflow_provider_clusterra.api.answers import (
     decode,
     is_page,
     kind_of_number,
+    objects,
     read_problems,
     refusal,
 )
@@ -394,8 +395,7 @@ def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
 
 def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
     body = answer.json() if answer.body.strip() else None
-    entries = _list(body.get("status")) if isinstance(body, dict) else []
-    return [entry for entry in entries if isinstance(entry, dict)]
+    return objects(body.get("status")) if isinstance(body, dict) else []
 
 
 def _cancel_number(entry: dict[str, Any]) -> int:

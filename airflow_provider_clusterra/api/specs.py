@@ -349,10 +349,15 @@ def check_script(script: str) -> None:
         )
 
 
+def is_variable(name: str) -> bool:
+    """Whether a shell can have a variable of this name."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
+
+
 def check_names(variables: Iterable[str]) -> None:
     """Refuse what a shell cannot have as a variable."""
     for name in variables:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not is_variable(name):
             raise InputError(f"environment: {name!r} is not a variable's name.")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, refusal
+from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, objects, refusal
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import (
     LARGEST,
@@ -127,7 +127,7 @@ def _read_run(record: RunRecord) -> Run | None:
     ran = job.started_at is not None and tres.get("allocated") != []
     queued, elapsed = (_time(time.get(key)) if ran else None for key in ("planned", "elapsed"))
     values = _values(queued, elapsed, allocated, requested)
-    values |= _used(_rows(record.steps), values)
+    values |= _used(objects(record.steps), values)
     return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
 
 
@@ -261,7 +261,7 @@ def _cpu_seconds(total: Mapping[str, Any]) -> float:
 def _counts(rows: Any) -> dict[str, float | None]:
     """Slurm's list of TRES by name, e.g. ``cpu``, ``mem``, ``gres/gpu``, without what it does not say."""
     found: dict[str, float | None] = {}
-    for row in _rows(rows):
+    for row in objects(rows):
         count = read_number(row.get("count"))
         if count is not None and 0 <= count < NOT_TOLD:
             found["/".join(str(row[key]) for key in ("type", "name") if row.get(key))] = count
@@ -439,10 +439,6 @@ def _is_one(job: Job) -> bool:
 
 def _told(**values: float | None) -> Values:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _rows(value: Any) -> list[Mapping[str, Any]]:
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

@@ -425,7 +425,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 self.submit_timeout,
                 self.submit_confirmation_timeout,
                 self.array_success,
-                self._skipped_codes,
+                self.skip_on_exit_code or frozenset(),
                 self.retry_options,
                 CLEARS_FORGET,
             ),
@@ -433,11 +433,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             kill=self._kill,
             announce=announce,
         )
-
-    @property
-    def _skipped_codes(self) -> frozenset[int]:
-        """As they are read: a resumed task's arguments are not, and None is never."""
-        return given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
 
     def _identity(self) -> dict[str, Any]:
         """What the author asks for, whatever is uploaded, grown or chosen for one try."""
@@ -552,16 +547,10 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             artifacts=partial(self._find_artifacts, client, event.cluster_id),
             check=self._kill.check,
         )
+        codes = given.exit_codes("skip_on_exit_code", self.skip_on_exit_code)
         with self.lineage_of(event.cluster_id, event.job_id) as known:
             result = end_try(
-                context,
-                client,
-                event,
-                self._reading,
-                self.array_success,
-                store,
-                self._skipped_codes,
-                outputs,
+                context, client, event, self._reading, self.array_success, store, codes, outputs
             )
             known.update(result)
         return self.read_result(context, client, event.cluster_id, result)

@@ -110,6 +110,12 @@ def hash_body(arguments: Any) -> str:
     return _hex(json.dumps(_stable(arguments), sort_keys=True), digits=4)
 
 
+def map_index_of(context: Mapping[str, Any]) -> int:
+    """Which of a mapped task's instances a task is; -1 if it is not mapped."""
+    index = context["ti"].map_index
+    return -1 if index is None else index
+
+
 def iteration_of(context: Mapping[str, Any]) -> tuple[str, ...]:
     """Which iteration of a loop (Airflow 3.4) a task runs in; empty outside of loops.
 
@@ -137,9 +143,8 @@ def identity_of(
     """Which try this is, of a job that is asked for with these arguments."""
     ti = context["ti"]
     hashes = {name: hash_body(value) for name, value in arguments.items()}
-    map_index = -1 if ti.map_index is None else ti.map_index
     run = hash_run(deployment, cluster_id, ti.dag_id, ti.run_id)
-    task = hash_task(ti.task_id, map_index, *iteration_of(context))
+    task = hash_task(ti.task_id, map_index_of(context), *iteration_of(context))
     tag = Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number)
     return Identity(tag, str(tag), hashes)
 
@@ -173,8 +178,7 @@ OWNER = re.compile(
 def owner_of(context: Mapping[str, Any], *, waits: bool) -> Owner:
     """The owner of the job that a task submits."""
     ti = context["ti"]
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return Owner(ti.dag_id, ti.task_id, map_index, ti.run_id, waits)
+    return Owner(ti.dag_id, ti.task_id, map_index_of(context), ti.run_id, waits)
 
 
 def read_owner(comment: str) -> Owner | None:

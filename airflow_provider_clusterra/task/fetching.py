@@ -26,7 +26,6 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     InputError,
-    NotFoundError,
     RequestError,
 )
 from airflow_provider_clusterra.api.jobs import Job
@@ -34,18 +33,19 @@ from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
 from airflow_provider_clusterra.task.arguments import OutputFile, as_output, optional, read_outputs
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import (
+    GLOB,
     Arrived,
     Target,
     Transfer,
     check_target,
     download_all,
     is_folder,
+    offered,
     read_target,
 )
 
 log = logging.getLogger(__name__)
 
-GLOB = frozenset("*?[")
 LOCATIONS = ("data/", "outputs/", "scripts/", "shared/")
 """How the key of a file in the storage begins."""
 MOST_SHOWN, LARGEST_SHOWN = 100, 16 * 1024
@@ -115,15 +115,8 @@ def _places(outputs: Any) -> dict[str, str]:
     return {name: str(file.place) for name, file in files.items() if file.place is not None}
 
 
-def _offers(client: Client, find: Callable[[Any], Any]) -> Any:
-    try:
-        return find(client.list_routes())
-    except NotFoundError:
-        return None
-
-
 def _check_offer(client: Client, *, of_job: bool) -> None:
-    if not _offers(client, offers_files if of_job else _offers_any):
+    if not offered(client, offers_files if of_job else _offers_any):
         raise InputError(
             "outputs: this API does not give out the files of a job. Let the job copy them itself, or "
             "print what is short and use return_output."
@@ -360,7 +353,7 @@ def stored(client: Client, cluster_id: str, key: str) -> Source:
 
     :raises InputError: the API gives no addresses to read from.
     """
-    route = _offers(client, find_download)
+    route = offered(client, find_download)
     if route is None:
         raise InputError(f"{key}: this API offers no addresses to read files of the storage from.")
     grant = partial(client.presign_download, cluster_id, key, route)

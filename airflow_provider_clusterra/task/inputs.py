@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import logging
 import os
-import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +16,14 @@ from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
 from airflow_provider_clusterra.api.calls import find_download
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.specs import is_variable
 from airflow_provider_clusterra.api.uploads import check_size
-from airflow_provider_clusterra.submit.protocol import hash_task, iteration_of
+from airflow_provider_clusterra.submit.protocol import hash_task, iteration_of, map_index_of
 from airflow_provider_clusterra.task.arguments import from_text
-from airflow_provider_clusterra.task.transfers import AT_ONCE, TransferLog, Watched
+from airflow_provider_clusterra.task.transfers import AT_ONCE, GLOB, TransferLog, Watched, offered
 
 Source = str | os.PathLike[str] | ObjectStoragePath
-GLOB = frozenset("*?[")
 KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -210,7 +209,7 @@ def check_variables(uploads: Sequence[str], environment: Mapping[str, Any]) -> N
     """Refuse names that cannot be variables, or that are used already."""
     taken = set(environment)
     for name in uploads:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not is_variable(name):
             raise InputError(f"uploads: {name!r} is not a variable's name, e.g. INPUT.")
         for variable in (name, f"{name}_URL"):
             if variable in taken:
@@ -222,10 +221,7 @@ def check_variables(uploads: Sequence[str], environment: Mapping[str, Any]) -> N
 
 def download_route(client: Client) -> str:
     """The API's route for addresses to read files from."""
-    try:
-        route = find_download(client.list_routes())
-    except NotFoundError:
-        route = None
+    route: str | None = offered(client, find_download)
     if route is None:
         raise InputError(
             "uploads: this API offers no addresses to read files from, so a script cannot get at "
@@ -263,6 +259,5 @@ def upload_files(
 
 def _scope(context: Context, name: str) -> str:
     ti = context["ti"]
-    index = -1 if ti.map_index is None else ti.map_index
     task = f"{ti.dag_id}\0{ti.run_id}\0{ti.task_id}\0{name}"
-    return hash_task(task, index, *iteration_of(context))
+    return hash_task(task, map_index_of(context), *iteration_of(context))

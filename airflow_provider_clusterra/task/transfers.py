@@ -17,8 +17,9 @@ from typing import Any, BinaryIO, Self
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
+from airflow_provider_clusterra.api.calls import ApiRoute
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import ClusterraError, InputError
+from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.uploads import Download
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,18 @@ ATOMIC = frozenset((*_WELL_KNOWN, "hf", "lakefs", "r2", "swift", "tos"))
 """Object stores: what is not closed is not there. All others have a file's name before its bytes."""
 WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
 """What a store raises of a place that is none. All else may be a hiccup of the store."""
+
+
+GLOB = frozenset("*?[")
+"""What makes a pattern of a path."""
+
+
+def offered(client: Client, find: Callable[[list[ApiRoute]], Any]) -> Any:
+    """What is found among the API's routes; None if it does not name them."""
+    try:
+        return find(client.list_routes())
+    except NotFoundError:
+        return None
 
 
 class TransferLog:
