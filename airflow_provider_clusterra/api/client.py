@@ -1,4 +1,4 @@
-"""The API over HTTP: :class:`Client` waits in a thread, :class:`AsyncClient` in an event loop.
+"""The API over HTTP: its address and the session, a client for a thread and one for an event loop.
 
 Every decision is in calls and retry. Only workers move files, and only event loops follow an output.
 """

@@ -1,4 +1,4 @@
-"""What is asked of Slurm: a script and its job's fields, typed as strictly as slurmrestd has them."""
+"""What is asked of Slurm: a script, its job's fields in slurmrestd's form, and the job's environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a job's output its task returns, or shows when the job has failed."""
+"""What of a job's output its task returns, or shows when the job has failed, and what the job used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting in the triggerer: for a job's end, and for a turn to submit to a full queue."""
+"""Waiting in the triggerer, for a job's end or a turn to submit, and the event that the task resumes with."""
 
 from __future__ import annotations
 

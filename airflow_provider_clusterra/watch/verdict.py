@@ -1,4 +1,4 @@
-"""What a series of sightings of a job means: wait, ended, lost, stuck, or too long.
+"""What sightings of a job and Slurm's reasons mean: wait, ended, lost, stuck, or too long.
 
 Success is not decided here but by :meth:`~airflow_provider_clusterra.api.jobs.Job.raise_for_state`.
 """
