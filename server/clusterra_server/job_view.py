@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -522,13 +524,29 @@ class Measured(NamedTuple):
 def measure(raw: RawJob) -> Measured:
     """What accounting gathered of a job: of its steps, each of which had its own peak of memory."""
     steps = [_object(each) for each in raw.steps] if isinstance(raw.steps, list) else []
-    peaks = [_usage(each, "requested").get("mem") for each in steps]
-    known = [each for each in peaks if each is not None]
     joules = sum(_usage(each, "consumed").get("energy", 0) for each in steps)
-    total = _object(_object(raw.time).get("total"))
-    seconds = read_number(total.get("seconds"), 0) + read_number(total.get("microseconds"), 0) / 1e6
-    # where nothing is gathered, its zero is no measure
-    return Measured(seconds if known else None, max(known, default=None), joules or None)
+    peak = _peak(steps)
+    # the job's own total is 0, as slurmdbd has it; and where nothing is gathered, zero is no measure
+    seconds = None if peak is None else sum(map(_cpu_seconds, steps))
+    return Measured(seconds, peak, joules or None)
+
+
+def _cpu_seconds(step: Mapping[str, Any]) -> float:
+    total = _object(_object(step.get("time")).get("total"))
+    return read_number(total.get("seconds"), 0) + read_number(total.get("microseconds"), 0) / 1e6
+
+
+def _peak(steps: Iterable[Mapping[str, Any]]) -> float | None:
+    """The most memory that steps had at one time: those side by side together."""
+    changes: list[tuple[float, float]] = []
+    for step in steps:
+        if (count := _usage(step, "requested").get("mem")) is not None:
+            time = _object(step.get("time"))
+            begin = read_number(time.get("start"), 0)
+            # Slurm's clock has whole seconds, and the end comes before what begins in the same one
+            end = max(read_number(time.get("end"), 0) or math.inf, begin + 0.5)
+            changes += [(begin, count), (end, -count)]
+    return max(accumulate(count for _, count in sorted(changes)), default=None)
 
 
 def _usage(step: Mapping[str, Any], kind: str) -> dict[str, int]:
@@ -630,9 +648,9 @@ CONTROLS = re.compile(
 )
 """Control characters, those that turn or hide text, and halves of characters; but tab and newline."""
 ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*[0-~])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])"
 )
-"""What a terminal takes for colours, titles and the like."""
+"""What a terminal takes for colours, titles and the like; one without an end hides no other line."""
 
 
 def visible(text: str) -> str:

@@ -20,6 +20,7 @@ from clusterra_server.job_view import (
     count_states,
     duration,
     list_rows,
+    measure,
     merge,
     moment,
     output_text,
@@ -166,12 +167,13 @@ def test_whatever_the_clocks_say_a_life_is_drawn_within_its_bar(a, b, c, d, now)
 
 
 STEP = {
+    "time": {"start": 100, "end": 200, "total": {"seconds": 89, "microseconds": 1_000_000}},
     "tres": {
         "requested": {
             "max": [{"type": "mem", "name": "", "count": 2**29}],
             "total": [{"type": "mem", "name": "", "count": 2**30}, {"type": "cpu", "count": 90}],
         }
-    }
+    },
 }
 
 
@@ -185,7 +187,9 @@ def test_what_was_asked_and_used_stand_side_by_side():
         asked={"cpu": "2", "mem": "4G", "node": "1", "gres/gpu": "1"},
     )
     past = msgspec.convert(
-        {"steps": [STEP, {}], "time": {"total": {"seconds": 90, "microseconds": 0}}}, RawJob
+        # the job's own total is 0 with Slurm
+        {"steps": [STEP, {}], "time": {"total": {"seconds": 0, "microseconds": 0}}},
+        RawJob,
     )
     rows = {row.label: row for row in receipt(job, past, 999)}
 
@@ -193,6 +197,22 @@ def test_what_was_asked_and_used_stand_side_by_side():
     assert rows["Memory"][1:] == ("4 GB", "1 GB at most", 25.0)
     assert rows["Run time"][1:3] == ("5 min", "1 min 40 s")
     assert rows["GPUs"].asked == "1"
+
+
+@pytest.mark.parametrize(
+    ("times", "peak"),
+    [
+        ([(100, 200), (100, 200)], 2),
+        ([(100, 150), (150, 200)], 1),
+        ([(100, 160), (150, 200), (170, 180)], 2),
+        ([(100, 0), (150, 200)], 2),
+        ([(100, 100), (101, 101)], 1),
+    ],
+)
+def test_steps_side_by_side_had_their_memory_together(times, peak):
+    steps = [STEP | {"time": {"start": begin, "end": end}} for begin, end in times]
+
+    assert measure(msgspec.convert({"steps": steps}, RawJob)).peak_memory == peak * 2**30
 
 
 def test_what_accounting_has_not_gathered_is_not_shown_as_zero():
@@ -304,6 +324,9 @@ def view_at(job, submitted):
         (b"\xff\xfe", "\ufffd\ufffd"),
         ("evil\u202egnp.exe".encode(), "evil\ufffdgnp.exe"),
         (b"a\x1b[", "a"),
+        (b"\x1b]0;oops\nall the rest", "0;oops\nall the rest"),
+        (b"\x1bPdcs\nshown", "dcs\nshown"),
+        (b"\x1b]0;title\x1b\\on", "on"),
         (b"\x1b\xff", "\u241b\ufffd"),
         (b"<b>&amp;</b>", "<b>&amp;</b>"),
     ],
