@@ -12,6 +12,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from clusterra_server.backend import LOG, ReplyError
 
 Client = tuple[str, int]
+LIMITLESS = hasattr(AutoHTTPProtocol, "on_headers_complete")
+"""Whether it is httptools' protocol, which reads a head of any length."""
 MOST = 65536
 """Descriptors that are asked of the system, at most."""
 FEW = 8192
@@ -22,6 +24,8 @@ STRANGERS = 1000
 """Connections that nobody has signed in on, at most."""
 SILENT = 10.0
 """Seconds for which a connection may be open without a whole request."""
+LARGEST_HEAD = 64 * 1024
+"""Bytes that may come without being a part of a whole request's head, or of a body."""
 UNREAD = 60.0
 """Seconds for which an answer may wait to be read."""
 
@@ -62,6 +66,27 @@ class Connections:
         connections = self
 
         class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+            _head = 0
+
+            def data_received(self, data: bytes) -> None:
+                # httptools has no limit of its own; a head that came in one piece is read already
+                self._head += len(data)
+                super().data_received(data)
+                if self._head > LARGEST_HEAD and LIMITLESS:
+                    self.transport.abort()
+
+            def on_headers_complete(self) -> None:
+                self._head = 0
+                super().on_headers_complete()
+
+            def on_body(self, body: bytes) -> None:
+                self._head = 0
+                super().on_body(body)
+
+            def on_message_complete(self) -> None:
+                self._head = 0
+                super().on_message_complete()
+
             def connection_made(self, transport: asyncio.Transport) -> None:
                 super().connection_made(transport)
                 connections.join(self)

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -86,7 +86,20 @@ async def echo(scope, receive, send):
 @pytest.fixture
 async def quick():
     """The port of a server that soon loses its patience."""
-    connections = Connections(1000, silent=0.3, unread=0.3)
+    async with served(Connections(1000, silent=0.3, unread=0.3)) as port:
+        yield port
+
+
+@pytest.fixture
+async def patient():
+    """The port of a server that does not."""
+    async with served(Connections(1000)) as port:
+        yield port
+
+
+@asynccontextmanager
+async def served(connections):
+    """The port of a server that echoes."""
 
     async def app(scope, receive, send):
         await echo({**scope, "state": {"connections": connections}}, receive, send)
@@ -119,6 +132,45 @@ async def test_a_silent_connection_is_ended(quick, words):
     writer.close()
 
     assert (b" 200 " in said) is (words.count(b"GET") == 2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"GET /?name=",
+        b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X-A: " + b"y" * 1000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
+    ],
+    ids=["address", "headers", "trailers"],
+)
+async def test_a_head_that_has_no_end_is_cut_off(patient, words):
+    _, writer = await asyncio.open_connection("127.0.0.1", patient)
+    writer.write(words)
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < 4 * 2**20:
+            line = b"a" * 1000 if words.endswith(b"=") else b"X-A: " + b"y" * 1000 + b"\r\n"
+            writer.write(line)
+            await writer.drain()
+            # the server has its turn in this loop, too
+            await asyncio.sleep(0)
+            sent += len(line)
+    writer.close()
+
+    assert sent < 4 * 2**20
+
+
+async def test_a_body_may_be_longer_than_a_head(patient):
+    size = 2**20
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{patient}") as client:
+        for _ in range(3):
+            assert (await client.post("/", content=b"x" * size)).text == "done"
+            assert (await client.post("/", content=_pieces(size))).text == "done"
+
+
+async def _pieces(size):
+    for _ in range(0, size, 1000):
+        yield b"x" * 1000
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(quick, caplog):
