@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from clusterra_server import outputs
-from clusterra_server.backend import LOG, Answer, Backend, BrokenOffError, ReplyError
+from clusterra_server.backend import LOG, Answer, Backend, BrokenOffError, OutputError, ReplyError
 from clusterra_server.catalog import Catalog
 from clusterra_server.connections import Connections
 from clusterra_server.files import Place, Signer, find_files, pieces, read_range, version_of
@@ -217,7 +217,11 @@ class Api:
             asked = request.path_params.get("cluster_id", self._cluster_id)
             if asked != self._cluster_id:
                 raise ReplyError(404, f"cluster {asked!r} not found")
-            return await handler(request)
+            response = await handler(request)
+            if request.method == "HEAD" and isinstance(response, StreamingResponse):
+                # nobody reads it: a file would be read whole, and a stream has no end
+                response.body_iterator = _nothing()
+            return response
 
         return checked
 
@@ -386,6 +390,11 @@ class Api:
         return {"id": self._cluster_id, "name": "This machine", **words}
 
 
+async def _nothing() -> AsyncIterator[bytes]:
+    for piece in list[bytes]():
+        yield piece
+
+
 def _backend(request: Request) -> Backend:
     return account_of(request).backend
 
@@ -398,9 +407,15 @@ async def _open_output(request: Request) -> outputs.Output | None:
 def _part_of(file: outputs.Output, request: Request) -> Response:
     size, version = file.size, version_of(file)
     asked = request.headers.get("range", "")
-    if request.headers.get("if-range", version) != version:
+    if request.method == "HEAD" or request.headers.get("if-range", version) != version:
         asked = ""
-    part = read_range(asked, size)
+    try:
+        part = read_range(asked, size)
+    except OutputError as error:
+        file.close()
+        refusal = refuse(error.status, str(error))
+        refusal.headers["Content-Range"] = f"bytes */{size}"
+        return refusal
     first, end = part or (0, size)
     headers = {
         "Accept-Ranges": "bytes",

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from clusterra_server.backend import JobFolder, OutputError
-from clusterra_server.outputs import Output, open_below
+from clusterra_server.outputs import Output, is_closed, open_below
 from clusterra_server.sign_in import FILES
 from clusterra_server.storage import EXPIRES_IN
 
@@ -46,10 +46,14 @@ def find_files(folder: JobFolder, pattern: str) -> Found:
     :raises OutputError: the pattern leads out of the folder, or the folder is not there.
     """
     parts = _parts(folder, pattern or "**")
+    # one answer to all: a job's folder may be anywhere, and who asks learns no names of others
+    refusal = OutputError(
+        404, f"The job's folder {folder} is not there, or not open to the job's user"
+    )
     try:
         at = open_below(folder.shared, folder.parts, os.O_DIRECTORY)
     except OSError as exc:
-        raise OutputError(404, f"The job's folder {folder}: {exc.strerror}") from exc
+        raise refusal from exc
     search = _Search(folder.owner)
     try:
         for name, facts in search.walk(at, "", parts):
@@ -63,8 +67,10 @@ def find_files(folder: JobFolder, pattern: str) -> Found:
                 break
     finally:
         os.close(at)
+    if not search.files and is_closed(folder.shared, (*folder.parts, ""), folder.owner):
+        raise refusal
     rows = [search.files[name] for name in sorted(search.files)]
-    return Found(rows, search.is_over)
+    return Found(rows[:MOST_FILES], search.is_over)
 
 
 class _Search:
@@ -77,8 +83,8 @@ class _Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has seen as much as it may."""
-        return len(self.files) >= MOST_FILES or self._entries > MOST_ENTRIES
+        """Whether it has seen more than it may."""
+        return len(self.files) > MOST_FILES or self._entries > MOST_ENTRIES
 
     def walk(
         self, at: int, place: str, parts: tuple[str, ...]
@@ -256,7 +262,10 @@ def read_range(header: str, size: int) -> tuple[int, int] | None:
     """
     number = "[0-9]{1,18}"
     if found := re.fullmatch(rf"bytes=\s*({number})-({number})?\s*", header):
-        first, end = int(found[1]), min(size, int(found[2] or size) + 1)
+        first, last = int(found[1]), int(found[2] or 10**18)
+        if last < first:
+            return None
+        end = min(size, last + 1)
     elif found := re.fullmatch(rf"bytes=\s*-({number})\s*", header):
         first, end = max(0, size - int(found[1])), size
     else:

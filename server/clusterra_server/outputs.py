@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pwd
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -169,21 +170,56 @@ def _open(place: OutputPlace) -> int | None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
+            if is_closed(place.folder, PurePosixPath(name).parts, place.owner):
+                continue
             why = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror
             refused.append(OutputError(500, f"The output cannot be read: {path}: {why}"))
             continue
         facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            refused.append(OutputError(500, f"The output cannot be read: {path}: it is no file"))
-        elif place.owner not in (None, facts.st_uid):
-            words = f"log not found: {path} belongs to another user than the job"
-            refused.append(OutputError(404, words))
-        else:
+        is_file = stat.S_ISREG(facts.st_mode)
+        if is_file and place.owner in (None, facts.st_uid):
             return descriptor
         os.close(descriptor)
+        if is_closed(place.folder, PurePosixPath(name).parts, place.owner):
+            # as if it were not there: who asks learns no names of others
+            continue
+        refused.append(_refusal(path, is_file=is_file))
     if refused:
         raise refused[0]
     return None
+
+
+def _refusal(path: Path, *, is_file: bool) -> OutputError:
+    if is_file:
+        return OutputError(404, f"log not found: {path} belongs to another user than the job")
+    return OutputError(500, f"The output cannot be read: {path}: it is no file")
+
+
+def is_closed(folder: Path, parts: Sequence[str], owner: int | None) -> bool:
+    """Whether the way to a place below a folder is closed to a user, as far as modes say; an ACL may
+    open it all the same. What is not there is open."""
+    return owner is not None and any(
+        _is_closed(folder.joinpath(*parts[:depth]), owner) for depth in range(1, len(parts))
+    )
+
+
+def _is_closed(path: Path, owner: int) -> bool:
+    try:
+        facts = path.lstat()
+    except OSError:
+        return False
+    if facts.st_uid == owner:
+        return False
+    mine = facts.st_mode & stat.S_IXGRP and facts.st_gid in _groups_of(owner)
+    return not (mine or facts.st_mode & stat.S_IXOTH)
+
+
+def _groups_of(uid: int) -> list[int]:
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return []
+    return os.getgrouplist(user.pw_name, user.pw_gid)
 
 
 def open_below(folder: Path, parts: Sequence[str], flags: int = 0) -> int:

@@ -327,6 +327,10 @@ class Slurm:
         return await self._caller.ask("GET", path, query=query, stream=True)
 
 
+WIDEST = 10
+"""Digits that a number in a file's name is filled up to at most, as Slurm does it."""
+
+
 class JobFacts(msgspec.Struct):
     """What a record of slurmctld's or slurmdbd's says of whose a job is, and where its output goes."""
 
@@ -356,7 +360,11 @@ class JobFacts(msgspec.Struct):
         array, index = read_number(self.array_job_id), read_number(self.array_task_id)
         numbers = {"j": self.job_id, "A": array if array > 0 else self.job_id, "a": index}
         # an older slurmrestd has not expanded it
-        path = re.sub("%([0-9]*)([jAa])", lambda m: f"{numbers[m[2]]:0{m[1] or 0}d}", path)
+        path = re.sub(
+            "%0*([0-9]*)([jAa])",
+            lambda m: str(numbers[m[2]]).zfill(min(int(m[1][:3] or 0), WIDEST)),
+            path,
+        )
         return "" if "%" in path else os.path.join(self.current_working_directory or "/", path)  # noqa: PTH118
 
     def is_called(self, job_id: str) -> bool:

@@ -1,12 +1,14 @@
 """Tests of clusterra_server.files: a job's files, by pattern and at signed addresses."""
 
+import asyncio
 import os
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
-from clusterra_server.backend import JobFolder, OutputError
+from clusterra_server.backend import JobFolder, OutputError, OutputPlace
 from clusterra_server.files import (
     MOST_FILES,
     Place,
@@ -15,6 +17,7 @@ from clusterra_server.files import (
     folder_of,
     read_range,
 )
+from clusterra_server.outputs import open_output
 from tests.support.servers import ClusterraServer
 from tests.support.wire import Wire, headers_of, http
 
@@ -109,6 +112,41 @@ def test_another_users_file_in_the_jobs_folder_is_not_given_and_not_listed(share
     assert caught.value.status == 404
 
 
+@AS_ROOT
+@pytest.mark.parametrize("path", ["private", "private/project", "private/key", "private/missing"])
+def test_who_asks_learns_no_names_in_folders_that_are_closed_to_him(shared, path):
+    (shared / "private/project").mkdir(parents=True)
+    (shared / "private/key").touch()
+    (shared / "private").chmod(0o700)
+    folder = JobFolder(shared, path, owner=NOBODY)
+
+    with pytest.raises(OutputError) as caught:
+        find_files(folder, "*")
+    words = f"The job's folder {folder} is not there, or not open to the job's user"
+    assert (caught.value.status, str(caught.value)) == (404, words)
+    if path != "private":
+        assert asyncio.run(open_output(OutputPlace(shared, [path], NOBODY))) is None
+
+
+@AS_ROOT
+def test_what_is_the_users_own_is_listed_wherever_it_is(shared):
+    (shared / "private").mkdir(mode=0o700)
+    (shared / "private/mine").touch()
+    os.chown(shared / "private/mine", NOBODY, NOBODY)
+
+    assert names(JobFolder(shared, "private", owner=NOBODY), "*") == ["mine"]
+
+
+@AS_ROOT
+@pytest.mark.parametrize(("mode", "group"), [(0o711, 0), (0o750, NOBODY)])
+def test_a_folder_that_is_open_to_the_user_and_empty_has_no_files(shared, mode, group):
+    (shared / "open").mkdir()
+    (shared / "open").chmod(mode)
+    os.chown(shared / "open", 0, group)
+
+    assert names(JobFolder(shared, "open", owner=NOBODY), "*") == []
+
+
 def test_a_folder_that_has_become_a_link_is_not_listed(shared):
     with pytest.raises(OutputError, match="The job's folder"):
         find_files(JobFolder(shared, "run/way"), "*")
@@ -120,13 +158,15 @@ def test_a_job_that_works_elsewhere_has_no_folder_here(shared, path):
         folder_of(shared, path.format(shared=shared))
 
 
-def test_a_list_ends_somewhere(shared, monkeypatch):
-    for number in range(30):
-        (shared / f"run/{number:02}.dat").touch()
+@pytest.mark.parametrize(("count", "truncated"), [(9, False), (10, False), (11, True)])
+def test_a_list_ends_somewhere_and_says_so_if_there_is_more(shared, monkeypatch, count, truncated):
+    (shared / "run/parts").mkdir()
+    for number in range(count):
+        (shared / f"run/parts/{number:02}.dat").touch()
     monkeypatch.setattr("clusterra_server.files.MOST_FILES", 10)
-    found = find_files(JobFolder(shared, "run"), "**")
+    found = find_files(JobFolder(shared, "run"), "parts/*")
 
-    assert (len(found.files), found.truncated) == (10, True)
+    assert (len(found.files), found.truncated) == (min(count, 10), truncated)
     assert MOST_FILES > 10
 
 
@@ -143,6 +183,8 @@ def test_a_list_ends_somewhere(shared, monkeypatch):
         ("bytes=1-2,4-5", None),
         ("bytes=-", None),
         ("lines=1-2", None),
+        ("bytes=5-3", None),
+        ("bytes=99-3", None),
     ],
 )
 def test_a_range_is_a_part_of_the_file(header, part):
@@ -189,6 +231,7 @@ def slurmrestd(request):
         )
     number = 7 if user == "alice" else 8
     place = {"current_working_directory": f"/mnt/efs/{user}".replace("/mnt/efs", FOLDER["path"])}
+    place["stdout_expanded"] = f"{place['current_working_directory']}/x.txt"
     record = {"job_id": number, "user_name": user, "user_id": os.getuid(), **place}
     return http(200, {"jobs": [record]})
 
@@ -216,6 +259,7 @@ def ask(tmp_path_factory):
                 method, server.url + path, headers={**signed_in, **how.pop("headers", {})}, **how
             )
 
+        asking.url = server.url
         yield asking
 
 
@@ -267,6 +311,34 @@ def test_an_address_needs_no_session_and_gives_the_file_or_a_part(ask, address):
     assert part.headers["content-range"] == "bytes 3-7/8"
     assert part.headers["etag"] == whole.headers["etag"]
     assert whole.headers["content-disposition"] == "attachment"
+
+
+def test_a_head_is_answered_without_a_look_into_the_file(ask, address):
+    with (Path(FOLDER["path"]) / "alice/x.txt").open("r+b") as file:
+        file.truncate(50 * 2**30)
+    size = ask("POST", f"{CLUSTER}/jobs/7/files/download-url", json={"path": "x.txt"}).json()
+    with httpx.Client(base_url=ask.url, timeout=30) as client:
+        heads = [client.head(address, headers={"Range": "bytes=9-3"}) for _ in range(3)]
+    (Path(FOLDER["path"]) / "alice/x.txt").write_text("of alice")
+
+    assert size["size"] == 50 * 2**30
+    assert [head.status_code for head in heads] == [200] * 3
+    assert {head.headers["content-length"] for head in heads} == {str(50 * 2**30)}
+
+
+def test_a_head_of_a_stream_ends(ask):
+    with httpx.Client(base_url=ask.url, timeout=30) as client:
+        client.headers["Authorization"] = f"Bearer {TOKENS['alice']}"
+        for _ in range(3):
+            head = client.head(f"{CLUSTER}/jobs/7/output/stream")
+            assert head.headers["content-type"].startswith("text/event-stream")
+        assert client.get("/v1/users/me").status_code == 200
+
+
+def test_a_part_beyond_the_end_is_refused_with_the_files_size(ask, address):
+    answer = ask("GET", address, user=None, headers={"Range": "bytes=99-"})
+
+    assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */8")
 
 
 def test_a_part_of_what_has_changed_is_the_whole(ask, address):
