@@ -159,6 +159,11 @@ class Costs:
         ways = (Way.SINGLE, Way.LIST)
         return min(ways, key=lambda way: self._seconds(way, count, now))
 
+    def are_many(self, count: int, now: float) -> bool:
+        """Whether to see so many jobs whole is dear."""
+        way = self.way_to_see(count, now)
+        return way is Way.LIST or self._seconds(way, count, now) > WORTH_A_LIST
+
     def load(self, shared: int, alone: int, arrays: int, now: float) -> Load:
         """What a look takes at so many jobs of which only a change matters, and at those that need
         a request each: ``alone``, and ``arrays``."""
@@ -418,7 +423,7 @@ class Looker:
         async for each in yielding(due):
             kinds[each.kind_of_look(now)].append(each)
         whole, either, light = kinds
-        if self._costs.way_to_see(len(whole) + len(either), now) is Way.LIST:
+        if self._costs.are_many(len(whole) + len(either), now):
             # of many that run, their states are enough
             return whole, light + either
         return whole + either, light

@@ -74,6 +74,15 @@ def test_a_slow_servers_list_is_not_tried_for_a_few_that_end():
     assert costs.way_to_see(30, NOW) is Way.LIST
 
 
+@pytest.mark.parametrize(("count", "many"), [(1, False), (20, False), (21, True), (1900, True)])
+def test_in_a_long_queue_whose_list_is_dear_those_that_join_are_many_as_elsewhere(count, many):
+    costs = measured(SINGLE=0.004)
+    costs.note(Way.STATES, 0.3, NOW, 4_000_000)
+
+    assert costs.way_to_see(count, NOW) is Way.SINGLE
+    assert costs.are_many(count, NOW) is many
+
+
 def test_a_long_queues_list_is_not_tried_if_its_states_are_long_already():
     costs = measured(SINGLE=0.004)
     costs.note(Way.STATES, 1.0, NOW, 8_000_000)
