@@ -171,7 +171,7 @@ class Api:
     async def exchange(self, call):
         await asyncio.sleep(self._seconds)
         self.asked.append(time.monotonic())
-        status, body = self._answer(call.path.rpartition("jobs")[2].strip("/"))
+        status, body = self._answer(call.request.rpartition("jobs")[2].strip("/"))
         body = body if isinstance(body, bytes) else json.dumps({"jobs": body}).encode()
         return Answer("GET", status, {"content-type": "application/json"}, body)
 
@@ -248,3 +248,29 @@ def test_a_poller_makes_20_requests_a_minute_and_takes_2_percent_whatever_waits(
     assert sum(settled) / len(settled) <= 20
     assert sum(settled) * fields["seconds"] / (len(settled) * 60) <= 0.021
     assert sum(settled) > 0
+
+
+def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
+    clock = Clock()
+    mocker.patch("time.monotonic", clock.time)
+    api = Api({number: plain(number) for number in range(1, 6001)}, 0.5)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def wait(job_id):
+        async with poller.subscribed(job_id, None, age=86_400, whole=False) as subscriber:
+            while True:
+                await subscriber.next()
+
+    async def join():
+        waits = []
+        for number in range(1, 6001, 50):
+            waits += [asyncio.create_task(wait(number + each)) for each in range(50)]
+            await asyncio.sleep(5)
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    clock.run_until_complete(join())
+    clock.close()
+
+    assert 0.5 * len(api.asked) <= 0.02 * 600 + SAVED + 1.0
