@@ -380,6 +380,8 @@ def find_files_of(
         raise JobResultError(
             f"{words}: {_why_missing(client, cluster_id, job_id, path, found.folder)}"
         )
+    if exact := [file for file in found.files if file.path == path]:
+        found = msgspec.structs.replace(found, files=exact)
     before = PurePosixPath(*_fixed(path))
     sources = [
         Source(
@@ -390,7 +392,7 @@ def find_files_of(
         )
         for file in _written_since(began, found, path, words)
     ]
-    return Found(sources, is_pattern(path))
+    return Found(sources, is_pattern(path) and not exact)
 
 
 def _written_since(began: float, found: JobFiles, path: str, words: str) -> list[JobFile]:

@@ -151,8 +151,10 @@ def read_target(given: Any) -> Target:
         path = given
     else:
         text = os.fspath(given)
+        if not text.strip():
+            raise InputError("The target is empty: give a place for the copy.")
         if "://" not in text:
-            return Path(text).absolute()
+            return Path(text).expanduser().absolute()
         path = ObjectStoragePath(text)
     return Path(path.path) if path.protocol in ("file", "local") else path
 
@@ -176,7 +178,7 @@ def check_target(given: Any) -> None:
         if isinstance(target, Path):
             _check_folder(target if is_folder(given) else target.parent)
         elif target.protocol in ATOMIC:
-            _check_bucket(target)
+            _check_bucket(target, target / "clusterra" if is_folder(given) else target)
         else:
             target.fs.exists("/")
     except (InputError, AirflowException):
@@ -186,14 +188,20 @@ def check_target(given: Any) -> None:
         raise error(f"{given} cannot be written: {str(exc) or type(exc).__name__}") from exc
 
 
-def _check_bucket(target: Any) -> None:
+def _check_bucket(target: Any, file: Any) -> None:
     if not target.bucket:
         raise InputError(f"{target} cannot be written: it names no bucket.")
     try:
-        target.fs.info(target.bucket)
-    except PermissionError:
-        # who may write an object may not see its bucket
-        return
+        if hasattr(target.fs, "call_s3"):
+            # an object that is begun, and not ended: that takes the right to write, and leaves nothing
+            place = {"Bucket": file.bucket, "Key": file.key}
+            begun = target.fs.call_s3("create_multipart_upload", **place)
+            with suppress(PermissionError):
+                target.fs.call_s3("abort_multipart_upload", **place, UploadId=begun["UploadId"])
+            return
+        with suppress(PermissionError):
+            # who may write an object may not see its bucket
+            target.fs.info(target.bucket)
     except FileNotFoundError as exc:
         raise InputError(f"{target} cannot be written: there is no {target.bucket}.") from exc
 

@@ -129,7 +129,8 @@ class _Search:
             if self.is_over:
                 return
             hidden = name.startswith(".") and not part.startswith(".")
-            if (is_name or (matches(name) and not hidden)) and name.isprintable():
+            # a name may have the signs of a pattern
+            if (name == part or (matches(name) and not hidden)) and name.isprintable():
                 try:
                     yield name, os.stat(name, dir_fd=at, follow_symlinks=False)
                 except OSError:

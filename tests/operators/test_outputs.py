@@ -129,6 +129,23 @@ def test_the_rows_of_all_outputs_together_have_few_bytes(work, run):
     assert len(json.dumps(told)) < 20_000
 
 
+@pytest.mark.parametrize(
+    "name", ["a b", "ü", "100%", "a#b", "a?b=c", "a+b&c", "a[1]", "-rf", "a*b"]
+)
+def test_a_file_may_have_any_name(work, run, tmp_path, name):
+    script = f"{WRITE}; touch 'a b'; printf weights >'./{name}'"
+    result = run(work(script, outputs={"one": OutputFile(name, tmp_path / name)}))
+
+    assert (tmp_path / name).read_text() == "weights"
+    assert result["outputs"]["one"]["path"] == f"{work.folder}/{name}"
+
+
+def test_an_empty_file_is_copied_too(work, run, tmp_path):
+    result = run(work("touch empty", outputs={"one": OutputFile("empty", tmp_path / "e")}))
+
+    assert (result["outputs"]["one"]["size"], (tmp_path / "e").read_bytes()) == (0, b"")
+
+
 @pytest.mark.parametrize("path", ["other.pt", "logs/other.pt", "*.onnx", "gone/"])
 def test_a_missing_file_fails_the_task_for_good_and_what_is_there_is_named(work, run, ti, path):
     with pytest.raises(JobResultError, match=r"There is: .*(model\.pt|a\.log)") as caught:
@@ -307,6 +324,7 @@ def test_outputs_of_a_job_that_is_not_waited_for_are_refused(work):
         ({"m": OutputFile(asset=AssetAlias("m"))}, "m has no path"),
         ({"m": OutputFile(asset=Asset("s3://bucket/"))}, "m has no path"),
         ({"m": OutputFile("m", "{tmp}/file/m")}, "file is a file"),
+        ({"m": OutputFile("m", "")}, "The target is empty"),
         ({"m": OutputFile("m", "ftpx://a/b")}, "cannot be written"),
         ({"m": OutputFile("m", "{tmp}/m"), "n": OutputFile("n", "{tmp}/m")}, "both be written to"),
     ],

@@ -4,10 +4,15 @@ import json
 import logging
 import os
 import zlib
+from pathlib import Path
 
 import fsspec
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    ObjectStoragePath,
+)
 from airflow.sdk.io import attach
 
 from airflow_provider_clusterra.api import Access, Client, Download, InputError, Retry
@@ -222,11 +227,32 @@ def test_a_place_in_a_bucket_is_taken_and_the_bucket_itself_is_a_folder(bucket, 
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [("s3://models@gone/x", "there is no gone"), ("s3:///x", "names no bucket")],
+    [
+        ("s3://models@gone/x/", "there is no gone"),
+        ("s3://models@gone/x", "there is no gone"),
+        ("s3:///x", "names no bucket"),
+    ],
 )
 def test_a_bucket_that_is_not_there_is_refused(bucket, given, words):
     with pytest.raises(InputError, match=words):
         check_target(given)
+
+
+def test_that_nobody_may_write_is_known_before(bucket, s3, monkeypatch):
+    wrong = {**s3.connection, "password": "wrong"}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHERS", json.dumps(wrong))
+    with pytest.raises(AirflowException, match=r"cannot be written: \S") as caught:
+        check_target(f"s3://others@{BUCKET}/x")
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_an_empty_target_is_refused(given):
+    with pytest.raises(InputError, match="The target is empty"):
+        check_target(given)
+
+
+def test_a_home_is_that_of_the_workers_user():
+    assert read_target("~/x") == Path.home() / "x"
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "100%", "%20", "a#b", "a?b=c", "a+b&c"])
