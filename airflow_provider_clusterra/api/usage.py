@@ -419,7 +419,7 @@ def _by_part(job: Job, runs: Iterable[Run]) -> RunsByPart:
 
 def _as_ended(job: Job, recorded: RunsByPart) -> set[int]:
     """The parts of which accounting has the end of the run that slurmctld saw last."""
-    began = {place_of(task): task.started_at for task in job.tasks or (job,)}
+    began = {place_of(task): task.started_at for task in job.tasks or (job,) if task.ran}
     last = {part: again[-1].job for part, again in recorded.items()}
     return {
         part

@@ -442,7 +442,7 @@ ROOM = 1.25
 WORTH_IT = 0.75
 """… and is at most this share of what was asked for."""
 MB, GB = 2**20, 2**30
-UNITS = (("TB", 2**40), ("GB", GB), ("MB", MB), ("KB", 2**10))
+UNITS = (("TB", 2**40), ("GB", GB), ("MB", MB), ("KB", 2**10), ("B", 1))
 
 
 def receipt(job: Job) -> str:
@@ -467,6 +467,8 @@ def receipt(job: Job) -> str:
 
 def _memory(usage: Mapping[str, float]) -> str:
     peak, asked = usage.get("memory_bytes_peak"), usage.get("memory_bytes_requested")
+    if peak is None and "cpu_core_seconds_used" in usage:
+        return f"an unknown share of {_size(asked)}" if asked else ""
     if peak is None:
         return f"{_size(asked)} of memory" if asked and "run_seconds" in usage else ""
     used, of = _size(peak), _size(asked or 0)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.calls import read_job
+from airflow_provider_clusterra.api.calls import read_job, read_jobs
 from airflow_provider_clusterra.api.errors import ApiError, ProtocolError
 from airflow_provider_clusterra.api.jobs import Job, read_state, read_time
 from airflow_provider_clusterra.api.usage import (
@@ -20,7 +20,7 @@ from airflow_provider_clusterra.api.usage import (
 )
 from airflow_provider_clusterra.task.result import job_result
 from tests.support.accounting import BEGIN, MB, record, step
-from tests.support.recorded import answer, sample
+from tests.support.recorded import FOLDER, answer, read, sample
 
 COMPLETED = read_state("COMPLETED")
 
@@ -235,12 +235,23 @@ def test_a_job_that_was_cancelled_in_the_queue_neither_queued_nor_ran():
 
     assert run.job.started_at is None
     assert usage_of(job).keys() == usage_of(job, [run]).keys() == {"memory_bytes_requested"}
-    assert is_told(replace(job, started_at=None), [run])
+    assert is_told(job, [run])
     assert not may_have_used(job)
     assert {result[key] for key in ("started_at", "queued_seconds", "ran_seconds")} == {None}
     assert may_have_used(replace(job, restarts=1))
     assert may_have_used(replace(job, nodes="cn1"))
     assert may_have_used(Job(9, read_state("FAILED")))
+
+
+def test_of_all_recorded_ends_those_without_a_node_never_ran():
+    bodies = [read(path) for path in sorted(FOLDER.glob("*/*job*.json"))]
+    jobs = [job for body in bodies if b'"job_state"' in body.body for job in read_jobs(body)]
+    ended = [job for job in jobs if job.state.ended]
+
+    assert {job.state.base for job in ended if not job.ran} == {"CANCELLED", "FAILED"}
+    for job in ended:
+        assert job.ran is bool(job.nodes), job
+        assert ("run_seconds" in own_values(job)) is job.ran
 
 
 def test_an_arrays_tasks_that_never_ran_are_not_counted():

@@ -117,6 +117,7 @@ def test_an_array_is_advised_if_each_of_its_tasks_was_measured(measured, count, 
         (1200 * GB, 2048 * GB, "1.17 of 2 TB"),
         (1000 * GB, 1500 * GB, "1000 GB of 1.46 TB"),
         (0.723 * MB, 100 * MB, "740 KB of 100 MB"),
+        (5, 100 * MB, "5 B of 100 MB"),
     ],
 )
 def test_sizes_are_written_without_an_exponent(peak, asked, words):
@@ -130,6 +131,11 @@ def test_what_is_not_known_is_not_in_the_line():
     assert receipt(Job(12, read_state("COMPLETED"))) == ""
     assert receipt(Job(12, read_state("CANCELLED"), usage={"queue_seconds": 3})) == ""
     assert receipt(Job(12, read_state("CANCELLED"), usage={"memory_bytes_requested": GB})) == ""
+
+
+def test_memory_of_which_nobody_knows_the_use_is_not_said_to_be_used():
+    told = line(left_out=["memory_bytes_peak"])
+    assert told.startswith("Job 12 used an unknown share of 16 GB, 22 % of 8 CPUs for 41 min")
 
 
 def test_zero_is_said():

@@ -180,7 +180,7 @@ async def test_only_those_tasks_of_which_accounting_was_late_are_asked_for_again
     accounting = Accounting(
         lambda ids, n: tasks_of(each for each in ids if n > 3 or each not in ("9_7", "9_120"))
     )
-    job = await Receipts(accounting, "c1").add_to(an_array(250), 5)
+    job = await Receipts(accounting, "c1").add_to(an_array(250), 600)
 
     assert accounting.asked[3:] == [["9_7", "9_120"]]
     assert job.usage["tasks"]["count"] == 250
