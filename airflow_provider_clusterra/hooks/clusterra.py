@@ -310,7 +310,9 @@ class ClusterraHook(BaseHook):
 
     def client(self) -> Client:
         """A client; the caller closes it."""
-        return _client_of(self.access())
+        from airflow_provider_clusterra.api.client import Client
+
+        return Client(self.access())
 
     async def async_client(self, retry: Retry | None = None) -> AsyncClient:
         """A client for the running event loop, built in a thread; the caller closes it.
@@ -329,9 +331,11 @@ class ClusterraHook(BaseHook):
         :raises InputError: the connection cannot be right, or names no cluster of the account.
         :source: the Airflow connection ``clusterra_conn_id``.
         """
+        from airflow_provider_clusterra.api.client import Client
+
         settings = self.settings()
         end = settings.access.session_end()
-        with _client_of(settings.access) as client:
+        with Client(settings.access) as client:
             cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
             try:
                 yield Connected(settings, client, cluster_id, end)
@@ -390,11 +394,13 @@ class ClusterraHook(BaseHook):
         :returns: whether it works, and the answer in words: what Airflow's Test button shows.
         :source: ``GET /v1/users/me``, ``GET /v1/clusters``, the session's ``exp``.
         """
+        from airflow_provider_clusterra.api.client import Client
+
         try:
             connection = self.get_connection(self.clusterra_conn_id)
             # the reader sees which connection it is; Airflow's button gives it a made-up id
             settings = _read(connection)
-            with _client_of(settings.access) as client:
+            with Client(settings.access) as client:
                 user = client.get_user()
                 clusters = client.list_clusters()
                 end = client.access.session_end()
@@ -425,12 +431,6 @@ class ClusterraHook(BaseHook):
             raise InputError(f"{self._label}: {exc}") from exc
         self._session = settings.access.secret
         return settings
-
-
-def _client_of(access: Access) -> Client:
-    from airflow_provider_clusterra.api.client import Client
-
-    return Client(access)
 
 
 def _read(connection: Any) -> ConnectionSettings:
