@@ -61,7 +61,7 @@ def main() -> int:
     findings = judge([task for each in played for task in each.tasks], jobs)
     _keep_jobs(folder, jobs)
     _report(played, jobs, findings, time.monotonic() - begin)
-    if findings or any(each.error for each in played):
+    if findings or len(played) < len(games) or any(each.error for each in played):
         print(f"\nThe logs of every try are in {folder}/rounds. SEED={seed} plays it again.")
         return 1
     shutil.rmtree(folder)
@@ -102,10 +102,11 @@ def _play(rig: Rig, games: list[Round], at_once: int, begin: float) -> Iterator[
                 played = future.result()
                 _tell(played, begin)
                 yield played
-        except BaseException:
+        except KeyboardInterrupt:
+            print("stopped: what has been played is judged", flush=True)
+        finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _tell(played: Played, begin: float) -> None:

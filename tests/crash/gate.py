@@ -45,9 +45,11 @@ class Gate:
         with self._restarting:
             time.sleep(max(0.0, self._up_until - time.monotonic()))
             port = int(self.url.rpartition(":")[2])
-            self._serving.close()
-            time.sleep(seconds)
-            self.url = self._serving.enter_context(running(self, port))
+            try:
+                self._serving.close()
+            finally:
+                time.sleep(seconds)
+                self.url = self._serving.enter_context(running(self, port))
 
     def __enter__(self) -> Self:
         self.url = self._serving.enter_context(running(self))

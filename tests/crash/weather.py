@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.crash.rounds import KILLS, LATE, Kind
 from tests.support.proxy import Fault, Pass, Send, is_cut, is_late, says
 
 Strike = Callable[[], object]
+STRIKES = ThreadPoolExecutor(32)
+"""A gate's end waits for its event loop's own threads; a strike may wait for the gate to come back."""
 SUBMIT = "/jobs/submit"
 HAZY = 4.0
 """Seconds after a gateway's answer in which lists fail or are old: less than a submit is looked for."""
@@ -162,7 +165,7 @@ def interrupts(strike: Strike, *, passed: bool) -> Fault:
 
     async def fault(send: Send, passes: Pass) -> None:
         messages = [message async for message in passes()] if passed else []
-        striking = asyncio.create_task(asyncio.to_thread(strike))
+        striking = asyncio.get_running_loop().run_in_executor(STRIKES, strike)
         await asyncio.sleep(HELD_UP)
         messages = messages or [message async for message in passes()]
         for message in messages:
