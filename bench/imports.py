@@ -6,6 +6,7 @@ for each import; the median of five.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -58,10 +59,10 @@ def cost(module: str) -> float:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        begin = time.perf_counter()
+        begin = time.process_time()
         try:
             importlib.import_module(module)
-            os.write(writing, SECONDS.pack(time.perf_counter() - begin))
+            os.write(writing, SECONDS.pack(time.process_time() - begin))
         finally:
             os._exit(0)
     os.close(writing)
@@ -79,6 +80,8 @@ def measure() -> list[Figure]:
         module = importlib.import_module(name)
         for each in NAMES:
             getattr(module, each, None)
+    gc.collect()
+    gc.freeze()
     figures = []
     for name, ours in MODULES.items():
         theirs = {
