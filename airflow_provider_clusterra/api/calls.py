@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from airflow_provider_clusterra.api import templates, usage
+from airflow_provider_clusterra.api import usage
 from airflow_provider_clusterra.api.answers import (
     ACCESS_DENIED,
     INVALID_JOB_ID,
@@ -46,9 +46,11 @@ from airflow_provider_clusterra.api.jobs import (
     read_state,
 )
 from airflow_provider_clusterra.api.sse import Event
-from airflow_provider_clusterra.api.templates import Template
 from airflow_provider_clusterra.api.uploads import DownloadGrant, UploadGrant
 from airflow_provider_clusterra.api.usage import Run
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.api.templates import Template
 
 log = logging.getLogger(__name__)
 
@@ -668,7 +670,10 @@ def list_templates() -> Call[list[Template]]:
 
     :source: ``GET /v1/templates``
     """
-    return Call("GET /v1/templates", checked(templates.read_templates))
+    # the language of templates is for whoever submits one
+    from airflow_provider_clusterra.api.templates import read_templates  # noqa: PLC0415
+
+    return Call("GET /v1/templates", checked(read_templates))
 
 
 def get_template(template_id: str) -> Call[Template]:
@@ -678,8 +683,10 @@ def get_template(template_id: str) -> Call[Template]:
     :raises NotFoundError: there is none of this id.
     :source: ``GET /v1/templates/{template_id}``
     """
+    from airflow_provider_clusterra.api.templates import read_template  # noqa: PLC0415
+
     path = f"/v1/templates/{quote(template_id, safe='')}"
-    return Call(f"GET {path}", checked(templates.read_template))
+    return Call(f"GET {path}", checked(read_template))
 
 
 def list_routes() -> Call[list[ApiRoute]]:

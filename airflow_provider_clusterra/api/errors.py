@@ -174,6 +174,8 @@ ONCE = Retry(tries=1)
 """One try: for a caller that has patience of its own."""
 BACKOFF = Retry(first=1.0, cap=30.0)
 """The pauses of such a caller."""
+SUBMIT_PAUSES = Retry(first=15.0, cap=300.0)
+"""Between two submits to a full queue, for all that wait for one cluster."""
 
 
 def is_signed_out(error: BaseException) -> bool:

@@ -19,7 +19,12 @@ import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, context_to_airflow_vars
 from msgspec.structs import replace
 
-from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
+from airflow_provider_clusterra.api.errors import (
+    SUBMIT_PAUSES,
+    ClusterraError,
+    InputError,
+    NotFoundError,
+)
 from airflow_provider_clusterra.api.specs import check_files_are_shared, check_output_is_shown
 from airflow_provider_clusterra.compat import (
     CLEARS_FORGET,
@@ -28,17 +33,7 @@ from airflow_provider_clusterra.compat import (
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY, ClusterraJobLink
-from airflow_provider_clusterra.sbatch.job import (
-    JobRequest,
-    in_container,
-    read_arguments,
-    read_container,
-    read_folder,
-    read_image,
-    read_mounts,
-)
 from airflow_provider_clusterra.submit.protocol import (
-    SUBMIT_PAUSES,
     Failure,
     QueueFullError,
     failure_of,
@@ -64,6 +59,7 @@ if TYPE_CHECKING:
     from airflow_provider_clusterra.api.client import Client
     from airflow_provider_clusterra.api.templates import CheckedParams, Template
     from airflow_provider_clusterra.hooks.clusterra import Connected, ConnectionSettings
+    from airflow_provider_clusterra.sbatch.job import JobRequest
     from airflow_provider_clusterra.submit.submission import (
         RecordStore,
         Request,
@@ -674,9 +670,25 @@ JOB_ARGUMENTS = (
 """Arguments that are options of ``sbatch``."""
 
 
-def read_mount_texts(name: str, value: Any) -> list[str]:
+def read_image(name: str, value: Any) -> str:
+    """A container's image."""
+    from airflow_provider_clusterra.sbatch import job
+
+    return job.read_image(name, value)
+
+
+def read_mounts(name: str, value: Any) -> list[str]:
     """Folders to mount, also as a template's text."""
-    return read_mounts(name, given.texts(name, value))
+    from airflow_provider_clusterra.sbatch import job
+
+    return job.read_mounts(name, given.texts(name, value))
+
+
+def read_folder(name: str, value: Any) -> str:
+    """A folder in a container."""
+    from airflow_provider_clusterra.sbatch import job
+
+    return job.read_folder(name, value)
 
 
 class ClusterraSubmitJobOperator(SubmitOperator):
@@ -758,7 +770,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "job": given.optional(given.job_fields),
         "uploads": given.optional(given.mapping),
         "container": given.optional(read_image),
-        "container_mounts": given.optional(read_mount_texts),
+        "container_mounts": given.optional(read_mounts),
         "container_workdir": given.optional(read_folder),
     }
     template_fields = given.GivenFields(*IDENTITY, *SubmitOperator.template_fields)
@@ -928,6 +940,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def _upload_inputs(self, connected: Connected, request: Request) -> Request:
         """See :meth:`SubmitOperator._upload_inputs`."""
+        from airflow_provider_clusterra.sbatch.job import JobRequest
         from airflow_provider_clusterra.task.inputs import download_variables, upload_files
 
         if not isinstance(request, JobRequest):
@@ -938,6 +951,12 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         return request.with_environment(found)
 
     def _read_job(self, context: Context, settings: ConnectionSettings) -> JobRequest:
+        from airflow_provider_clusterra.sbatch.job import (
+            in_container,
+            read_arguments,
+            read_container,
+        )
+
         ti = context["ti"]
         arguments = {name: getattr(self, name) for name in JOB_ARGUMENTS}
         variables = context_to_airflow_vars(context, in_env_var_format=True)

@@ -38,7 +38,6 @@ from airflow_provider_clusterra.api.errors import (
     NotFoundError,
     ProtocolError,
     RateLimitedError,
-    Retry,
     ServerError,
     TransportError,
     asked_pause,
@@ -749,8 +748,6 @@ POLICY = 2050
 """Slurm's ESLURM_ACCOUNTING_POLICY: a limit on jobs, or on one job's size or time."""
 MOST_JOBS = (11, 2007)
 """Slurm has as many jobs as ``MaxJobCount``; before 26.05 it says EAGAIN."""
-SUBMIT_PAUSES = Retry(first=15.0, cap=300.0)
-"""Between two submits to a full queue, for all that wait for one cluster."""
 LIMIT = re.compile(r"\b(?:Assoc|QOS)[A-Z]\w+")
 """A reason that names the limit, as in ``AssocMaxSubmitJobLimit``."""
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, RequestError
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, read_number
 from airflow_provider_clusterra.api.specs import no_val
-from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import (
     MEMORY_FIELDS,
     read_memory_mb,
@@ -30,6 +29,9 @@ from airflow_provider_clusterra.watch.arrays import (
     unpack_ids,
     write_indices,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_clusterra.sbatch.job import JobRequest
 
 PER = dict(zip(MEMORY_FIELDS, ("node", "CPU", "GPU"), strict=True))
 SHORTAGES = {

@@ -21,6 +21,7 @@ from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.client import Access, AsyncClient, Client
 from airflow_provider_clusterra.api.errors import (
     ONCE,
+    SUBMIT_PAUSES,
     ClusterraError,
     InputError,
     ProtocolError,
@@ -35,7 +36,6 @@ from airflow_provider_clusterra.compat import (
     TRIGGERS_ARE_TOLD_OF_KILLS,
 )
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.submit.protocol import MOST_NODES, SUBMIT_PAUSES, failed_nodes
 from airflow_provider_clusterra.watch.arrays import (
     counts_of,
     pack_ids,
@@ -540,6 +540,12 @@ def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
 
 def pack_nodes(tasks: Iterable[Job]) -> dict[str, int]:
     """The nodes that failed under them, as :attr:`JobEvent.failed_nodes` has them."""
+    # of an array's end alone, and not for whoever only imports the trigger
+    from airflow_provider_clusterra.submit.protocol import (  # noqa: PLC0415
+        MOST_NODES,
+        failed_nodes,
+    )
+
     failed = [*failed_nodes(tasks).items()][-MOST_NODES:]
     return {node: place_of(task) for node, task in failed if place_of(task) >= 0}
 
