@@ -233,6 +233,8 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     """Whether somebody needs more of it than its state while it runs."""
     misses: int = 0
     """How often in a row it was not shown."""
+    left_out: bool = False
+    """Whether the states left it out, although it is there."""
     due: float = 0.0
     requested_at: float = float("-inf")
     """When somebody asked for a look: a wait that joined, or an output that ended."""
@@ -247,7 +249,8 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     @property
     def shares_looks(self) -> bool:
         """Whether the look that serves many is enough for it."""
-        return self.last is not None and not self.singly and self.refused_since is None
+        alone = self.singly or self.left_out or self.refused_since is not None
+        return self.last is not None and not alone
 
     @property
     def is_hurried(self) -> bool:
@@ -292,10 +295,14 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         last = None if whole else self.last
         return replace(self, last=last, due=min(self.due, due), requested_at=now, hurried=due)
 
-    def seen(self, job: Job | None, begun: float, now: float, pause: float) -> PolledJob:
+    def seen(
+        self, job: Job | None, begun: float, now: float, pause: float, *, left_out: bool = False
+    ) -> PolledJob:
         """It was looked at, or is not shown."""
         misses = self.misses + 1 if job is None else 0
         known = replace(self, last=job, seen_at=now, misses=misses, refused_since=None)
+        if left_out and job is not None:
+            known = replace(known, left_out=True)
         return known.planned(begun, now, pause)
 
     def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
@@ -324,6 +331,8 @@ class RoundResult(msgspec.Struct):
     """What was said about one job only, and is no answer."""
     hiccup: ClusterraError | None = None
     """What concerns all, and ended the round."""
+    left_out: set[int] = msgspec.field(default_factory=set)
+    """Jobs that the states do not show."""
     single: set[int] = msgspec.field(default_factory=set)
     """Jobs that need a request of their own next time."""
     load: Load = Load()
@@ -333,7 +342,9 @@ class RoundResult(msgspec.Struct):
         """Whether a job, as it was before the round, is to be asked for by itself after it."""
         job_id = job.job_id
         seen = self.jobs.get(job_id, job.last)
-        if seen is None or is_singly(seen) or job_id in self.refused:
+        if seen is None or is_singly(seen) or job.left_out:
+            return True
+        if job_id in self.refused or job_id in self.left_out:
             return True
         answered = job_id in self.jobs or job_id in self.unchanged
         return job.refused_since is not None and not answered
@@ -440,7 +451,8 @@ class Looker:
         if states is None:
             # another way in the next round, or the same in better weather
             return due
-        changed, needed = [], {each.job_id for each in due}
+        changed: dict[int, PolledJob] = {}
+        needed = {each.job_id for each in due}
         async for job_id, job in yielding(plain.items()):
             state = states.get(job_id)
             if job.is_still(state):
@@ -448,8 +460,9 @@ class Looker:
             elif job.last is None and state == RUNNING:
                 result.jobs[job_id] = Job(job_id, RUNNING)
             elif job.is_to_be_seen(state, asked, needed):
-                changed.append(job)
-        return changed
+                changed[job_id] = job
+        result.left_out = changed.keys() - states.keys()
+        return [*changed.values()]
 
     async def _read_states(
         self, call: calls.Call[list[LightState]], wanted: Collection[int], answer: Answer

@@ -360,7 +360,8 @@ class Poller:
                 seen = result.jobs[job_id]
                 if seen is None or job.singly or seen != job.last:
                     self._tell(job_id, seen)
-                self._jobs[job_id] = job.seen(seen, begun, now, pause)
+                left_out = job_id in result.left_out
+                self._jobs[job_id] = job.seen(seen, begun, now, pause, left_out=left_out)
             elif job_id in result.unchanged:
                 self._jobs[job_id] = job.unchanged(begun, now, pause)
             elif job_id in result.refused:

@@ -148,12 +148,16 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 class Api:
-    """Answers in ``seconds`` of the virtual clock; ``refuses`` is what it says to single looks."""
+    """Answers in ``seconds`` of the virtual clock; ``refuses`` is what it says to single looks.
+
+    Its states leave so many jobs out.
+    """
 
     access = None
 
-    def __init__(self, jobs, seconds, states=200, refuses=None):
+    def __init__(self, jobs, seconds, states=200, refuses=None, leaves_out=0):
         self._jobs, self._seconds, self._states, self._refuses = jobs, seconds, states, refuses
+        self._listed = [*jobs][leaves_out:]
         self.asked = []
 
     async def __aenter__(self):
@@ -177,7 +181,7 @@ class Api:
 
     def _answer(self, place):
         if place.startswith("state"):
-            rows = [{"job_id": str(each), "state": ["RUNNING"]} for each in self._jobs]
+            rows = [{"job_id": str(each), "state": ["RUNNING"]} for each in self._listed]
             return self._states, rows
         if not place:
             return 200, [record for records in self._jobs.values() for record in records]
@@ -208,6 +212,8 @@ def array(job_id, *states):
         (1, 0, {"seconds": 2.0}),
         (100, 1, {"seconds": 1.0}),
         (0, 1, {"seconds": 1.0, "states_of_arrays": ("COMPLETED", "COMPLETING")}),
+        (10, 0, {"leaves_out": 10}),
+        (200, 0, {"leaves_out": 9}),
         (2, 0, {"states": 404}),
         (10, 0, {"states": 404}),
         (20, 1, {"states": 404}),
