@@ -121,7 +121,7 @@ class OfSlurm:
             if record.submitted >= self._since:
                 # a requeued job has a row for each of its runs
                 submits.setdefault(job_id.partition("_")[0], []).append(record)
-        return [_whole(parts) for parts in submits.values()]
+        return [whole(parts) for parts in submits.values()]
 
     def requeue(self, name: str) -> bool:
         """Let Slurm start a running job again; whether there was one."""
@@ -153,7 +153,7 @@ def _of_ledger(folder: Path) -> Iterator[JobRecord]:
     with closing(Ledger(folder / "jobs.sqlite")) as ledger:
         submits = ledger.read()
     for submit in submits:
-        yield _whole([_of_job(folder, job) for job in submit])
+        yield whole([_of_job(folder, job) for job in submit])
 
 
 def _of_job(folder: Path, job: Job) -> JobRecord:
@@ -164,15 +164,16 @@ def _of_job(folder: Path, job: Job) -> JobRecord:
     return _record(job.job_id, name, job.state, job.submitted, job.ended, output)
 
 
-def _whole(parts: list[JobRecord]) -> JobRecord:
+def whole(parts: list[JobRecord]) -> JobRecord:
     """An array, or the runs of a requeued job, as one job: it succeeds if all of it does."""
-    last = max(parts, key=lambda part: part.ended)
-    bad = [part for part in parts if part.state not in ("COMPLETED", "REQUEUED")]
+    # both runs have one output, so that they may seem to end at the same time
+    ends = [part for part in parts if part.state != "REQUEUED"] or parts
+    bad = [part for part in ends if not part.succeeded]
     return replace(
-        (bad or [last])[0],
+        (bad or ends)[0],
         job_id=parts[0].job_id,
         submitted=min(part.submitted for part in parts),
-        ended=last.ended,
+        ended=max(part.ended for part in parts),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.crash.clusterras import whole
 from tests.crash.judge import Fault, JobRecord, TaskKey, TaskRecord, judge
 
 KEY = TaskKey(7, -1)
@@ -24,6 +25,15 @@ def test_a_job_that_ended_badly_may_be_followed_by_another():
     failed = replace(JOB, state="NODE_FAIL")
 
     assert faults(TASK, failed, replace(JOB, job_id=2, submitted=20.0, ended=30.0)) == []
+
+
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED"])
+def test_a_requeued_job_ended_as_its_last_run_did(end):
+    first = replace(JOB, state="REQUEUED", ended=30.0)
+    runs = [first, replace(JOB, state=end, submitted=15.0, ended=30.0)]
+
+    assert whole(runs) == replace(JOB, state=end, ended=30.0)
+    assert whole([first]).state == "REQUEUED"
 
 
 def test_two_jobs_that_ran_to_success_are_a_duplicate():
