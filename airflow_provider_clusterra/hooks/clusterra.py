@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -126,7 +126,7 @@ def read_connection(
 def _deployment(instance: str | None) -> str:
     """Without a name Airflow's own address; if that is this machine's, its home as well."""
     url = str(conf.get("api", "base_url", fallback=""))
-    is_local = httpx.URL(url).host in ("", "localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104
+    is_local = urlsplit(url).hostname in (None, "localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104
     return instance or (f"{url} {AIRFLOW_HOME}" if is_local else url)
 
 
@@ -137,16 +137,18 @@ def _address(host: str, schema: str, port: int | None) -> str:
     if "://" not in text:
         is_ipv6 = text.count(":") > 1 and not text.startswith("[")
         text = f"{schema or 'https'}://{f'[{text}]' if is_ipv6 else text}"
+    if not port:
+        return text
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         return text
-    if port and url.port not in (None, port):
+    if url.port not in (None, port):
         raise InputError(
             f"The host {host!r} and the port {port} say two ports. Set Port to {url.port}, or leave "
             "it empty."
         )
-    return str(url.copy_with(port=port)) if port else text
+    return str(url.copy_with(port=port))
 
 
 def _secret(password: str) -> str:
@@ -181,7 +183,7 @@ def _page(text: str | None) -> str | None:
 
 
 def _console_of(origin: str) -> str:
-    return CONSOLE if httpx.URL(origin).host.endswith(".clusterra.cloud") else origin
+    return CONSOLE if (urlsplit(origin).hostname or "").endswith(".clusterra.cloud") else origin
 
 
 def _timezone(text: str | None) -> tzinfo:
