@@ -143,7 +143,7 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
         events: Any = context.get("outlet_events")
         for asset in self.outlets if events is not None else ():
             for row in rows:
-                if getattr(asset, "uri", "") in (row["target"], f"file://{row['target']}"):
+                if given.uri_of(getattr(asset, "uri", "")) == given.uri_of(row["target"]):
                     events[asset].extra.update(row)
         return rows if found.is_many else rows[0]
 

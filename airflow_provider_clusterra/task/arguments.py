@@ -375,9 +375,17 @@ class OutputFile(NamedTuple):
 
     def named(self, name: str, asset: Any) -> tuple[Any, ...]:
         """An asset of the outlets that is this output by its name or its place."""
-        place = str(self.place).rstrip("/")
-        same = asset.uri.rstrip("/") in (place, f"file://{place}")
+        same = self.place is not None and uri_of(asset.uri) == uri_of(self.place)
         return (asset,) if asset.name == name or same else ()
+
+
+def uri_of(place: Any) -> str:
+    """A place as assets have it: without the connection that leads there, or a slash at its end."""
+    scheme, is_uri, rest = str(place).rstrip("/").partition("://")
+    if not is_uri:
+        return f"file://{scheme}"
+    bucket, slash, key = rest.partition("/")
+    return f"{scheme}://{bucket.rpartition('@')[2]}{slash}{key}"
 
 
 def read_outputs(name: str, value: Any) -> dict[str, OutputFile]:

@@ -30,7 +30,13 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
-from airflow_provider_clusterra.task.arguments import OutputFile, as_output, optional, read_outputs
+from airflow_provider_clusterra.task.arguments import (
+    OutputFile,
+    as_output,
+    optional,
+    read_outputs,
+    uri_of,
+)
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import (
     GLOB,
@@ -274,8 +280,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
                 events[asset].extra.update({**found.described(copies), **facts})
             elif isinstance(asset, AssetAlias) and asset == file.asset:
                 for row in found.rows(copies):
-                    uri = row.get("target") or row["path"]
-                    one = Asset(f"file://{uri}" if uri.startswith("/") else uri)
+                    one = Asset(uri_of(row.get("target") or row["path"]))
                     events[asset].add(one, extra={**row, **facts})
 
 

@@ -41,7 +41,7 @@ from airflow_provider_clusterra.operators.storage import (
 )
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task import fetching
-from airflow_provider_clusterra.task.arguments import read_outputs
+from airflow_provider_clusterra.task.arguments import read_outputs, uri_of
 from airflow_provider_clusterra.task.report import JobExitedError, JobResultError
 from tests.support.wire import Wire, http
 
@@ -508,6 +508,22 @@ def test_an_outlet_is_an_output_by_its_name_or_its_place(
     assert events[asset].extra["checksum"] == CHECKSUM
     assert events[Asset("other")].extra == {}
     assert task.outlets == [asset, Asset("other")]
+
+
+@pytest.mark.parametrize(
+    ("place", "uri"),
+    [
+        ("s3://models@bucket/m.pt", "s3://bucket/m.pt"),
+        ("s3://bucket/a@b/", "s3://bucket/a@b"),
+        ("/srv/m.pt", "file:///srv/m.pt"),
+        ("file:///srv/m.pt", "file:///srv/m.pt"),
+    ],
+)
+def test_an_asset_does_not_name_the_connection_that_leads_to_it(place, uri):
+    asset = Asset("other_name", uri=uri)
+
+    assert uri_of(place) == uri
+    assert OutputFile("m", place).named("model", asset) == (asset,)
 
 
 def test_an_alias_has_an_event_for_each_file(work, run_with_events, events, tmp_path):
