@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -129,6 +130,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     """When accounting was first asked about it."""
     completing_since: float | None = None
     pending_since: float | None = None
+    has_run: bool = False
+    """Whether it was seen to do more than wait."""
     stuck_since: float | None = None
     indices: frozenset[int] = frozenset()
     """Of an array: all that were ever shown."""
@@ -296,7 +299,7 @@ def _remember(progress: Progress, job: Job) -> Progress:
     seen = replace(progress, last=job, misses=0, missing_since=None)
     if not job.tasks:
         return seen
-    again = {task.array_task_id or 0: task for task in job.tasks if _is_older(job, task)}
+    again = {place_of(task): task for task in job.tasks if _is_older(job, task)}
     return replace(
         seen,
         indices=progress.indices | all_indices(job.tasks),
@@ -315,14 +318,25 @@ def _judge_going(
         )
         return seen, Verdict(Outcome.OVERDUE, job, message)
     if job.state.base != "PENDING":
-        return replace(seen, pending_since=None, stuck_since=None), WAIT
-    # what it waited before a requeue counts no more
-    since = seen.pending_since or (not job.restarts and spec.since) or at
+        return replace(seen, pending_since=None, stuck_since=None, has_run=True), WAIT
+    since = seen.pending_since or (at if seen.has_run else _pending_since(spec, job, at))
     seen = replace(seen, pending_since=since)
     waits = _judge_pending(spec, since, at, job)
     if waits.outcome is not Outcome.WAIT:
         return seen, waits
     return _judge_reason(spec, seen, at, job, waits, patience)
+
+
+def _pending_since(spec: WaitSpec, job: Job, at: float) -> float:
+    """What a job waited before a requeue, or an array's rest while others ran, counts no more."""
+    parts = job.tasks or (job,)
+    ran = [part for part in parts if part.state.base != "PENDING" or part.restarts]
+    if not ran and not read_indices(spec.array) - all_indices(job.tasks):
+        return spec.since
+    # a requeue is a new submit; if nothing shows when it was, it was just now
+    times = [part.submitted_at if part.restarts else part.ended_at for part in ran]
+    last = max(map(datetime.timestamp, filter(None, times)), default=at)
+    return min(max(spec.since, last), at)
 
 
 def _judge_pending(spec: WaitSpec, since: float, at: float, job: Job) -> Verdict:

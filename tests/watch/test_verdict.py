@@ -161,6 +161,68 @@ def test_what_was_waited_before_a_requeue_counts_no_more():
     assert (verdict.outcome, verdict.until) == (Outcome.WAIT, 1130.0)
 
 
+def test_an_arrays_rest_may_be_pending_for_as_long_after_those_that_ran_before_it():
+    watch = WaitSpec(9, job_name="mine", since=1000.0, pending_timeout=30.0, array="0-3%1")
+    begun = [array(pending="0-3%1"), array((0, "RUNNING"), pending="1-3%1")]
+    rest = array((0, "COMPLETED"), pending="1-3%1")
+    progress = Progress()
+    for at, job in ((1001, begun[0]), (1010, begun[1]), (4600, begun[1])):
+        progress, _ = judge(watch, progress, float(at), job)
+    progress, first = judge(watch, progress, 4605.0, rest)
+
+    assert (first.outcome, first.until) == (Outcome.WAIT, 4635.0)
+    assert judge(watch, progress, 4635.0, rest)[1].outcome is Outcome.OVERDUE
+
+
+def ago(seconds, words, **fields):
+    """A part that was submitted at 1000, or once more as long ago as this at 5000, as it had ended."""
+    when = datetime.fromtimestamp(5000 - seconds, UTC)
+    submitted = when if fields.get("restarts") else datetime.fromtimestamp(1000, UTC)
+    return Job(
+        **{"job_id": 9, "state": read_state(words), "name": "mine", "submitted_at": submitted}
+        | {"ended_at": when if words in ("COMPLETED", "FAILED") else None, **fields}
+    )
+
+
+def member(index, seconds, words, **fields):
+    return ago(seconds, words, job_id=100 + index, array_job_id=9, array_task_id=index, **fields)
+
+
+REST = ago(4000, "PENDING", array_job_id=9, array_task_string="2-3", array_task_id=None)
+
+
+@pytest.mark.parametrize(
+    ("parts", "waited"),
+    [
+        ([ago(4000, "PENDING")], 4000),
+        ([ago(20, "PENDING", restarts=1)], 20),
+        ([ago(-500, "PENDING", restarts=1)], 0),
+        ([ago(20, "PENDING", restarts=1, submitted_at=None)], 0),
+        ([member(0, 90, "COMPLETED"), member(1, 20, "FAILED"), REST], 20),
+        ([member(0, 90, "COMPLETED"), member(1, 20, "PENDING", restarts=2), REST], 20),
+        ([member(0, 4000, "PENDING"), member(1, 4000, "PENDING"), REST], 4000),
+        ([REST], 0),
+    ],
+    ids=[
+        *("never started", "requeued", "another clock", "requeued, nobody knows when"),
+        *("after others", "a task requeued", "an array that never started", "others are forgotten"),
+    ],
+)
+def test_a_wait_that_begins_anew_knows_since_when_a_job_is_pending(parts, waited):
+    array = "0-3" if parts[0].array_job_id else ""
+    watch = WaitSpec(9, job_name="mine", since=1000.0, pending_timeout=4001.0, array=array)
+    verdict = judge(watch, Progress(), 5000.0, one_job(parts, 9))[1]
+
+    assert (verdict.outcome, verdict.until) == (Outcome.WAIT, 5000.0 - waited + 4001.0)
+
+
+def test_a_job_that_waits_again_and_does_not_say_so_has_waited_since_then():
+    watch = WaitSpec(9, job_name="mine", since=1000.0, pending_timeout=30.0)
+    verdict = looked((0, "PENDING"), (20, "RUNNING"), (100, "PENDING"), watch=watch)
+
+    assert (verdict.outcome, verdict.until) == (Outcome.WAIT, 1130.0)
+
+
 def test_a_job_may_be_started_again_as_often_as_the_user_allows():
     watch = WaitSpec(9, since=1000.0, max_restarts=1)
 
