@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -63,11 +64,17 @@ async def cancel_if_alive(
 
     :raises ClusterraError: it could not be cancelled, or not be looked at.
     """
-    try:
+    job = None
+    with suppress(NotFoundError):
         job = await client.get_job(cluster_id, job_id)
-    except NotFoundError:
-        return False, None
-    if job.state.finished:
+    if job is None:
+        # a stale answer says so, too, and Slurm itself knows better
+        try:
+            if not await client.cancel_job(cluster_id, job_id):
+                return False, None
+        except NotFoundError:
+            return False, None
+    elif job.state.finished:
         return False, job
     return True, await cancel_and_confirm(client, cluster_id, job_id)
 

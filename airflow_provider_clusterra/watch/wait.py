@@ -177,9 +177,6 @@ class Wait:
             client = await asyncio.to_thread(AsyncClient, access, retry=THROUGH_A_STUMBLE)
             async with client:
                 return await self._last_look(client, verdict)
-        except NotFoundError:
-            message = f"{verdict.message} The cluster no longer knows it."
-            return replace(verdict, outcome=Outcome.LOST, message=message)
         except Exception as failure:  # noqa: BLE001 - whatever it is, the job is named
             message = f"{verdict.message} It could not be cancelled: {failure}"
             if verdict.outcome is Outcome.REFUSED:
@@ -194,7 +191,7 @@ class Wait:
             await asyncio.sleep(self._patience.hurry_every)
             return WAIT
         if seen.outcome is Outcome.LOST:
-            return seen
+            return replace(seen, message=f"{verdict.message} {seen.message}")
         verdict = seen if seen.outcome is Outcome.ENDED else await self._leave(client, verdict)
         if self._tail is not None and verdict.job is not None and has_output(verdict.job):
             await self._with_care(self._tail.finish(client, END_MARGIN))
@@ -207,9 +204,10 @@ class Wait:
             message = f"{verdict.message} How all of it ended is not known."
             return replace(verdict, job=with_ends(job, self.progress.ends), message=message)
         if spec.owns_job:
-            job = await cancel_and_confirm(client, spec.cluster_id, spec.job_id) or job
-            message = f"{verdict.message} It was cancelled and is {job.state if job else 'gone'}."
-            verdict = replace(verdict, message=message)
+            now = await cancel_and_confirm(client, spec.cluster_id, spec.job_id)
+            end = now.state if now else "not shown any more"
+            verdict = replace(verdict, message=f"{verdict.message} It was cancelled and is {end}.")
+            job = now or job
         return replace(verdict, job=job)
 
     async def _accounted(self, receipts: Receipts | None, verdict: Verdict) -> Verdict:
@@ -231,20 +229,19 @@ class Wait:
         return seen
 
     async def _look_for_good(self, client: AsyncClient) -> Verdict:
-        """What the last look means; accounting is asked what it does not show (all) any more."""
-        spec, job, gone = self._spec, None, None
+        """What the last look means; accounting is asked what it does not show (all) any more.
+
+        A job that was alive a moment ago is not lost, whatever an answer says.
+        """
+        spec, job = self._spec, None
         patience = replace(self._patience, completing=0.0, misses=1)
-        try:
+        with suppress(NotFoundError):
             job = await client.get_job(spec.cluster_id, spec.job_id)
-        except NotFoundError as error:
-            gone = error
         self.progress, seen = judge(spec, self.progress, self._now(), job, patience)
-        if seen.outcome is Outcome.MISSING:
-            accounted = await self._ask_accounting(client, self._now())
-            seen = accounted if accounted.outcome is Outcome.ENDED else seen
-        if gone is not None and seen.outcome is not Outcome.ENDED:
-            raise gone
-        return seen
+        if seen.outcome is not Outcome.MISSING:
+            return seen
+        accounted = await self._ask_accounting(client, self._now())
+        return accounted if job is None or accounted.outcome is Outcome.ENDED else seen
 
     async def _until_verdict(self, poller: Poller, subscriber: Subscriber) -> Verdict:
         job: Job | None = None

@@ -355,6 +355,56 @@ def accounted(*records):
     return http(200, {"jobs": rows})
 
 
+ALIVE = http(200, {"jobs": [{"job_id": 7, "job_state": ["RUNNING"]}]})
+
+
+@pytest.mark.parametrize("accounting", [NO_ACCOUNTING, http(200, {"jobs": []})])
+@pytest.mark.parametrize("owns_job", [True, False])
+@pytest.mark.parametrize(
+    "seen",
+    [ALIVE, jobs(COMPLETED_1, array_task(0, "RUNNING")), None],
+    ids=["job", "array", "never"],
+)
+async def test_a_job_that_was_alive_a_moment_ago_is_cancelled_at_the_deadline_all_the_same(
+    connection, seen, accounting, owns_job
+):
+    shown = [seen, NO_SUCH_JOB] if seen else [NO_SUCH_JOB]
+
+    def answer(request):
+        line = request.partition(b"\r\n")[0]
+        if line.startswith(b"DELETE"):
+            return http(200, {"status": []})
+        if b"/accounting" in line:
+            return accounting
+        return shown.pop(0) if len(shown) > 1 else shown[0]
+
+    with Wire(answer) as wire:
+        connection(wire.url)
+        made = trigger(owns_job=owns_job, since=time.time())
+        made.patience = replace(HASTY, min_job_age=60.0)
+        if seen:
+            await made.look()
+        verdict = await made.the_wait.give_up(Verdict(Outcome.TIMED_OUT, None, "Too late."))
+
+        sent = [request for request in wire.requests if request.startswith(b"DELETE")]
+    assert len(sent) == owns_job
+    assert verdict.outcome is Outcome.TIMED_OUT
+    assert ("It was cancelled and is not shown any more." in verdict.message) is owns_job
+
+
+async def test_a_job_whose_cancel_was_not_found_either_is_left_to_the_worker(connection):
+    shown = [ALIVE, http(404, {"error": "not found"})]
+    with Wire(lambda _: shown.pop(0) if len(shown) > 1 else shown[0]) as wire:
+        connection(wire.url)
+        made = trigger(owns_job=True)
+        made.patience = replace(HASTY, min_job_age=60.0)
+        await made.look()
+        verdict = await made.the_wait.give_up(Verdict(Outcome.TIMED_OUT, None, "Too late."))
+
+    assert verdict.outcome is Outcome.TIMED_OUT
+    assert "It could not be cancelled: 404" in verdict.message
+
+
 @pytest.mark.parametrize(
     ("fields", "looks", "accounting", "end"),
     [
@@ -381,7 +431,7 @@ def accounted(*records):
             {},
             [jobs(het_part(0, "RUNNING"), het_part(1, "FAILED")), NO_SUCH_JOB],
             NO_ACCOUNTING,
-            ("lost", ""),
+            ("lost", "RUNNING"),
         ),
         (
             {"array": "0-1"},
