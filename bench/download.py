@@ -1,6 +1,6 @@
 """Downloads of a job's file beside ``curl`` from the same address: ``python -m bench.download [GiB]``.
 
-One file of 2 GiB, unless told otherwise, to the same disk, where it is new. Ours has its checksum as well.
+One file of 1 GiB, unless told otherwise, to the same disk, where it is new. Ours has its checksum as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.upload import _seconds
 from tests.support.servers import ClusterraServer
 
 CURL = "curl -o"
-GIB = 2.0
+GIB = 1.0
 RUNS = 5
 
 
