@@ -78,6 +78,8 @@ def _clusterras(folder: Path, *, slurm: bool) -> Iterator[Clusterras]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    # make passes it on as well
+    signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
