@@ -265,9 +265,12 @@ JOBS = _Jobs | list[JobRecord | Plain]
 """``{"jobs": […]}``, ``{"job": {…}}`` or ``[…]``; what is no object in a list is no record."""
 
 
-def read_jobs(answer: Answer) -> list[Job]:
-    """All jobs of an answer, one a record; a row without an id costs that row, not the list."""
-    rows = _rows(answer)
+def read_jobs(answer: Answer, *, whole: bool = True) -> list[Job]:
+    """All jobs of an answer, one a record; a row without an id costs that row, not the list.
+
+    If they need not be the ``whole`` list, they count whatever is complained of beside them.
+    """
+    rows = _rows(answer, whole=whole)
     if rows is None:
         raise refusal(answer) or answer.unreadable("it holds no list of jobs")
     jobs, odd = _read_each(rows)

@@ -93,7 +93,7 @@ async def read_job_answer(call: Call[Job], answer: Answer, job_id: int) -> Job:
     """
     if len(answer.body) <= LARGE or answer.status >= 300:
         return call.read(answer)
-    job = await asyncio.to_thread(one_job, await _read_elsewhere(answer), job_id)
+    job = await asyncio.to_thread(one_job, await _read_elsewhere(answer, whole=False), job_id)
     # an answer without the job, which is rare, is refused in the call's own words
     return call.read(answer) if job is None else job
 
@@ -105,18 +105,18 @@ async def read_jobs_answer(call: Call[list[Job]], answer: Answer) -> list[Job]:
     """
     if len(answer.body) <= LARGE or answer.status >= 300:
         return call.read(answer)
-    return await _read_elsewhere(answer)
+    return await _read_elsewhere(answer, whole=True)
 
 
-async def _read_elsewhere(answer: Answer) -> list[Job]:
+async def _read_elsewhere(answer: Answer, *, whole: bool) -> list[Job]:
     """One at a time, so that memory stays flat."""
     async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         try:
-            child = await _begin()
+            child = await _begin(*([] if whole else [PARTIAL]))
         except OSError as error:
             # the event loop stands still for a moment, but the jobs are seen
             log.warning("A large answer is read without a process of its own: %s", error)
-            return await asyncio.to_thread(read_jobs, answer)
+            return await asyncio.to_thread(read_jobs, answer, whole=whole)
         try:
             _, output, words = await asyncio.gather(
                 _give(child, answer.body), _all_of(child.stdout), _all_of(child.stderr)
@@ -138,12 +138,13 @@ async def _read_elsewhere(answer: Answer) -> list[Job]:
     return jobs
 
 
-async def _begin() -> asyncio.subprocess.Process:
+async def _begin(*arguments: str) -> asyncio.subprocess.Process:
     path = os.pathsep.join([_HOME, *filter(None, [os.environ.get("PYTHONPATH")])])
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         __name__,
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -176,10 +177,15 @@ async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
     return await stream.read() if stream is not None else b""
 
 
+PARTIAL = "--partial"
+"""What the child is called with for one job's answer, whose jobs count though something is odd beside them."""
+
+
 def main() -> int:
     """Read an answer's body from standard input; write its jobs to standard output."""
+    answer = Answer("", 200, {}, sys.stdin.buffer.read())
     try:
-        jobs = read_jobs(Answer("", 200, {}, sys.stdin.buffer.read()))
+        jobs = read_jobs(answer, whole=PARTIAL not in sys.argv)
     except ClusterraError as error:
         sys.stderr.write(str(error))
         return 1

@@ -385,8 +385,11 @@ def _judge_missing(
 
 
 def _end_of(spec: WaitSpec, seen: Progress) -> Outcome:
-    """If nobody knows an array's indices, some may have been forgotten before the first look."""
-    return Outcome.MISSING if seen.indices and not spec.array else Outcome.ENDED
+    """Parts may have been forgotten before the first look: indices that nobody knows, or a leader."""
+    parts = seen.last.tasks or (seen.last,) if seen.last else ()
+    has_no_leader = bool(parts) and all(part.het_job_offset for part in parts)
+    is_partial = has_no_leader or (seen.indices and not spec.array)
+    return Outcome.MISSING if is_partial else Outcome.ENDED
 
 
 NOT_OFFERED = (404, 405, 501)

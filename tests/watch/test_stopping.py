@@ -1,13 +1,14 @@
-"""Tests of airflow_provider_clusterra.watch.stopping, and of what a loop's end leaves open."""
+"""Tests of airflow_provider_clusterra.watch.eventloop: what a loop's end leaves open, and large answers."""
 
 import asyncio
 import gc
+import json
 
 import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient
 from airflow_provider_clusterra.api.answers import Answer
-from airflow_provider_clusterra.api.calls import list_jobs
+from airflow_provider_clusterra.api.calls import get_job, list_jobs
 from airflow_provider_clusterra.watch import eventloop
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait
 from airflow_provider_clusterra.watch.verdict import WaitSpec
@@ -142,6 +143,16 @@ def test_a_large_answer_that_nobody_waits_for_any_more_leaves_no_process_behind(
     gc.collect()
 
     assert begun[0].returncode is not None
+
+
+async def test_a_large_job_counts_whatever_is_complained_of_beside_it():
+    task = {"job_id": 8, "array_job_id": 7, "array_task_id": 0, "job_state": ["COMPLETED"]}
+    body = json.dumps({"jobs": [task], "errors": [{"error_number": 12345}]}).encode()
+    call = get_job("c1", 7)
+    for size in (0, eventloop.LARGE):
+        answer = Answer(call.request, 200, {}, body + b" " * size)
+
+        assert (await eventloop.read_job_answer(call, answer, 7)).state.base == "COMPLETED"
 
 
 @pytest.mark.parametrize("turns", range(1, 5))

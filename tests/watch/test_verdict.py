@@ -456,6 +456,11 @@ def test_a_component_may_have_a_name_of_its_own(seen, shown, outcome):
     assert outcome is Outcome.WAIT or verdict.job.state.base == "FAILED"
 
 
+@pytest.mark.parametrize(("shown", "outcome"), [(0, Outcome.ENDED), (1, Outcome.MISSING)])
+def test_a_leader_that_was_forgotten_before_the_first_look_is_asked_for(shown, outcome):
+    assert judge(WATCH, Progress(), 1002.0, het([(shown, "COMPLETED")]))[1].outcome is outcome
+
+
 def test_a_het_job_whose_leader_has_another_name_is_another_job():
     strange = het({0: "RUNNING", 1: "RUNNING"}.items(), ("strange", "mine"))
 
