@@ -26,6 +26,8 @@ STORM_SECONDS = 6.0
 KILL_SECONDS = 20.0
 """Seconds after a user's click within which the job's cancel is answered: a supervisor's heartbeat, a
 triggerer that is behind, and what ``on_kill`` may take."""
+WATCHED_WITHIN = 120.0
+"""Seconds within which a triggerer looks at a job that is deferred."""
 LOOK_EVERY = 0.05
 ASK_EVERY = 1.0
 """Seconds between two questions to Airflow."""
@@ -129,6 +131,9 @@ class Play:
             self._until_watched(proxy)
         with self._rig.calm:
             # whoever cancels the job must live until it has: nobody else would
+            if game.kind is Kind.MARK_FAILED:
+                # its triggerer may have been ended, and takes its time to begin again
+                self._until_asked(proxy)
             self._rig.gate.stay_up(KILL_SECONDS)
             asked = len(proxy.requests)
             row = self._row()
@@ -187,8 +192,12 @@ class Play:
         if not self._game.deferrable:
             return
         self._until(lambda: self._row()["state"] == "deferred", LOOK_EVERY)
-        asked = len(proxy.requests)
-        self._until(lambda: len(proxy.requests) > asked, LOOK_EVERY)
+        self._until_asked(proxy)
+
+    def _until_asked(self, proxy: Proxy) -> None:
+        if self._game.deferrable:
+            asked = len(proxy.requests)
+            self._until(lambda: len(proxy.requests) > asked, LOOK_EVERY, WATCHED_WITHIN)
 
     def _is_over(self) -> bool:
         self._rig.revive()
