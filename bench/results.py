@@ -138,9 +138,10 @@ SMALL_FILES = (
     "file; 2, 4 or 8 at a time make no difference, because the interpreter is what they wait for."
 )
 SUBMIT = (
-    "One submit: of what the operator adds, Airflow's reading of the connection and the task's log line are "
-    "the most, then the connection's own reading, and the job's body. The tag and the record are "
-    "little. The client's own submit is one request to a server on the same machine."
+    "One submit: the client alone takes 1.0 ms of CPU, the operator 2.6 ms. Of the difference, Airflow's and "
+    "our reading of the connection take 0.26 ms, reading the rendered arguments 0.18 ms, the job's body "
+    "0.1 ms and the log line 0.04 ms; the tag, the record and the rest are spread over many small calls. Parsing "
+    "addresses once instead of four times was all that could be left out."
 )
 DAGS = (
     "Reading a DAG: a task's template fields are those that its author gives, so that it is stored as fast as a "
