@@ -460,7 +460,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         return identity_of(context, "", "", values).tag.body
 
     def _render_anew(self, name: str, context: Context) -> Any:
-        if name not in self.template_fields:
+        # a task's own template_fields are those that its values have now, after they were rendered
+        if name not in type(self).template_fields:
             return self._sources[name]
         return self.render_template(self._sources[name], context, self._jinja_env, set())
 
@@ -517,7 +518,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
-                kwargs={"keys": self._keys},
+                kwargs={"keys": self._keys} if self._keys else None,
                 timeout=timeout,
             )
         if event is None:

@@ -93,7 +93,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
     ) -> None:
         if outlets := with_assets(kwargs.get("outlets"), outputs):
             kwargs["outlets"] = outlets
-        self._is_paced = "poke_interval" in kwargs
+        self._is_paced = "poke_interval" in {**(kwargs.get("default_args") or {}), **kwargs}
         super().__init__(**kwargs)
         self.job_id: Any = job_id
         self.deferrable = given.is_deferrable(deferrable)

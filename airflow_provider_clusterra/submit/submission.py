@@ -630,7 +630,7 @@ class Submission(msgspec.Struct, kw_only=True):
             name,
             job_id,
             time.time(),
-            tuple(sorted(self._known)),
+            tuple(sorted(self._known - {job_id})),
             unwanted,
             retry_state=self._state,
             arguments=self.identity.arguments,

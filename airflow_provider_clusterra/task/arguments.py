@@ -69,6 +69,9 @@ def check_array_success(array_success: Any) -> None:
         )
 
 
+PACKAGE = f"{__name__.partition('.')[0]}."
+
+
 class GivenFields:
     """An operator's template fields: of the class all, of a task those that its author has given.
 
@@ -91,8 +94,12 @@ def _given(task: Any, names: tuple[str, ...]) -> list[str]:
 
 @cache
 def _left_out(kind: Any, names: tuple[str, ...]) -> list[Any]:
-    """What arguments of an operator are if its author gives none."""
-    parameters = [signature(each.__init__).parameters for each in reversed(kind.__mro__)]
+    """What arguments of an operator are if its author gives none, by defaults of our classes alone.
+
+    A default of an author's own class may be a template, or a script's file.
+    """
+    ours = [each for each in kind.__mro__ if each.__module__.startswith(PACKAGE)]
+    parameters = [signature(each.__init__).parameters for each in reversed(ours)]
     defaults = {name: each.default for named in parameters for name, each in named.items()}
     return [defaults.get(name) for name in names]
 

@@ -301,6 +301,25 @@ def test_a_task_has_the_template_fields_that_its_author_has_given():
     assert (operator.memory, operator.account) == ("4G", "lab")
 
 
+def test_what_an_authors_own_class_gives_by_default_is_rendered_as_well():
+    class Simulation(ClusterraSubmitJobOperator):
+        def __init__(self, *, script="#!/bin/sh\necho {{ ds }}", name="of-{{ ds }}", **kwargs):
+            super().__init__(script=script, name=name, **kwargs)
+
+    operator = Simulation(task_id="task")
+    operator.render_template_fields({"ds": "today"})
+
+    assert (operator.script, operator.name) == ("#!/bin/sh\necho today", "of-today")
+
+
+def test_only_uploads_keys_go_through_a_deferral(connected, run, ti):
+    """An author's class may override ``execute_complete(context, event)``."""
+    with pytest.raises(TaskDeferred) as caught:
+        run(submit("sleep 60", deferrable=True))
+
+    assert not caught.value.kwargs
+
+
 def deferral_that_failed(why):
     return {"next_method": "__fail__", "next_kwargs": {"error": why}}
 

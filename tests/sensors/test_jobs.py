@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from airflow.sdk import DAG
 
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.links.jobs import KEY
@@ -85,6 +86,15 @@ def test_airflows_default_poke_interval_is_nobodys_wish_for_so_many_looks(submit
         run(sensor)
 
     assert caught.value.trigger.serialize()[1]["poll_interval"] is None
+
+
+def test_a_dags_default_poke_interval_is_its_authors_wish(submitted):
+    with DAG("dag", schedule=None, default_args={"poke_interval": 600}):
+        sensor = ClusterraJobSensor(task_id="task", job_id=submitted("sleep 60"), deferrable=True)
+    with pytest.raises(TaskDeferred) as caught:
+        run(sensor)
+
+    assert caught.value.trigger.serialize()[1]["poll_interval"] == 600
 
 
 def test_a_deferrable_sensor_does_not_defer_for_a_job_that_has_ended(submitted):

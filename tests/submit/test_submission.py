@@ -585,14 +585,17 @@ def varying(**fields):
     return submit("sleep 66 # {{ ti.try_number }}", **{**defaults, **fields})
 
 
-def test_what_differs_because_of_the_try_alone_is_the_same_job(task, render):
-    old = task.crash(render(varying(), task.ti))
+@pytest.mark.parametrize("fields", [{}, {"login_environment": "{{ ti.map_index > 0 }}"}])
+def test_what_differs_because_of_the_try_alone_is_the_same_job(task, render, fields):
+    old = task.crash(render(varying(**fields), task.ti))
     task.retry()
-    assert task.crash(render(varying(), task.ti)) == old
+    assert task.crash(render(varying(**fields), task.ti)) == old
     task.retry()
 
-    assert task.crash(render(varying(), task.ti)) == old
+    assert task.crash(render(varying(**fields), task.ti)) == old
     assert list(task.jobs()) == [old]
+    # a job that was adopted is not one of those that were there before its submit
+    assert task.store is None or not task.store[KEY]["known"]
 
 
 def test_what_differs_otherwise_as_well_is_another_job(task, render):
