@@ -667,8 +667,10 @@ AT_ONCE = 256 * 1024
 def _body(response: httpx.Response, timeout: float) -> Iterator[bytes]:
     """An answer's body. httpx reads 64 KiB at a time and copies them three times, which takes longer than
     all else, so most of a large one comes from its connection, which is of no use to httpx afterwards."""
+    # a broken proxy sends a length with an answer in chunks
+    is_plain = response.http_version == "HTTP/1.1" and "transfer-encoding" not in response.headers
     length = response.headers.get("content-length", "")
-    left = int(length) if length.isdecimal() and response.http_version == "HTTP/1.1" else 0
+    left = int(length) if length.isdecimal() and is_plain else 0
     pieces = response.iter_raw()
     if left > LARGE:
         # what httpx has read beyond the head, and no more

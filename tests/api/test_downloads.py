@@ -72,6 +72,14 @@ def test_more_breaks_than_tries_are_no_end_as_long_as_something_arrives():
     assert len(asked) == 10
 
 
+def test_an_answer_in_chunks_that_has_a_length_too_is_read_as_chunks():
+    content = CONTENT * 8
+    head = http(200, b"", {"Transfer-Encoding": "chunked", "Content-Length": str(len(content))})
+    chunks = b"%x\r\n%b\r\n" % (len(CONTENT), CONTENT) * 8 + b"0\r\n\r\n"
+
+    assert download(head.replace(b"Content-Length: 0\r\n", b"") + chunks)[0] == content
+
+
 def test_a_storage_that_knows_no_ranges_sends_it_all_again():
     arrived, _ = download(part(0, sent=1000, status=200), part(0, status=200))
 
