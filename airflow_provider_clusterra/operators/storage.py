@@ -11,7 +11,13 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.task import arguments as given
-from airflow_provider_clusterra.task.fetching import Found, download_found, find_files_of, stored
+from airflow_provider_clusterra.task.fetching import (
+    Found,
+    download_found,
+    find_files_of,
+    is_pattern,
+    stored,
+)
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.lineage import ReportsLineage, place_on_cluster
 from airflow_provider_clusterra.task.report import airflow_errors
@@ -129,7 +135,7 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
         """
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
-            check_target(self.target)
+            check_target(self.target, is_many=self._is_many)
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:
                 found = self._find(connected.client, connected.cluster_id)
@@ -147,12 +153,17 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
                     events[asset].extra.update(row)
         return rows if found.is_many else rows[0]
 
+    @property
+    def _is_many(self) -> bool:
+        if self.path is not None:
+            return is_pattern(self.path)
+        return not isinstance(given.from_text(self.key), str)
+
     def _find(self, client: Client, cluster_id: str) -> Found:
         if self.path is not None:
             return find_files_of(client, cluster_id, self.job_id, self.path, "path")
         keys = given.from_text(self.key)
-        many = not isinstance(keys, str)
         if not keys:
             raise InputError("There is nothing to download: key is empty.")
-        sources = [stored(client, cluster_id, key) for key in (keys if many else [keys])]
-        return Found(sources, many)
+        many = keys if self._is_many else [keys]
+        return Found([stored(client, cluster_id, key) for key in many], self._is_many)

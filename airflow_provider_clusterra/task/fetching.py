@@ -87,7 +87,7 @@ def check_outputs(
 def _check_places(outputs: Mapping[str, OutputFile]) -> None:
     places = _places(outputs)
     for name, place in places.items():
-        check_target(outputs[name].place)
+        check_target(outputs[name].place, is_many=is_pattern(outputs[name].path or ""))
         if not place.endswith("/") and [*places.values()].count(place) > 1:
             raise InputError(f"outputs: {name} and another would both be written to {place}.")
 

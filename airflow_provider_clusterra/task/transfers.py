@@ -167,18 +167,20 @@ def is_folder(given: Any) -> bool:
     return str(given).endswith("/") or (target.protocol in ATOMIC and not target.key)
 
 
-def check_target(given: Any) -> None:
+def check_target(given: Any, *, is_many: bool = False) -> None:
     """Refuse a place that cannot be written, as far as that is known before.
 
+    :param is_many: several files go there, into a folder.
     :raises InputError: the words say why.
     :raises AirflowException: the store does not answer, which a retry may heal.
     """
     try:
         target = read_target(given)
+        into = is_many or is_folder(given)
         if isinstance(target, Path):
-            _check_folder(target if is_folder(given) else target.parent)
+            _check_folder(target if into else target.parent)
         elif target.protocol in ATOMIC:
-            _check_bucket(target, target / "clusterra" if is_folder(given) else target)
+            _check_bucket(target, target / "clusterra" if into else target)
         else:
             target.fs.exists("/")
     except (InputError, AirflowException):

@@ -238,6 +238,30 @@ def test_a_bucket_that_is_not_there_is_refused(bucket, given, words):
         check_target(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "is_many", "key"),
+    [("/dir", True, "dir/clusterra"), ("/dir/", False, "dir/clusterra"), ("/dir", False, "dir")],
+)
+def test_the_right_to_write_is_tried_where_the_files_go(bucket, monkeypatch, given, is_many, key):
+    store, keys = read_target(bucket).fs, []
+    ask = store.call_s3
+
+    def note(method, **place):
+        keys.append(place["Key"])
+        return ask(method, **place)
+
+    monkeypatch.setattr(store, "call_s3", note)
+    check_target(f"{bucket}{given}", is_many=is_many)
+
+    assert set(keys) == {key}
+
+
+def test_a_file_is_no_folder_for_many(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file"):
+        check_target(tmp_path / "file", is_many=True)
+
+
 def test_that_nobody_may_write_is_known_before(bucket, s3, monkeypatch):
     wrong = {**s3.connection, "password": "wrong"}
     monkeypatch.setenv("AIRFLOW_CONN_OTHERS", json.dumps(wrong))
