@@ -172,9 +172,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         cluster_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if outlets := with_assets(kwargs.get("outlets"), outputs):
-            kwargs["outlets"] = outlets
         super().__init__(**kwargs)
+        self.outlets = with_assets(self.outlets, outputs)
         if outputs and not wait_for_completion:
             raise given.ArgumentError(
                 "outputs are there once the job has ended: leave "

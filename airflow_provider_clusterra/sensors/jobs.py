@@ -91,10 +91,9 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         cluster_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if outlets := with_assets(kwargs.get("outlets"), outputs):
-            kwargs["outlets"] = outlets
         self._is_paced = "poke_interval" in {**(kwargs.get("default_args") or {}), **kwargs}
         super().__init__(**kwargs)
+        self.outlets = with_assets(self.outlets, outputs)
         self.job_id: Any = job_id
         self.deferrable = given.is_deferrable(deferrable)
         self.pending_timeout = pending_timeout

@@ -424,9 +424,9 @@ def _read_output(words: str, value: Any) -> OutputFile:
     return file
 
 
-def with_assets(outlets: Any, outputs: Any) -> list[Any]:
+def with_assets(outlets: Sequence[Any], outputs: Any) -> list[Any]:
     """A task's outlets with the assets of its outputs, each once: Airflow makes their events."""
-    listed = [*(outlets if isinstance(outlets, list | tuple) else [outlets])] if outlets else []
+    listed = [*outlets]
     values = outputs.values() if isinstance(outputs, Mapping) else ()
     for asset in (as_output(value).asset for value in values):
         if isinstance(asset, Asset | AssetAlias) and asset not in listed:

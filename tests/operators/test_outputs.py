@@ -489,6 +489,16 @@ def test_an_alias_of_thousands_of_files_is_refused_before_any_is_copied(work, ru
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.parametrize("kind", [ClusterraSubmitJobOperator, ClusterraJobSensor])
+def test_outlets_of_the_dags_defaults_stay_beside_an_outputs_asset(kind):
+    mine, others = Asset("mine"), Asset("others")
+    fields = {"script": "true"} if kind is ClusterraSubmitJobOperator else {"job_id": 1}
+    with DAG("outlets", schedule=None, default_args={"outlets": [others]}):
+        task = kind(task_id="task", outputs={"m": mine}, **fields)
+
+    assert task.outlets == [others, mine]
+
+
 def test_a_plain_tuples_asset_is_an_outlet_too(work, tmp_path):
     asset = Asset(f"file://{tmp_path}/m")
 
