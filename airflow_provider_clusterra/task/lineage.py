@@ -83,7 +83,7 @@ def _source_code(task: Any) -> dict[str, Any]:
     from openlineage.client.generated.source_code_job import SourceCodeJobFacet
 
     # of a function its own text, not what carries it
-    code = getattr(task, "source", None) or getattr(task, "script", None)
+    code = getattr(task, "source" if hasattr(task, "python_callable") else "script", None)
     if not (isinstance(code, str) and code and is_source_enabled()):
         return {}
     shebang = code.partition("\n")[0] if code.startswith("#!") else "#!python"

@@ -177,6 +177,12 @@ def test_a_functions_source_is_its_own():
     assert "def work():" in code.sourceCode
 
 
+def test_a_path_of_a_file_is_no_source_code():
+    task = ClusterraUploadFileOperator(task_id="up", source="/data/md.tpr")
+
+    assert task.get_openlineage_facets_on_start().job_facets == {}
+
+
 def test_source_code_stays_at_home_where_the_site_wants_it(monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__DISABLE_SOURCE_CODE", "True")
     assert submit().get_openlineage_facets_on_start().job_facets == {}
