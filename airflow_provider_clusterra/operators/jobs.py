@@ -299,7 +299,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             check_indices(request.array)
         job = self._obtain_job(context, connected, store, request, queue)
         if not self.wait_for_completion:
-            self._kill.check()
+            # from here on the task succeeds, whatever signal comes as its worker ends
+            self._kill.set_target(None)
             store.drop()
             with self.lineage_of(connected.cluster_id, job.job_id) as known:
                 known["name"] = job.name or request.name

@@ -561,6 +561,17 @@ def test_a_task_that_is_killed_as_it_submits_does_not_succeed_without_waiting(
         run(operator)
 
 
+def test_a_job_that_nobody_waits_for_outlives_a_kill_after_its_submit(connected, run):
+    operator = submit("sleep 66", wait_for_completion=False)
+    job_id = run(operator)["job_id"]
+    # the worker is terminated while it pushes the result: the task succeeds all the same
+    operator.on_kill()
+
+    with ClusterraHook().client() as client:
+        assert not client.get_job(connected.cluster_id, job_id).state.ended
+        client.cancel_job(connected.cluster_id, job_id)
+
+
 def test_a_wait_that_begins_after_the_kill_does_not_begin():
     switch = KillSwitch()
     switch.kill()
