@@ -12,6 +12,7 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.fetching import (
+    LARGEST_SHOWN,
     Found,
     download_found,
     find_files_of,
@@ -126,10 +127,11 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
         self.cluster_id = cluster_id
         given.check_plain(self, self.READERS)
 
-    def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Download, some files at a time, in constant memory.
 
-        :returns: ``{"path", "size", "checksum", "target"}``; for a list or a pattern a list of them.
+        :returns: ``{"path", "size", "checksum", "target"}``; for a list or a pattern ``{"count",
+            "size", "files"}``, whose ``files`` are the first 100 of these in at most 16 KiB.
         :raises AirflowFailException: what no retry can heal, e.g. a missing file.
         :raises JobResultError: the same, of a job's file; the words name what is there.
         """
@@ -151,7 +153,7 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
             for row in rows:
                 if given.uri_of(getattr(asset, "uri", "")) == given.uri_of(row["target"]):
                     events[asset].extra.update(row)
-        return rows if found.is_many else rows[0]
+        return found.described(copies, LARGEST_SHOWN)
 
     @property
     def _is_many(self) -> bool:

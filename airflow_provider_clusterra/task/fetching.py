@@ -37,6 +37,7 @@ from airflow_provider_clusterra.task.arguments import (
     read_outputs,
     uri_of,
 )
+from airflow_provider_clusterra.task.lineage import place_on_cluster
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import (
     GLOB,
@@ -211,9 +212,11 @@ class JobOutputs(msgspec.Struct, frozen=True):
         self, result: Mapping[str, Any], name: str, file: OutputFile, declared: Mapping[str, str]
     ) -> Found:
         path = file.path or ("" if name in declared else file.asset_file)
-        if not path:
-            return self._find_declared(result, name, declared.get(name, ""))
-        found = self._find(result, name, path)
+        found = (
+            self._find(result, name, path)
+            if path
+            else self._find_declared(result, name, declared.get(name, ""))
+        )
         if isinstance(file.asset, AssetAlias) and len(found.sources) > MOST_EVENTS:
             raise JobResultError(
                 f"outputs: {name} means {len(found.sources)} files, and an AssetAlias has an event for "
@@ -280,8 +283,13 @@ class JobOutputs(msgspec.Struct, frozen=True):
                 events[asset].extra.update({**found.described(copies), **facts})
             elif isinstance(asset, AssetAlias) and asset == file.asset:
                 for row in found.rows(copies):
-                    one = Asset(uri_of(row.get("target") or row["path"]))
+                    one = Asset(uri_of(row.get("target") or self._left_at(row["path"])))
                     events[asset].add(one, extra={**row, **facts})
+
+    def _left_at(self, path: str) -> str:
+        """Where a file is that is not copied: in the shared folder, or in the storage."""
+        is_file = path.startswith("/")
+        return path if is_file else place_on_cluster({"cluster_id": self.cluster_id}, path)
 
 
 def outputs_of(

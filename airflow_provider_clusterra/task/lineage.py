@@ -162,6 +162,6 @@ def _dataset(place: Any) -> Any:
 
 
 def place_on_cluster(known: Mapping[str, Any], path: str) -> str:
-    """A key of the cluster's storage, or a file of a job."""
-    job_id = f"{known['job_id']}/" if known.get("job_id") else ""
+    """A key of the cluster's storage, or a file of a job, whose path is absolute."""
+    job_id = known["job_id"] if path.startswith("/") else ""
     return f"clusterra://{known.get('cluster_id')}/{job_id}{path}"

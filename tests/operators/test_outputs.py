@@ -489,6 +489,39 @@ def test_an_alias_of_thousands_of_files_is_refused_before_any_is_copied(work, ru
     assert not (tmp_path / "to").exists()
 
 
+@pytest.fixture
+def declared(ti, events):
+    """Brings what a template declares, of an API that says these files are in the job's folder."""
+
+    def bringing(path, files, outputs):
+        alias = AssetAlias("m")
+        listed = {"folder": "/mnt/efs", "files": [{"path": file, "size": 1} for file in files]}
+        wire = Wire(http(200, {"routes": [KEYS], **listed}))
+        with wire, Client(Access(wire.url, "s3cret-cookie")) as client:
+            found = fetching.JobOutputs(
+                {"m": OutputFile(asset=alias, **outputs)},
+                *(client, "c1", {"ti": ti, "outlet_events": events}, [alias]),
+                artifacts=lambda _: {"m": path},
+            ).bring({"job_id": 7})
+        return found["outputs"]["m"], events[alias].asset_alias_events
+
+    return bringing
+
+
+def test_an_alias_of_thousands_of_declared_files_is_refused_too(declared, tmp_path):
+    with pytest.raises(JobResultError, match="m means 1001 files, and an AssetAlias has an event"):
+        declared("out/", [f"out/{n}" for n in range(1001)], {"target": f"{tmp_path}/to/"})
+
+    assert not (tmp_path / "to").exists()
+
+
+def test_an_alias_of_a_key_of_the_storage_names_the_cluster(declared):
+    row, (event,) = declared("data/me/x", [], {})
+
+    assert row == {"path": "data/me/x"}
+    assert event.dest_asset_key.uri == "clusterra://c1/data/me/x"
+
+
 @pytest.mark.parametrize("kind", [ClusterraSubmitJobOperator, ClusterraJobSensor])
 def test_outlets_of_the_dags_defaults_stay_beside_an_outputs_asset(kind):
     mine, others = Asset("mine"), Asset("others")
@@ -669,9 +702,13 @@ def test_many_keys_go_to_a_folder(connected, run, tmp_path):
     for name in ("1.dat", "2.dat"):
         (tmp_path / name).write_text(name)
     keys = run(ClusterraUploadFileOperator(task_id="up", source=f"{tmp_path}/*.dat"))
-    rows = run(download(key=keys, target=ObjectStoragePath(f"file://{tmp_path}/new/")))
+    many = run(download(key=keys, target=ObjectStoragePath(f"file://{tmp_path}/new/")))
 
-    assert [row["target"] for row in rows] == [f"{tmp_path}/new/1.dat", f"{tmp_path}/new/2.dat"]
+    assert (many["count"], many["size"]) == (2, 10)
+    assert [row["target"] for row in many["files"]] == [
+        f"{tmp_path}/new/1.dat",
+        f"{tmp_path}/new/2.dat",
+    ]
     assert (tmp_path / "new/2.dat").read_text() == "2.dat"
 
 
@@ -682,12 +719,16 @@ def test_files_of_a_job_are_downloaded_by_its_result(work, run_with_events, even
     row = run_with_events(one)
 
     assert row["target"] == f"{tmp_path}/model.pt"
-    assert [
-        r["size"] for r in run(download(job_id=result, path="logs/", target=f"{tmp_path}/l"))
-    ] == [
-        1,
-        2,
-    ]
+    many = run(download(job_id=result, path="logs/", target=f"{tmp_path}/l"))
+    assert [row["size"] for row in many["files"]] == [1, 2]
+
+
+def test_a_download_of_many_files_returns_few_bytes(work, run, tmp_path):
+    result = run(work("seq 300 | xargs touch"))
+    many = run(download(job_id=result, path="*", target=f"{tmp_path}/to"))
+
+    assert many["count"] == len(list((tmp_path / "to").iterdir())) == 300
+    assert len(json.dumps(many)) < 20_000
 
 
 @pytest.mark.parametrize(

@@ -114,14 +114,16 @@ def test_the_files_of_a_job_are_outputs(tmp_path):
     with task.lineage_of("c1", 9) as told:
         told["outputs"] = {
             "model": {"path": "out/m.pt", "size": 7, "target": "s3://bucket/m.pt", "checksum": "x"},
-            "left": {"path": "out/l.pt"},
+            "left": {"path": "/mnt/efs/out/l.pt"},
+            "stored": {"path": "data/me/s.pt"},
             "many": {"count": 1, "size": 3, "files": [{"path": "a", "size": 3, "target": "/t/a"}]},
         }
     outputs = emitted(tmp_path, task)["outputs"]
 
     assert [(each["namespace"], each["name"]) for each in outputs] == [
         ("s3://bucket", "m.pt"),
-        ("clusterra://c1", "9/out/l.pt"),
+        ("clusterra://c1", "9/mnt/efs/out/l.pt"),
+        ("clusterra://c1", "data/me/s.pt"),
         ("file", "/t/a"),
     ]
     assert outputs[0]["outputFacets"]["outputStatistics"]["size"] == 7
