@@ -774,8 +774,7 @@ def presign_file(cluster_id: str, job_id: int, path: str) -> Call[DownloadGrant]
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param job_id: Slurm's number for the job, > 0.
     :param path: in the job's folder, e.g. ``"out/model.pt"``.
-    :raises NotFoundError: there is no such file.
-    :raises AuthenticationError: it is a symbolic link, or another user's.
+    :raises NotFoundError: there is no such file, or it is a symbolic link or another user's.
     :source: ``POST /v1/clusters/{cluster_id}/jobs/{job_id}/files/download-url``
     """
     url = f"{_cluster(cluster_id)}/jobs/{job_id}/files/download-url"

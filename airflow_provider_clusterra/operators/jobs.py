@@ -86,7 +86,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     :param wait_for_completion: whether to wait; otherwise the task ends once the job is submitted.
     :param deferrable: whether to wait in the triggerer; otherwise Airflow's default.
     :param poll_interval: the longest pause between two looks, in seconds or as a timedelta. Without
-        it, looks come every 5 s, and less often if they are expensive or many.
+        it, looks come every 5 s, and less often if the API answers slowly or many jobs wait.
     :param timeout: seconds or a timedelta after which the job is cancelled and the task fails.
     :param pending_timeout: seconds or a timedelta for which the job may be pending at a time; then it
         is cancelled and the task fails.

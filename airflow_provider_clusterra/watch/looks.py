@@ -58,7 +58,7 @@ MOST_AT_ONCE = 4.0
 OUTLIER = 0.5
 """An answer that took less than this share of what was usual shows that those before it were slow."""
 SHARE = 0.019
-"""Of the server's time that looks may take: a dear one is followed by a long pause."""
+"""Of the server's time that looks may take: a slow one is followed by a long pause."""
 SAVED = 2.0
 """Seconds of answering beyond that share before looks have to wait for it: a slow one is no rule."""
 
@@ -160,7 +160,7 @@ class Costs:
         return min(ways, key=lambda way: self._seconds(way, count, now))
 
     def are_many(self, count: int, now: float) -> bool:
-        """Whether to see so many jobs whole is dear."""
+        """Whether to see so many jobs whole is expensive."""
         way = self.way_to_see(count, now)
         return way is Way.LIST or self._seconds(way, count, now) > WORTH_A_LIST
 
