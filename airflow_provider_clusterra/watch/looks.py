@@ -61,6 +61,9 @@ SHARE = 0.019
 """Of the server's time that looks may take: a slow one is followed by a long pause."""
 SAVED = 2.0
 """Seconds of answering beyond that share before looks have to wait for it: a slow one is no rule."""
+LONGEST_DEBT = 60.0
+"""Seconds that a look waits for what earlier ones took, or one dear look's own share: looks that wait
+for nothing (``poll_interval``) must not hold up all others for hours."""
 
 
 class Way(StrEnum):
@@ -84,6 +87,11 @@ class Cost(msgspec.Struct, frozen=True):
     requests: int = 1
     owed: float = 0.0
     """Seconds that earlier looks took beyond what they may."""
+
+    @property
+    def wait(self) -> float:
+        """Seconds that a look waits that somebody asks for: no more than one look's share."""
+        return min(self.owed, self.seconds) / SHARE
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -116,7 +124,12 @@ class Costs:
         self._took[way] = (old + NEWEST_SHARE * (usual - old), now)
         self._failures.pop(way, None)
         if way in TOGETHER:
-            self._spent = (self._unpaid(now) + seconds, now)
+            self.charge(seconds, now)
+
+    def charge(self, seconds: float, now: float) -> None:
+        """Seconds of answering that the next looks make up for."""
+        most = SAVED + max(LONGEST_DEBT * SHARE, seconds)
+        self._spent = (min(self._unpaid(now) + seconds, most), now)
 
     def _unpaid(self, now: float) -> float:
         """Seconds of answering that have not yet been made up for."""
@@ -251,6 +264,11 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         """Whether the look that serves many is enough for it."""
         alone = self.singly or self.left_out or self.refused_since is not None
         return self.last is not None and not alone
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no look has shown it to one who waits for it, or failed to."""
+        return self.last is None and not self.misses and self.refused_since is None
 
     @property
     def is_hurried(self) -> bool:
@@ -410,10 +428,17 @@ class Looker:
             whole += await self._check_states(light, known, result)
         else:
             whole += light
+            self._charge_hurried(light)
         await self._see(whole, result)
         self._log_way(way, len(light), len(whole))
         await self._weigh(known, result)
         return result
+
+    def _charge_hurried(self, light: list[PolledJob]) -> None:
+        """Looks of their own that nothing but an output asks for come on top of those planned."""
+        now = time.monotonic()
+        hurried = sum(each.is_hurried for each in light)
+        self._costs.charge(hurried * (self._costs.of(Way.SINGLE, now) or 0.0), now)
 
     async def _weigh(self, known: Collection[PolledJob], result: RoundResult) -> None:
         """What the next looks take."""

@@ -246,8 +246,7 @@ class Poller:
         now = time.monotonic()
         subscriber = Subscriber(poll_interval, now - max(0.0, age), whole)
         self._subscribers[job_id] = (*self._subscribers.get(job_id, ()), subscriber)
-        # the look that many share waits until earlier ones are made up for, whoever asks for it
-        due = self._soon(now, self._load.shared.owed / SHARE)
+        due = self._soon(now)
         if poll_interval is not None:
             due = min(due, now + poll_interval)
         self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now, due, whole=whole)
@@ -277,9 +276,9 @@ class Poller:
     def _recent(self, now: float) -> int:
         return sum(1 for begun in self._rounds if begun > now - 60.0)
 
-    def _soon(self, now: float, owed: float = 0.0) -> float:
-        """When a look that somebody asks for may begin, if looks have ``owed`` seconds of pause."""
-        apart = max(owed, APART if self._recent(now) >= FREE else 0.0)
+    def _soon(self, now: float) -> float:
+        """When a look may begin that somebody asks for; it waits for what earlier ones took, too."""
+        apart = max(self._load.shared.wait, APART if self._recent(now) >= FREE else 0.0)
         return max(now, self._rounds[-1] + apart) if apart else now
 
     def _start(self) -> None:
@@ -340,7 +339,7 @@ class Poller:
         return [
             job
             async for job in yielding(jobs)
-            if job.due <= begun or (together and job.shares_looks)
+            if job.due <= begun or (together and (job.shares_looks or job.is_new))
         ]
 
     async def _take(self, result: RoundResult, begun: float) -> None:

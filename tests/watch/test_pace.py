@@ -5,13 +5,22 @@ import asyncio
 import json
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from itertools import chain, cycle, islice, pairwise, repeat
 from statistics import median
 
 import pytest
 
 from airflow_provider_clusterra.api.answers import Answer
-from airflow_provider_clusterra.watch.looks import SAVED, SHARE, Cost, Costs, Load, Way
+from airflow_provider_clusterra.watch.looks import (
+    LONGEST_DEBT,
+    SAVED,
+    SHARE,
+    Cost,
+    Costs,
+    Load,
+    Way,
+)
 from airflow_provider_clusterra.watch.poller import (
     FREE,
     Poller,
@@ -132,6 +141,19 @@ def test_one_slow_answer_among_cheap_ones_delays_no_look():
     times = [now for _, now in looked_at(chain([0.05] * 5, [1.8], repeat(0.05)), hours=0.1)]
 
     assert max(later - now for now, later in pairwise(times)) < 9
+
+
+@pytest.mark.parametrize(("took", "every", "longest"), [(0.3, 5, 60), (1.0, 10, 60), (2.0, 5, 106)])
+def test_looks_that_wait_for_nothing_hold_up_others_for_a_minute_or_a_dear_looks_share(
+    took, every, longest
+):
+    costs = Costs()
+    for look in range(1000):
+        costs.note(Way.STATES, took, float(look * every))
+    shared = costs.load(100, 0, 0, 999.0 * every).shared
+
+    assert LONGEST_DEBT - 1 < shared.owed / SHARE < longest
+    assert shared.wait == pytest.approx(took / SHARE, rel=0.2)
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -283,3 +305,43 @@ def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
     clock.close()
 
     assert 0.5 * len(api.asked) <= 0.02 * 600 + SAVED + 1.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "poll_interval", "hurries", "longest"),
+    [(0.1, None, True, 7), (0.2, None, True, 12), (1.0, 10.0, False, 12)],
+)
+def test_looks_that_one_job_asks_for_hold_up_a_new_jobs_first_look_for_one_looks_share(
+    seconds, poll_interval, hurries, longest, mocker
+):
+    clock = Clock()
+    mocker.patch("time.monotonic", clock.time)
+    api = Api({number: plain(number) for number in range(1, 22)}, seconds)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def hurry():
+        for number in cycle(range(1, 21)):
+            await asyncio.sleep(3)
+            if hurries:
+                poller.hurry(number)
+
+    async def first_look_after_half_an_hour():
+        async with AsyncExitStack() as waits:
+            for number in range(1, 21):
+                await waits.enter_async_context(
+                    poller.subscribed(number, poll_interval if number == 1 else None, 86_400)
+                )
+            hurrying = asyncio.create_task(hurry())
+            await asyncio.sleep(1800)
+            joined, asked = clock.now, len(api.asked)
+            async with poller.subscribed(21, None) as subscriber:
+                await subscriber.next()
+            hurrying.cancel()
+            return clock.now - joined, asked
+
+    waited, asked = clock.run_until_complete(first_look_after_half_an_hour())
+    clock.close()
+
+    assert waited < longest
+    # beside what is saved, and the first looks
+    assert not hurries or (asked - 20) * seconds <= 0.02 * 1800 + SAVED
