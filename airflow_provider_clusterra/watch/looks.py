@@ -225,6 +225,9 @@ REASON_EVERY = 300.0
 
 
 RUNNING = JobState("RUNNING")
+LEFT_OUT = 2
+"""How often in a row the states leave a job out that is there, until it is asked for by itself: an
+answer may be older than that of a look."""
 LARGE_STATES = 256 * 1024
 """Bytes of states that an event loop reads in a few milliseconds."""
 
@@ -246,8 +249,9 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     """Whether somebody needs more of it than its state while it runs."""
     misses: int = 0
     """How often in a row it was not shown."""
-    left_out: bool = False
-    """Whether the states left it out, although it is there."""
+    left_out: int = 0
+    """How often in a row the states left it out, although it is there."""
+    left_out_at: float = float("-inf")
     due: float = 0.0
     requested_at: float = float("-inf")
     """When somebody asked for a look: a wait that joined, or an output that ended."""
@@ -262,7 +266,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     @property
     def shares_looks(self) -> bool:
         """Whether the look that serves many is enough for it."""
-        alone = self.singly or self.left_out or self.refused_since is not None
+        alone = self.singly or self.left_out >= LEFT_OUT or self.refused_since is not None
         return self.last is not None and not alone
 
     @property
@@ -320,12 +324,16 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         misses = self.misses + 1 if job is None else 0
         known = replace(self, last=job, seen_at=now, misses=misses, refused_since=None)
         if left_out and job is not None:
-            known = replace(known, left_out=True)
+            known = replace(known, left_out=self.left_out + 1, left_out_at=now)
+        elif self.left_out and now - self.left_out_at >= REMEASURE:
+            # the states are tried once more
+            known = replace(known, left_out=LEFT_OUT - 1)
         return known.planned(begun, now, pause)
 
     def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
         """Its state is as it was."""
-        known = replace(self, refused_since=None) if self.refused_since else self
+        was_alone = self.refused_since or self.left_out
+        known = replace(self, refused_since=None, left_out=0) if was_alone else self
         return known.planned(begun, now, pause)
 
     def refused(self, begun: float, now: float, pause: float) -> PolledJob:
@@ -360,9 +368,10 @@ class RoundResult(msgspec.Struct):
         """Whether a job, as it was before the round, is to be asked for by itself after it."""
         job_id = job.job_id
         seen = self.jobs.get(job_id, job.last)
-        if seen is None or is_singly(seen) or job.left_out:
+        left_out = job.left_out + (job_id in self.left_out)
+        if seen is None or is_singly(seen) or left_out >= LEFT_OUT:
             return True
-        if job_id in self.refused or job_id in self.left_out:
+        if job_id in self.refused:
             return True
         answered = job_id in self.jobs or job_id in self.unchanged
         return job.refused_since is not None and not answered

@@ -10,7 +10,15 @@ from airflow_provider_clusterra.api.errors import ONCE
 from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.watch import looks
 from airflow_provider_clusterra.watch.eventloop import LARGE
-from airflow_provider_clusterra.watch.looks import REASON_EVERY, WORTH_A_LIST, Looker, PolledJob
+from airflow_provider_clusterra.watch.looks import (
+    LEFT_OUT,
+    REASON_EVERY,
+    REMEASURE,
+    RUNNING,
+    WORTH_A_LIST,
+    Looker,
+    PolledJob,
+)
 from tests.support.wire import Wire, http
 
 NOT_OFFERED = http(404, {"detail": "Not Found"})
@@ -44,7 +52,8 @@ async def look():
         asked = [jobs[each.job_id] for each in due or known]
         found = await lookers[wire].look(asked, list(jobs.values()))
         for job_id, seen in found.jobs.items():
-            jobs[job_id] = jobs[job_id].seen(seen, 0.0, 0.0, 1.0)
+            left_out = job_id in found.left_out
+            jobs[job_id] = jobs[job_id].seen(seen, 0.0, 0.0, 1.0, left_out=left_out)
         for job_id in found.unchanged:
             jobs[job_id] = jobs[job_id].unchanged(0.0, 0.0, 1.0)
         return found
@@ -95,6 +104,54 @@ async def test_a_job_that_the_states_leave_out_is_asked_for_by_itself(look):
         found = await look(wire, one, two)
 
     assert found.jobs == {1: None}
+
+
+async def test_states_that_are_older_than_a_look_make_no_job_one_that_is_asked_for_by_itself(look):
+    known = PolledJob(1), PolledJob(2)
+    both, shown = jobs(job(1), job(2)), states(_1="RUNNING", _2="RUNNING")
+    with Wire(both, both, states(), both, both, shown, states(), both, both) as wire:
+        await look(wire, *known)
+        found = [await look(wire, *known) for _ in range(3)]
+
+        assert [path for path in asked(wire) if "state" in path] == [
+            "jobs/state?job_id=1&job_id=2"
+        ] * 3
+    assert [each.load.shared.requests for each in found] == [1, 1, 1]
+    assert found[1].unchanged == {1, 2}
+
+
+async def test_a_job_that_the_states_keep_leaving_out_is_asked_for_by_itself(look):
+    known = PolledJob(1), PolledJob(2)
+    both = jobs(job(1), job(2))
+    with Wire(both, both, states(), both, both, states(), both, both) as wire:
+        await look(wire, *known)
+        found = [await look(wire, *known) for _ in range(3)]
+
+        assert [path for path in asked(wire)[8:] if "state" in path] == []
+    assert found[1].single == {1, 2}
+
+
+def left_out(times):
+    known = PolledJob(1)
+    for at in range(times):
+        known = known.seen(Job(1, RUNNING), at, at, 1.0, left_out=True)
+    return known
+
+
+def test_a_job_that_the_states_show_again_shares_looks_again():
+    alone = left_out(LEFT_OUT)
+
+    assert not alone.shares_looks
+    assert alone.unchanged(9.0, 9.0, 1.0).shares_looks
+    assert not alone.seen(Job(1, RUNNING), 9.0, 9.0, 1.0).shares_looks
+
+
+def test_the_states_are_tried_again_for_a_job_that_they_left_out_long_ago():
+    later = REMEASURE + LEFT_OUT
+    again = left_out(LEFT_OUT).seen(Job(1, RUNNING), later, later, 1.0)
+
+    assert again.shares_looks
+    assert not again.seen(Job(1, RUNNING), later, later, 1.0, left_out=True).shares_looks
 
 
 async def test_jobs_that_are_not_due_are_asked_for_where_that_costs_nothing(look):
