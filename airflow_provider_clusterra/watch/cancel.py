@@ -113,7 +113,7 @@ class KillSwitch(msgspec.Struct):
     cluster_id: str = ""
     killed: bool = False
     may_have_succeeded: bool = False
-    """The job had succeeded, or the cancel did not reach it: a retry finds out."""
+    """The job had succeeded, or no cancel was accepted: a retry finds out."""
     _cancels: bool = True
     _job_id: int | None = None
     _name: str = ""
@@ -217,7 +217,7 @@ class KillSwitch(msgspec.Struct):
             try:
                 job_id = self._job_id or self._look(client)
                 if job_id is not None:
-                    client.cancel_job(self.cluster_id, job_id)
+                    self.may_have_succeeded = not client.cancel_job(self.cluster_id, job_id)
             except HICCUPS:
                 if time.monotonic() + STEP > last:
                     raise

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient, ServerError
 from airflow_provider_clusterra.api.errors import ONCE
-from airflow_provider_clusterra.watch.cancel import cancel_and_confirm
+from airflow_provider_clusterra.watch.cancel import KillSwitch, TaskKilledError, cancel_and_confirm
 from tests.support.wire import Wire, http
 
 
@@ -59,3 +59,37 @@ async def test_a_cancel_that_fails_says_so():
         async with AsyncClient(Access(wire.url, "s"), retry=ONCE) as client:
             with pytest.raises(ServerError):
                 await cancel_and_confirm(client, "c1", 7)
+
+
+ENDED = {"status": [{"job_id": "7", "error": {"code": 2021, "string": "Job already completed"}}]}
+UNKNOWN = http(404, {"detail": "Not Found"})
+AWAY = http(503, b"")
+
+
+@pytest.mark.parametrize(
+    ("answers", "may_have_succeeded"),
+    [
+        ([http(200, {"status": []}), UNKNOWN], False),
+        ([AWAY, http(200, {"status": []}), UNKNOWN], False),
+        ([http(200, {"status": []}), AWAY], False),
+        ([http(200, ENDED), UNKNOWN], True),
+        ([http(200, ENDED), AWAY], True),
+        ([UNKNOWN], True),
+        ([AWAY], True),
+    ],
+    ids=[
+        *("accepted", "accepted at last", "accepted and away", "had ended", "had ended and away"),
+        *("not known", "away"),
+    ],
+)
+def test_a_killed_tasks_job_may_have_succeeded_only_if_no_cancel_was_accepted(
+    answers, may_have_succeeded
+):
+    with Wire(*answers) as wire:
+        switch = KillSwitch(Access(wire.url, "s"), "c1")
+        switch.set_target(7)
+        switch.kill()
+
+    assert switch.may_have_succeeded is may_have_succeeded
+    with pytest.raises(TaskKilledError):
+        switch.check()
