@@ -331,12 +331,20 @@ def _pending_since(spec: WaitSpec, job: Job, at: float) -> float:
     """What a job waited before a requeue, or an array's rest while others ran, counts no more."""
     parts = job.tasks or (job,)
     ran = [part for part in parts if part.state.base != "PENDING" or part.restarts]
-    if not ran and not read_indices(spec.array) - all_indices(job.tasks):
+    if not ran and not _forgotten(spec, job):
         return spec.since
     # a requeue is a new submit; if nothing shows when it was, it was just now
     times = [part.submitted_at if part.restarts else part.ended_at for part in ran]
     last = max(map(datetime.timestamp, filter(None, times)), default=at)
     return min(max(spec.since, last), at)
+
+
+def _forgotten(spec: WaitSpec, job: Job) -> frozenset[int]:
+    """The indices that were asked for and are not shown any more."""
+    if any("..." in task.array_task_string for task in job.tasks):
+        # Slurm cuts a long list ("1,3,..."): those that it does not name may not have begun
+        return frozenset()
+    return read_indices(spec.array) - all_indices(job.tasks)
 
 
 def _judge_pending(spec: WaitSpec, since: float, at: float, job: Job) -> Verdict:

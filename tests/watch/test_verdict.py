@@ -202,10 +202,14 @@ REST = ago(4000, "PENDING", array_job_id=9, array_task_string="2-3", array_task_
         ([member(0, 90, "COMPLETED"), member(1, 20, "PENDING", restarts=2), REST], 20),
         ([member(0, 4000, "PENDING"), member(1, 4000, "PENDING"), REST], 4000),
         ([REST], 0),
+        ([replace(REST, array_task_string="0,2,...")], 4000),
+        ([replace(REST, array_task_string="0,2,...%1")], 4000),
+        ([member(0, 20, "COMPLETED"), replace(REST, array_task_string="2,...")], 20),
     ],
     ids=[
         *("never started", "requeued", "another clock", "requeued, nobody knows when"),
         *("after others", "a task requeued", "an array that never started", "others are forgotten"),
+        *("a list that Slurm cut", "with a limit", "after others, cut"),
     ],
 )
 def test_a_wait_that_begins_anew_knows_since_when_a_job_is_pending(parts, waited):
