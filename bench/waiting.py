@@ -152,8 +152,8 @@ def _used(first: Moment, last: Moment, *, polls_only: bool) -> Values:
     """
     singles = last.singles - first.singles if polls_only else 0
     seconds = last.at - first.at
-    # from one look to another: with the few that a dear one allows, a part of a pause would decide
-    looking = last.began - first.began
+    # from one look at many to another: of the few that a dear one allows, a part of a pause would decide
+    looking = last.began - first.began or seconds
     share = (last.busy - first.busy) / looking * 100 if looking else None
     return {
         "requests a minute": ((last.asked - first.asked - singles) / seconds * 60, ""),
