@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from airflow_provider_clusterra.api import Retry
 from airflow_provider_clusterra.watch.verdict import Patience
 
@@ -19,3 +21,18 @@ class Log(list[str]):
         self.append(words % values if values else words)
 
     warning = error = debug = info
+
+
+class VirtualClock(asyncio.SelectorEventLoop):
+    """An event loop that does not wait: its time goes on to what is due next."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        """Seconds, as those of ``time.monotonic``."""
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0].when())
+        super()._run_once()

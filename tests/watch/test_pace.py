@@ -28,6 +28,7 @@ from airflow_provider_clusterra.watch.poller import (
     shortest_pause,
 )
 from airflow_provider_clusterra.watch.verdict import PATIENT
+from tests.support.waits import VirtualClock
 
 BUSY = 60
 """Requests in the last minute."""
@@ -156,20 +157,6 @@ def test_looks_that_wait_for_nothing_hold_up_others_for_a_minute_or_a_dear_looks
     assert shared.wait == pytest.approx(took / SHARE, rel=0.2)
 
 
-class Clock(asyncio.SelectorEventLoop):
-    """An event loop that does not wait: its time goes on to what is next."""
-
-    now = 1000.0
-
-    def time(self):
-        return self.now
-
-    def _run_once(self):
-        if not self._ready and self._scheduled:
-            self.now = max(self.now, self._scheduled[0]._when)
-        super()._run_once()
-
-
 class Api:
     """Answers in ``seconds`` of the virtual clock; ``refuses`` is what it says to single looks.
 
@@ -248,7 +235,7 @@ def array(job_id, *states):
 def test_a_poller_makes_20_requests_a_minute_and_takes_2_percent_whatever_waits(
     singles, arrays, api, mocker
 ):
-    clock = Clock()
+    clock = VirtualClock()
     mocker.patch("time.monotonic", clock.time)
     seen, fields = {}, {"seconds": 0.01} | api
     states = fields.pop("states_of_arrays", ())
@@ -282,7 +269,7 @@ def test_a_poller_makes_20_requests_a_minute_and_takes_2_percent_whatever_waits(
 
 
 def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
-    clock = Clock()
+    clock = VirtualClock()
     mocker.patch("time.monotonic", clock.time)
     api = Api({number: plain(number) for number in range(1, 6001)}, 0.5)
     poller = Poller("c1", api, lambda _: None, PATIENT)
@@ -314,7 +301,7 @@ def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
 def test_looks_that_one_job_asks_for_hold_up_a_new_jobs_first_look_for_one_looks_share(
     seconds, poll_interval, hurries, longest, mocker
 ):
-    clock = Clock()
+    clock = VirtualClock()
     mocker.patch("time.monotonic", clock.time)
     api = Api({number: plain(number) for number in range(1, 22)}, seconds)
     poller = Poller("c1", api, lambda _: None, PATIENT)

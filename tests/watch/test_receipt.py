@@ -16,6 +16,7 @@ from airflow_provider_clusterra.watch import receipt
 from airflow_provider_clusterra.watch.receipt import TOGETHER, Budget, Receipts
 from tests.support.accounting import BEGIN, record
 from tests.support.recorded import answer
+from tests.support.waits import VirtualClock
 
 DONE = read_state("COMPLETED")
 
@@ -246,20 +247,6 @@ async def test_a_question_that_fails_costs_only_those_it_asks_for(said):
     assert sum("run_seconds" in job.usage for job in jobs) == 150
 
 
-class Hours(asyncio.SelectorEventLoop):
-    """A loop whose clock goes on by itself to what is due next."""
-
-    now = 1000.0
-
-    def time(self):
-        return self.now
-
-    def _run_once(self):
-        if not self._ready and self._scheduled:
-            self.now = max(self.now, self._scheduled[0].when())
-        super()._run_once()
-
-
 @pytest.fixture
 def ends(monkeypatch):
     """Let jobs end: how many had a receipt, how long each was held up, and the server's share."""
@@ -268,7 +255,7 @@ def ends(monkeypatch):
         return function(*args)
 
     def run(times, *, takes, late, patience=6.0):
-        loop, ended, receipts = Hours(), {}, []
+        loop, ended, receipts = VirtualClock(), {}, []
         monkeypatch.setattr(receipt, "time", SimpleNamespace(monotonic=loop.time))
         monkeypatch.setattr(asyncio, "to_thread", at_once)
         accounting = Accounting(
