@@ -397,14 +397,6 @@ def find_submitted(
     return whole_id(named[0]) if named else None
 
 
-def keep_named(accounts: Iterable[Job], name: str) -> list[Job]:
-    """The records under an id that are of the job of this name: ids may have been counted anew.
-
-    A heterogeneous job's other components may have names of their own.
-    """
-    return [job for job in accounts if name in ("", job.name) or job.het_job_offset]
-
-
 def whole_id(job: Job) -> int:
     """The id of the array or het job that a record is a part of, or the job's own."""
     return job.array_job_id or job.het_job_id or job.job_id

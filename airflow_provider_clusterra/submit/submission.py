@@ -52,7 +52,6 @@ from airflow_provider_clusterra.submit.protocol import (
     find_submitted,
     full_queue,
     is_settled,
-    keep_named,
     keep_own,
     outcome_of,
     pause_before_resend,
@@ -78,7 +77,7 @@ from airflow_provider_clusterra.watch.arrays import (
 )
 from airflow_provider_clusterra.watch.cancel import KillSwitch, cancel_now
 from airflow_provider_clusterra.watch.receipt import records_or_none
-from airflow_provider_clusterra.watch.verdict import last_records
+from airflow_provider_clusterra.watch.verdict import last_records, records_of
 
 log = logging.getLogger(__name__)
 
@@ -389,9 +388,8 @@ class Submission(msgspec.Struct, kw_only=True):
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
         client, cluster_id = self.client, self.cluster_id
         if record is not None and record.job_id:
-            return keep_named(
-                client.list_accounting(cluster_id, job_ids=[record.job_id]), record.name
-            )
+            accounts = client.list_accounting(cluster_id, job_ids=[record.job_id])
+            return records_of(record.job_id, accounts, record.name)
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
         names = [record.name] if record else self._earlier_names(request)
         asked = (client.list_accounting(cluster_id, job_name=each, since=since) for each in names)
