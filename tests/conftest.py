@@ -70,10 +70,19 @@ def _connections_end_with_a_cancel():
 
 
 @pytest.fixture(scope="session")
-def local():
-    """One clusterra-server for all tests that only need to talk to one."""
+def _shared_server():
     with ClusterraServer(cpus=8, kill_wait=0.5) as server:
         yield server
+
+
+@pytest.fixture
+def local(_shared_server):
+    """One clusterra-server for all tests that only need to talk to one.
+
+    None finds the jobs of another: they would hold the CPUs that its own job waits for.
+    """
+    yield _shared_server
+    _shared_server.clear()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import uvicorn
 
+from airflow_provider_clusterra.api import Access, Client
+
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 60.0
 CONNECTION = re.compile(r"AIRFLOW_CONN_CLUSTERRA_DEFAULT='(clusterra://:([^@]+)@[^']+)'")
@@ -96,6 +98,13 @@ class ClusterraServer:
                 self._log.seek(0)
                 self.errors = self._log.read().decode()
                 self._log.close()
+
+    def clear(self) -> None:
+        """Cancel all jobs; the server kills those that are left after its ``kill_wait``."""
+        with Client(Access(self.url, self.token)) as client:
+            for job in client.list_jobs(self.cluster_id):
+                if not job.state.finished:
+                    client.cancel_job(self.cluster_id, job.job_id)
 
     def __enter__(self) -> Self:
         return self.start()
