@@ -11,14 +11,14 @@ from tests.server.test_server import Rest
 TEXT = "To be or not to be\nthat is the question, Whether\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rest(local):
     made = Rest(local)
     yield made
     made.http.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def key(rest):
     """The key of an uploaded text."""
     wanted = {"filename": "hamlet.txt", "location": "data"}

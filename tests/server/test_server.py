@@ -60,7 +60,7 @@ class Rest:
         return self.until(job_id, lambda job: job["job_state"] == ["RUNNING"])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rest(local):
     made = Rest(local)
     yield made
