@@ -82,19 +82,20 @@ def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:
 
 def _in_words(field: str, value: Any) -> str:
     """A field's value as ``sbatch`` writes it into a variable; ``""`` if it writes none."""
+    if value is None:
+        return ""
     if field in OF_GPUS:
         kinds = re.findall(r"gres/gpu(?:[:=]([^,;]+))?", str(value or ""))
         return ",".join(each.replace("=", ":") for each in kinds)
     if isinstance(value, list):
         words = ",".join(each.capitalize() for each in value)
         return words[:1].lower() if field == "open_mode" else words
-    if value is True:
-        return "1"
-    return "" if value is None else str(value).removeprefix("gpu:")
+    return "1" if value is True else str(value).removeprefix("gpu:")
 
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 DEFAULT_DIRECTORY = "/mnt/efs"
+SHARED = PurePosixPath(DEFAULT_DIRECTORY)
 SHOWN = ("job_%j.out", "slurm-%j.out")
 SIZES = ("nodes", "tasks", "required_nodes", "minimum_nodes", "minimum_cpus")
 """Fields of which Slurm wants one (its error 2008)."""
@@ -313,13 +314,13 @@ def _output(job: Mapping[str, Any]) -> PurePosixPath:
 
 
 def _is_shown(job: Mapping[str, Any]) -> bool:
-    path, shared = _output(job), PurePosixPath(DEFAULT_DIRECTORY)
-    return path.name in SHOWN and shared in (path.parent, path.parent.parent)
+    path = _output(job)
+    return path.name in SHOWN and SHARED in (path.parent, path.parent.parent)
 
 
 def _folder(job: Mapping[str, Any]) -> PurePosixPath:
     """Where the job begins; Slurm would look for a relative path in a place of its own."""
-    return PurePosixPath(DEFAULT_DIRECTORY) / (job.get("current_working_directory") or "")
+    return SHARED / (job.get("current_working_directory") or "")
 
 
 def check_script(script: str) -> None:

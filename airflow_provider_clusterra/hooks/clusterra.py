@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
@@ -68,12 +69,15 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Where jobs are shown, as :meth:`job_url` reads it."""
     instance: str | None = None
     """A name for this Airflow, if others submit as the same user."""
-    deployment: str = ""
-    """What distinguishes this Airflow from others on the same cluster: that name, or where it runs."""
     timezone: tzinfo = UTC
     """The cluster's, for times in words."""
     container_runtime: str = "apptainer"
     """What starts a job's container."""
+
+    @property
+    def deployment(self) -> str:
+        """What distinguishes this Airflow from others on the same cluster: that name, or where it runs."""
+        return self.instance or _place_of_airflow()
 
     def job_url(self, cluster_id: str, job_id: int) -> str:
         """The page that shows a job to a person."""
@@ -105,12 +109,10 @@ def read_connection(
         raise InputError(f"The extra auth is {auth!r}; it can be 'cookie' or 'bearer'.")
     address = _address(host or "", schema or "", port)
     allow_http = _flag("allow_http", extra.get("allow_http"), default=False)
-    instance = _text("instance", extra)
     return ConnectionSettings(
         cluster_id=_text("cluster_id", extra),
         console_url=_page(_text("console_url", extra)),
-        instance=instance,
-        deployment=_deployment(instance),
+        instance=_text("instance", extra),
         timezone=_timezone(_text("timezone", extra)),
         container_runtime=_runtime(_text("container_runtime", extra)),
         access=Access(
@@ -123,11 +125,12 @@ def read_connection(
     )
 
 
-def _deployment(instance: str | None) -> str:
-    """Without a name Airflow's own address; if that is this machine's, its home as well."""
+@cache
+def _place_of_airflow() -> str:
+    """Airflow's own address; if that is this machine's, its home as well."""
     url = str(conf.get("api", "base_url", fallback=""))
     is_local = urlsplit(url).hostname in (None, "localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104
-    return instance or (f"{url} {AIRFLOW_HOME}" if is_local else url)
+    return f"{url} {AIRFLOW_HOME}" if is_local else url
 
 
 def _address(host: str, schema: str, port: int | None) -> str:

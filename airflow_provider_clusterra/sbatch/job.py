@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import chain
-from pathlib import PurePosixPath
 from shlex import quote
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from msgspec.structs import replace
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import read_number
 from airflow_provider_clusterra.api.specs import (
-    DEFAULT_DIRECTORY,
+    SHARED,
     check_script,
     hidden_outputs,
     job_body,
@@ -688,7 +687,7 @@ def _put_argument(fields: Fields, name: str, value: Any, option: str, text: str)
     except ValueError as exc:
         raise InputError(f"{name} is {value!r}: {str(exc).rstrip('.')}.") from exc
     if name == "working_directory":
-        folder = PurePosixPath(DEFAULT_DIRECTORY) / text
+        folder = SHARED / text
         put_variables(fields, {"SLURM_SUBMIT_DIR": str(folder)})
 
 

@@ -104,9 +104,12 @@ def hash_task(task_id: str, map_index: int, *iteration: str) -> str:
     return _hex(task_id, str(map_index), *iteration, digits=8)
 
 
+SORTED = json.JSONEncoder(sort_keys=True)
+
+
 def hash_body(arguments: Any) -> str:
     """What an author asks for, in 4 hex digits."""
-    return _hex(json.dumps(_stable(arguments), sort_keys=True), digits=4)
+    return _hex(SORTED.encode(_stable(arguments)), digits=4)
 
 
 def map_index_of(context: Mapping[str, Any]) -> int:
@@ -225,7 +228,7 @@ def _stable(value: Any) -> Any:
         # a mapped task's output is one, too: its own text only counts its values
         return [_stable(each) for each in value]
     if isinstance(value, set | frozenset):
-        return sorted(json.dumps(_stable(each), sort_keys=True) for each in value)
+        return sorted(SORTED.encode(_stable(each)) for each in value)
     text = str(value)
     return type(value).__qualname__ if re.search(r"\bat 0x[0-9a-f]+", text) else text
 

@@ -129,9 +129,9 @@ def _if_plain(read: Reader, name: str, given: Any) -> Any:
 
 
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
-    """Replace what was given by its value, once everything is rendered."""
-    for name, read in readers.items():
-        setattr(task, name, _read(name, read, getattr(task, name)))
+    """Replace what was given by its value, once everything is rendered; a default is its own."""
+    for name in _given(task, (*readers,)):
+        setattr(task, name, _read(name, readers[name], getattr(task, name)))
 
 
 def _read(name: str, read: Reader, given: Any) -> Any:

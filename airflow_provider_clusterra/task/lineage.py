@@ -49,9 +49,16 @@ class ReportsLineage:
             raise
 
 
+@cache
+def is_parent_wanted() -> bool:
+    """Whether the site wants lineage of the jobs themselves to name their tasks; Airflow's own
+    providers look once as well."""
+    return bool(conf.getboolean("clusterra", "openlineage_inject_parent_job_info", fallback=False))
+
+
 def parent_variables(task_instance: Any) -> dict[str, str]:
     """The variables by which lineage of the job itself names this task, if the site wants them."""
-    if not conf.getboolean("clusterra", "openlineage_inject_parent_job_info", fallback=False):
+    if not is_parent_wanted():
         return {}
     try:
         from airflow.providers.openlineage.plugins import macros

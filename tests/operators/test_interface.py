@@ -63,5 +63,17 @@ def test_what_is_templated_has_a_reader(kind):
     assert {*kind.template_fields} - {*readers} <= texts
 
 
+@kinds
+def test_a_default_means_the_same_read_or_not(kind):
+    readers = getattr(kind, "READERS", {})
+    defaults = {name: default for name, default in arguments_of(kind) if name in readers}
+    given = {name: each for name, each in defaults.items() if each is not inspect.Parameter.empty}
+    read = {name: readers[name](name, each) for name, each in given.items()}
+
+    assert {name: each or None for name, each in read.items()} == {
+        name: each or None for name, each in given.items()
+    }
+
+
 def test_the_docs_say_what_the_docstrings_say():
     assert PAGE.read_text() == draw(), "python -m tests.support.arguments draws it anew"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 
@@ -41,7 +41,7 @@ class TaskStateStore(dict[str, Any]):
 
     def set(self, key: str, value: Any) -> None:
         """Keep the value, which is to be JSON: tuples are not."""
-        assert json.loads(json.dumps(value)) == value
+        assert msgspec.json.decode(msgspec.json.encode(value)) == value
         self[key] = value
 
     def delete(self, key: str) -> None:

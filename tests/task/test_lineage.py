@@ -15,7 +15,7 @@ from airflow_provider_clusterra.operators.storage import (
     ClusterraUploadFileOperator,
 )
 from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
-from airflow_provider_clusterra.task.lineage import parent_variables
+from airflow_provider_clusterra.task.lineage import is_parent_wanted, parent_variables
 from airflow_provider_clusterra.task.report import JobError
 from tests.operators.test_jobs import submit
 
@@ -205,9 +205,21 @@ TI = SimpleNamespace(
 )
 
 
-def test_a_job_is_told_of_its_parent_only_where_the_site_wants_it(monkeypatch):
-    assert parent_variables(TI) == {}
+@pytest.fixture
+def wanted(monkeypatch):
+    """A site that wants lineage of the jobs themselves to name their tasks."""
     monkeypatch.setenv("AIRFLOW__CLUSTERRA__OPENLINEAGE_INJECT_PARENT_JOB_INFO", "True")
+    is_parent_wanted.cache_clear()
+    yield
+    is_parent_wanted.cache_clear()
+
+
+def test_a_job_is_not_told_of_its_parent_unless_the_site_wants_it():
+    assert parent_variables(TI) == {}
+
+
+@pytest.mark.usefixtures("wanted")
+def test_a_job_is_told_of_its_parent_if_the_site_wants_it():
     found = parent_variables(TI)
 
     assert sorted(found) == ["OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"]
@@ -215,8 +227,8 @@ def test_a_job_is_told_of_its_parent_only_where_the_site_wants_it(monkeypatch):
     assert found["OPENLINEAGE_ROOT_PARENT_ID"].startswith("default/dag/")
 
 
-def test_a_parent_that_cannot_be_named_never_fails_the_task(monkeypatch, caplog):
-    monkeypatch.setenv("AIRFLOW__CLUSTERRA__OPENLINEAGE_INJECT_PARENT_JOB_INFO", "True")
+@pytest.mark.usefixtures("wanted")
+def test_a_parent_that_cannot_be_named_never_fails_the_task(caplog):
     assert parent_variables(SimpleNamespace()) == {}
     assert "OpenLineage parent" in caplog.text
 
