@@ -110,6 +110,17 @@ def read_number(value: Any) -> int | None:
         return None
 
 
+BOOLEANS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def read_flag(value: Any) -> bool | None:
+    """True or False, also as text; None if it is neither."""
+    return BOOLEANS.get(str(value).strip().lower())
+
+
 def read_time(value: Any) -> datetime | None:
     """A time as an aware datetime in UTC, or None if it is unset (0 means unset).
 

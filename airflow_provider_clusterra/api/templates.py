@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
+from airflow_provider_clusterra.api.jobs import read_flag
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.answers import Answer
@@ -34,8 +35,6 @@ KINDS = {
 }
 """A widget or type as the schema says it, and what kind of value it takes; any other takes text."""
 WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
-WORDS = {"true": True, "1": True, "yes": True, "on": True}
-WORDS |= {"false": False, "0": False, "no": False, "off": False}
 
 Place = Literal["inputs", "params"]
 
@@ -103,7 +102,7 @@ def _read_option(param: Param, value: Any) -> Any:
             return option
     text = str(value).strip()
     for option in param.options:
-        if str(option) == text or (isinstance(option, bool) and WORDS.get(text.lower()) is option):
+        if str(option) == text or (isinstance(option, bool) and read_flag(text) is option):
             return option
     shown = ", ".join(map(repr, param.options))
     raise ValueProblem(f"{param.name} is {value!r}, and may be {shown}")
@@ -131,7 +130,7 @@ def _read_integer(param: Param, value: Any) -> int:
 
 
 def _read_bool(_: Param, value: Any) -> bool:
-    found = value if isinstance(value, bool) else WORDS.get(str(value).strip().lower())
+    found = read_flag(value)
     if found is None:
         raise ValueError(value)
     return found

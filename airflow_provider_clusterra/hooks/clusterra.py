@@ -23,6 +23,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_clusterra import CONNECTION_FORM
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError, Retry
+from airflow_provider_clusterra.api.jobs import read_flag
 from airflow_provider_clusterra.compat import FORMS_ARE_METADATA
 
 if TYPE_CHECKING:
@@ -217,15 +218,14 @@ def _runtime(text: str | None) -> str:
 def _flag(name: str, value: Any, *, default: bool) -> bool:
     if value is None or value == "":
         return default
-    words = {"true": True, "1": True, "false": False, "0": False}
-    found = words.get(str(value).lower())
+    found = read_flag(value)
     if found is None:
         raise InputError(f"The extra {name} is {value!r}; it can be true or false.")
     return found
 
 
 def _verify(value: Any) -> bool | str:
-    if isinstance(value, str) and value.lower() not in ("", "true", "false", "0", "1"):
+    if isinstance(value, str) and value and read_flag(value) is None:
         return value
     return _flag("verify", value, default=True)
 

@@ -24,7 +24,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import read_number
+from airflow_provider_clusterra.api.jobs import read_flag, read_number
 from airflow_provider_clusterra.api.specs import (
     SHARED,
     check_script,
@@ -32,7 +32,7 @@ from airflow_provider_clusterra.api.specs import (
     job_body,
     no_val,
 )
-from airflow_provider_clusterra.api.templates import WORDS, nearest, shown
+from airflow_provider_clusterra.api.templates import nearest, shown
 from airflow_provider_clusterra.sbatch.options import (
     ABOVE_HINT,
     ALIASES,
@@ -316,7 +316,6 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "object": (dict,),
 }
-FLAGS = {"true": True, "false": False}
 
 
 @functools.cache
@@ -372,7 +371,9 @@ def _from_text(form: str, value: Any) -> Any:
         return value
     if form in ("integer", "no_val") and re.fullmatch(r"\s*-?[0-9]+\s*", value):
         return int(value)
-    return FLAGS.get(value.strip().lower(), value) if form == "boolean" else value
+    if form == "boolean" and value.strip().lower() in ("true", "false"):
+        return read_flag(value)
+    return value
 
 
 def _known_words(name: str, value: Any, known: list[str]) -> list[str]:
@@ -666,7 +667,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def _as_option(name: str, value: Any) -> tuple[str, str] | None:
     text = _text(name, value)
-    flag = WORDS.get(text.lower())
+    flag = read_flag(text)
     if not text or (name == "exclusive" and flag is False):
         return None
     if name == "exclusive" and flag:

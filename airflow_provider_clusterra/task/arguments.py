@@ -25,13 +25,12 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias, conf
 
 from airflow_provider_clusterra.api.errors import InputError, ProtocolError
-from airflow_provider_clusterra.api.jobs import read_job_id
+from airflow_provider_clusterra.api.jobs import read_flag, read_job_id
 
 Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""
 NOTHING = ("", "None")
 """The text that a template makes of what nobody has pushed."""
-FLAGS = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 """A timedelta as text, which is what a template makes of it."""
 
@@ -201,7 +200,7 @@ def _plain_number(given: Any) -> Any:
 
 def flag(name: str, given: Any) -> bool:
     """True or False, also as a template's text."""
-    found = FLAGS.get(str(given).strip().lower())
+    found = False if str(given).strip() in NOTHING else read_flag(given)
     if found is None:
         raise InputError(f"{name} is {given!r:.200}; it takes True or False.")
     return found
