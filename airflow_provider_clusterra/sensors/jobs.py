@@ -205,8 +205,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             known = kept if kept.get("try_number") == context["ti"].try_number else {}
         kept_since: Any = {name: known.get(name) for name in SINCE}
         wait.progress = Progress(misses=trigger.patience.misses, **kept_since)
-        if refused := known.get("refused_since"):
-            wait.renewal.refused_since = time.monotonic() - (time.time() - refused)
+        wait.renewal.refused_since = known.get("refused_since")
 
     def _remember(self, context: Context, trigger: ClusterraJobTrigger) -> None:
         store: Any = context.get("task_state_store")
@@ -214,8 +213,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             return
         wait = trigger.the_wait
         looks: dict[str, Any] = {name: getattr(wait.progress, name) for name in SINCE}
-        if (refused := wait.renewal.refused_since) is not None:
-            looks["refused_since"] = time.time() - (time.monotonic() - refused)
+        looks["refused_since"] = wait.renewal.refused_since
         store.set(LOOKS, {**looks, "try_number": context["ti"].try_number})
 
     @property

@@ -109,7 +109,7 @@ class CredentialRenewal:
         self._may_be_renewed = may_be_renewed
         self._patience = patience
         self.refused_since: float | None = None
-        """Monotonic."""
+        """In seconds since 1970: a sensor that is rescheduled goes on with it in its next process."""
 
     async def begin(self) -> AsyncClient:
         """A client of the connection; what is wrong with Airflow's database, or with this machine,
@@ -150,7 +150,7 @@ class CredentialRenewal:
         if access != held:
             log.warning("The session was not accepted any more; going on with the renewed one.")
             return access
-        now = time.monotonic()
+        now = time.time()
         if self.refused_since is None:
             self.refused_since = now
             what = "Renew the connection's session; the jobs go on" if signed_out else "Waiting on"
