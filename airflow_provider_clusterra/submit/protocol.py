@@ -43,7 +43,7 @@ from airflow_provider_clusterra.api.errors import (
     asked_pause,
 )
 from airflow_provider_clusterra.api.jobs import Job, one_job
-from airflow_provider_clusterra.watch.verdict import last_records
+from airflow_provider_clusterra.watch.verdict import records_of
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.calls import User
@@ -655,11 +655,11 @@ def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
 
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
     """The job of the record's submit, or the newest that this may have made."""
-    sent_at, known = (record.sent_at, record.known) if record else (0.0, ())
+    sent_at, known, name = (record.sent_at, record.known, record.name) if record else (0.0, (), "")
     new = [job for job in find_new(accounts, sent_at) if whole_id(job) not in known]
     newest = max(new, key=lambda job: (_timestamp(job.submitted_at), whole_id(job)), default=None)
     number = (record and record.job_id) or (newest and whole_id(newest))
-    return one_job(last_records(accounts), number) if number else None
+    return one_job(records_of(number, accounts, name), number) if number else None
 
 
 def _tag_of(job: Job, record: Record | None) -> Tag:

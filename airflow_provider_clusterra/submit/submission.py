@@ -77,7 +77,7 @@ from airflow_provider_clusterra.watch.arrays import (
 )
 from airflow_provider_clusterra.watch.cancel import KillSwitch, cancel_now
 from airflow_provider_clusterra.watch.receipt import records_or_none
-from airflow_provider_clusterra.watch.verdict import last_records, records_of
+from airflow_provider_clusterra.watch.verdict import records_of
 
 log = logging.getLogger(__name__)
 
@@ -388,8 +388,7 @@ class Submission(msgspec.Struct, kw_only=True):
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
         client, cluster_id = self.client, self.cluster_id
         if record is not None and record.job_id:
-            accounts = client.list_accounting(cluster_id, job_ids=[record.job_id])
-            return records_of(record.job_id, accounts, record.name)
+            return client.list_accounting(cluster_id, job_ids=[record.job_id])
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
         names = [record.name] if record else self._earlier_names(request)
         asked = (client.list_accounting(cluster_id, job_name=each, since=since) for each in names)
@@ -678,7 +677,7 @@ def _has_succeeded(client: Client, cluster_id: str, written: str) -> bool:
 
 def judge_dependency(written: str, records: Iterable[Job]) -> bool:
     """Whether accounting's records say that a dependency's ``12`` or ``12_3`` has succeeded."""
-    parts = _parts_of(written, last_records(records))
+    parts = _parts_of(written, records_of(job_id_of(written), records))
     if not parts:
         raise InputError(
             f"dependency: Slurm does not know job {written} (any more), and accounting does not "

@@ -491,7 +491,7 @@ def records_of(job_id: int, records: Iterable[Job], name: str = "") -> list[Job]
         return []
     whole = (newest.array_job_id, newest.het_job_id)
     parts = [job for job in meant if (job.array_job_id, job.het_job_id) == whole]
-    return last_records(_of_same_name(name or newest.name, parts))
+    return _last_records(_of_same_name(name or newest.name, parts))
 
 
 def _named(records: list[Job], name: str) -> list[Job]:
@@ -515,7 +515,7 @@ def _submitted(job: Job) -> float:
     return job.submitted_at.timestamp() if job.submitted_at else 0.0
 
 
-def last_records(records: Iterable[Job]) -> list[Job]:
+def _last_records(records: Iterable[Job]) -> list[Job]:
     """Accounting's last record of each job, array task and het component: a requeue makes several."""
     by_age = sorted(records, key=_order)
     last = {(job.job_id, job.array_task_id, job.het_job_offset): job for job in by_age}
