@@ -15,13 +15,10 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api import calls
 from airflow_provider_clusterra.api.calls import Output
 from airflow_provider_clusterra.api.client import Client
-from airflow_provider_clusterra.api.errors import (
-    ClusterraError,
-    InputError,
-    NotFoundError,
-)
+from airflow_provider_clusterra.api.errors import ONCE, ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job, seconds_between
 from airflow_provider_clusterra.api.usage import usage_of
 from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
@@ -379,7 +376,8 @@ def _last_lines(cluster_id: str, job: Job, client: Client) -> list[str]:
 
     def read(task: Job) -> str:
         with suppress(ClusterraError):
-            output = client.read_output(cluster_id, task.job_id, keep=LINE_BYTES)
+            call = calls.read_output(cluster_id, task.job_id, keep=LINE_BYTES)
+            output = client.send(call, retry=ONCE)
             text = output.data.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip()
             return f"  {task.array_task_id}: {text}" if text else ""
         return ""
