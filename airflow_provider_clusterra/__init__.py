@@ -149,7 +149,7 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "clusterra", "class-name": f"{package}.decorators.jobs.clusterra_task"}
         ],
-        "cli": [f"{package}.cli.definition.get_clusterra_cli_commands"],
+        "cli": [f"{package}.cli.get_clusterra_cli_commands"],
         "extra-links": [f"{package}.links.jobs.ClusterraJobLink"],
         "connection-types": [
             {

@@ -9,8 +9,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from airflow_provider_clusterra.api.jobs import Job, JobState
+from airflow_provider_clusterra.cli import get_clusterra_cli_commands, read_age, read_id
 from airflow_provider_clusterra.cli.commands import TaggedTask, find_tasks, living_jobs
-from airflow_provider_clusterra.cli.definition import get_clusterra_cli_commands, read_age, read_id
 from airflow_provider_clusterra.submit.protocol import (
     Owner,
     Tag,
