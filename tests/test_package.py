@@ -1,5 +1,6 @@
 """Tests of the package as a whole."""
 
+import ast
 import importlib
 import json
 import re
@@ -98,7 +99,21 @@ def test_everything_that_the_provider_info_names_can_be_imported():
 
 
 def test_the_front_door_of_the_api_is_what_it_says():
-    assert [name for name in api.__all__ if not hasattr(api, name)] == []
+    imports = [
+        node
+        for node in ast.walk(ast.parse(Path(api.__file__).read_text()))
+        if isinstance(node, ast.ImportFrom)
+    ]
+    modules = {each.name: node.module for node in imports for each in node.names}
+    public = {
+        name: module
+        for name, module in modules.items()
+        if f"{module}.".startswith(f"{api.__name__}.")
+    }
+
+    assert sorted(public) == api.__all__
+    for name, module in public.items():
+        assert getattr(api, name) is getattr(importlib.import_module(module), name)
     assert not hasattr(api, "Call"), "a name of a module behind the door"
 
 
