@@ -27,8 +27,8 @@ from airflow_provider_clusterra.api.jobs import Job, JobState
 from airflow_provider_clusterra.api.templates import TemplateRequest
 from airflow_provider_clusterra.sbatch.job import JobRequest
 from airflow_provider_clusterra.sbatch.options import job_id_of, read_dependency, settle_dependency
+from airflow_provider_clusterra.submit import protocol
 from airflow_provider_clusterra.submit.protocol import (
-    UNNAMED_LIMIT,
     Action,
     AnswerLostError,
     Decision,
@@ -42,24 +42,6 @@ from airflow_provider_clusterra.submit.protocol import (
     SubmitOutcome,
     SubmitRefusedError,
     TaggedJob,
-    changed_arguments,
-    decide,
-    decide_gone,
-    failure_of,
-    find_named,
-    find_new,
-    find_own_jobs,
-    find_submitted,
-    full_queue,
-    is_settled,
-    keep_own,
-    outcome_of,
-    pause_before_resend,
-    previous_of,
-    read_tag,
-    same_bodies,
-    tagged_name,
-    whole_id,
 )
 from airflow_provider_clusterra.submit.retries import (
     RetryOptions,
@@ -276,12 +258,12 @@ class Submission(msgspec.Struct, kw_only=True):
         record, tag = self._before, self.identity.tag
         if record is not None:
             # until it is decided, a kill is of that job
-            find = partial(find_submitted, record.name, ())
+            find = partial(protocol.find_submitted, record.name, ())
             self.kill.set_target(record.living_id(tag), record.name, find)
         found = self._find_earlier(record)
-        bodies = same_bodies(self.identity, record, found)
+        bodies = protocol.same_bodies(self.identity, record, found)
         decide_again = partial(
-            decide, tag, record, clears_forget=self.options.clears_forget, bodies=bodies
+            protocol.decide, tag, record, clears_forget=self.options.clears_forget, bodies=bodies
         )
         decision = decide_again(found)
         while decision.action is Action.CANCEL:
@@ -301,13 +283,13 @@ class Submission(msgspec.Struct, kw_only=True):
         record = self._before
         if record is None or record.job_id is not None:
             return Decision(Action.SUBMIT)
-        bodies = same_bodies(self.identity, record)
-        decision = decide(self.identity.tag, record, [], bodies=bodies)
+        bodies = protocol.same_bodies(self.identity, record)
+        decision = protocol.decide(self.identity.tag, record, [], bodies=bodies)
         return self._decide_gone(request) if decision.action is Action.ASK else decision
 
     def _decide_gone(self, request: Request) -> Decision:
         accounts = self._ask_accounting(self._before, request)
-        return decide_gone(self._before, accounts, self.options.on_unknown)
+        return protocol.decide_gone(self._before, accounts, self.options.on_unknown)
 
     def _find_earlier(self, record: Record | None) -> list[TaggedJob]:
         """The jobs of this task's earlier tries, as far as Slurm shows them.
@@ -323,7 +305,7 @@ class Submission(msgspec.Struct, kw_only=True):
         since = max(0.0, time.time() - record.sent_at)
         for _ in self._looks(self.options.confirmation_timeout - since):
             found = self._look_for_earlier(record)
-            if is_settled(record, found):
+            if protocol.is_settled(record, found):
                 break
         return found
 
@@ -338,7 +320,7 @@ class Submission(msgspec.Struct, kw_only=True):
             self.kill.pause(pause)
 
     def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
-        find = partial(find_own_jobs, self.identity.tag, self.client.get_user, record)
+        find = partial(protocol.find_own_jobs, self.identity.tag, self.client.get_user, record)
         found = find(self.client.list_jobs(self.cluster_id))
         if record is None or record.is_among(found):
             return found
@@ -346,7 +328,7 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _look_at_remembered(self, record: Record) -> list[TaggedJob]:
         """The job that is remembered: a list may be older than it, and not show a name of ours."""
-        tag = read_tag(record.tag)
+        tag = protocol.read_tag(record.tag)
         if record.job_id is None or tag is None or not tag.is_same_task(self.identity.tag):
             return []
         try:
@@ -359,7 +341,7 @@ class Submission(msgspec.Struct, kw_only=True):
     def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id
         if why == Finding.CHANGED and self._before is not None:
-            why += changed_arguments(self._before.arguments, self.identity.arguments)
+            why += protocol.changed_arguments(self._before.arguments, self.identity.arguments)
         job = self._cancel(job_id)
         if job is not None and not job.state.finished:
             raise SubmitError(
@@ -383,7 +365,7 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _own_accounts(self, record: Record | None, request: Request) -> list[Job]:
         accounts = self._list_accounting(record, request)
-        return keep_own(accounts, accounts, self.client.get_user, record)
+        return protocol.keep_own(accounts, accounts, self.client.get_user, record)
 
     def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
         client, cluster_id = self.client, self.cluster_id
@@ -402,12 +384,12 @@ class Submission(msgspec.Struct, kw_only=True):
             replace(self.identity.tag, try_number=each, body=self.identity.body_at(each))
             for each in tries
         ]
-        return [tagged_name(request.name, tag) for tag in tags]
+        return [protocol.tagged_name(request.name, tag) for tag in tags]
 
     def _load_previous(self) -> Record | None:
         """The record of the last try that submitted, if the task was not cleared since."""
         names = self.options.retries.indexed_by
-        return previous_of(self.store.load(), self.identity, names)
+        return protocol.previous_of(self.store.load(), self.identity, names)
 
     def _why_not_again(self, job: Job) -> str:
         """Why a job that ended badly is not followed by a new one, or ``""``."""
@@ -427,7 +409,7 @@ class Submission(msgspec.Struct, kw_only=True):
         last = self._load_previous()
         if last is not None and last.failure is None and last.job_id == job.job_id:
             state = state_after(last.retry_state, self._whole(job))
-            self.store.save_failure(failure_of(job), state)
+            self.store.save_failure(protocol.failure_of(job), state)
             self._before = self.store.load()
 
     def _adapt(self, request: Request) -> Request:
@@ -468,7 +450,7 @@ class Submission(msgspec.Struct, kw_only=True):
     def _submit(self, request: Request) -> TaskJob:
         name = ""
         if self.options.tagged and request.name:
-            name = tagged_name(request.name, self.identity.tag)
+            name = protocol.tagged_name(request.name, self.identity.tag)
             request = request.renamed(name)
         self._state = replace(self._state, array=request.array)
         post = calls.submit_job(self.cluster_id, request.body())
@@ -477,7 +459,7 @@ class Submission(msgspec.Struct, kw_only=True):
         while True:
             attempt += 1
             self._remember(None, name, self.identity.name_end)
-            self.kill.set_target(None, name, partial(find_submitted, name, self._known))
+            self.kill.set_target(None, name, partial(protocol.find_submitted, name, self._known))
             try:
                 submitted = self.client.send(post, retry=ONCE)
             except ClusterraError as error:
@@ -492,7 +474,7 @@ class Submission(msgspec.Struct, kw_only=True):
         self, failure: ClusterraError, name: str, begin: float, attempt: int
     ) -> int | None:
         """The job of a submit that failed; None if it may be sent again."""
-        outcome = outcome_of(failure)
+        outcome = protocol.outcome_of(failure)
         if outcome is SubmitOutcome.LOST:
             return self._find_lost(failure, name, begin)
         if outcome is SubmitOutcome.NOT_ARRIVED:
@@ -512,11 +494,11 @@ class Submission(msgspec.Struct, kw_only=True):
         """
         if self.options.on_full_queue != "wait":
             return
-        limit = full_queue(failure)
-        if limit == UNNAMED_LIMIT:
+        limit = protocol.full_queue(failure)
+        if limit == protocol.UNNAMED_LIMIT:
             listed = self.client.list_jobs(self.cluster_id)
             alive = [job for job in listed if not job.state.finished]
-            if not keep_own(alive, listed, self.client.get_user, self._before):
+            if not protocol.keep_own(alive, listed, self.client.get_user, self._before):
                 return
         raise QueueFullError(limit) from failure
 
@@ -524,7 +506,7 @@ class Submission(msgspec.Struct, kw_only=True):
         self, failure: ClusterraError, name: str, begin: float, attempt: int
     ) -> int | None:
         while True:
-            pause = pause_before_resend(failure, attempt)
+            pause = protocol.pause_before_resend(failure, attempt)
             if time.time() + pause > begin + self.options.timeout:
                 self.store.put_back(self._before)
                 raise failure
@@ -532,7 +514,7 @@ class Submission(msgspec.Struct, kw_only=True):
             self.kill.pause(pause)
             found = self._look(name, begin) if name else []
             if found is not None:
-                return whole_id(found[0]) if found else None
+                return protocol.whole_id(found[0]) if found else None
             attempt += 1
 
     def _find_lost(self, failure: ClusterraError, name: str, begin: float) -> int:
@@ -544,7 +526,7 @@ class Submission(msgspec.Struct, kw_only=True):
             if found:
                 break
         if found and name:
-            return whole_id(found[0])
+            return protocol.whole_id(found[0])
         if found is not None and not found and not name:
             # no new job of ours: it was not submitted
             self.store.put_back(self._before)
@@ -589,9 +571,9 @@ class Submission(msgspec.Struct, kw_only=True):
         """The records that may be of the submit; None if the cluster does not answer now."""
         try:
             listed = self.client.send(calls.list_jobs(self.cluster_id), retry=ONCE)
-            new = find_new(listed, begin)
-            found = find_named(new, name, self._known) if name else new
-            return keep_own(found, listed, self.client.get_user, self._before)
+            new = protocol.find_new(listed, begin)
+            found = protocol.find_named(new, name, self._known) if name else new
+            return protocol.keep_own(found, listed, self.client.get_user, self._before)
         except ClusterraError as error:
             log.debug("The job cannot be looked for now: %s", error)
             return None
