@@ -70,7 +70,8 @@ NO_ROUTE = re.compile(
 )
 """What gateways say in JSON with a 404 of their own: AWS's, Kong and their like, or nothing at all."""
 FRAMES = {"path", "statusCode", "title"}
-"""What web frameworks have in their own 404: Spring's, Node's, RFC 9457's."""
+"""What web frameworks have in their own 404: Spring's, Node's, RFC 9457's; Google's and Kubernetes'
+gateways repeat the status as ``code``."""
 REQUEST_ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "x-amz-cf-id")
 NOT_SENT = (
     httpx.ConnectError,
@@ -312,7 +313,7 @@ def is_a_gateways(answer: Answer) -> bool:
 def _knows_no_route(body: Any) -> bool:
     if not isinstance(body, dict):
         return True
-    if body.keys() & FRAMES and "errors" not in body:
+    if (body.keys() & FRAMES or body.get("code") == 404) and "errors" not in body:
         return True
     is_own = body.keys() & {"errors", "error", "detail"}
     return not is_own and bool(NO_ROUTE.fullmatch(str(body.get("message") or "")))

@@ -315,8 +315,7 @@ def _read_one(rows: Sequence[JobRecord | Plain], job_id: int) -> Job | None:
         records[0].job_id = job_id
     jobs, odd = _read_each(records)
     job = one_job(jobs, job_id)
-    if odd is not None and (job is None or job.tasks):
-        # it may be a part of the job
+    if job is None and odd is not None:
         raise odd
     return job
 

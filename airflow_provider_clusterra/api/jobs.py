@@ -305,6 +305,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """The indices that one record of pending tasks stands for, e.g. ``"2-9%4"``."""
     het_job_id: int | None = None
     het_job_offset: int | None = None
+    het_job_ids: str = ""
+    """The own ids of a het job's components, e.g. ``"20-22"``; accounting does not say them."""
     standard_output: str = ""
     working_directory: str = ""
     memory_mb: int | None = None
@@ -388,6 +390,7 @@ class JobRecord(msgspec.Struct, gc=False):
     array: Any = None
     het_job_id: Number = None
     het_job_offset: Number = None
+    het_job_id_set: Any = None
     het: Any = None
     stdout_expanded: Any = None
     standard_output: Any = None
@@ -415,12 +418,12 @@ def read_record(record: JobRecord) -> Job:
 
     :source: ``jobs[]`` of ``GET job/{id}``, ``GET jobs/`` and ``GET slurmdb/jobs/``.
     """
-    found = read_job_id(record.job_id)
     for group, names in SLURMDBD.items():
         values = getattr(record, group)
         if isinstance(values, dict):
             for name in values.keys() & names.keys():
                 setattr(record, names[name], values[name])
+    found = _id_of(record)
     array_job_id, index = _part(
         record.array_job_id, record.array_task_id, found.number, found.array_task
     )
@@ -452,6 +455,7 @@ def read_record(record: JobRecord) -> Job:
         array_task_string=_text(record.array_task_string),
         het_job_id=het_job_id,
         het_job_offset=offset,
+        het_job_ids=_text(record.het_job_id_set),
         standard_output=_text(record.stdout_expanded, record.standard_output),
         working_directory=_text(record.current_working_directory, record.working_directory),
         memory_mb=per_cpu if memory is None else memory,
@@ -460,6 +464,17 @@ def read_record(record: JobRecord) -> Job:
         tres_requested=_text(record.tres_req_str),
         admin_comment=_text(record.admin_comment),
     )
+
+
+def _id_of(record: JobRecord) -> JobId:
+    """A part without an id that can be read is still one of its array or het job."""
+    try:
+        return read_job_id(record.job_id)
+    except ProtocolError:
+        whole = read_number(record.array_job_id) or read_number(record.het_job_id)
+        if not whole:
+            raise
+        return read_job_id(whole)
 
 
 def _suspended(record: JobRecord) -> int:

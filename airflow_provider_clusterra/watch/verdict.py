@@ -393,11 +393,17 @@ def _judge_missing(
 
 
 def _end_of(spec: WaitSpec, seen: Progress) -> Outcome:
-    """Parts may have been forgotten before the first look: indices that nobody knows, or a leader."""
-    parts = seen.last.tasks or (seen.last,) if seen.last else ()
-    has_no_leader = bool(parts) and all(part.het_job_offset for part in parts)
-    is_partial = has_no_leader or (seen.indices and not spec.array)
+    """Parts may have been forgotten before the first look: indices that nobody knows, or components."""
+    is_partial = _lacks_components(seen.last) or (seen.indices and not spec.array)
     return Outcome.MISSING if is_partial else Outcome.ENDED
+
+
+def _lacks_components(job: Job | None) -> bool:
+    """A het job has a leader, and one more component at least."""
+    if job is None or job.het_job_id != job.job_id:
+        return False
+    has_no_leader = all(part.het_job_offset for part in job.tasks)
+    return has_no_leader or len(job.tasks) < max(2, len(read_indices(job.het_job_ids)))
 
 
 NOT_OFFERED = (404, 405, 501)
@@ -561,7 +567,7 @@ def _judge_silence(
         return Verdict(Outcome.WAIT, until=at + patience.ask_every)
     last = progress.last
     known = not _expected(spec, progress) - progress.ends.keys()
-    if last is not None and last.state.ended and known:
+    if last is not None and last.state.ended and known and not _lacks_components(last):
         # without accounting, an array is what was seen of it
         return Verdict(Outcome.ENDED, with_ends(last, progress.ends))
     return _lost(spec, progress, at, f"and {Silence.ABSENT}", patience)

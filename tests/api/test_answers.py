@@ -190,6 +190,8 @@ GATEWAYS_JSON = (
     {"timestamp": "2026-11-24", "status": 404, "error": "Not Found", "path": "/v1/x"},
     {"statusCode": 404, "error": "Not Found", "message": "Route GET:/v1/x not found"},
     {"title": "Not Found", "status": 404, "detail": "No static resource v1/x."},
+    {"code": 404, "message": "The current request is not defined by this API."},
+    {"kind": "Status", "message": 'services "api" not found', "reason": "NotFound", "code": 404},
 )
 
 
@@ -205,6 +207,7 @@ def test_a_gateways_404_is_a_hiccup_whatever_was_asked(call, body):
     [
         {"error": "no such job"},
         {"message": "job 9 not found"},
+        {"code": "JOB_NOT_FOUND", "message": "job 9 not found"},
         {"detail": "Not Found"},
         {"errors": [{"error_number": 2017}]},
     ],

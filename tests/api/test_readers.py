@@ -265,15 +265,35 @@ def test_a_row_without_an_id_costs_that_row_and_not_the_list(odd):
     assert [job.job_id for job in calls.read_jobs(answer({"jobs": rows}))] == [6, 7]
 
 
-def test_a_row_without_an_id_beside_a_plain_job_costs_that_row_and_beside_an_array_the_look():
-    plain = {"job_id": 7, "job_state": ["RUNNING"]}
-    task = {**plain, "job_id": 8, "array_job_id": 7, "array_task_id": 0}
+@pytest.mark.parametrize("kind", [{}, {"array_job_id": 7, "array_task_id": 0}])
+def test_a_row_without_an_id_beside_the_job_costs_that_row(kind):
+    job = {"job_id": 7, "job_state": ["RUNNING"], **kind}
     odd = {"job_id": "1e3", "job_state": ["FAILED"]}
 
-    assert calls.read_job(answer({"jobs": [plain, odd]}), 7).state.base == "RUNNING"
-    for rows in ([task, odd], [odd, odd]):
-        with pytest.raises(ProtocolError, match="not a job id"):
-            calls.read_job(answer({"jobs": rows}), 7)
+    for rows in ([job, odd], [odd, job], [odd, job, odd]):
+        assert calls.read_job(answer({"jobs": rows}), 7).state.base == "RUNNING"
+    with pytest.raises(ProtocolError, match="not a job id"):
+        calls.read_job(answer({"jobs": [odd, odd]}), 7)
+
+
+@pytest.mark.parametrize("number", [None, 0, -1, "x"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"array_job_id": 7, "array_task_id": 1},
+        {"array": {"job_id": 7, "task_id": {"set": True, "number": 1}}},
+        {"het_job_id": 7, "het_job_offset": 1},
+    ],
+)
+def test_a_part_without_an_id_is_still_one_of_its_array_or_het_job(part, number):
+    first = {"het_job_id": 7} if "het_job_id" in part else {"array_job_id": 7, "array_task_id": 0}
+    rows = [
+        {"job_id": 7, "job_state": ["COMPLETED"], **first},
+        {"job_id": number, "job_state": ["FAILED"], **part},
+    ]
+    job = calls.read_job(answer({"jobs": rows}), 7)
+
+    assert (job.state.base, len(job.tasks)) == ("FAILED", 2)
 
 
 def test_one_jobs_answer_without_a_readable_id_cannot_be_read():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
+from airflow_provider_clusterra.api import NotFoundError
 from airflow_provider_clusterra.api.calls import read_job
 from airflow_provider_clusterra.api.jobs import Job, one_job, read_state
 from airflow_provider_clusterra.watch.verdict import (
@@ -14,6 +15,7 @@ from airflow_provider_clusterra.watch.verdict import (
     Progress,
     WaitSpec,
     judge,
+    judge_accounting,
 )
 from tests.support.recorded import sample
 
@@ -434,9 +436,10 @@ def test_a_component_that_is_no_longer_shown_counts_as_it_was_seen(seen, shown, 
     assert state is None or verdict.job.state.base == state
 
 
-def het(states, names=("mine", "mine")):
+def het(states, names=("mine",) * 3, ids=""):
+    own = {"het_job_id": 9, "het_job_ids": ids}
     parts = [
-        Job(9 + offset, read_state(words), name=names[offset], het_job_id=9, het_job_offset=offset)
+        Job(9 + offset, read_state(words), name=names[offset], het_job_offset=offset, **own)
         for offset, words in states
     ]
     return one_job(parts, 9)
@@ -460,9 +463,33 @@ def test_a_component_may_have_a_name_of_its_own(seen, shown, outcome):
     assert outcome is Outcome.WAIT or verdict.job.state.base == "FAILED"
 
 
-@pytest.mark.parametrize(("shown", "outcome"), [(0, Outcome.ENDED), (1, Outcome.MISSING)])
-def test_a_leader_that_was_forgotten_before_the_first_look_is_asked_for(shown, outcome):
-    assert judge(WATCH, Progress(), 1002.0, het([(shown, "COMPLETED")]))[1].outcome is outcome
+@pytest.mark.parametrize(
+    ("shown", "ids", "outcome"),
+    [
+        ((0, 1), "", Outcome.ENDED),
+        ((0, 1), "9-10", Outcome.ENDED),
+        ((0, 1), "9-11", Outcome.MISSING),
+        ((0, 2), "9,10,11", Outcome.MISSING),
+        ((1, 2), "9-11", Outcome.MISSING),
+        ((0,), "", Outcome.MISSING),
+        ((1,), "", Outcome.MISSING),
+    ],
+)
+def test_a_component_that_was_forgotten_before_the_first_look_is_asked_for(shown, ids, outcome):
+    seen = het([(offset, "COMPLETED") for offset in shown], ids=ids)
+    progress, verdict = judge(WATCH, Progress(), 1002.0, seen)
+
+    assert verdict.outcome is outcome
+    # who cannot ask does not know
+    unknown = NotFoundError("404 GET /accounting: not offered.", status=404)
+    alone = judge_accounting(WATCH, progress, 1002.0, unknown)[1]
+    assert (alone.outcome is Outcome.LOST) == (outcome is Outcome.MISSING)
+
+
+def test_a_component_that_is_waited_for_by_its_own_id_is_whole():
+    own = Job(10, read_state("COMPLETED"), het_job_id=9, het_job_offset=1, het_job_ids="9-10")
+
+    assert judge(WaitSpec(10), Progress(), 1002.0, own)[1].outcome is Outcome.ENDED
 
 
 def test_a_het_job_whose_leader_has_another_name_is_another_job():
