@@ -70,7 +70,7 @@ class ExitCode(msgspec.Struct, gc=False):
     signal: ExitSignal | Plain = None
 
 
-class JobId(msgspec.Struct, frozen=True):
+class JobId(msgspec.Struct, frozen=True, gc=False):
     """A job's id as Slurm writes it: ``12``, an array's task ``12_3``, a het job's part ``12+1``."""
 
     number: int
@@ -85,6 +85,8 @@ _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 def read_job_id(value: Any) -> JobId:
     """The one reader of job ids: a number > 0, or text such as ``"12"``, ``"12_3"``, ``"12+1"``."""
     number = value if isinstance(value, str) else read_number(value)
+    if type(number) is int and 0 < number <= LARGEST:
+        return JobId(number)
     match = _ID.fullmatch(str(number).strip())
     if match is None or not 0 < int(match[1]) <= LARGEST:
         raise ProtocolError(f"{value!r} is not a job id; one is e.g. 12, 12_3 or 12+1.")
@@ -100,7 +102,7 @@ def read_number(value: Any) -> int | None:
         value = msgspec.convert(value, NoVal)
     if type(value) is NoVal:
         value = None if value.set is False or value.infinite is True else value.number
-    if type(value) is int:
+    if value is None or type(value) is int:
         return value
     try:
         # float() alone would read "12_3" as 123, and "1e3" as 1000
@@ -359,48 +361,49 @@ class JobRecord(msgspec.Struct, gc=False):
     """The fields of a job's record that we use, as they came; the decoder skips all others.
 
     Every field takes any JSON value: what an answer holds is judged by the readers, so that a new
-    form of one field costs that field and not the answer.
+    form of one field costs that field and not the answer. They stand in slurmrestd's own order, in
+    which the decoder finds the next one at once.
     """
 
-    job_id: Number = None
-    name: Any = None
-    job_state: Any = None
-    state: Any = None
-    status: Any = None
-    state_reason: Any = None
-    state_description: Any = None
-    exit_code: ExitCode | Plain = None
-    submit_time: Number = None
-    start_time: Number = None
-    end_time: Number = None
-    suspend_time: Number = None
-    pre_sus_time: Number = None
-    time: Any = None
-    time_limit: Number = None
-    nodes: Any = None
-    failed_node: Any = None
-    comment: Any = None
-    partition: Any = None
-    user_name: Any = None
-    user: Any = None
-    restart_cnt: Number = None
+    admin_comment: Any = None
     array_job_id: Number = None
     array_task_id: Number = None
     array_task_string: Any = None
-    array: Any = None
+    comment: Any = None
+    end_time: Number = None
+    exit_code: ExitCode | Plain = None
+    failed_node: Any = None
     het_job_id: Number = None
-    het_job_offset: Number = None
     het_job_id_set: Any = None
-    het: Any = None
-    stdout_expanded: Any = None
-    standard_output: Any = None
-    current_working_directory: Any = None
-    working_directory: Any = None
-    memory_per_node: Number = None
+    het_job_offset: Number = None
+    job_id: Number = None
+    job_state: Any = None
+    name: Any = None
+    nodes: Any = None
+    partition: Any = None
     memory_per_cpu: Number = None
-    tres_alloc_str: Any = None
+    memory_per_node: Number = None
+    pre_sus_time: Number = None
+    restart_cnt: Number = None
+    start_time: Number = None
+    state_description: Any = None
+    state_reason: Any = None
+    standard_output: Any = None
+    stdout_expanded: Any = None
+    submit_time: Number = None
+    suspend_time: Number = None
+    time_limit: Number = None
     tres_req_str: Any = None
-    admin_comment: Any = None
+    tres_alloc_str: Any = None
+    user_name: Any = None
+    current_working_directory: Any = None
+    state: Any = None
+    status: Any = None
+    time: Any = None
+    user: Any = None
+    array: Any = None
+    het: Any = None
+    working_directory: Any = None
 
 
 SLURMDBD = {
