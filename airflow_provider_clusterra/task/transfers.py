@@ -9,7 +9,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Self
@@ -98,48 +98,6 @@ class Watched:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-class Writer:
-    """Writes a file and sums it up in another thread: that takes as long as reading what comes next."""
-
-    def __init__(self, file: Any, beside: ThreadPoolExecutor) -> None:
-        self._file, self._beside = file, beside
-        self._checksum = 0
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._before: Future[None] | None = None
-
-    def add(self, piece: bytes) -> None:
-        """The next bytes; at most 2 MiB wait."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._size >= MIB:
-            self._end_one()
-            self._before = self._beside.submit(self._take, self._pieces)
-            self._pieces, self._size = [], 0
-
-    def end(self) -> str:
-        """All have come; their checksum."""
-        self._end_one()
-        self._take(self._pieces)
-        return f"crc32:{self._checksum:08x}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # whatever has failed: nobody may write to what is closed or taken back now
-        wait([self._before] if self._before else [])
-
-    def _end_one(self) -> None:
-        if self._before:
-            self._before.result()
-
-    def _take(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            self._file.write(piece)
-            self._checksum = zlib.crc32(piece, self._checksum)
 
 
 Target = Path | ObjectStoragePath
@@ -255,11 +213,8 @@ def download_all(
             raise AirflowException("Another download has failed.")
         check()
 
-    with (
-        ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-write") as beside,
-        ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-download") as pool,
-    ):
-        waits = [pool.submit(_download, client, each, beside, go_on) for each in transfers]
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-download") as pool:
+        waits = [pool.submit(_download, client, each, go_on) for each in transfers]
         try:
             for each in wait(waits, return_when=FIRST_EXCEPTION).done:
                 each.result()
@@ -269,20 +224,20 @@ def download_all(
             pool.shutdown(cancel_futures=True)
 
 
-def _download(
-    client: Client, transfer: Transfer, beside: ThreadPoolExecutor, go_on: Callable[[], object]
-) -> Arrived:
+def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -> Arrived:
     download, target = transfer.download, transfer.target
     progress = TransferLog("Downloaded", download.shown, transfer.size)
     go_on()
     _say_if_replaced(target)
+    checksum = 0
     try:
-        with _written(target, transfer.size) as file, Writer(file, beside) as writer:
+        with _written(target, transfer.size) as file:
+            # one thread for all of it: another one's hand-over takes longer than the sum does
             for piece in client.download_file(download):
-                writer.add(piece)
+                file.write(piece)
+                checksum = zlib.crc32(piece, checksum)
                 progress.add(len(piece))
                 go_on()
-            checksum = writer.end()
     except (ClusterraError, AirflowException):
         raise
     except Exception as exc:
@@ -290,7 +245,7 @@ def _download(
             f"{target} cannot be written: {str(exc) or type(exc).__name__}. A retry downloads it again."
         ) from exc
     progress.end(f"to {target}")
-    return Arrived(str(target), download.offset, checksum)
+    return Arrived(str(target), download.offset, f"crc32:{checksum:08x}")
 
 
 def _say_if_replaced(target: Target) -> None:
