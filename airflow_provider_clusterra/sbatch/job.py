@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -749,7 +748,6 @@ def _text(name: str, value: Any) -> str:
     return str(value).strip()
 
 
-MOUNT = re.compile(r"/[^:,\s]*(:/[^:,\s]*(:[a-z+]+)?)?")
 REGISTRY = re.compile(r"(?P<host>[^/#]*[.:][^/#]*|localhost)/")
 WRAPPER = """\
 #!/bin/bash
@@ -778,31 +776,6 @@ class Container(msgspec.Struct, frozen=True):
     """Each ``SOURCE[:TARGET[:OPTIONS]]``."""
     working_directory: str = ""
     """Inside; ``""`` is the job's own."""
-
-
-def read_image(name: str, given: Any) -> str:
-    """An image, or the path of one."""
-    if isinstance(given, str | os.PathLike):
-        return os.fspath(given)
-    raise InputError(f"{name} is {given!r:.200}; it is an image, e.g. 'docker://python:3.12'.")
-
-
-def read_mounts(name: str, given: Sequence[str]) -> list[str]:
-    """Folders to mount; their form is checked."""
-    for mount in given:
-        if not MOUNT.fullmatch(mount):
-            raise InputError(
-                f"{name} holds {mount!r}; each is SOURCE[:TARGET[:OPTIONS]] with whole paths, e.g. "
-                "'/data:/data:ro'."
-            )
-    return [*given]
-
-
-def read_folder(name: str, given: Any) -> str:
-    """A whole path inside of a container."""
-    if isinstance(given, str | os.PathLike) and os.fspath(given).startswith("/"):
-        return os.fspath(given)
-    raise InputError(f"{name} is {given!r:.200}; it is a whole path in the container.")
 
 
 def _apptainer(container: Container, program: str) -> str:

@@ -33,6 +33,7 @@ NOTHING = ("", "None")
 """The text that a template makes of what nobody has pushed."""
 TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 """A timedelta as text, which is what a template makes of it."""
+MOUNT = re.compile(r"/[^:,\s]*(:/[^:,\s]*(:[a-z+]+)?)?")
 
 
 class ArgumentError(InputError, AirflowFailException):
@@ -273,6 +274,32 @@ def texts(name: str, given: Any) -> list[str]:
     if isinstance(value, list | tuple) and all(isinstance(each, plain) for each in value):
         return [str(each) for each in value]
     raise InputError(f"{name} is {given!r:.200}; it takes a list of texts, e.g. ['3', 'cfg.yaml'].")
+
+
+def image(name: str, given: Any) -> str:
+    """A container's image, or the path of one."""
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    raise InputError(f"{name} is {given!r:.200}; it is an image, e.g. 'docker://python:3.12'.")
+
+
+def mounts(name: str, given: Any) -> list[str]:
+    """Folders to mount in a container, also as a template's text."""
+    found = texts(name, given)
+    for mount in found:
+        if not MOUNT.fullmatch(mount):
+            raise InputError(
+                f"{name} holds {mount!r}; each is SOURCE[:TARGET[:OPTIONS]] with whole paths, e.g. "
+                "'/data:/data:ro'."
+            )
+    return found
+
+
+def folder(name: str, given: Any) -> str:
+    """A whole path inside of a container."""
+    if isinstance(given, str | os.PathLike) and os.fspath(given).startswith("/"):
+        return os.fspath(given)
+    raise InputError(f"{name} is {given!r:.200}; it is a whole path in the container.")
 
 
 def job_fields(name: str, given: Any) -> dict[str, Any]:

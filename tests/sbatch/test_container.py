@@ -14,9 +14,6 @@ from airflow_provider_clusterra.sbatch.job import (
     in_container,
     is_runtime,
     read_container,
-    read_folder,
-    read_image,
-    read_mounts,
 )
 from tests.support.containers import APPTAINER
 
@@ -185,24 +182,6 @@ def test_what_is_no_container_is_refused(given, words):
 def test_what_a_runtime_cannot_do_is_refused(runtime, image, fields, words):
     with pytest.raises(InputError, match=words):
         wrapped("#!/bin/bash\n", runtime, image, **fields)
-
-
-@pytest.mark.parametrize(
-    ("read", "given", "words"),
-    [
-        (read_image, 5, "it is an image"),
-        (read_image, ["a"], "it is an image"),
-        (read_mounts, ["a:/b"], "whole paths"),
-        (read_mounts, ["/a,/b"], "whole paths"),
-        (read_mounts, ["/a:b"], "whole paths"),
-        (read_mounts, ["5"], "whole paths"),
-        (read_folder, "here", "whole path in the container"),
-        (read_folder, 5, "whole path in the container"),
-    ],
-)
-def test_what_says_nothing_of_a_container_is_refused(read, given, words):
-    with pytest.raises(InputError, match=words):
-        read("name", given)
 
 
 def test_a_mount_that_cannot_be_breaks_the_dag():

@@ -268,3 +268,21 @@ def test_a_flag_that_a_template_has_made_text_of_is_still_a_flag(connected, run)
 def test_what_is_no_number_of_things_names_the_argument(value):
     with pytest.raises(InputError, match=r"gpus is .*it takes a whole number"):
         given.whole("gpus", value)
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "words"),
+    [
+        (given.image, 5, "it is an image"),
+        (given.image, ["a"], "it is an image"),
+        (given.mounts, ["a:/b"], "whole paths"),
+        (given.mounts, ["/a,/b"], "whole paths"),
+        (given.mounts, ["/a:b"], "whole paths"),
+        (given.mounts, ["5"], "whole paths"),
+        (given.folder, "here", "whole path in the container"),
+        (given.folder, 5, "whole path in the container"),
+    ],
+)
+def test_what_says_nothing_of_a_container_is_refused(read, value, words):
+    with pytest.raises(InputError, match=words):
+        read("name", value)
