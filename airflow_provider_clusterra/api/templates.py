@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -361,6 +361,37 @@ def check_params(
         raise InputError(f"Template {template.template_id}: {'; '.join(problems)}.")
     warnings = _suspicious(template, chassis, {**placed["inputs"], **placed["params"]})
     return CheckedParams(chassis.template_id, placed["inputs"], placed["params"], warnings)
+
+
+TO_BE_UPLOADED = "uploads="
+"""Stands for a key that is known after the upload only."""
+
+
+def check_template(
+    template: Template,
+    values: Mapping[str, Any],
+    uploads: Sequence[str],
+    parent: Template | None,
+) -> CheckedParams:
+    """What is submitted; the values of uploads are put in their place later.
+
+    :raises InputError: it cannot be submitted so; the one error names all problems.
+    """
+    twice = [name for name in uploads if values.get(name) is not None]
+    if twice:
+        raise InputError(
+            f"{', '.join(twice)} is in uploads and in template_params. Give it in one of them."
+        )
+    return check_params(template, {**values, **dict.fromkeys(uploads, TO_BE_UPLOADED)}, parent)
+
+
+def job_name_of(template: Template, checked: CheckedParams, otherwise: str) -> str:
+    """The name of a template's job, or ``""`` if the template takes none."""
+    takes = any(
+        param.name == JOB_NAME and param.kind == "text" and not param.options
+        for param in template.params
+    )
+    return str(checked.params.get(JOB_NAME) or otherwise) if takes else ""
 
 
 def _suspicious(

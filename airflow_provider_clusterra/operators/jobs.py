@@ -57,7 +57,7 @@ from airflow_provider_clusterra.watch.cancel import (
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.client import Client
-    from airflow_provider_clusterra.api.templates import CheckedParams, Template
+    from airflow_provider_clusterra.api.templates import Template
     from airflow_provider_clusterra.hooks.clusterra import Connected, ConnectionSettings
     from airflow_provider_clusterra.sbatch.job import JobRequest
     from airflow_provider_clusterra.submit.submission import (
@@ -315,7 +315,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         request: Request,
         queue: dict[str, Any],
     ) -> TaskJob:
-        from airflow_provider_clusterra.triggers.jobs import ClusterraQueueTrigger, deferral_timeout
+        from airflow_provider_clusterra.triggers import jobs as triggers
 
         submission = self._submission(context, connected, store)
         prepare = None
@@ -337,12 +337,12 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 self.log.warning("No place in the queue (%s); waiting.", full)
             queue |= {"tries": queue["tries"] + 1, "keys": self._keys}
             if self.deferrable:
-                trigger = ClusterraQueueTrigger(
+                trigger = triggers.ClusterraQueueTrigger(
                     clusterra_conn_id=self.clusterra_conn_id,
                     cluster_id=connected.cluster_id,
                     **queue,
                 )
-                timeout = deferral_timeout(end)
+                timeout = triggers.deferral_timeout(end)
                 self.defer(trigger=trigger, method_name="submit_again", timeout=timeout)
             self._kill.pause(min(left, self.queue_pauses.pause(queue["tries"])))
 
@@ -487,17 +487,13 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         store: RecordStore,
         queue: Mapping[str, Any],
     ) -> Any:
-        # only a tag is found by the next try; in a loop Airflow has no state of an iteration
-        from airflow_provider_clusterra.triggers.jobs import (
-            SAME_ARGUMENTS,
-            ClusterraJobTrigger,
-            deferral_timeout,
-        )
+        from airflow_provider_clusterra.triggers import jobs as triggers
         from airflow_provider_clusterra.watch.tail import write_output
 
+        # only a tag is found by the next try; in a loop Airflow has no state of an iteration
         kept_on_clear = CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)
-        trigger = ClusterraJobTrigger(
-            **{name: getattr(self, name) for name in SAME_ARGUMENTS},
+        trigger = triggers.ClusterraJobTrigger(
+            **{name: getattr(self, name) for name in triggers.SAME_ARGUMENTS},
             job_id=job.job_id,
             cluster_id=connected.cluster_id,
             job_name=job.name,
@@ -514,12 +510,11 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         event = trigger.first_look(connected.client, job.ended)
         if event is None and self.deferrable:
             self._kill.check()
-            timeout = deferral_timeout(trigger.spec.deadline)
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
                 kwargs={"keys": self._keys} if self._keys else None,
-                timeout=timeout,
+                timeout=triggers.deferral_timeout(trigger.spec.deadline),
             )
         if event is None:
             event = self._kill.run(trigger.wait())
@@ -604,10 +599,6 @@ class AtTry:
         return getattr(self._ti, name)
 
 
-TO_BE_UPLOADED = "uploads="
-"""Stands for a key that is known after the upload only."""
-
-
 def find_template(client: Client, template_id: str) -> tuple[Template, Template | None]:
     """A template, and of a preset its parent.
 
@@ -618,37 +609,6 @@ def find_template(client: Client, template_id: str) -> tuple[Template, Template 
         raise InputError("template_id is empty. Give a template's id, e.g. 'gromacs'.")
     template = _find(client, template_id)
     return template, _find(client, template.parent_id) if template.parent_id else None
-
-
-def check_template(
-    template: Template,
-    values: Mapping[str, Any],
-    uploads: Sequence[str],
-    parent: Template | None,
-) -> CheckedParams:
-    """What is submitted; the values of uploads are put in their place later.
-
-    :raises InputError: it cannot be submitted so; the one error names all problems.
-    """
-    from airflow_provider_clusterra.api.templates import check_params
-
-    twice = [name for name in uploads if values.get(name) is not None]
-    if twice:
-        raise InputError(
-            f"{', '.join(twice)} is in uploads and in template_params. Give it in one of them."
-        )
-    return check_params(template, {**values, **dict.fromkeys(uploads, TO_BE_UPLOADED)}, parent)
-
-
-def job_name_of(template: Template, checked: CheckedParams, otherwise: str) -> str:
-    """The name of a template's job, or ``""`` if the template takes none."""
-    from airflow_provider_clusterra.api.templates import JOB_NAME
-
-    takes = any(
-        param.name == JOB_NAME and param.kind == "text" and not param.options
-        for param in template.params
-    )
-    return str(checked.params.get(JOB_NAME) or otherwise) if takes else ""
 
 
 def _find(client: Client, template_id: str) -> Template:
@@ -669,27 +629,6 @@ JOB_ARGUMENTS = (
     *("dependency", "requeue", "signal", "working_directory"),
 )
 """Arguments that are options of ``sbatch``."""
-
-
-def read_image(name: str, value: Any) -> str:
-    """A container's image."""
-    from airflow_provider_clusterra.sbatch import job
-
-    return job.read_image(name, value)
-
-
-def read_mounts(name: str, value: Any) -> list[str]:
-    """Folders to mount, also as a template's text."""
-    from airflow_provider_clusterra.sbatch import job
-
-    return job.read_mounts(name, given.texts(name, value))
-
-
-def read_folder(name: str, value: Any) -> str:
-    """A folder in a container."""
-    from airflow_provider_clusterra.sbatch import job
-
-    return job.read_folder(name, value)
 
 
 class ClusterraSubmitJobOperator(SubmitOperator):
@@ -770,9 +709,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "login_environment": given.flag,
         "job": given.optional(given.job_fields),
         "uploads": given.optional(given.mapping),
-        "container": given.optional(read_image),
-        "container_mounts": given.optional(read_mounts),
-        "container_workdir": given.optional(read_folder),
+        "container": given.optional(given.image),
+        "container_mounts": given.optional(given.mounts),
+        "container_workdir": given.optional(given.folder),
     }
     template_fields = given.GivenFields(*IDENTITY, *SubmitOperator.template_fields)
     _download_route = ""
@@ -915,11 +854,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
-        from airflow_provider_clusterra.task.inputs import (
-            check_variables,
-            download_route,
-            find_inputs,
-        )
+        from airflow_provider_clusterra.task import inputs
 
         if self._unreadable is not None:
             raise self._unreadable
@@ -934,29 +869,22 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         for words in request.warnings(connected.session_end):
             self.log.warning(words)
         if self.uploads:
-            self._inputs = find_inputs(self.uploads, context)
-            check_variables([*self._inputs], self.environment or {})
-            self._download_route = download_route(connected.client)
+            self._inputs = inputs.find_inputs(self.uploads, context)
+            inputs.check_variables([*self._inputs], self.environment or {})
+            self._download_route = inputs.download_route(connected.client)
         return request
 
-    def _upload_inputs(self, connected: Connected, request: Request) -> Request:
+    def _upload_inputs(self, connected: Connected, request: Any) -> Any:
         """See :meth:`SubmitOperator._upload_inputs`."""
-        from airflow_provider_clusterra.sbatch.job import JobRequest
-        from airflow_provider_clusterra.task.inputs import download_variables, upload_files
+        from airflow_provider_clusterra.task import inputs
 
-        if not isinstance(request, JobRequest):
-            return request
         client, cluster_id = connected.client, connected.cluster_id
-        upload_files(client, cluster_id, self._inputs, self._keys)
-        found = download_variables(client, cluster_id, self._keys, self._download_route)
+        inputs.upload_files(client, cluster_id, self._inputs, self._keys)
+        found = inputs.download_variables(client, cluster_id, self._keys, self._download_route)
         return request.with_environment(found)
 
     def _read_job(self, context: Context, settings: ConnectionSettings) -> JobRequest:
-        from airflow_provider_clusterra.sbatch.job import (
-            in_container,
-            read_arguments,
-            read_container,
-        )
+        from airflow_provider_clusterra.sbatch import job as sbatch
 
         ti = context["ti"]
         arguments = {name: getattr(self, name) for name in JOB_ARGUMENTS}
@@ -965,7 +893,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
         comment = owner_of(context, waits=self.wait_for_completion).comment(ti.try_number)
-        request = read_arguments(
+        request = sbatch.read_arguments(
             self.script,
             arguments,
             job=self.job or {},
@@ -976,10 +904,12 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             script_arguments=self.script_arguments or (),
         )
         request = request.with_comment(comment)
-        container = read_container(self.container, self.container_mounts, self.container_workdir)
+        container = sbatch.read_container(
+            self.container, self.container_mounts, self.container_workdir
+        )
         if container is None:
             return request
-        contained = in_container(request, container, settings.container_runtime)
+        contained = sbatch.in_container(request, container, settings.container_runtime)
         self.log.debug("The script that runs the job in a container:\n%s", contained.script)
         return contained
 
@@ -1025,26 +955,25 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
-        from airflow_provider_clusterra.api.templates import TemplateRequest
+        from airflow_provider_clusterra.api import templates
         from airflow_provider_clusterra.task.inputs import find_inputs
 
         self._inputs = find_inputs(self.uploads, context)
         template, parent = find_template(connected.client, self.template_id)
         self._declared = (parent or template).artifacts
-        checked = check_template(template, self.template_params or {}, [*self._inputs], parent)
+        checked = templates.check_template(
+            template, self.template_params or {}, [*self._inputs], parent
+        )
         for words in checked.warnings:
             self.log.warning(words)
         ti = context["ti"]
-        name = job_name_of(parent or template, checked, f"{ti.dag_id}.{ti.task_id}")
-        return TemplateRequest(checked, name)
+        name = templates.job_name_of(parent or template, checked, f"{ti.dag_id}.{ti.task_id}")
+        return templates.TemplateRequest(checked, name)
 
-    def _upload_inputs(self, connected: Connected, request: Request) -> Request:
+    def _upload_inputs(self, connected: Connected, request: Any) -> Any:
         """See :meth:`SubmitOperator._upload_inputs`."""
-        from airflow_provider_clusterra.api.templates import TemplateRequest
         from airflow_provider_clusterra.task.inputs import upload_files
 
-        if not isinstance(request, TemplateRequest):
-            return request
         upload_files(connected.client, connected.cluster_id, self._inputs, self._keys)
         return request.with_params(self._keys)
 
