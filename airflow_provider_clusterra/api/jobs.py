@@ -482,9 +482,11 @@ def _id_of(record: JobRecord) -> JobId:
 
 def _suspended(record: JobRecord) -> int:
     """Slurm counts the seconds before the last suspension, which began or ended at ``suspend_time``."""
-    start, changed = read_number(record.start_time), read_number(record.suspend_time)
-    ran = read_number(record.pre_sus_time) or 0
-    return max(0, changed - start - ran) if start and changed else 0
+    changed = read_number(record.suspend_time)
+    if not changed:
+        return 0
+    start, ran = read_number(record.start_time), read_number(record.pre_sus_time) or 0
+    return max(0, changed - start - ran) if start else 0
 
 
 def _part(
