@@ -666,12 +666,12 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def _as_option(name: str, value: Any) -> tuple[str, str] | None:
     text = _text(name, value)
-    flag = read_flag(text)
-    if not text or (name == "exclusive" and flag is False):
+    if not text:
         return None
-    if name == "exclusive" and flag:
-        return "exclusive", ""
+    if name == "exclusive" and (flag := read_flag(text)) is not None:
+        return ("exclusive", "") if flag else None
     if name == "requeue":
+        flag = read_flag(text)
         if flag is None:
             raise InputError(f"requeue is {value!r}; it takes True or False.")
         return ("requeue" if flag else "no-requeue"), ""
