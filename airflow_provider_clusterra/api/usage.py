@@ -61,6 +61,8 @@ PER_TASK = (
 """Of what an array's usage holds the median and the largest as well."""
 ALL_RUNS = ("run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS))
 """What is summed up over the runs of a requeued job."""
+OF_ALL = ("cpu_core_seconds_used", "memory_bytes_peak")
+"""What a het job has used only if it is known of each of its components."""
 MOST_COMPONENTS = 8
 PER_COMPONENT = ("cpus_allocated", "cpu_efficiency", "memory_bytes_requested", "memory_bytes_peak")
 """So many components of a het job are described one by one: an event has little room."""
@@ -76,10 +78,14 @@ RATIOS = {
 EPOCH = datetime.fromtimestamp(0, UTC)
 MB = 2**20
 UNIT_MB = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
+NO_VALS = (2**32 - 2, 2**32 - 1)
+"""Slurm's "not set" and "infinite" of 32 bits."""
 NOT_TOLD = 2**63
 """From here on, and below zero, a count is Slurm's "not set" or "infinite"."""
 _TRES = re.compile(r"([^=,]+)=(\d+(?:\.\d+)?)([KMGTP]?)")
-_COST = re.compile(r"""cost_usd["']?\s*[=:]\s*["']?(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)""")
+_COST = re.compile(
+    r"""(?<!\w)cost_usd[\\"']*\s*[=:]\s*[\\"']*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"""
+)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -147,7 +153,8 @@ def own_values(job: Job) -> Values:
 def read_cost(text: str) -> float | None:
     """The cost in a comment of Clusterra's: ``cost_usd=0.12`` or the same in JSON."""
     found = _COST.search(text)
-    return float(found[1]) if found else None
+    cost = float(found[1]) if found else math.inf
+    return cost if cost < math.inf else None
 
 
 Counts = Mapping[str, float | None]
@@ -182,7 +189,7 @@ def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
     spans = [_span(_dict(step.get("time"))) for step in steps]
     used = [_dict(_dict(step.get("tres")).get("requested")) for step in steps]
     totals = [_counts(each.get("max")) | _counts(each.get("total")) for each in used]
-    seconds = [_cpu_seconds(_dict(_dict(step.get("time")).get("total"))) for step in steps]
+    seconds = [_cpu_seconds(_dict(step.get("time"))) for step in steps]
     blanks = [seconds[n] for n, step in enumerate(steps) if _is_blank(step, spans[n], totals[n])]
     busy, gpus = _peak(spans, totals, "gres/gpuutil"), had.get("gpus_allocated")
     most = had.get("memory_bytes_requested", math.inf)
@@ -196,12 +203,13 @@ def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
 
 
 def _sum_of_seconds(
-    seconds: Sequence[float], totals: Sequence[Counts], blanks: Sequence[float]
+    seconds: Sequence[float | None], totals: Sequence[Counts], blanks: Sequence[float | None]
 ) -> float | None:
     """Unless nobody looked, at any step or at one: then there are no TRES either, and the seconds are 0."""
+    known = [each for each in seconds if each is not None]
     if any({"cpu", "mem"} & total.keys() for total in totals):
-        return None if 0 in blanks else sum(seconds)
-    return sum(seconds) or None
+        return None if 0 in blanks or len(known) < len(seconds) else sum(known)
+    return sum(known) or None
 
 
 def _is_blank(step: Mapping[str, Any], span: tuple[float, float], total: Counts) -> bool:
@@ -253,9 +261,13 @@ def _time(value: Any) -> int | None:
     return None if number is None or number > LARGEST else number
 
 
-def _cpu_seconds(total: Mapping[str, Any]) -> float:
+def _cpu_seconds(time: Mapping[str, Any]) -> float | None:
+    """Of a step; None if its record does not say."""
+    total = _dict(time.get("total"))
     whole, rest = read_number(total.get("seconds")), read_number(total.get("microseconds"))
-    return (whole or 0) + (rest or 0) / 1e6
+    if whole is None or whole < 0 or whole in NO_VALS:
+        return None
+    return whole + max(0, rest or 0) / 1e6
 
 
 def _counts(rows: Any) -> dict[str, float | None]:
@@ -273,6 +285,7 @@ def _split(text: str) -> dict[str, float | None]:
     return {
         name: int(float(number) * (UNIT_MB[unit] if name == "mem" else 1))
         for name, number, unit in _TRES.findall(text)
+        if float(number) < NOT_TOLD
     }
 
 
@@ -319,6 +332,9 @@ def _values_by_part(job: Job, recorded: RunsByPart) -> dict[int, Values]:
     """slurmctld's own words, and accounting's over them where it has heard of the end."""
     ended = _as_ended(job, recorded)
     own = {place_of(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
+    if ended - {-1}:
+        # the job itself is none of its parts
+        own.pop(-1, None)
     return {
         part: own.get(part, {}) | (recorded[part][-1].values if part in ended else {})
         for part in sorted({*own, *ended})
@@ -346,7 +362,13 @@ def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
     # of those alone of which both are known
     both = [values for values in parts if "cpu_efficiency" in values]
     found |= _ratios({key: sum(_known(both, key)) for key in RATIOS["cpu_efficiency"]})
-    return found | (_ratios(found, "memory_share") if side_by_side else {})
+    if not side_by_side:
+        return found
+    for key in OF_ALL:
+        if len(_known(parts, key)) < len(parts):
+            found.pop(key, None)
+    found.pop("memory_share", None)
+    return found | _ratios(found, "memory_share")
 
 
 def _spread(parts: Sequence[Values]) -> dict[str, Any]:

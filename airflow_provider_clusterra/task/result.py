@@ -264,6 +264,7 @@ def finish(
     skip_on: Collection[int] = (),
     earlier: Iterable[Job] = (),
     more: str = "",
+    is_grown: bool = False,
 ) -> dict[str, Any]:
     """The value that the task returns, or the error that it fails with."""
     if event.outcome != "ended" or event.job is None:
@@ -272,7 +273,7 @@ def finish(
     if own.usage is None:
         own = account_for(client, event.cluster_id, own)
     job = with_earlier(own, earlier)
-    if words := receipt(job):
+    if words := receipt(job, is_grown=is_grown):
         log.info(words)
     if array_succeeded(job, array_success):
         if not job.state.succeeded:
@@ -420,6 +421,7 @@ def end_try(
                 skip_on=skip_on,
                 earlier=earlier_tasks(state),
                 more=state.more,
+                is_grown=state.written is not None,
             )
             result |= outputs.bring(result, event.job)
     except JobSkippedError:
@@ -443,9 +445,10 @@ MB, GB = 2**20, 2**30
 UNITS = (("TB", 2**40), ("GB", GB), ("MB", MB), ("KB", 2**10), ("B", 1))
 
 
-def receipt(job: Job) -> str:
+def receipt(job: Job, *, is_grown: bool = False) -> str:
     """E.g. "Job 12 used 3.1 of 16 GB, 22 % of 8 CPUs for 41 min, queued 12 min; memory='4G' would
-    do."; empty if nothing is known.
+    do."; empty if nothing is known. Of a retry that got more than was written there is no advice: what
+    was measured is not the peak that the last try died of.
     """
     usage = {**usage_of(job)}
     tasks = usage.get("tasks", {"count": 1})
@@ -460,7 +463,8 @@ def receipt(job: Job) -> str:
     count, measured = tasks["count"], tasks.get("measured", 0)
     some = f" ({measured} measured)" if 0 < measured < count else ""
     whose = f": each of its {count} tasks{some} {verb} at most" if count > 1 else f" {verb}"
-    return f"Job {job.job_id}{whose} {words}{_advice(job, usage)}."
+    advice = "" if is_grown else _advice(job, usage)
+    return f"Job {job.job_id}{whose} {words}{advice}."
 
 
 def _memory(usage: Mapping[str, float]) -> str:

@@ -1,10 +1,15 @@
 """Tests of airflow_provider_clusterra.task.result."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.jobs import Job, read_state
-from airflow_provider_clusterra.task.result import receipt
+from airflow_provider_clusterra.submit.protocol import Record, RetryState
+from airflow_provider_clusterra.task.result import end_try, receipt
+from airflow_provider_clusterra.triggers.jobs import JobEvent
 
 GB, MB = 2**30, 2**20
 USAGE = {
@@ -107,6 +112,19 @@ def test_an_array_is_advised_if_each_of_its_tasks_was_measured(measured, count, 
 
     assert ("would do" in told) is is_advised
     assert (f" 3 tasks ({measured} measured) used" in told) is (measured == 2)
+
+
+@pytest.mark.parametrize("written", [None, {"memory_per_node": 4096}])
+def test_a_retry_that_got_more_memory_is_not_advised_what_killed_the_last_try(written, caplog):
+    caplog.set_level(logging.INFO)
+    record = Record("tag", 1, retry_state=RetryState(written=written))
+    store = SimpleNamespace(load=lambda: record, drop=lambda: None)
+    outputs = SimpleNamespace(on_failure=False, bring=lambda *_: {})
+    job = Job(12, read_state("COMPLETED"), usage=USAGE)
+    end_try({}, None, JobEvent("ended", 12, "c1", job), None, "all", store, (), outputs)
+
+    assert "used 3.1 of 16 GB" in caplog.text
+    assert ("memory='4G' would do" in caplog.text) is (written is None)
 
 
 @pytest.mark.parametrize(
