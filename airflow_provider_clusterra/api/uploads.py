@@ -15,6 +15,7 @@ from airflow_provider_clusterra.api.errors import (
     InputError,
     NotFoundError,
     ProtocolError,
+    RateLimitedError,
     ServerError,
     TransportError,
 )
@@ -22,6 +23,7 @@ from airflow_provider_clusterra.api.errors import (
 LARGEST_PUT = 5 * 1024**3
 """Bytes: S3's limit for one PUT."""
 PIECE = 1024 * 1024
+PART = re.compile(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)$")
 
 
 class UploadGrant(msgspec.Struct, frozen=True):
@@ -111,6 +113,9 @@ def pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
         )
 
 
+KINDS: dict[int, type[ApiError]] = {404: NotFoundError, 429: RateLimitedError}
+
+
 def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
     """The error that the storage's answer to a PUT or GET means, or None if it is a yes.
 
@@ -124,9 +129,7 @@ def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
     text = body[:2000].decode("utf-8", "replace")
     found = dict(re.findall(r"<(Code|Message)>([^<]*)</", text))
     detail = ": ".join(found[key] for key in ("Code", "Message") if key in found) or text[:200]
-    kind: type[ApiError] = ServerError if status >= 500 else ApiError
-    if status == 404:
-        kind = NotFoundError
+    kind = KINDS.get(status, ServerError if status >= 500 else ApiError)
     if status in (400, 403) and re.search("AccessDenied|Expired|RequestTimeTooSkewed", text):
         kind = ConflictError
     return kind(
@@ -168,16 +171,25 @@ class Download:
             asked for.
         :source: RFC 9110, 14.4 and 8.8.3.
         """
-        found = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+)$", headers.get("content-range", ""))
-        begin = int(found[1]) if status == 206 and found else 0
-        length = found[2] if status == 206 and found else headers.get("content-length", "")
+        begin, size = self._part(status, headers)
         version = headers.get("etag") or headers.get("last-modified", "")
-        size = int(length) if length.isdecimal() else None
-        if self.offset and (version, size) != (self._version, self.size):
+        sizes = {size, self.size if self.offset else None} - {None}
+        if self.offset and (version != self._version or len(sizes) > 1):
             raise ProtocolError(f"{self.shown} changed while it was downloaded.")
         if begin not in (0, self.offset):
             raise ProtocolError(f"{self.shown}: another part arrives than was asked for.")
+        size = next(iter(sizes), None)
         self._version, self.size, self._skipped = version, size, self.offset - begin
+
+    def _part(self, status: int, headers: Mapping[str, str]) -> tuple[int, int | None]:
+        """Where what arrives begins, and the whole file's size, if that is said."""
+        first, length = "0", headers.get("content-length", "")
+        if status == 206:
+            found = PART.match(headers.get("content-range", ""))
+            if found is None:
+                raise ProtocolError(f"{self.shown}: a part arrives, and it is not said which.")
+            first, length = found.groups()
+        return int(first), int(length) if length.isdecimal() else None
 
     def take(self, piece: bytes) -> bytes:
         """What of a piece had not arrived before.

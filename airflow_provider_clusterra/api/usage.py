@@ -362,13 +362,14 @@ def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
     # of those alone of which both are known
     both = [values for values in parts if "cpu_efficiency" in values]
     found |= _ratios({key: sum(_known(both, key)) for key in RATIOS["cpu_efficiency"]})
-    if not side_by_side:
-        return found
-    for key in OF_ALL:
-        if len(_known(parts, key)) < len(parts):
-            found.pop(key, None)
-    found.pop("memory_share", None)
-    return found | _ratios(found, "memory_share")
+    return _of_whole(found, parts) if side_by_side else found
+
+
+def _of_whole(found: Values, parts: Sequence[Values]) -> Values:
+    """Of components, only those measurements that are known of each."""
+    partly = {key for key in OF_ALL if len(_known(parts, key)) < len(parts)} | {"memory_share"}
+    whole = {key: value for key, value in found.items() if key not in partly}
+    return whole | _ratios(whole, "memory_share")
 
 
 def _spread(parts: Sequence[Values]) -> dict[str, Any]:

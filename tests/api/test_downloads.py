@@ -86,6 +86,44 @@ def test_a_storage_that_knows_no_ranges_sends_it_all_again():
     assert arrived == CONTENT
 
 
+CHUNKED = {"Transfer-Encoding": "chunked", "ETag": '"1"'}
+
+
+def in_chunks(first=0, *, sent=None, status=200, total="256000"):
+    """The rest of the content, whose length its head does not say."""
+    headers = dict(CHUNKED)
+    if status == 206:
+        headers["Content-Range"] = f"bytes {first}-{len(CONTENT) - 1}/{total}"
+    rest = CONTENT[first:][:sent]
+    head = http(status, b"", headers).replace(b"Content-Length: 0\r\n", b"")
+    return head + b"%x\r\n%b\r\n" % (len(rest), rest) + (b"" if sent else b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [in_chunks(sent=1000), part(1000)],
+        [in_chunks(sent=1000), in_chunks(1000, status=206)],
+        [in_chunks(sent=1000), in_chunks()],
+        [part(0, sent=1000, status=200), in_chunks(1000, status=206, total="*")],
+        [in_chunks(sent=1000), in_chunks(1000, status=206, total="*")],
+    ],
+    ids=["a-size", "chunks", "all-again", "no-size", "never-a-size"],
+)
+def test_a_file_whose_size_is_said_late_or_never_is_resumed_too(answers):
+    with (
+        Wire(*answers) as storage,
+        Wire(http(200, {"download_url": f"{storage.url}/k"})) as api,
+        Client(Access(api.url, "s"), retry=QUICK) as client,
+    ):
+        file = Download("k", lambda: client.presign_file("c1", 7, "k"))
+        assert b"".join(client.download_file(file)) == CONTENT
+
+
+def test_a_storage_that_is_asked_too_often_is_asked_again_later():
+    assert download(http(429, b"", {"Retry-After": "0"}), part(0, status=200))[0] == CONTENT
+
+
 def test_an_address_that_has_expired_is_replaced():
     expired = http(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message>")
 
@@ -98,10 +136,11 @@ def test_an_address_that_has_expired_is_replaced():
         ([part(0, sent=9, status=200), part(9, etag='"2"')], ProtocolError),
         ([part(0, sent=9, status=200), part(0, 99, status=200)], ProtocolError),
         ([part(0, sent=9, status=200), part(12)], ProtocolError),
+        ([part(0, sent=9, status=200), http(206, b"x")], ProtocolError),
         ([part(0, sent=9, status=200), None], TransportError),
         ([http(404, b"<Code>NoSuchKey</Code>")], NotFoundError),
     ],
-    ids=["another-version", "another-size", "another-part", "no-more", "missing"],
+    ids=["another-version", "another-size", "another-part", "unknown-part", "no-more", "missing"],
 )
 def test_what_is_not_the_file_is_no_download(answers, error):
     with pytest.raises(error) as caught:
