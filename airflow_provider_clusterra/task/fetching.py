@@ -30,6 +30,7 @@ from airflow_provider_clusterra.api.errors import (
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.api.uploads import Download, DownloadGrant
+from airflow_provider_clusterra.task import transfers
 from airflow_provider_clusterra.task.arguments import (
     OutputFile,
     as_output,
@@ -39,17 +40,7 @@ from airflow_provider_clusterra.task.arguments import (
 )
 from airflow_provider_clusterra.task.lineage import place_on_cluster
 from airflow_provider_clusterra.task.report import JobResultError
-from airflow_provider_clusterra.task.transfers import (
-    GLOB,
-    Arrived,
-    Target,
-    Transfer,
-    check_target,
-    download_all,
-    is_folder,
-    offered,
-    read_target,
-)
+from airflow_provider_clusterra.task.transfers import Arrived, Target, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +79,7 @@ def check_outputs(
 def _check_places(outputs: Mapping[str, OutputFile]) -> None:
     places = _places(outputs)
     for name, place in places.items():
-        check_target(outputs[name].place, is_many=is_pattern(outputs[name].path or ""))
+        transfers.check_target(outputs[name].place, is_many=is_pattern(outputs[name].path or ""))
         if not place.endswith("/") and [*places.values()].count(place) > 1:
             raise InputError(f"outputs: {name} and another would both be written to {place}.")
 
@@ -123,7 +114,7 @@ def _places(outputs: Any) -> dict[str, str]:
 
 
 def _check_offer(client: Client, *, of_job: bool) -> None:
-    if not offered(client, offers_files if of_job else _offers_any):
+    if not transfers.offered(client, offers_files if of_job else _offers_any):
         raise InputError(
             "outputs: this API does not give out the files of a job. Let the job copy them itself, or "
             "print what is short and use return_output."
@@ -311,8 +302,8 @@ class Found(NamedTuple):
 
     def target(self, place: Any, source: Source) -> Target:
         """Where one of them goes."""
-        target = read_target(place)
-        return target / source.name if self.is_many or is_folder(place) else target
+        target = transfers.read_target(place)
+        return target / source.name if self.is_many or transfers.is_folder(place) else target
 
     def described(self, copies: Copies, most: int = 0) -> dict[str, Any]:
         """What is to be said of them, with so many bytes for each of many by itself."""
@@ -345,20 +336,20 @@ def download_found(
     check: Callable[[], object] = lambda: None,
 ) -> Copies:
     """Download files to the places that each of them is wanted at."""
-    transfers = {
+    wanted = {
         source: Transfer(
             Download(source.path, source.grant), each.target(place, source), source.size
         )
         for each, place in found
         for source in each.sources
     }
-    arrived = download_all(client, list(transfers.values()), check)
-    return dict(zip(transfers, arrived, strict=True))
+    arrived = transfers.download_all(client, list(wanted.values()), check)
+    return dict(zip(wanted, arrived, strict=True))
 
 
 def is_pattern(path: str) -> bool:
     """Whether a path may mean several files."""
-    return bool(GLOB & set(path)) or path.endswith("/")
+    return bool(transfers.GLOB & set(path)) or path.endswith("/")
 
 
 def stored(client: Client, cluster_id: str, key: str) -> Source:
@@ -366,7 +357,7 @@ def stored(client: Client, cluster_id: str, key: str) -> Source:
 
     :raises InputError: the API gives no addresses to read from.
     """
-    route = offered(client, find_download)
+    route = transfers.offered(client, find_download)
     if route is None:
         raise InputError(f"{key}: this API offers no addresses to read files of the storage from.")
     grant = partial(client.presign_download, cluster_id, key, route)
@@ -426,7 +417,7 @@ def _fixed(path: str) -> list[str]:
     """The folders of a pattern before the first that is none by itself."""
     parts: list[str] = []
     for part in PurePosixPath(path).parts if path.endswith("/") else PurePosixPath(path).parts[:-1]:
-        if GLOB & set(part):
+        if transfers.GLOB & set(part):
             break
         parts.append(part)
     return parts

@@ -247,7 +247,7 @@ def test_a_retry_of_a_task_that_could_not_copy_runs_no_job_again(
 
     outputs = {"model": OutputFile("model.pt", tmp_path / "m")}
     with monkeypatch.context() as patch:
-        patch.setattr(fetching, "download_all", broken)
+        patch.setattr(fetching.transfers, "download_all", broken)
         with pytest.raises(AirflowException, match="no space left"):
             run(work(outputs=outputs))
     first = ti.pushed["job_id"]
