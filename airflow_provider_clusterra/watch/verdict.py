@@ -233,10 +233,10 @@ def judge(
     if job is None or _is_older(job, progress.last):
         return _judge_missing(spec, progress, at, patience)
     whole = _with_components(job, progress.last)
-    if not _is_ours(spec, whole):
+    if not _is_ours(spec, whole, progress.last):
         message = (
             f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
-            f"{spec.job_name!r}: the cluster has begun to count anew. What became of ours is not "
+            f"{_name_of(spec, progress.last)!r}: the cluster has begun to count anew. What became of ours is not "
             "known."
         )
         return progress, Verdict(Outcome.LOST, progress.last, message)
@@ -271,9 +271,19 @@ def _with_components(job: Job, last: Job | None) -> Job:
     return (one_job([*job.tasks, *gone], job.job_id) or job) if gone else job
 
 
-def _is_ours(spec: WaitSpec, job: Job) -> bool:
-    """The same id with another name is another job: a reinstalled controller counts anew."""
-    return not spec.job_name or not job.name or job.name == spec.job_name
+def _is_ours(spec: WaitSpec, job: Job, last: Job | None) -> bool:
+    """The same id with another name is another job: a reinstalled controller counts anew.
+
+    A job that nobody named may be renamed, which is no new submit.
+    """
+    name = _name_of(spec, last)
+    is_named_so = not name or not job.name or job.name == name
+    return is_named_so or (not spec.job_name and not (last and _is_older(last, job)))
+
+
+def _name_of(spec: WaitSpec, last: Job | None) -> str:
+    """The name that it was submitted under, or else that it was last seen with."""
+    return spec.job_name or (last.name if last else "")
 
 
 def _is_older(job: Job, last: Job | None) -> bool:
@@ -444,10 +454,17 @@ def judge_accounting(
     progress = replace(progress, accounting_since=since)
     if isinstance(answer, ClusterraError):
         return progress, _judge_silence(spec, progress, at, answer, patience)
-    records = records_of(spec.job_id, answer, spec.job_name)
+    records = records_of(spec.job_id, _not_others(spec, progress.last, answer), spec.job_name)
     if _expected(spec, progress) or any(job.array_job_id == spec.job_id for job in records):
         return _judge_array(spec, progress, at, records, patience)
     return progress, _judge_record(spec, progress, at, records, patience)
+
+
+def _not_others(spec: WaitSpec, last: Job | None, records: Sequence[Job]) -> Sequence[Job]:
+    """Without what can only be another job than that which was seen; components have own names."""
+    if spec.job_name:
+        return records
+    return [job for job in records if job.het_job_offset or _is_ours(spec, job, last)]
 
 
 def _judge_record(

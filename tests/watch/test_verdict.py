@@ -105,6 +105,31 @@ def test_the_same_number_with_another_name_is_another_job():
     assert "'theirs' instead of 'mine'" in verdict.message
 
 
+@pytest.mark.parametrize(
+    ("name", "hour", "outcome"),
+    [
+        ("mine", 9, Outcome.ENDED),
+        ("other", 9, Outcome.LOST),
+        ("renamed", 8, Outcome.ENDED),
+        ("", 9, Outcome.ENDED),
+    ],
+)
+def test_a_job_that_was_submitted_later_under_another_name_than_was_seen_is_another(
+    name, hour, outcome
+):
+    def seen(words, name, hour):
+        when = datetime(2026, 11, 24, hour, tzinfo=UTC)
+        return Job(9, read_state(words), name=name, submitted_at=when)
+
+    sensed = WaitSpec(9, since=1000.0)
+    progress, _ = judge(sensed, Progress(), 1001.0, seen("RUNNING", "mine", 8))
+    assert judge(sensed, progress, 1002.0, seen("COMPLETED", name, hour))[1].outcome is outcome
+
+    told = [seen("FAILED", "mine", 7), seen("COMPLETED", name, hour)]
+    verdict = judge_accounting(sensed, progress, 2000.0, told)[1]
+    assert (verdict.outcome is Outcome.ENDED) == (outcome is Outcome.ENDED)
+
+
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
 
