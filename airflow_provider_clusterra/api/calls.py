@@ -457,14 +457,14 @@ class JobFiles(msgspec.Struct, frozen=True):
 
 
 def read_files(answer: Answer) -> JobFiles:
-    """The files of a job's folder; a row without a path is none."""
+    """The files of a job's folder; a row without a path, or with one that leads out of it, is none."""
     body = answer.object()
     files = tuple(
         JobFile(
             str(row["path"]), read_number(row.get("size")) or 0, read_number(row.get("changed"))
         )
         for row in answer.rows("files")
-        if row.get("path")
+        if not {"", ".."} & {*str(row.get("path") or "").split("/")}
     )
     return JobFiles(_text(body, "folder"), files, body.get("truncated") is True)
 

@@ -287,7 +287,8 @@ def _object(target: Any, block: int) -> Iterator[Any]:
 
 @contextmanager
 def _renamed(fs: Any, path: PurePath) -> Iterator[Any]:
-    part = str(path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.part"))
+    # a name has at most 255 bytes, and a character up to 4
+    part = str(path.with_name(f".{path.name[:50]}.{os.urandom(4).hex()}.part"))
     fs.makedirs(str(path.parent), exist_ok=True)
     try:
         with fs.open(part, "wb") as file:

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from clusterra_server.backend import JobFolder, OutputError
 from clusterra_server.outputs import Output, is_closed, open_below
 from clusterra_server.sign_in import FILES
-from clusterra_server.storage import EXPIRES_IN
+from clusterra_server.storage import EXPIRES_IN, is_one_line
 
 EFS = PurePosixPath("/mnt/efs")
 """The folder that Clusterra's jobs share, as a client may write it."""
@@ -130,7 +130,7 @@ class _Search:
                 return
             hidden = name.startswith(".") and not part.startswith(".")
             # a name may have the signs of a pattern
-            if (name == part or (matches(name) and not hidden)) and name.isprintable():
+            if (name == part or (matches(name) and not hidden)) and is_one_line(name):
                 try:
                     yield name, os.stat(name, dir_fd=at, follow_symlinks=False)
                 except OSError:
@@ -163,7 +163,7 @@ def _parts(folder: JobFolder, path: str) -> tuple[str, ...]:
     :raises OutputError: it is none.
     """
     place = PurePosixPath(path)
-    if len(path) > LONGEST_PATTERN or not path.isprintable():
+    if len(path) > LONGEST_PATTERN or not is_one_line(path):
         raise OutputError(400, "this is no path of a file")
     if ".." in place.parts:
         raise OutputError(400, f"{path}: there is no '..' in a path of a job's file")

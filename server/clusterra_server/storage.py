@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+import unicodedata
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -227,10 +228,16 @@ def may_read(key: str, user: str) -> bool:
     return owner == user
 
 
+def is_one_line(text: str) -> bool:
+    """Whether a name can be told in a line: of a file any sign may be one that ``isprintable`` denies,
+    e.g. a wide space, or what joins two emoji."""
+    return not any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in text)
+
+
 def _is_name(name: str) -> bool:
     parts = name.split("/")
     is_short = len(name.encode()) <= LONGEST and all(len(each.encode()) <= 255 for each in parts)
-    return is_short and name.isprintable() and not any(each in ("", ".", "..") for each in parts)
+    return is_short and is_one_line(name) and not any(each in ("", ".", "..") for each in parts)
 
 
 def _free_port() -> int:

@@ -15,6 +15,8 @@ from airflow_provider_clusterra.api import (
     Retry,
     TransportError,
 )
+from airflow_provider_clusterra.api.calls import read_files
+from tests.support.recorded import answer
 from tests.support.wire import Wire, headers_of, http
 
 CONTENT = bytes(range(256)) * 1000
@@ -216,3 +218,10 @@ def test_a_large_file_is_resumed_of_a_storage_that_knows_no_ranges():
 
     assert arrived == LARGE
     assert len(asked) == 2
+
+
+def test_a_file_that_would_lead_out_of_a_folder_is_none():
+    paths = ["../up", "out/../../up", "/etc/passwd", "//x", "", None, "out/..b"]
+    said = answer({"folder": "/f", "files": [{"path": each, "size": 1} for each in paths]})
+
+    assert [file.path for file in read_files(said).files] == ["out/..b"]

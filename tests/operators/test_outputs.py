@@ -129,9 +129,11 @@ def test_the_rows_of_all_outputs_together_have_few_bytes(work, run):
     assert len(json.dumps(told)) < 20_000
 
 
-@pytest.mark.parametrize(
-    "name", ["a b", "ü", "100%", "a#b", "a?b=c", "a+b&c", "a[1]", "-rf", "a*b"]
-)
+NAMES = ["a b", "ü", "100%", "a#b", "a?b=c", "a+b&c", "a[1]", "-rf", "a*b"]
+WIDE = ["a\u3000b", "a\xa0b", "\U0001f469\u200d\U0001f52c", "\u7814" * 85]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *WIDE], ids=ascii)
 def test_a_file_may_have_any_name(work, run, tmp_path, name):
     script = f"{WRITE}; touch 'a b'; printf weights >'./{name}'"
     result = run(work(script, outputs={"one": OutputFile(name, tmp_path / name)}))

@@ -68,6 +68,13 @@ def test_a_pattern_finds_the_plain_files_of_a_jobs_folder(shared, pattern, found
     assert names(JobFolder(shared, "run"), pattern) == found
 
 
+def test_a_name_that_makes_two_lines_of_a_line_is_not_listed(shared):
+    for name in ("b\nb", "c\u2028c", "d\x1bd", os.fsdecode(b"e\xff"), "\U0001f469\u200d\U0001f52c"):
+        (shared / "run" / name).touch()
+
+    assert names(JobFolder(shared, "run"), "*") == ["a.txt", "\U0001f469\u200d\U0001f52c"]
+
+
 def test_a_file_is_listed_with_its_size_and_time(shared):
     (row,) = find_files(JobFolder(shared, "run"), "a.txt").files
 
