@@ -301,7 +301,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         if not self.wait_for_completion:
             # from here on the task succeeds, whatever signal comes as its worker ends
             self._kill.set_target(None)
-            store.drop()
+            store.mark_done()
             with self.lineage_of(connected.cluster_id, job.job_id) as known:
                 known["name"] = job.name or request.name
             return {"job_id": job.job_id, "name": known["name"]}

@@ -285,6 +285,9 @@ class Record(msgspec.Struct, frozen=True):
     asked."""
     killed: bool = False
     """Its task was killed, and nobody wants it unless it has succeeded all the same."""
+    done: bool = False
+    """The task had what it wanted of its job. A retry takes it over, if Airflow did not learn of the
+    success; a clear runs a new one."""
     failure: Failure | None = None
     retry_state: RetryState = RetryState()
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
@@ -578,6 +581,12 @@ def is_same_life(record: Record, ours: Tag) -> bool:
     """Whether a record is of an earlier try of this task that has not been cleared since."""
     tag = read_tag(record.tag)
     return tag is not None and tag.is_same_task(ours) and record.max_tries == ours.max_tries
+
+
+def still_counting(record: Record | None, ours: Tag) -> Record | None:
+    """The record, unless it is of a success before the task was cleared."""
+    is_over = record is not None and record.done and not is_same_life(record, ours)
+    return None if is_over else record
 
 
 def previous_of(

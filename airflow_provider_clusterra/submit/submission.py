@@ -98,7 +98,7 @@ class RecordStore(msgspec.Struct):
         return self.store is not None
 
     def load(self) -> Record | None:
-        """The record of the last submit that did not end well, or None."""
+        """The record of the last submit, or None."""
         if self.store is not None and not self._is_read:
             self._record = read_record(self.store.get(self._key))
             self._is_read = True
@@ -119,11 +119,19 @@ class RecordStore(msgspec.Struct):
             self.save(record)
 
     def save_failure(self, failure: Failure, state: RetryState | None = None) -> None:
-        """Remember how the job ended, if Airflow can: the end itself is the task's to report."""
+        """Remember how the job ended."""
+        self._note(failure=failure, **({"retry_state": state} if state else {}))
+
+    def mark_done(self) -> None:
+        """Remember that the task has what it wanted of its job: see :attr:`Record.done`."""
+        self._note(done=True)
+
+    def _note(self, **fields: Any) -> None:
+        """Remember more of the job, if Airflow can: its end itself is the task's to report."""
         try:
             record = self.load()
             if record is not None:
-                self.save(replace(record, failure=failure, retry_state=state or record.retry_state))
+                self.save(replace(record, **fields))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is reported
             log.warning("Airflow could not remember how the job ended: %s", error)
 
@@ -136,7 +144,7 @@ class RecordStore(msgspec.Struct):
             self.save(replace(record, killed=True, unwanted=unwanted))
 
     def drop(self) -> None:
-        """Forget the record: a task that is cleared after its success runs a new job."""
+        """Forget the record."""
         if self.store is not None:
             self.store.delete(self._key)
             self._record, self._is_read = None, True
@@ -217,7 +225,7 @@ class Submission(msgspec.Struct, kw_only=True):
         :raises SubmitError: its subclasses say why.
         :raises ClusterraError: the API refused, or did not answer.
         """
-        self._before = self.store.load()
+        self._before = protocol.still_counting(self.store.load(), self.identity.tag)
         decision = self._decide(request) if self.options.tagged else self._decide_untagged(request)
         if decision.action is Action.FAIL:
             raise SubmitRefusedError(decision.reason)
@@ -240,7 +248,7 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def cancel_earlier(self) -> None:
         """Cancel this task's living jobs of earlier tries: there is nothing to run any more."""
-        self._before = self.store.load()
+        self._before = protocol.still_counting(self.store.load(), self.identity.tag)
         for each in self._find_earlier(self._before) if self.options.tagged else ():
             if not each.job.state.finished:
                 self._cancelled(each, Finding.CHANGED)

@@ -425,13 +425,13 @@ def end_try(
             )
             result |= outputs.bring(result, event.job)
     except JobSkippedError:
-        store.drop()
+        store.mark_done()
         raise
     except JobError as error:
         if not isinstance(error, JobLostError):
             store.save_failure(failure_of(error.job), state_after(state, error.job))
         raise
-    store.drop()
+    store.mark_done()
     return result
 
 

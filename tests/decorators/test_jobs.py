@@ -18,6 +18,7 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.jobs import ClusterraDecoratedOperator, clusterra_task
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.submit.submission import KEY
 from airflow_provider_clusterra.task.report import JobError
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
 from tests.support.airflow_side import TaskInstance, TaskStateStore
@@ -101,7 +102,7 @@ def test_a_value_that_could_not_be_read_is_read_by_the_next_try(connected, conne
         assert store
         assert run(made(multiply, 6), ti, task_state_store=store)["product"] == 6
     assert ti.pushed["job_id"] == first
-    assert not store
+    assert store[KEY]["done"]
 
 
 def test_return_output_goes_into_the_job_and_not_into_the_value(connected):

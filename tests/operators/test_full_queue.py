@@ -10,6 +10,7 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.api.errors import Retry
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.submit.submission import KEY
 from airflow_provider_clusterra.triggers.jobs import ClusterraQueueTrigger
 from tests.support.proxy import Proxy, says
 
@@ -66,7 +67,7 @@ def test_a_task_waits_for_a_place_and_submits_once(limited, job_of_ours, run, st
     result = run(submit())
 
     assert (result["job_id"] > job_of_ours, proxy.posts) == (True, 4)
-    assert store == {}
+    assert store[KEY]["done"]
     assert capsys.readouterr().out.count("No place in the queue") == 1
 
 

@@ -15,7 +15,10 @@ from msgspec.structs import replace
 
 from airflow_provider_clusterra.compat import CLEARS_FORGET
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
-from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
+from airflow_provider_clusterra.operators.jobs import (
+    ClusterraSubmitJobOperator,
+    ClusterraSubmitTemplateOperator,
+)
 from airflow_provider_clusterra.submit.protocol import (
     identity_of,
     tagged_name,
@@ -362,7 +365,29 @@ def test_a_job_is_remembered_until_it_has_succeeded(connected, run, store):
     assert store[KEY]["failure"]["state"] == "FAILED"
     run(submit("exit 0"))
 
-    assert store == {}
+    assert store[KEY]["done"]
+
+
+def estimate(**fields):
+    """A job of which nobody can tell by its name whose it is."""
+    defaults = {"task_id": "task", "deferrable": False, "poll_interval": 0.05}
+    return ClusterraSubmitTemplateOperator(template_id="estimate-pi", **{**defaults, **fields})
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_success_that_airflow_did_not_learn_of_is_not_repeated(connected, run, ti, waits):
+    first = run(estimate(wait_for_completion=waits))
+    ti.try_number = 2
+
+    assert run(estimate(wait_for_completion=waits))["job_id"] == first["job_id"]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_clear_after_a_success_runs_a_new_job(connected, run, ti, waits):
+    first = run(estimate(wait_for_completion=waits))
+    ti.try_number, ti.max_tries = 2, 1
+
+    assert run(estimate(wait_for_completion=waits))["job_id"] > first["job_id"]
 
 
 def test_without_a_tag_nothing_is_adopted(connected, run, store, ti):
