@@ -99,13 +99,17 @@ def median_of(measure: Callable[[], float], runs: int = RUNS) -> float:
 
 
 def medians_of(measures: Sequence[Callable[[], float]], runs: int = RUNS) -> list[float]:
-    """The median of each, run in turns, so that a machine's moods touch all alike.
+    """The median of each, run in turns, each second time backwards, so that a machine's moods, and what
+    one leaves to the next, touch all alike.
 
     :param measures: one run's value each.
     :param runs: how many of each.
     """
-    rounds = [[measure() for measure in measures] for _ in range(runs)]
-    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+    found: list[list[float]] = [[] for _ in measures]
+    for number in range(runs):
+        for measure, values in list(zip(measures, found, strict=True))[:: -1 if number % 2 else 1]:
+            values.append(measure())
+    return [statistics.median(values) for values in found]
 
 
 def in_words(value: float) -> str:

@@ -236,7 +236,7 @@ class Lab:
         for user in ("slurmrest", USER, OTHER):
             self.run("sh", "-c", f"id {user} || useradd -m -s /bin/bash {user}")
         self.run("sh", "-c", "id mysql || useradd -r mysql")
-        self.run("sh", "-c", "mkdir -p /srv/mysql /run/mysqld; chown mysql /srv/mysql /run/mysqld")
+        self.run("sh", "-c", "mkdir -p /srv/mysql /run/mysqld; chown -R mysql /srv/mysql /run/mysqld")
         if not (self.root / "srv/mysql/mysql").exists():
             self.run(
                 *("mariadb-install-db", "--user=mysql", "--datadir=/srv/mysql", "--skip-test-db"),
@@ -248,7 +248,7 @@ class Lab:
             "create user if not exists slurm@localhost identified by 'slurm'; "
             f"grant all on {conf.DATABASE}.* to slurm@localhost"
         )
-        self._until_it_works("mariadb", "-S", SOCKET, "-uroot", "-e", words)
+        self._until_it_works("mariadbd", "mariadb", "-S", SOCKET, "-uroot", "-e", words)
 
     def _make_tokens(self) -> None:
         for user in (USER, OTHER, "root"):
@@ -258,7 +258,7 @@ class Lab:
             path.write_text(text)
 
     def _add_users(self) -> None:
-        self._until_it_works("sacctmgr", "-i", "list", "cluster")
+        self._until_it_works("slurmdbd", "sacctmgr", "-i", "list", "cluster")
         for words in (
             ("add", "cluster", "lab"),
             ("add", "account", "lab"),
@@ -268,14 +268,18 @@ class Lab:
             with suppress(LabError):
                 self.run("sacctmgr", "-i", *words)
 
-    def _until_it_works(self, *words: str) -> None:
+    def _until_it_works(self, daemon: str, *words: str) -> None:
+        file = self.inside.folder / f"{daemon}.out"
+
         def works() -> bool:
+            if not self.inside.alive(daemon):
+                raise LabError(f"{daemon} has ended; see {file}: {file.read_text()[-300:]}")
             with suppress(LabError):
                 self.run(*words)
                 return True
             return False
 
-        until(works, f"{words[0]} does not work; see {self.inside.folder}")
+        until(works, f"{words[0]} does not work; see {file}")
 
     def _queue(self) -> str:
         # those that are completing included
