@@ -236,7 +236,9 @@ class Lab:
         for user in ("slurmrest", USER, OTHER):
             self.run("sh", "-c", f"id {user} || useradd -m -s /bin/bash {user}")
         self.run("sh", "-c", "id mysql || useradd -r mysql")
-        self.run("sh", "-c", "mkdir -p /srv/mysql /run/mysqld; chown -R mysql /srv/mysql /run/mysqld")
+        self.run(
+            "sh", "-c", "mkdir -p /srv/mysql /run/mysqld; chown -R mysql /srv/mysql /run/mysqld"
+        )
         if not (self.root / "srv/mysql/mysql").exists():
             self.run(
                 *("mariadb-install-db", "--user=mysql", "--datadir=/srv/mysql", "--skip-test-db"),
