@@ -17,7 +17,7 @@ from airflow.models import Connection, DagRun, TaskInstance
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import select, tuple_
+from sqlalchemy import null, select, tuple_
 
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job, one_job
@@ -184,13 +184,16 @@ def find_tasks(
     owners = [_owner_of(job, tag, hashed) for job, tag in jobs]
     unsaid = {tag.run for owner, (_, tag) in zip(owners, jobs, strict=True) if owner is None}
     runs = {(owner.dag_id, owner.run_id) for owner in owners if owner}
-    states = _states_of(session, runs | _runs_of(session, unsaid, hashed))
-    by_hash = {
-        (hashed(each.dag_id, each.run_id), hash_task(each.task_id, each.map_index)): each
-        for each in states
-    }
+    states: dict[Owner, set[str | None]] = {}
+    by_tag: dict[tuple[str, str], tuple[Owner, str | None]] = {}
+    for task, region, state in _rows_of(session, runs | _runs_of(session, unsaid, hashed)):
+        states.setdefault(task, set()).add(state)
+        run, index = hashed(task.dag_id, task.run_id), task.map_index
+        iteration = (str(region), str(index))
+        for place in ((index, ()), (-1, iteration), (index, iteration)):
+            by_tag[run, hash_task(task.task_id, place[0], *place[1])] = (task, state)
     return [
-        _with_state(job, tag, owner or by_hash.get((tag.run, tag.task)), states)
+        _with_state(job, tag, owner, by_tag.get((tag.run, tag.task)), states)
         for owner, (job, tag) in zip(owners, jobs, strict=True)
     ]
 
@@ -209,40 +212,46 @@ def _owner_of(job: Job, tag: Tag, hashed: Callable[[str, str], str]) -> Owner | 
     return owner if owner and hashed(owner.dag_id, owner.run_id) == tag.run else None
 
 
-def _states_of(session: Any, runs: Collection[tuple[str, str]]) -> dict[Owner, set[str | None]]:
-    """The tasks of some runs, each with its states: in a loop a task has one for each iteration."""
+def _rows_of(
+    session: Any, runs: Collection[tuple[str, str]]
+) -> Iterator[tuple[Owner, Any, str | None]]:
+    """The tasks of some runs, each with its region and state.
+
+    In a loop (Airflow 3.4) an iteration stands in the place of the map index of a task that is not mapped.
+    """
     columns = (
-        *(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id),
-        *(TaskInstance.map_index, TaskInstance.state),
+        *(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.map_index, TaskInstance.run_id),
+        *(getattr(TaskInstance, "region_id", null()), TaskInstance.state),
     )
-    found: dict[Owner, set[str | None]] = {}
     listed = sorted(runs)
     for begin in range(0, len(listed), RUNS_AT_ONCE):
         some = listed[begin : begin + RUNS_AT_ONCE]
         is_one = tuple_(TaskInstance.dag_id, TaskInstance.run_id).in_(some)
-        for dag_id, task_id, run_id, map_index, state in session.execute(
+        for dag_id, task_id, index, run_id, region, state in session.execute(
             select(*columns).where(is_one)
         ):
-            owner = Owner(dag_id, task_id, map_index, run_id, is_written=False)
-            found.setdefault(owner, set()).add(state)
-    return found
+            yield Owner(dag_id, task_id, index, run_id, is_written=False), region, state
 
 
 def _with_state(
-    job: Job, tag: Tag, owner: Owner | None, states: Mapping[Owner, set[str | None]]
+    job: Job,
+    tag: Tag,
+    owner: Owner | None,
+    exact: tuple[Owner, str | None] | None,
+    states: Mapping[Owner, set[str | None]],
 ) -> TaggedTask:
+    if exact is not None:
+        return TaggedTask(job, tag, owner or exact[0], exact[1], known=True)
     if owner is None:
         return TaggedTask(job, tag)
-    found = states.get(msgspec.structs.replace(owner, is_written=False, waits=True))
-    if found is None:
-        # in a loop (Airflow 3.4) the database has the iteration in the place of the map index
-        task = (owner.dag_id, owner.task_id, owner.run_id)
-        found = {
-            state
-            for each, held in states.items()
-            if (each.dag_id, each.task_id, each.run_id) == task
-            for state in held
-        }
+    # of a place that a clear has made anew, all of the task's count
+    task = (owner.dag_id, owner.task_id, owner.run_id)
+    found = {
+        state
+        for each, held in states.items()
+        if (each.dag_id, each.task_id, each.run_id) == task
+        for state in held
+    }
     if not found:
         return TaggedTask(job, tag, owner)
     # one that still looks after the job counts for all

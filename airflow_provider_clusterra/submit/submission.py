@@ -266,7 +266,7 @@ class Submission(msgspec.Struct, kw_only=True):
         record, tag = self._before, self.identity.tag
         if record is not None:
             # until it is decided, a kill is of that job
-            find = partial(protocol.find_submitted, record.name, ())
+            find = partial(protocol.find_submitted, record.name, record.known)
             self.kill.set_target(record.living_id(tag), record.name, find)
         found = self._find_earlier(record)
         bodies = protocol.same_bodies(self.identity, record, found)

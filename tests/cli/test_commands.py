@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from airflow.models import DagRun, TaskInstance
+from msgspec.structs import replace
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -18,6 +20,7 @@ from airflow_provider_clusterra.submit.protocol import (
     hash_task,
     tagged_name,
 )
+from tests.support.versions import HAS_LOOPS
 
 RUNNING = JobState("RUNNING")
 NOW = datetime.now(UTC)
@@ -51,13 +54,16 @@ def session():
     engine.dispose()
 
 
-def add_task(session, state, dag_id="dag", run_id="run/1", task_id="task", map_index=-1):
+def add_task(
+    session, state, dag_id="dag", run_id="run/1", task_id="task", map_index=-1, region=None
+):
     words = {"dag_id": dag_id, "run_id": run_id}
     for table, row in (
         (DagRun.__table__, words),
         (TaskInstance.__table__, {**words, "task_id": task_id, INDEX: map_index}),
     ):
         values = row | ({"state": state} if table is TaskInstance.__table__ else {})
+        values |= {"region_id": region.hex} if region and table is TaskInstance.__table__ else {}
         # Airflow 3.4 keeps former rows beside those that count
         values |= {"working_set": True} if "working_set" in table.columns else {}
         literal = ", ".join(f'"{name}"' for name in values)
@@ -164,6 +170,27 @@ def test_a_loops_job_is_waited_for_while_any_iteration_runs(session):
     add_task(session, "running", map_index=1)
 
     assert not task_of(session, tag_of(), owner_of().comment(1)).is_orphan
+
+
+@pytest.mark.skipif(not HAS_LOOPS, reason="Airflow 3.4 has loops")
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("comment", [False, True])
+def test_the_job_of_an_iteration_that_has_failed_is_an_orphan_while_another_runs(
+    session, mapped, comment
+):
+    regions = [UUID(int=1), UUID(int=2)] if mapped else [UUID(int=1)] * 2
+    indices = [0, 0] if mapped else [0, 1]
+    found = []
+    for region, index, state in zip(regions, indices, ("failed", "running"), strict=True):
+        add_task(session, state, map_index=index, region=region)
+    for region, index in zip(regions, indices, strict=True):
+        map_index = index if mapped else -1
+        task = hash_task("task", map_index, str(region), str(index))
+        said = owner_of(map_index=map_index).comment(1) if comment else ""
+        found.append(task_of(session, replace(tag_of(), task=task), said))
+
+    assert [each.is_orphan for each in found] == [True, False]
+    assert {each.owner.task_id for each in found} == {"task"}
 
 
 def test_only_the_sessions_own_living_jobs_count():

@@ -559,6 +559,23 @@ def test_a_task_that_is_killed_as_it_looks_cancels_the_earlier_job(connected, ti
     assert store[KEY]["unwanted"] is True
 
 
+def test_a_task_that_is_killed_as_it_looks_cancels_no_job_of_its_rescheduled_try_that_has_ended(
+    connected, ti, store, tmp_path
+):
+    """Both have one name; the answer to the second submit was never heard."""
+    task = Task(connected, ti, store)
+    script = f"[ -e {tmp_path}/second ] && sleep 66\ntouch {tmp_path}/second\nexit 1"
+    with pytest.raises(JobError):
+        task.execute(submit(script))
+    going = task.crash(submit(script))
+    store[KEY]["job_id"] = None
+    again = submit(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Submission, "_look_for_earlier", lambda *_: again.on_kill() or [])
+        with pytest.raises(AirflowException, match=f"job {going} is CANCELLED"):
+            task.execute(again)
+
+
 @pytest.mark.parametrize("cleared", [False, True])
 def test_a_task_that_is_killed_as_it_looks_cancels_a_job_that_carries_no_name(
     connected, ti, store, cleared
