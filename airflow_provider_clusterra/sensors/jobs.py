@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LOOKS = "clusterra_looks"
 """In the task state store: what the next look's process has to know of this try's looks."""
-SINCE = ("accounting_since", "completing_since", "pending_since", "stuck_since")
+SINCE = ("accounting_since", "completing_since", "missing_since", "pending_since", "stuck_since")
 """What of the progress is in it, beside since when the session is refused; in seconds since 1970."""
 
 
@@ -204,7 +204,10 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             kept: Any = store.get(LOOKS) or {}
             known = kept if kept.get("try_number") == context["ti"].try_number else {}
         kept_since: Any = {name: known.get(name) for name in SINCE}
-        wait.progress = Progress(misses=trigger.patience.misses, **kept_since)
+        # a single answer without the job may be a stale one
+        is_missed = store is None or known.get("missing_since")
+        misses = trigger.patience.misses if is_missed else 0
+        wait.progress = Progress(misses=misses, **kept_since)
         wait.renewal.refused_since = known.get("refused_since")
 
     def _remember(self, context: Context, trigger: ClusterraJobTrigger) -> None:

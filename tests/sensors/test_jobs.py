@@ -1,7 +1,7 @@
 """Tests of airflow_provider_clusterra.sensors.jobs."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.exceptions import AirflowRescheduleException
@@ -396,6 +396,31 @@ def test_a_rescheduled_sensor_remembers_since_when_it_is_refused(renewable, mock
         renewable(wire.url)
         with pytest.raises(AirflowRescheduleException):
             rescheduled(None)
+
+
+def test_a_rescheduled_sensor_does_not_believe_one_answer_without_its_job(
+    connection, after, mocker
+):
+    store = TaskStateStore()
+    began = datetime.fromtimestamp(time.time(), UTC)
+    mocker.patch.object(TaskInstance, "get_first_reschedule_date", return_value=began)
+    gone = http(404, {"errors": [{"error": "Invalid job id", "error_number": 2017}]})
+    shown = [False]
+
+    def answer(request):
+        asks_for_it = request.startswith(b"GET") and b"/jobs/7 " in request
+        return RUNNING if asks_for_it and shown[0] else gone
+
+    with Wire(answer) as wire:
+        connection(wire.url)
+        for at, is_shown in ((0, True), (200, False), (210, True), (220, False)):
+            after(at)
+            shown[0] = is_shown
+            with pytest.raises(AirflowRescheduleException):
+                rescheduled(store)
+        after(230)
+        with pytest.raises(JobLostError):
+            rescheduled(store)
 
 
 def test_a_rescheduled_sensor_asks_accounting_in_vain_no_longer_than_any_other(connection, mocker):
