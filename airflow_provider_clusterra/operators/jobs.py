@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 import jinja2
 from airflow.providers.common.compat.sdk import BaseOperator, Context, context_to_airflow_vars
@@ -40,6 +41,7 @@ from airflow_provider_clusterra.submit.protocol import (
     identity_of,
     is_replaced,
     iteration_of,
+    map_index_of,
     owner_of,
     read_tag,
 )
@@ -490,8 +492,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         from airflow_provider_clusterra.triggers import jobs as triggers
         from airflow_provider_clusterra.watch.tail import write_output
 
-        # only a tag is found by the next try; in a loop Airflow has no state of an iteration
-        kept_on_clear = CLEARS_FORGET and read_tag(job.name) and not iteration_of(context)
         trigger = triggers.ClusterraJobTrigger(
             **{name: getattr(self, name) for name in triggers.SAME_ARGUMENTS},
             job_id=job.job_id,
@@ -504,7 +504,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             limit=queue["limit"],
             owns_job=True,
             cancel_on_kill=self.cancel_on_kill,
-            kept_on_clear=bool(kept_on_clear),
+            # only a tag is found by the next try
+            kept_on_clear=read_tag(job.name) is not None and stays_on_clear(context),
             adopted_at=job.adopted_at,
         )
         event = trigger.first_look(connected.client, job.ended)
@@ -586,6 +587,15 @@ def store_of(context: Context) -> RecordStore:
     from airflow_provider_clusterra.submit.submission import RecordStore
 
     return RecordStore(context.get("task_state_store"), iteration_of(context))
+
+
+def stays_on_clear(context: Context) -> bool:
+    """Whether a cleared task's next try is known as its next: Airflow 3.4 makes anew what is in a loop,
+    and as a whole a mapped task that an older Airflow has expanded, which has no region."""
+    if not CLEARS_FORGET or iteration_of(context):
+        return False
+    ti: Any = context["ti"]
+    return map_index_of(context) < 0 or UUID(str(ti.region_id)).int != 0
 
 
 class AtTry:

@@ -31,6 +31,8 @@ Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""
 NOTHING = ("", "None")
 """The text that a template makes of what nobody has pushed."""
+LAZY = re.compile(r"Lazy\w*Sequence\(.*\)")
+"""The text that a template makes of what several tasks have pushed."""
 TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 """A timedelta as text, which is what a template makes of it."""
 MOUNT = re.compile(r"/[^:,\s]*(:/[^:,\s]*(:[a-z+]+)?)?")
@@ -242,6 +244,12 @@ def job_id(name: str, given: Any) -> int:
         raise InputError(
             f"{name} holds the jobs of several tasks, mapped ones or a loop's iterations, and takes "
             "one. Map this task over them with .expand(), or put it into the loop."
+        )
+    if isinstance(value, str) and LAZY.fullmatch(value):
+        raise InputError(
+            f"{name} is {given!r:.200}, which is what a template makes of the jobs of several tasks, mapped "
+            "ones or a loop's iterations. Give .output of their task instead, or end the template "
+            "in '| list'."
         )
     raise InputError(
         f"{name} is {given!r:.200}; it is Slurm's number for a job, e.g. 12, and for an array the "

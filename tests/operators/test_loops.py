@@ -3,7 +3,9 @@
 from uuid import UUID
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_clusterra.compat import CLEARS_FORGET
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.operators.cancel import ClusterraCancelJobOperator
 from airflow_provider_clusterra.operators.jobs import ClusterraSubmitJobOperator
@@ -93,3 +95,23 @@ def test_all_iterations_of_a_run_are_cancelled_together(connected):
     cancel = ClusterraCancelJobOperator(task_id="cancel", tag_of_run=True)
 
     assert cancel.execute(context(loop=False, run_id="all", task_id="cancel")) == jobs
+
+
+@pytest.mark.skipif(not CLEARS_FORGET, reason="Airflow 3.4 has regions")
+@pytest.mark.parametrize(
+    ("where", "stays"),
+    [
+        (context(loop=False), True),
+        (context(ONE, 3, loop=False, map_index=3), True),
+        # expanded by an older Airflow: a clear of all instances makes new ones, with a first try
+        (context(OUTSIDE, 3, loop=False, map_index=3), False),
+        (context(ONE, 0), False),
+        (context(ANOTHER, 3, map_index=3), False),
+    ],
+    ids=["plain", "mapped", "mapped before", "in a loop", "mapped in a loop"],
+)
+def test_a_clear_leaves_a_job_only_to_a_try_that_looks_for_it(connected, where, stays):
+    with pytest.raises(TaskDeferred) as deferred:
+        submit(wait_for_completion=True, deferrable=True).execute(where)
+
+    assert deferred.value.trigger.kept_on_clear is stays

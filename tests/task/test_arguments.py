@@ -220,6 +220,13 @@ def test_what_is_no_job_id_names_the_argument(value):
         given.job_id("job_id", value)
 
 
+@pytest.mark.parametrize("read", [given.job_id, given.job_ids])
+@pytest.mark.parametrize("length", ["<unevaluated length>", "[2 items]"])
+def test_what_a_template_makes_of_several_jobs_is_named_as_that(read, length):
+    with pytest.raises(InputError, match=r"several tasks, .* end the template in '\| list'"):
+        read("job_id", f"LazyXComSequence({length})")
+
+
 @pytest.mark.parametrize("value", [[7], ({"job_id": 7}, {"job_id": 8})], ids=repr)
 def test_the_jobs_of_several_tasks_are_not_one(value):
     with pytest.raises(InputError, match="several tasks, mapped ones or a loop's iterations"):
