@@ -508,7 +508,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             kept_on_clear=read_tag(job.name) is not None and stays_on_clear(context),
             adopted_at=job.adopted_at,
         )
-        event = trigger.first_look(connected.client, job.ended)
+        event = trigger.first_look(connected.client, job.seen)
         if event is None and self.deferrable:
             self._kill.check()
             self.defer(

@@ -184,8 +184,8 @@ class TaskJob(msgspec.Struct, frozen=True):
     """Seconds since 1970; None if this try submitted it."""
     array: str = ""
     """The indices that were submitted; ``""`` if it is no array."""
-    ended: Job | None = None
-    """Set if an adopted job had ended already."""
+    seen: Job | None = None
+    """An adopted job as it was just shown; None of an ended array, which may be shown in part."""
 
 
 EARLIER_TRIES = 5
@@ -451,9 +451,8 @@ class Submission(msgspec.Struct, kw_only=True):
         )
         self.announce(job.job_id)
         self._remember(job.job_id, job.name, tag)
-        done = job.state.finished and not job.tasks
-        array = self._state.array
-        return TaskJob(job.job_id, job.name, time.time(), array, job if done else None)
+        seen = None if job.state.finished and job.tasks else job
+        return TaskJob(job.job_id, job.name, time.time(), self._state.array, seen)
 
     def _submit(self, request: Request) -> TaskJob:
         name = ""
