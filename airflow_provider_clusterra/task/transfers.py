@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -38,6 +39,7 @@ ATOMIC = frozenset((*_WELL_KNOWN, "hf", "lakefs", "r2", "swift", "tos"))
 """Object stores: what is not closed is not there. All others have a file's name before its bytes."""
 WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
 """What a store raises of a place that is none. All else may be a hiccup of the store."""
+NO_WAY = (errno.EACCES, errno.ENAMETOOLONG)
 
 
 GLOB = frozenset("*?[")
@@ -144,8 +146,15 @@ def check_target(given: Any, *, is_many: bool = False) -> None:
     except (InputError, AirflowException):
         raise
     except Exception as exc:  # each store has errors of its own
-        error = InputError if isinstance(exc, WRONG) else AirflowException
+        error = InputError if _is_wrong(exc) else AirflowException
         raise error(f"{given} cannot be written: {str(exc) or type(exc).__name__}") from exc
+
+
+def _is_wrong(exc: Exception) -> bool:
+    # of the worker's own path; a store's no to keys, which are renewed, names no file
+    if isinstance(exc, OSError) and exc.filename is not None and exc.errno in NO_WAY:
+        return True
+    return isinstance(exc, WRONG)
 
 
 def _check_bucket(target: Any, file: Any) -> None:

@@ -1,10 +1,12 @@
 """Tests of airflow_provider_clusterra.task.transfers: whole, or not at all."""
 
+import errno
 import json
 import logging
 import os
 import zlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import pytest
@@ -300,6 +302,8 @@ def test_a_place_that_can_be_written_is_taken(tmp_path, given):
         ("{tmp}/file/x", "file is a file"),
         ("nonsense://b/x", "cannot be written"),
         ("/proc/x/y", "no right to write to /proc"),
+        (f"{{tmp}}/{'x' * 300}", "name too long"),
+        (f"{{tmp}}/{'x' * 300}/y", "name too long"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, given, words, monkeypatch):
@@ -307,8 +311,15 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, given, words, monke
     # root may write anywhere, as far as modes go
     may = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/proc" and may(path, mode))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=f"(?i){words}"):
         check_target(given.format(tmp=tmp_path))
+
+
+def test_a_place_in_a_folder_that_is_closed_to_the_worker_is_refused(tmp_path, monkeypatch):
+    closed = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+    monkeypatch.setattr(Path, "exists", Mock(side_effect=closed))
+    with pytest.raises(InputError, match="Permission denied"):
+        check_target(tmp_path / "x")
 
 
 @pytest.mark.parametrize(
