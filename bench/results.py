@@ -60,8 +60,8 @@ HEADINGS = {
     "upload": (
         "Uploads",
         (
-            "To the same `rclone serve s3`; in turns; median of 3 for the large file after one that is not counted, of 5 for "
-            "the small ones. For these both ask for each address first, and keep their connections: "
+            "To the same `rclone serve s3`; in turns; median of 5, for the large file after one that is not counted. "
+            "For the small ones both ask for each address first, and keep their connections: "
             "curl in two processes. The rest of the difference is what httpx takes for a request."
         ),
     ),

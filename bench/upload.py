@@ -23,7 +23,7 @@ from tests.support.servers import ClusterraServer
 
 CURL = "curl -T"
 LARGE_GIB = 1.0
-LARGE_RUNS = 3
+LARGE_RUNS = 5
 FILES = 1000
 SMALL = 16 * 1024
 SMALL_RUNS = RUNS
