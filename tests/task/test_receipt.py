@@ -2,6 +2,7 @@
 
 import logging
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -118,7 +119,7 @@ def test_an_array_is_advised_if_each_of_its_tasks_was_measured(measured, count, 
 def test_a_retry_that_got_more_memory_is_not_advised_what_killed_the_last_try(written, caplog):
     caplog.set_level(logging.INFO)
     record = Record("tag", 1, retry_state=RetryState(written=written))
-    store = SimpleNamespace(load=lambda: record, drop=lambda: None)
+    store = SimpleNamespace(load=lambda: record, drop=Mock(), mark_done=Mock())
     outputs = SimpleNamespace(on_failure=False, bring=lambda *_: {})
     job = Job(12, read_state("COMPLETED"), usage=USAGE)
     end_try({}, None, JobEvent("ended", 12, "c1", job), None, "all", store, (), outputs)
