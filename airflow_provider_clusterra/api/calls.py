@@ -457,7 +457,7 @@ class JobFiles(msgspec.Struct, frozen=True):
 
 
 def read_files(answer: Answer) -> JobFiles:
-    """The files of a job's folder; a row without a path, or with one that leads out of it, is none."""
+    """The files of a job's folder; rows whose path is missing or leaves it are skipped."""
     body = answer.object()
     files = tuple(
         JobFile(

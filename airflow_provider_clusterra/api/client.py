@@ -505,6 +505,8 @@ class Client(_Endpoints):
         sent = httpx.Request("GET", url, headers=download.headers)
         with self._stored(sent, request) as response:
             body = response.read() if response.status_code >= 300 else b""
+            if download.is_whole(response.status_code, response.headers):
+                return
             error = storage_refusal(request, response.status_code, body)
             if error is not None:
                 raise error

@@ -470,7 +470,7 @@ def read_record(record: JobRecord) -> Job:
 
 
 def _id_of(record: JobRecord) -> JobId:
-    """A part without an id that can be read is still one of its array or het job."""
+    """The record's id or, if that is unreadable, its array's or het job's."""
     try:
         return read_job_id(record.job_id)
     except ProtocolError:

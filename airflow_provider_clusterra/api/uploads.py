@@ -155,6 +155,7 @@ class Download:
         """Bytes in all, once they are known."""
         self._version = ""
         self._skipped = 0
+        self._is_part = False
 
     @property
     def headers(self) -> dict[str, str]:
@@ -177,9 +178,21 @@ class Download:
         if self.offset and (version != self._version or len(sizes) > 1):
             raise ProtocolError(f"{self.shown} changed while it was downloaded.")
         if begin not in (0, self.offset):
-            raise ProtocolError(f"{self.shown}: another part arrives than was asked for.")
+            raise ProtocolError(
+                f"{self.shown}: the storage sent a different part than was requested."
+            )
         size = next(iter(sizes), None)
         self._version, self.size, self._skipped = version, size, self.offset - begin
+        self._is_part = status == 206
+
+    def is_whole(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether the storage refuses a part because there is nothing after what has arrived.
+
+        :param status: the refusal's.
+        :param headers: its headers.
+        :source: RFC 9110, 15.5.17.
+        """
+        return status == 416 and headers.get("content-range", "") == f"bytes */{self.offset}"
 
     def _part(self, status: int, headers: Mapping[str, str]) -> tuple[int, int | None]:
         """Where what arrives begins, and the whole file's size, if that is said."""
@@ -187,7 +200,7 @@ class Download:
         if status == 206:
             found = PART.match(headers.get("content-range", ""))
             if found is None:
-                raise ProtocolError(f"{self.shown}: a part arrives, and it is not said which.")
+                raise ProtocolError(f"{self.shown}: the storage sent a part without saying which.")
             first, length = found.groups()
         return int(first), int(length) if length.isdecimal() else None
 
@@ -206,5 +219,7 @@ class Download:
 
         :raises TransportError: it came too soon.
         """
-        if self.size is not None and self.offset != self.size:
-            raise TransportError(f"{self.shown}: {self.offset} of {self.size} bytes arrived.")
+        size = "more" if self.size is None and self._is_part else self.size
+        if size not in (None, self.offset):
+            # a part of unknown size may be followed by another one
+            raise TransportError(f"{self.shown}: {self.offset} of {size} bytes arrived.")

@@ -61,8 +61,8 @@ PER_TASK = (
 """Of what an array's usage holds the median and the largest as well."""
 ALL_RUNS = ("run_seconds", *(key for key, adds in USAGE.items() if adds is Adds.ALWAYS))
 """What is summed up over the runs of a requeued job."""
-OF_ALL = ("cpu_core_seconds_used", "memory_bytes_peak")
-"""What a het job has used only if it is known of each of its components."""
+OF_ALL = ("cpu_core_seconds_used", "memory_bytes_peak", "memory_bytes_requested")
+"""Given for a het job only if every component has them."""
 MOST_COMPONENTS = 8
 PER_COMPONENT = ("cpus_allocated", "cpu_efficiency", "memory_bytes_requested", "memory_bytes_peak")
 """So many components of a het job are described one by one: an event has little room."""

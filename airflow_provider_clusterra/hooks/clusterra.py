@@ -225,7 +225,7 @@ def _flag(name: str, value: Any, *, default: bool) -> bool:
 
 
 def _verify(value: Any) -> bool | str:
-    if isinstance(value, str) and value and read_flag(value) is None:
+    if isinstance(value, str) and value.strip() and read_flag(value) is None:
         return value
     return _flag("verify", value, default=True)
 

@@ -590,8 +590,8 @@ def store_of(context: Context) -> RecordStore:
 
 
 def stays_on_clear(context: Context) -> bool:
-    """Whether a cleared task's next try is known as its next: Airflow 3.4 makes anew what is in a loop,
-    and as a whole a mapped task that an older Airflow has expanded, which has no region."""
+    """Whether the try after a clear still counts as this task's next. Airflow 3.4 recreates the tasks of a
+    loop, and those that an older Airflow mapped (they have no region)."""
     if not CLEARS_FORGET or iteration_of(context):
         return False
     ti: Any = context["ti"]

@@ -42,7 +42,7 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
     asked_pause,
 )
-from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
 from airflow_provider_clusterra.watch.verdict import records_of
 
 if TYPE_CHECKING:
@@ -286,8 +286,8 @@ class Record(msgspec.Struct, frozen=True):
     killed: bool = False
     """Its task was killed, and nobody wants it unless it has succeeded all the same."""
     done: bool = False
-    """The task had what it wanted of its job. A retry takes it over, if Airflow did not learn of the
-    success; a clear runs a new one."""
+    """The task is finished with its job. If Airflow missed the success and retries, the retry adopts the
+    job; a clear submits a new one."""
     failure: Failure | None = None
     retry_state: RetryState = RetryState()
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
@@ -296,6 +296,14 @@ class Record(msgspec.Struct, frozen=True):
     def is_killed(self, job: Job) -> bool:
         """Whether nobody wants its job, as it is shown."""
         return self.unwanted or (self.killed and not job.state.ended)
+
+    def is_of(self, job: Job) -> bool:
+        """Whether the job under the remembered id is its own: a reinstalled controller counts anew."""
+        if self.name:
+            return job.name == self.name
+        # the cluster's clock may be ahead, and a requeue is a later submit
+        is_late = _timestamp(job.submitted_at) > self.sent_at + CLOCKS_DIFFER
+        return job.restarts > 0 or not is_late
 
     def living_id(self, ours: Tag) -> int | None:
         """The job's id, if it is of this task on this cluster and its end is not known."""
@@ -583,12 +591,6 @@ def is_same_life(record: Record, ours: Tag) -> bool:
     return tag is not None and tag.is_same_task(ours) and record.max_tries == ours.max_tries
 
 
-def still_counting(record: Record | None, ours: Tag) -> Record | None:
-    """The record, unless it is of a success before the task was cleared."""
-    is_over = record is not None and record.done and not is_same_life(record, ours)
-    return None if is_over else record
-
-
 def previous_of(
     record: Record | None, identity: Identity, indexed_by: Iterable[str]
 ) -> Record | None:
@@ -643,9 +645,10 @@ def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknow
     ``accounts`` are the records of accounting, None if it cannot be asked.
     """
     job = _last_record(accounts, record) if accounts else None
-    if job is not None and job.state.ended:
-        found = (TaggedJob(job, _tag_of(job, record)),)
-        adopted = job.state.succeeded
+    ended = _end_of(job, record)
+    if ended is not None:
+        found = (TaggedJob(ended, _tag_of(ended, record)),)
+        adopted = ended.state.succeeded
         reason = Finding.SUCCEEDED if adopted else ""
         return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, reason)
     if job is None and _never_was(record, accounts):
@@ -662,9 +665,26 @@ def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
     return record is None or (accounts is not None and record.job_id is None)
 
 
+def _end_of(job: Job | None, record: Record | None) -> Job | None:
+    """The job as it ended, if accounting says so, or if its task was finished with it."""
+    if job is not None and job.state.ended:
+        return job
+    if record is None or not record.done or not record.job_id:
+        return None
+    return Job(record.job_id, JobState("COMPLETED"), name=record.name)
+
+
+def _without_others(accounts: Sequence[Job], record: Record | None) -> Sequence[Job]:
+    """Without those that have come to a nameless job's id since; names tell others apart."""
+    if record is None or not record.job_id or record.name:
+        return accounts
+    return [job for job in accounts if record.is_of(job)]
+
+
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
     """The job of the record's submit, or the newest that this may have made."""
     sent_at, known, name = (record.sent_at, record.known, record.name) if record else (0.0, (), "")
+    accounts = _without_others(accounts, record)
     new = [job for job in find_new(accounts, sent_at) if whole_id(job) not in known]
     newest = max(new, key=lambda job: (_timestamp(job.submitted_at), whole_id(job)), default=None)
     number = (record and record.job_id) or (newest and whole_id(newest))

@@ -133,7 +133,7 @@ class RecordStore(msgspec.Struct):
             if record is not None:
                 self.save(replace(record, **fields))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is reported
-            log.warning("Airflow could not remember how the job ended: %s", error)
+            log.warning("Airflow could not remember the job's end: %s", error)
 
     def mark_killed(self, *, may_have_succeeded: bool) -> None:
         """Remember of a try that is killed that nobody wants its job, unless it has succeeded."""
@@ -185,7 +185,8 @@ class TaskJob(msgspec.Struct, frozen=True):
     array: str = ""
     """The indices that were submitted; ``""`` if it is no array."""
     seen: Job | None = None
-    """An adopted job as it was just shown; None of an ended array, which may be shown in part."""
+    """The adopted job as Slurm just showed it; None for an array or het job that has ended, since parts of
+    it may no longer be shown."""
 
 
 EARLIER_TRIES = 5
@@ -225,7 +226,7 @@ class Submission(msgspec.Struct, kw_only=True):
         :raises SubmitError: its subclasses say why.
         :raises ClusterraError: the API refused, or did not answer.
         """
-        self._before = protocol.still_counting(self.store.load(), self.identity.tag)
+        self._before = self.store.load()
         decision = self._decide(request) if self.options.tagged else self._decide_untagged(request)
         if decision.action is Action.FAIL:
             raise SubmitRefusedError(decision.reason)
@@ -248,7 +249,7 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def cancel_earlier(self) -> None:
         """Cancel this task's living jobs of earlier tries: there is nothing to run any more."""
-        self._before = protocol.still_counting(self.store.load(), self.identity.tag)
+        self._before = self.store.load()
         for each in self._find_earlier(self._before) if self.options.tagged else ():
             if not each.job.state.finished:
                 self._cancelled(each, Finding.CHANGED)
@@ -344,7 +345,8 @@ class Submission(msgspec.Struct, kw_only=True):
         except NotFoundError:
             log.debug("Job %s is not shown by Slurm any more.", record.job_id)
             return []
-        return [TaggedJob(job, tag)] if record.name in ("", job.name) else []
+        own = protocol.keep_own([job], [job], self.client.get_user, record)
+        return [TaggedJob(each, tag) for each in own if record.is_of(each)]
 
     def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id

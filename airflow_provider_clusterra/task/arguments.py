@@ -203,7 +203,7 @@ def _plain_number(given: Any) -> Any:
 
 def flag(name: str, given: Any) -> bool:
     """True or False, also as a template's text."""
-    found = False if str(given).strip() in NOTHING else read_flag(given)
+    found = False if str(given).strip().lower() in ("", "none") else read_flag(given)
     if found is None:
         raise InputError(f"{name} is {given!r:.200}; it takes True or False.")
     return found

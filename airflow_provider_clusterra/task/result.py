@@ -424,9 +424,6 @@ def end_try(
                 is_grown=state.written is not None,
             )
             result |= outputs.bring(result, event.job)
-    except JobSkippedError:
-        store.mark_done()
-        raise
     except JobError as error:
         if not isinstance(error, JobLostError):
             store.save_failure(failure_of(error.job), state_after(state, error.job))

@@ -151,7 +151,7 @@ def check_target(given: Any, *, is_many: bool = False) -> None:
 
 
 def _is_wrong(exc: Exception) -> bool:
-    # of the worker's own path; a store's no to keys, which are renewed, names no file
+    # of the worker's own path; a store that rejects credentials names no file, and they may be renewed
     if isinstance(exc, OSError) and exc.filename is not None and exc.errno in NO_WAY:
         return True
     return isinstance(exc, WRONG)
@@ -241,7 +241,7 @@ def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -
     checksum = 0
     try:
         with _written(target, transfer.size) as file:
-            # one thread for all of it: another one's hand-over takes longer than the sum does
+            # one thread for all of it: handing pieces to a second one costs more than the checksum
             for piece in client.download_file(download):
                 file.write(piece)
                 checksum = zlib.crc32(piece, checksum)

@@ -109,7 +109,7 @@ class CredentialRenewal:
         self._may_be_renewed = may_be_renewed
         self._patience = patience
         self.refused_since: float | None = None
-        """In seconds since 1970: a sensor that is rescheduled goes on with it in its next process."""
+        """Seconds since 1970: a rescheduled sensor carries it into its next process."""
 
     async def begin(self) -> AsyncClient:
         """A client of the connection; what is wrong with Airflow's database, or with this machine,

@@ -236,8 +236,8 @@ def judge(
     if not _is_ours(spec, whole, progress.last):
         message = (
             f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
-            f"{_name_of(spec, progress.last)!r}: the cluster has begun to count anew. What became of ours is not "
-            "known."
+            f"{_name_of(spec, progress.last)!r}: the cluster has begun to count anew, so how our job "
+            "ended is unknown."
         )
         return progress, Verdict(Outcome.LOST, progress.last, message)
     seen = _remember(progress, whole)
@@ -274,11 +274,14 @@ def _with_components(job: Job, last: Job | None) -> Job:
 def _is_ours(spec: WaitSpec, job: Job, last: Job | None) -> bool:
     """The same id with another name is another job: a reinstalled controller counts anew.
 
-    A job that nobody named may be renamed, which is no new submit.
+    Without a name of ours, a new name alone is a rename; with a later submit time that no requeue
+    explains, it is another job.
     """
     name = _name_of(spec, last)
-    is_named_so = not name or not job.name or job.name == name
-    return is_named_so or (not spec.job_name and not (last and _is_older(last, job)))
+    if not name or not job.name or job.name == name:
+        return True
+    is_same_submit = last is None or job.restarts > last.restarts or not _is_older(last, job)
+    return not spec.job_name and is_same_submit
 
 
 def _name_of(spec: WaitSpec, last: Job | None) -> str:
@@ -413,7 +416,7 @@ def _lacks_components(job: Job | None) -> bool:
     if job is None or job.het_job_id != job.job_id:
         return False
     has_no_leader = all(part.het_job_offset for part in job.tasks)
-    return has_no_leader or len(job.tasks) < max(2, len(read_indices(job.het_job_ids)))
+    return has_no_leader or len(job.tasks) < (len(read_indices(job.het_job_ids)) or 2)
 
 
 NOT_OFFERED = (404, 405, 501)
@@ -461,7 +464,8 @@ def judge_accounting(
 
 
 def _not_others(spec: WaitSpec, last: Job | None, records: Sequence[Job]) -> Sequence[Job]:
-    """Without what can only be another job than that which was seen; components have own names."""
+    """The records without those of another job that reused the id; het components may have other names
+    and stay."""
     if spec.job_name:
         return records
     return [job for job in records if job.het_job_offset or _is_ours(spec, job, last)]

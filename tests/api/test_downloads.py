@@ -101,6 +101,9 @@ def in_chunks(first=0, *, sent=None, status=200, total="256000"):
     return head + b"%x\r\n%b\r\n" % (len(rest), rest) + (b"" if sent else b"0\r\n\r\n")
 
 
+NO_MORE = http(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
+
+
 @pytest.mark.parametrize(
     "answers",
     [
@@ -108,9 +111,24 @@ def in_chunks(first=0, *, sent=None, status=200, total="256000"):
         [in_chunks(sent=1000), in_chunks(1000, status=206)],
         [in_chunks(sent=1000), in_chunks()],
         [part(0, sent=1000, status=200), in_chunks(1000, status=206, total="*")],
-        [in_chunks(sent=1000), in_chunks(1000, status=206, total="*")],
+        [in_chunks(sent=1000), in_chunks(1000, status=206, total="*"), NO_MORE],
+        [
+            in_chunks(sent=1000),
+            http(206, CONTENT[1000:2000], {"Content-Range": "bytes 1000-1999/*", "ETag": '"1"'}),
+            in_chunks(2000, status=206, total="*"),
+            NO_MORE,
+        ],
+        [in_chunks(sent=len(CONTENT)), NO_MORE],
     ],
-    ids=["a-size", "chunks", "all-again", "no-size", "never-a-size"],
+    ids=[
+        "a-size",
+        "chunks",
+        "all-again",
+        "no-size",
+        "never-a-size",
+        "short-parts",
+        "all-but-the-end",
+    ],
 )
 def test_a_file_whose_size_is_said_late_or_never_is_resumed_too(answers):
     with (

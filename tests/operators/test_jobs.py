@@ -417,7 +417,7 @@ def test_an_exit_code_may_skip_the_task(connected, run, ti, store, codes, deferr
             operator.execute_complete({"ti": ti, "task_state_store": store}, event)
 
     assert ti.pushed["job"]["exit_code"] == 99
-    assert store[KEY]["done"]
+    assert not store[KEY]["failure"]
 
 
 def test_another_exit_code_fails_the_task(connected, run):

@@ -314,7 +314,8 @@ def test_a_poke_that_is_refused_for_too_long_fails_for_good(renewable, mocker, o
         with pytest.raises(AirflowFailException):
             run(wait_for(7, follow_output=False))
 
-        assert len(wire.requests) > 3
+        # a refusal, and after its time another one
+        assert len(wire.requests) >= 3
 
 
 def rescheduled(store, try_number=1, **fields):

@@ -219,12 +219,26 @@ def test_the_words_of_a_cancel_say_why():
     assert "killed" in decide(OURS, record(unwanted=True), [found("RUNNING")]).reason
 
 
+DONE = record(done=True)
 GONE = {
     "a success that Slurm has forgotten is adopted": (record(), [job("COMPLETED")], Action.ADOPT),
     "a failure that Slurm has forgotten is followed": (record(), [job("FAILED")], Action.SUBMIT),
     "running in accounting is no end": (record(), [job("RUNNING")], Action.FAIL),
     "a job that accounting does not know cannot be told": (record(), [], Action.FAIL),
     "nor can one without accounting": (record(), None, Action.FAIL),
+    "what its task was finished with is known without accounting": (DONE, None, Action.ADOPT),
+    "nor need accounting know its end": (DONE, [job("RUNNING")], Action.ADOPT),
+    "but an end in accounting counts": (DONE, [job("FAILED")], Action.SUBMIT),
+    "a later submit under the id of a nameless job is another one": (
+        replace(record(sent_at=NOON.timestamp()), name=""),
+        [job("COMPLETED", submitted_at=NOON.replace(hour=13))],
+        Action.FAIL,
+    ),
+    "unless a requeue made it": (
+        replace(record(sent_at=NOON.timestamp()), name=""),
+        [job("COMPLETED", submitted_at=NOON.replace(hour=13), restarts=1)],
+        Action.ADOPT,
+    ),
     "an intent that accounting does not know was never submitted": (
         record(job_id=None),
         [],

@@ -130,6 +130,15 @@ def test_a_job_that_was_submitted_later_under_another_name_than_was_seen_is_anot
     assert (verdict.outcome is Outcome.ENDED) == (outcome is Outcome.ENDED)
 
 
+def test_a_job_that_is_renamed_and_requeued_is_the_same():
+    first, second = (datetime(2026, 11, 24, hour, tzinfo=UTC) for hour in (8, 9))
+    seen = Job(9, read_state("RUNNING"), name="one", submitted_at=first)
+    again = Job(9, read_state("RUNNING"), name="two", submitted_at=second, restarts=1)
+    progress, _ = judge(WaitSpec(9), Progress(), 1.0, seen)
+
+    assert judge(WaitSpec(9), progress, 2.0, again)[1].outcome is Outcome.WAIT
+
+
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
 
