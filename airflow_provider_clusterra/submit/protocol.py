@@ -10,6 +10,7 @@ The rules:
 2. Of several living jobs the newest is wanted, the others are not.
 3. A job of the same body is adopted while it is alive, and when it has succeeded. One that ended badly
    is followed by a new one, once nothing of it runs any more.
+   A job that its task was finished with is adopted by a retry, also if nothing shows it any more.
 4. If a submit is remembered and its job is not found, the job ended long ago or never was. Accounting
    is asked; if nothing knows its end, or accounting knows a job of ours that has not ended, the user's
    ``on_unknown`` decides.
