@@ -383,9 +383,11 @@ def test_a_success_that_airflow_did_not_learn_of_is_not_repeated(connected, run,
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_clear_after_a_success_runs_a_new_job(connected, run, ti, waits):
+def test_a_clear_after_a_success_runs_a_new_job(connected, run, ti, store, waits):
     first = run(estimate(wait_for_completion=waits))
     ti.try_number, ti.max_tries = 2, 1
+    if CLEARS_FORGET:
+        store.clear()
 
     assert run(estimate(wait_for_completion=waits))["job_id"] > first["job_id"]
 
