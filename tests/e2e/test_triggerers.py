@@ -1,6 +1,7 @@
 """Two triggerers on one PostgreSQL, as teams have them who want one to stand in for the other."""
 
 import signal
+import time
 
 import pytest
 
@@ -16,20 +17,28 @@ REASSIGNED = "reassigned to another triggerer"
 """As Airflow 3.4 says it, which does not ask our trigger then."""
 
 
-def test_a_triggerer_that_stood_still_and_was_replaced_cancels_nothing(airflow, clusterra):
+def test_a_triggerer_that_stood_still_and_was_replaced_cancels_nothing(airflow, clusterra, request):
     (clusterra.folder / "efs" / "resume").unlink(missing_ok=True)
     run = Run(airflow.rest, clusterra, "resumed")
     job_id = run.until_watched()
-    airflow.signal("triggerer", signal.SIGSTOP)
     airflow.launch("triggerer-2", ["triggerer", "--skip-serve-logs"])
-    try:
-        until(
-            lambda: run.log().count(f"Job {job_id} is RUNNING") == 2,
-            120,
-            lambda: f"the wait does not go on: {run.log()}",
-        )
-    finally:
-        airflow.signal("triggerer", signal.SIGCONT)
+    request.addfinalizer(lambda: airflow.signal("triggerer-2", signal.SIGTERM))
+    airflow.signal("triggerer", signal.SIGSTOP)
+    request.addfinalizer(lambda: airflow.signal("triggerer", signal.SIGCONT))
+    begin = time.monotonic()
+
+    def goes_on():
+        nonlocal begin
+        if time.monotonic() - begin > 40:
+            # stopped within a transaction it keeps the row locked: it is stopped at another moment
+            airflow.signal("triggerer", signal.SIGCONT)
+            time.sleep(0.5)
+            airflow.signal("triggerer", signal.SIGSTOP)
+            begin = time.monotonic()
+        return run.log().count(f"Job {job_id} is RUNNING") == 2
+
+    until(goes_on, 150, lambda: f"the wait does not go on: {run.log()}")
+    airflow.signal("triggerer", signal.SIGCONT)
     until(
         lambda: (
             f"Job {job_id} is left alone" in run.log() or REASSIGNED in airflow.said("triggerer")
@@ -41,4 +50,3 @@ def test_a_triggerer_that_stood_still_and_was_replaced_cancels_nothing(airflow, 
     (clusterra.folder / "efs" / "resume").touch()
 
     assert run.ends() == {"one": "success"}
-    airflow.signal("triggerer-2", signal.SIGTERM)
