@@ -219,7 +219,9 @@ class Download:
 
         :raises TransportError: it came too soon.
         """
-        size = "more" if self.size is None and self._is_part else self.size
-        if size not in (None, self.offset):
-            # a part of unknown size may be followed by another one
-            raise TransportError(f"{self.shown}: {self.offset} of {size} bytes arrived.")
+        if self.size is None and self._is_part:
+            raise TransportError(
+                f"{self.shown}: {self.offset} bytes arrived, and perhaps there are more."
+            )
+        if self.size not in (None, self.offset):
+            raise TransportError(f"{self.shown}: {self.offset} of {self.size} bytes arrived.")
