@@ -62,8 +62,9 @@ class Decoder:
         self._blank = self._blank or self._framing()
         if self._blank and (end := self._buffer.rfind(self._blank, self._searched)) >= 0:
             events = self._read(end)
-            del self._buffer[: end + len(self._blank)]
-        if len(self._buffer) > self._largest:
+            # the blank line's own LF stays, so that each line has one before it
+            del self._buffer[: end + len(self._blank) - 1]
+        if len(self._buffer) > self._largest + len(b"\n"):
             raise ProtocolError(f"An event of the output has more than {self._largest} bytes.")
         self._searched = max(0, len(self._buffer) - len(CRLF) + 1)
         return events
@@ -93,21 +94,20 @@ class Decoder:
 
     def _read(self, end: int) -> list[Event]:
         """The events up to where the last one's last line ends."""
-        with memoryview(self._buffer) as whole:
-            text = bytes(whole[:end])
-        if self._blank == CRLF:
-            blocks = text.split(CRLF)
-            rows = ([row.removesuffix(b"\r") for row in block.split(b"\n")] for block in blocks)
-            return [event for each in rows for event in _interpret(each)]
-        return _read_plain(text)
+        with memoryview(self._buffer) as whole, whole[:end] as text:
+            if self._blank == CRLF:
+                blocks = bytes(text).split(CRLF)
+                rows = ([row.removesuffix(b"\r") for row in each.split(b"\n")] for each in blocks)
+                return [event for each in rows for event in _interpret(each)]
+            return _read_plain(text)
 
 
-def _read_plain(text: bytes) -> list[Event]:
+def _read_plain(text: memoryview) -> list[Event]:
     """What is framed with LF. No line is looked at if all are output."""
-    blocks = END(b"\n" + text)
+    blocks = END(text)
     if all(block.startswith(BEGIN) for block in blocks):
         return [Event(b"\n".join(block.split(BEGIN)[1:])) for block in blocks]
-    return [event for each in text.split(LF) for event in _interpret(each.split(b"\n"))]
+    return [event for each in bytes(text).split(LF) for event in _interpret(each.split(b"\n"))]
 
 
 def _interpret(lines: list[bytes]) -> list[Event]:
