@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -348,25 +349,54 @@ def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:
     return [bare] if any(each is not None for each in named) or read_job_state(bare).known else None
 
 
-def read_states(answer: Answer) -> list[LightState]:
-    """Ids and states only; a row without an id is none."""
+def read_states(answer: Answer, job_ids: Collection[int] = ()) -> list[LightState]:
+    """Ids and states only, of these jobs (an array's tasks too) or of all; a row without an id is none."""
+    return [row for batch in state_batches(answer, job_ids) for row in batch]
+
+
+def state_batches(answer: Answer, job_ids: Collection[int] = ()) -> Iterator[list[LightState]]:
+    """The same, some at a time: of a long queue's rows, an event loop reads not more at a stretch."""
+    wanted = frozenset(map(str, job_ids))
     try:
         rows = decode(answer.body, _UsualStates).jobs
-        # thousands of rows, and few different states
-        words = {bytes(row.state) for row in rows}
-        states = {word: read_state(decode(word)) for word in words}
     except NOT_JSON:
-        return [
+        found = [
             LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
             for row in answer.rows("jobs")
             if row.get("job_id")
         ]
-    return [LightState(row.job_id, states[bytes(row.state)]) for row in rows]
+        yield _of_these(found, wanted)
+        return
+    states: dict[bytes, JobState] = {}
+    for begin in range(0, len(rows), STATES_TOGETHER):
+        batch = _of_these(rows[begin : begin + STATES_TOGETHER], wanted)
+        # thousands of rows, and few different states
+        new = {bytes(row.state) for row in batch} - states.keys()
+        states |= {word: read_state(decode(word)) for word in new}
+        yield [LightState(row.job_id, states[bytes(row.state)]) for row in batch]
+
+
+def _of_these(rows: list[State], wanted: Collection[str]) -> list[State]:
+    return [
+        row
+        for row in rows
+        if not wanted
+        or row.job_id in wanted
+        or (not row.job_id.isdigit() and _array_of(row.job_id) in wanted)
+    ]
+
+
+def _array_of(job_id: str) -> str:
+    """``"7"`` of ``"7_1"``, ``"7_[2-9]"`` and ``"7+1"``."""
+    return job_id.partition("_")[0].partition("+")[0]
 
 
 class _UsualState(msgspec.Struct, gc=False):
     job_id: str
     state: msgspec.Raw
+
+
+State = TypeVar("State", _UsualState, LightState)
 
 
 class _UsualStates(msgspec.Struct, gc=False):
@@ -513,6 +543,10 @@ def read_pieces(request: str, events: Sequence[Event]) -> Iterator[bytes]:
 T = TypeVar("T")
 DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
 """``clusterra-server``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
+STATES_TOGETHER = 2000
+"""Rows that are read in less than a millisecond."""
+URL_ROOM = 6000
+"""Bytes of a query that every proxy lets through."""
 LARGEST_BODY = 512 * 1024 * 1024
 """Bytes of an answer that is kept whole, after decompression: a list of 60,000 jobs."""
 LARGEST_RUNS = 10 * 1024 * 1024
@@ -587,17 +621,27 @@ def list_jobs(cluster_id: str) -> Call[list[Job]]:
     return Call(f"GET {_cluster(cluster_id)}/jobs", read_jobs)
 
 
-def list_states(cluster_id: str, job_ids: Sequence[int] = ()) -> Call[list[LightState]]:
+def fits_a_url(job_ids: Collection[int]) -> bool:
+    """Whether a query can name all these jobs."""
+    if len(job_ids) > URL_ROOM // len("job_id=1&"):
+        return False
+    return sum(len(f"job_id={job_id}&") for job_id in job_ids) <= URL_ROOM
+
+
+def list_states(cluster_id: str, job_ids: Collection[int] = ()) -> Call[list[LightState]]:
     """Ids and states only, of these jobs or of all. What is not known is left out.
+
+    Jobs that are too many for a URL are taken from the answer about all.
 
     :param cluster_id: the cluster, e.g. ``"clusde74"``.
     :param job_ids: Slurm's numbers; empty is all jobs.
     :raises NotFoundError: the API does not offer this.
     :source: ``GET /v1/clusters/{cluster_id}/jobs/state``, ``job_id`` repeated.
     """
-    query = "&".join(f"job_id={job_id}" for job_id in job_ids)
+    named, wanted = (job_ids, ()) if fits_a_url(job_ids) else ((), job_ids)
+    query = "&".join(f"job_id={job_id}" for job_id in sorted(named))
     path = f"{_cluster(cluster_id)}/jobs/state" + (f"?{query}" if query else "")
-    return Call(f"GET {path}", checked(read_states))
+    return Call(f"GET {path}", checked(partial(read_states, job_ids=wanted)))
 
 
 def list_accounting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -16,8 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api import calls
-from airflow_provider_clusterra.api.answers import ACCESS_DENIED, INVALID_JOB_ID, Answer
-from airflow_provider_clusterra.api.calls import LightState
+from airflow_provider_clusterra.api.answers import ACCESS_DENIED, INVALID_JOB_ID, Answer, checked
 from airflow_provider_clusterra.api.client import AsyncClient
 from airflow_provider_clusterra.api.errors import (
     HICCUPS,
@@ -36,8 +35,6 @@ from airflow_provider_clusterra.watch.eventloop import (
 )
 from airflow_provider_clusterra.watch.verdict import NOT_OFFERED
 
-URL_ROOM = 6000
-"""Bytes of a query that every proxy lets through."""
 REMEASURE = 900.0
 """Seconds after which a figure is too old, and a way that was refused may be tried again."""
 BYTES_A_SECOND = 4e6
@@ -206,13 +203,6 @@ class Costs:
         return now < self._rests_until.get(way, float("-inf"))
 
 
-def fits_a_url(job_ids: Collection[int]) -> bool:
-    """Whether a query can name all these jobs."""
-    if len(job_ids) > URL_ROOM // len("job_id=1&"):
-        return False
-    return sum(len(f"job_id={job_id}&") for job_id in job_ids) <= URL_ROOM
-
-
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -228,8 +218,6 @@ RUNNING = JobState("RUNNING")
 LEFT_OUT = 2
 """How often in a row the states leave a job out that is there, until it is asked for by itself: an
 answer may be older than that of a look."""
-LARGE_STATES = 256 * 1024
-"""Bytes of states that an event loop reads in a few milliseconds."""
 
 
 def is_singly(job: Job) -> bool:
@@ -404,18 +392,32 @@ def surprises_in_our_words() -> Iterator[None]:
         raise (TransportError if no_room else ClusterraError)(words) from exc
 
 
-def _to_ask(plain: Collection[int], due: list[PolledJob]) -> tuple[set[int], list[int]]:
-    """The jobs that an answer must show, and those that the request names: none means all."""
-    asked = set(plain) if fits_a_url(plain) else {each.job_id for each in due}
-    return asked, sorted(asked) if fits_a_url(asked) else []
+async def _read_states(wanted: Collection[int], answer: Answer) -> dict[int, JobState]:
+    batches = checked(partial(calls.state_batches, job_ids=wanted))(answer)
+    return {
+        int(row.job_id): row.state
+        async for rows in yielding(batches, 1)
+        for row in rows
+        if row.job_id.isdigit()
+    }
 
 
-def _read_states(
-    call: calls.Call[list[LightState]], answer: Answer, wanted: Collection[int]
-) -> dict[int, JobState]:
-    rows = call.read(answer)
-    found = ((int(row.job_id), row.state) for row in rows if row.job_id.isdigit())
-    return {job_id: state for job_id, state in found if job_id in wanted}
+async def _compare(
+    plain: Mapping[int, PolledJob],
+    states: Mapping[int, JobState],
+    asked: Collection[int],
+    needed: Collection[int],
+    result: RoundResult,
+) -> AsyncIterator[PolledJob]:
+    """The jobs that are to be seen; what the states tell of the others is in the result."""
+    async for job_id, job in yielding(plain.items()):
+        state = states.get(job_id)
+        if job.is_still(state):
+            result.unchanged.add(job_id)
+        elif job.last is None and state == RUNNING:
+            result.jobs[job_id] = Job(job_id, RUNNING)
+        elif job.is_to_be_seen(state, asked, needed):
+            yield job
 
 
 class Looker:
@@ -478,31 +480,18 @@ class Looker:
     ) -> list[PolledJob]:
         """Those of the jobs whose state is another, or not shown."""
         plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
-        asked, named = _to_ask(plain, due)
-        call = calls.list_states(self._cluster_id, named)
-        read = partial(self._read_states, call, plain)
+        needed = {each.job_id for each in due}
+        asked = plain.keys() if calls.fits_a_url(plain) else needed
+        # an answer about all jobs is news of those that are not due, too
+        call = calls.list_states(self._cluster_id, asked if calls.fits_a_url(asked) else plain)
+        read = partial(_read_states, plain)
         states = await self._batch(Way.STATES, result, due[0], call, read)
         if states is None:
             # another way in the next round, or the same in better weather
             return due
-        changed: dict[int, PolledJob] = {}
-        needed = {each.job_id for each in due}
-        async for job_id, job in yielding(plain.items()):
-            state = states.get(job_id)
-            if job.is_still(state):
-                result.unchanged.add(job_id)
-            elif job.last is None and state == RUNNING:
-                result.jobs[job_id] = Job(job_id, RUNNING)
-            elif job.is_to_be_seen(state, asked, needed):
-                changed[job_id] = job
-        result.left_out = changed.keys() - states.keys()
-        return [*changed.values()]
-
-    async def _read_states(
-        self, call: calls.Call[list[LightState]], wanted: Collection[int], answer: Answer
-    ) -> dict[int, JobState]:
-        read = partial(_read_states, call, answer, wanted)
-        return await asyncio.to_thread(read) if len(answer.body) > LARGE_STATES else read()
+        changed = [each async for each in _compare(plain, states, asked, needed, result)]
+        result.left_out = {each.job_id for each in changed} - states.keys()
+        return changed
 
     async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
         plain = [each for each in wanted if not (each.singly or each.misses or each.refused_since)]

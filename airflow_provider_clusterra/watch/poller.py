@@ -226,6 +226,7 @@ class Poller:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._pauses_until = float("inf")
         self._rounds: deque[float] = deque(maxlen=20)
         """When the latest began; monotonic."""
         self._load = Load()
@@ -251,6 +252,7 @@ class Poller:
             due = min(due, now + poll_interval)
         self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now, due, whole=whole)
         self._start()
+        self._wake(due)
         try:
             yield subscriber
         finally:
@@ -270,8 +272,9 @@ class Poller:
         job = self._jobs.get(job_id)
         if job is not None:
             now, every = time.monotonic(), self._patience.hurry_every
-            self._jobs[job_id] = job.hurry(now, max(self._soon(now), job.hurried + every), whole)
-            self._woken.set()
+            job = job.hurry(now, max(self._soon(now), job.hurried + every), whole)
+            self._jobs[job_id] = job
+            self._wake(job.due)
 
     def _recent(self, now: float) -> int:
         return sum(1 for begun in self._rounds if begun > now - 60.0)
@@ -288,7 +291,14 @@ class Poller:
                 name=f"clusterra-poller-{self._cluster_id}",
                 context=contextvars.Context(),
             )
-        self._woken.set()
+
+    def _wake(self, due: float) -> None:
+        """End a pause that lasts for longer than a job may wait.
+
+        Each end goes through all jobs, and thousands may join in one pause.
+        """
+        if max(due, self._not_before) < self._pauses_until:
+            self._woken.set()
 
     async def _run(self) -> None:
         try:
@@ -310,7 +320,8 @@ class Poller:
     async def _pause(self) -> None:
         self._woken.clear()
         due = min((job.due for job in self._jobs.values()), default=0.0)
-        left = max(due, self._not_before) - time.monotonic()
+        self._pauses_until = max(due, self._not_before)
+        left = self._pauses_until - time.monotonic()
         try:
             async with asyncio.timeout(max(0.0, left)):
                 await self._woken.wait()

@@ -41,6 +41,32 @@ def test_light_states_are_read():
     assert (row.job_id, str(row.state)) == ("1", "COMPLETED")
 
 
+def test_as_many_states_as_a_url_can_name_are_asked_for_by_name():
+    some, many = calls.list_states("c1", {12, 3}), calls.list_states("c1", range(10_000, 10_500))
+
+    assert some.request == "GET /v1/clusters/c1/jobs/state?job_id=3&job_id=12"
+    assert many.request == "GET /v1/clusters/c1/jobs/state"
+    assert len(calls.list_states("c1", range(10_000, 10_400)).request) > 5000
+
+
+@pytest.mark.parametrize("id_field", ['"{}"', '"{}", "name": 5', '"{}", "state": 5'], ids=repr)
+@pytest.mark.parametrize("shown", ["10007", "10007_1", "10007_[2-9%3]", "10007+1"])
+def test_of_all_states_those_that_were_asked_for_are_read(id_field, shown):
+    ids = ["7", "70", shown, "100071", "100071_1"]
+    rows = ",".join(f'{{"job_id": {id_field.format(each)}, "state": ["RUNNING"]}}' for each in ids)
+    call = calls.list_states("c1", range(10_000, 11_000))
+
+    assert [row.job_id for row in call.read(answer(f'{{"jobs": [{rows}]}}'.encode()))] == [shown]
+
+
+def test_states_in_another_form_are_those_that_were_asked_for_too():
+    told = answer({"jobs": [{"job_id": each, "job_state": "RUNNING"} for each in (7, 10_007)]})
+
+    assert [row.job_id for row in calls.list_states("c1", range(10_000, 11_000)).read(told)] == [
+        "10007"
+    ]
+
+
 def test_light_states_of_a_scheduler_that_is_down_cannot_be_read():
     with pytest.raises(ProtocolError, match="no list of jobs"):
         calls.read_states(answer({"jobs": None}))

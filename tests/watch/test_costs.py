@@ -9,7 +9,6 @@ from airflow_provider_clusterra.watch.looks import (
     Costs,
     Load,
     Way,
-    fits_a_url,
 )
 
 NOW = 1000.0
@@ -152,9 +151,3 @@ def test_one_slow_answer_is_forgotten_with_the_next_good_one():
     costs.note(Way.STATES, 0.05, NOW)
 
     assert costs.of(Way.STATES, NOW) == 0.05
-
-
-def test_a_url_holds_some_hundreds_of_ids():
-    assert fits_a_url(range(10_000, 10_400))
-    assert not fits_a_url(range(10_000, 10_500))
-    assert not fits_a_url(range(100_000))

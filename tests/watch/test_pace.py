@@ -294,6 +294,38 @@ def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
     assert 0.5 * len(api.asked) <= 0.02 * 600 + SAVED + 1.0
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_thousands_of_jobs_that_join_in_a_pause_do_not_end_it_each(fails, mocker):
+    clock = VirtualClock()
+    mocker.patch("time.monotonic", clock.time)
+    rounds = mocker.spy(Poller, "_round")
+    jobs = {number: plain(number) for number in range(1, 2001)}
+    api = Api(jobs, 0.1, refuses=(503, b"busy") if fails else None)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def wait(job_id):
+        async with poller.subscribed(job_id, None, age=86_400) as subscriber:
+            while True:
+                await subscriber.next()
+
+    async def join():
+        waits = [asyncio.create_task(wait(1))]
+        # the first looks are free, and may come at once
+        await asyncio.sleep(30)
+        for number in range(2, 2001):
+            waits.append(asyncio.create_task(wait(number)))
+            await asyncio.sleep(0)
+        await asyncio.sleep(30)
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    clock.run_until_complete(join())
+    clock.close()
+
+    assert rounds.call_count < 100
+
+
 @pytest.mark.parametrize(
     ("seconds", "poll_interval", "hurries", "longest"),
     [(0.1, None, True, 7), (0.2, None, True, 12), (1.0, 10.0, False, 12)],
