@@ -356,39 +356,54 @@ def read_states(answer: Answer, job_ids: Collection[int] = ()) -> list[LightStat
 
 def state_batches(answer: Answer, job_ids: Collection[int] = ()) -> Iterator[list[LightState]]:
     """The same, some at a time: of a long queue's rows, an event loop reads not more at a stretch."""
-    wanted = frozenset(map(str, job_ids))
+    wanted = frozenset(job_ids)
     try:
-        rows = decode(answer.body, _UsualStates).jobs
+        rows = decode(answer.body, _StateRows).jobs
     except NOT_JSON:
-        found = [
-            LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
-            for row in answer.rows("jobs")
-            if row.get("job_id")
-        ]
-        yield _of_these(found, wanted)
+        yield _of_these(_odd_states(answer.rows("jobs")), wanted)
         return
-    states: dict[bytes, JobState] = {}
-    for begin in range(0, len(rows), STATES_TOGETHER):
-        batch = _of_these(rows[begin : begin + STATES_TOGETHER], wanted)
-        # thousands of rows, and few different states
-        new = {bytes(row.state) for row in batch} - states.keys()
-        states |= {word: read_state(decode(word)) for word in new}
-        yield [LightState(row.job_id, states[bytes(row.state)]) for row in batch]
+    known: dict[bytes, JobState] = {}
+    rows.reverse()
+    while rows:
+        text = b"[%b]" % b",".join(rows[: -STATES_TOGETHER - 1 : -1])
+        # freed as it is read: to free all at the end takes longer than a turn of an event loop
+        del rows[-STATES_TOGETHER:]
+        yield _read_batch(text, wanted, known)
 
 
-def _of_these(rows: list[State], wanted: Collection[str]) -> list[State]:
+def _read_batch(
+    text: bytes, wanted: Collection[int], known: dict[bytes, JobState]
+) -> list[LightState]:
+    """Of thousands of rows with few different states: those that are ``known`` are not read again."""
+    try:
+        rows = _of_these(decode(text, list[_UsualState]), wanted)
+    except NOT_JSON:
+        return _of_these(_odd_states(objects(decode(text))), wanted)
+    for word in {bytes(row.state) for row in rows} - known.keys():
+        known[word] = read_state(decode(word))
+    return [LightState(row.job_id, known[bytes(row.state)]) for row in rows]
+
+
+def _odd_states(rows: list[dict[str, Any]]) -> list[LightState]:
     return [
-        row
+        LightState(str(row["job_id"]), read_state(row.get("state", row.get("job_state"))))
         for row in rows
-        if not wanted
-        or row.job_id in wanted
-        or (not row.job_id.isdigit() and _array_of(row.job_id) in wanted)
+        if row.get("job_id")
     ]
 
 
-def _array_of(job_id: str) -> str:
-    """``"7"`` of ``"7_1"``, ``"7_[2-9]"`` and ``"7+1"``."""
-    return job_id.partition("_")[0].partition("+")[0]
+def _of_these(rows: list[State], wanted: Collection[int]) -> list[State]:
+    return [row for row in rows if _number_of(row.job_id) in wanted] if wanted else rows
+
+
+def _number_of(job_id: str) -> int | None:
+    """7 of ``"7"``, ``"7_1"``, ``"7_[2-9]"`` and ``"7+1"``."""
+    number = job_id if job_id.isdigit() else job_id.partition("_")[0].partition("+")[0]
+    return int(number) if number.isdigit() else None
+
+
+class _StateRows(msgspec.Struct, gc=False):
+    jobs: list[msgspec.Raw]
 
 
 class _UsualState(msgspec.Struct, gc=False):
@@ -397,10 +412,6 @@ class _UsualState(msgspec.Struct, gc=False):
 
 
 State = TypeVar("State", _UsualState, LightState)
-
-
-class _UsualStates(msgspec.Struct, gc=False):
-    jobs: list[_UsualState]
 
 
 def read_cancelled(answer: Answer) -> bool:
@@ -543,7 +554,7 @@ def read_pieces(request: str, events: Sequence[Event]) -> Iterator[bytes]:
 T = TypeVar("T")
 DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
 """``clusterra-server``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
-STATES_TOGETHER = 2000
+STATES_TOGETHER = 500
 """Rows that are read in less than a millisecond."""
 URL_ROOM = 6000
 """Bytes of a query that every proxy lets through."""
