@@ -45,7 +45,8 @@ HEADINGS = {
             "By an event loop, as a triggerer reads; and by a thread, as a worker reads a job's "
             "result. `httpx alone` reads the same bytes without code of ours: it is the ceiling of any client "
             "on httpx in an event loop, where what asyncio has read (256 KiB) is cut into pieces of "
-            "64 KiB, and the rest copied for each; httpx has no option for it. `curl -N` leaves the stream's framing in; `curl -N | sed` takes it away, as ours "
+            "64 KiB, and the rest copied for each; httpx has no option for it. Freed memory stays with the process, which "
+            "otherwise decides more than either. `curl -N` leaves the stream's framing in; `curl -N | sed` takes it away, as ours "
             "does. The vendor's server streams 8 KiB a second."
         ),
     ),
