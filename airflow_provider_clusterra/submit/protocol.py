@@ -25,7 +25,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -298,13 +298,11 @@ class Record(msgspec.Struct, frozen=True):
         """Whether nobody wants its job, as it is shown."""
         return self.unwanted or (self.killed and not job.state.ended)
 
-    def is_of(self, job: Job) -> bool:
-        """Whether the job under the remembered id is its own: a reinstalled controller counts anew."""
-        if self.name:
-            return job.name == self.name
-        # the cluster's clock may be ahead, and a requeue is a later submit
-        is_late = _timestamp(job.submitted_at) > self.sent_at + CLOCKS_DIFFER
-        return job.restarts > 0 or not is_late
+    @property
+    def sent_job(self) -> Job:
+        """Its job as it was submitted, at the latest: the cluster's clock may be ahead."""
+        latest = datetime.fromtimestamp(self.sent_at + CLOCKS_DIFFER, UTC)
+        return Job(self.job_id or 0, JobState("PENDING"), submitted_at=latest)
 
     def living_id(self, ours: Tag) -> int | None:
         """The job's id, if it is of this task on this cluster and its end is not known."""
@@ -675,21 +673,16 @@ def _end_of(job: Job | None, record: Record | None) -> Job | None:
     return Job(record.job_id, JobState("COMPLETED"), name=record.name)
 
 
-def _without_others(accounts: Sequence[Job], record: Record | None) -> Sequence[Job]:
-    """Without those that have come to a nameless job's id since; names tell others apart."""
-    if record is None or not record.job_id or record.name:
-        return accounts
-    return [job for job in accounts if record.is_of(job)]
-
-
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
     """The job of the record's submit, or the newest that this may have made."""
     sent_at, known, name = (record.sent_at, record.known, record.name) if record else (0.0, (), "")
-    accounts = _without_others(accounts, record)
     new = [job for job in find_new(accounts, sent_at) if whole_id(job) not in known]
     newest = max(new, key=lambda job: (_timestamp(job.submitted_at), whole_id(job)), default=None)
     number = (record and record.job_id) or (newest and whole_id(newest))
-    return one_job(records_of(number, accounts, name), number) if number else None
+    if not number:
+        return None
+    sent = record.sent_job if record else None
+    return one_job(records_of(number, accounts, name, sent), number)
 
 
 def _tag_of(job: Job, record: Record | None) -> Tag:

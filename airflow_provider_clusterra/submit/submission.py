@@ -59,7 +59,7 @@ from airflow_provider_clusterra.watch.arrays import (
 )
 from airflow_provider_clusterra.watch.cancel import KillSwitch, cancel_now
 from airflow_provider_clusterra.watch.receipt import records_or_none
-from airflow_provider_clusterra.watch.verdict import records_of
+from airflow_provider_clusterra.watch.verdict import is_same_job, records_of
 
 log = logging.getLogger(__name__)
 
@@ -346,7 +346,9 @@ class Submission(msgspec.Struct, kw_only=True):
             log.debug("Job %s is not shown by Slurm any more.", record.job_id)
             return []
         own = protocol.keep_own([job], [job], self.client.get_user, record)
-        return [TaggedJob(each, tag) for each in own if record.is_of(each)]
+        return [
+            TaggedJob(each, tag) for each in own if is_same_job(each, record.name, record.sent_job)
+        ]
 
     def _cancelled(self, found: TaggedJob, why: str) -> TaggedJob:
         job_id = found.job.job_id

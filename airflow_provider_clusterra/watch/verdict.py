@@ -233,11 +233,11 @@ def judge(
     if job is None or _is_older(job, progress.last):
         return _judge_missing(spec, progress, at, patience)
     whole = _with_components(job, progress.last)
-    if not _is_ours(spec, whole, progress.last):
+    if not is_same_job(whole, spec.job_name, progress.last):
+        name = spec.job_name or (progress.last.name if progress.last else "")
         message = (
-            f"Job {spec.job_id} is now another job, named {job.name!r} instead of "
-            f"{_name_of(spec, progress.last)!r}: the cluster has begun to count anew, so how our job "
-            "ended is unknown."
+            f"Job {spec.job_id} is now another job, named {job.name!r} instead of {name!r}: the cluster "
+            "has begun to count anew, so how our job ended is unknown."
         )
         return progress, Verdict(Outcome.LOST, progress.last, message)
     seen = _remember(progress, whole)
@@ -271,22 +271,17 @@ def _with_components(job: Job, last: Job | None) -> Job:
     return (one_job([*job.tasks, *gone], job.job_id) or job) if gone else job
 
 
-def _is_ours(spec: WaitSpec, job: Job, last: Job | None) -> bool:
-    """The same id with another name is another job: a reinstalled controller counts anew.
+def is_same_job(job: Job, name: str, last: Job | None) -> bool:
+    """Whether a job is the one that had its id before: a reinstalled controller counts anew.
 
-    Without a name of ours, a new name alone is a rename; with a later submit time that no requeue
-    explains, it is another job.
+    The ``name`` that it was submitted under decides. Without one, a new name alone is a rename; with a
+    submit that is later than the ``last`` known and that no requeue explains, it is another job.
     """
-    name = _name_of(spec, last)
-    if not name or not job.name or job.name == name:
+    if name:
+        return job.name in ("", name)
+    if last is None or (last.name and job.name in ("", last.name)):
         return True
-    is_same_submit = last is None or job.restarts > last.restarts or not _is_older(last, job)
-    return not spec.job_name and is_same_submit
-
-
-def _name_of(spec: WaitSpec, last: Job | None) -> str:
-    """The name that it was submitted under, or else that it was last seen with."""
-    return spec.job_name or (last.name if last else "")
+    return job.restarts > last.restarts or not _is_older(last, job)
 
 
 def _is_older(job: Job, last: Job | None) -> bool:
@@ -457,18 +452,10 @@ def judge_accounting(
     progress = replace(progress, accounting_since=since)
     if isinstance(answer, ClusterraError):
         return progress, _judge_silence(spec, progress, at, answer, patience)
-    records = records_of(spec.job_id, _not_others(spec, progress.last, answer), spec.job_name)
+    records = records_of(spec.job_id, answer, spec.job_name, progress.last)
     if _expected(spec, progress) or any(job.array_job_id == spec.job_id for job in records):
         return _judge_array(spec, progress, at, records, patience)
     return progress, _judge_record(spec, progress, at, records, patience)
-
-
-def _not_others(spec: WaitSpec, last: Job | None, records: Sequence[Job]) -> Sequence[Job]:
-    """The records without those of another job that reused the id; het components may have other names
-    and stay."""
-    if spec.job_name:
-        return records
-    return [job for job in records if job.het_job_offset or _is_ours(spec, job, last)]
 
 
 def _judge_record(
@@ -507,18 +494,28 @@ def _places(part: Job) -> Collection[int]:
     return indices_of(part) or (place_of(part),)
 
 
-def records_of(job_id: int, records: Iterable[Job], name: str = "") -> list[Job]:
+def records_of(
+    job_id: int, records: Iterable[Job], name: str = "", last: Job | None = None
+) -> list[Job]:
     """Accounting's last record of each part of one job, and of no other that had its number.
 
-    Without a name, the newest is meant: a reinstalled controller counts anew.
+    Without a name, the newest is meant that may be the ``last`` known: a reinstalled controller counts
+    anew.
     """
     meant = [job for job in records if job_id in (job.job_id, job.array_job_id, job.het_job_id)]
+    if not name:
+        meant = _without_others(meant, last)
     newest = max(_named(meant, name), key=_submitted, default=None)
     if newest is None:
         return []
     whole = (newest.array_job_id, newest.het_job_id)
     parts = [job for job in meant if (job.array_job_id, job.het_job_id) == whole]
     return _last_records(_of_same_name(name or newest.name, parts))
+
+
+def _without_others(records: list[Job], last: Job | None) -> list[Job]:
+    """A het job's components stay: they may have names of their own."""
+    return [job for job in records if job.het_job_offset or is_same_job(job, "", last)]
 
 
 def _named(records: list[Job], name: str) -> list[Job]:

@@ -139,6 +139,15 @@ def test_a_job_that_is_renamed_and_requeued_is_the_same():
     assert judge(WaitSpec(9), progress, 2.0, again)[1].outcome is Outcome.WAIT
 
 
+def test_a_submit_that_is_later_than_the_last_seen_is_another_job_if_no_name_was_seen():
+    components = replace(submitted(8), name="")
+    progress, _ = judge(WaitSpec(9), Progress(), 1.0, components)
+
+    assert judge(WaitSpec(9), progress, 2.0, submitted(8))[1].outcome is Outcome.WAIT
+    assert judge(WaitSpec(9), progress, 2.0, submitted(9, restarts=1))[1].outcome is Outcome.WAIT
+    assert judge(WaitSpec(9), progress, 2.0, submitted(9))[1].outcome is Outcome.LOST
+
+
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
 
