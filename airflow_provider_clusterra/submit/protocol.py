@@ -469,6 +469,7 @@ class Finding(StrEnum):
     CLEANING_UP = "which has ended badly and is still cleaning up"
     ENDED_BADLY = "it has ended badly"
     PAST = "it has ended, and nobody wants it"
+    FINISHED_WITH = "that try was finished with it, and Slurm no longer shows it"
 
 
 class Action(StrEnum):
@@ -644,12 +645,13 @@ def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknow
     ``accounts`` are the records of accounting, None if it cannot be asked.
     """
     job = _last_record(accounts, record) if accounts else None
-    ended = _end_of(job, record)
-    if ended is not None:
+    end = _end_of(job, record)
+    if end is not None:
+        ended, finding = end
         found = (TaggedJob(ended, _tag_of(ended, record)),)
-        adopted = ended.state.succeeded
-        reason = Finding.SUCCEEDED if adopted else ""
-        return Decision(Action.ADOPT if adopted else Action.SUBMIT, found, reason)
+        if finding is Finding.ENDED_BADLY:
+            return Decision(Action.SUBMIT, found)
+        return Decision(Action.ADOPT, found, finding)
     if job is None and _never_was(record, accounts):
         return Decision(Action.SUBMIT)
     reason = _unknown_reason(record, accounts, job)
@@ -664,13 +666,13 @@ def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
     return record is None or (accounts is not None and record.job_id is None)
 
 
-def _end_of(job: Job | None, record: Record | None) -> Job | None:
+def _end_of(job: Job | None, record: Record | None) -> tuple[Job, Finding] | None:
     """The job as it ended, if accounting says so, or if its task was finished with it."""
     if job is not None and job.state.ended:
-        return job
+        return job, Finding.SUCCEEDED if job.state.succeeded else Finding.ENDED_BADLY
     if record is None or not record.done or not record.job_id:
         return None
-    return Job(record.job_id, JobState("COMPLETED"), name=record.name)
+    return Job(record.job_id, JobState("COMPLETED"), name=record.name), Finding.FINISHED_WITH
 
 
 def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:

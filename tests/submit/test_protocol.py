@@ -319,6 +319,19 @@ def test_an_earlier_submit_that_is_not_shown_is_judged_as_the_rules_say(remember
 
 
 @pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (None, "was finished with it"),
+        ([], "was finished with it"),
+        ([job("COMPLETED")], "succeeded"),
+    ],
+)
+def test_a_job_that_nothing_shows_any_more_is_not_said_to_have_succeeded(told, words):
+    """Its task may not have waited for its end."""
+    assert words in decide_gone(DONE, told, "fail").reason
+
+
+@pytest.mark.parametrize(
     ("remembered", "told"),
     [(record(), None), (record(), []), (record(), [job("RUNNING")]), (None, [job("RUNNING")])],
 )
