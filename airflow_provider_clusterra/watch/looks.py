@@ -298,6 +298,8 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         """One more waits for it, who has seen nothing yet."""
         # the first to join says what it needs; others may need more
         more = whole or (self.whole and self.requested_at > float("-inf"))
+        if self.due > now:
+            due = min(self.due, due)
         return replace(self, last=None, due=due, requested_at=now, whole=more)
 
     def hurry(self, now: float, due: float, whole: bool) -> PolledJob:  # noqa: FBT001
@@ -332,7 +334,10 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     def planned(self, begun: float, now: float, pause: float) -> PolledJob:
         """When to look again; what was asked for since the look began is not forgotten."""
         due = now + pause
-        return replace(self, due=min(due, self.due) if self.requested_at > begun else due)
+        if self.requested_at > begun:
+            # this look met the due time that it had then
+            due = min(due, self.due if self.due > begun else self.hurried)
+        return replace(self, due=due)
 
 
 class RoundResult(msgspec.Struct):

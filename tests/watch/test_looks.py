@@ -381,3 +381,21 @@ async def test_what_concerns_one_job_only_is_told_of_that_job(look):
 
     assert found.refused[1].status == 400
     assert found.hiccup is None
+
+
+def test_a_wait_that_joins_puts_off_no_look_that_is_planned_sooner():
+    planned = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=1.0)
+
+    assert planned.joined(0.5, 3.0, whole=True).due == 1.0
+    assert planned.joined(0.5, 0.7, whole=True).due == 0.7
+    # the look that is under way has begun without it
+    assert planned.joined(1.5, 3.0, whole=True).due == 3.0
+
+
+@pytest.mark.parametrize("pause", [60.0, 1.0])
+def test_a_job_that_is_hurried_while_it_is_looked_at_waits_as_long_as_any_other(pause):
+    planned = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=1.0)
+    hurried = planned.hurry(2.0, 6.0, whole=False).unchanged(begun=1.0, now=3.0, pause=pause)
+
+    assert hurried.due == min(6.0, 3.0 + pause)
+    assert hurried.is_hurried == (pause == 60.0)
