@@ -341,7 +341,7 @@ class ClusterraHook(BaseHook):
         settings = self.settings()
         end = settings.access.session_end()
         with Client(settings.access) as client:
-            cluster_id = self.cluster_id or settings.cluster_id or self.find_cluster(client)
+            cluster_id = self._cluster_of(settings, client)
             try:
                 yield Connected(settings, client, cluster_id, end)
             except NotFoundError as error:
@@ -359,7 +359,10 @@ class ClusterraHook(BaseHook):
         :raises InputError: there are several to choose from, or none.
         :source: ``GET /v1/clusters``, if neither says it.
         """
-        named = self.cluster_id or self.settings().cluster_id
+        return self._cluster_of(self.settings(), client)
+
+    def _cluster_of(self, settings: ConnectionSettings, client: Client) -> str:
+        named = self.cluster_id or settings.cluster_id
         if named:
             return named
         clusters = client.list_clusters()

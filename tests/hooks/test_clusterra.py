@@ -134,6 +134,15 @@ def test_the_cluster_is_the_tasks_the_connections_or_the_only_one(
         assert hook.find_cluster(client) == found
 
 
+def test_the_connection_is_read_once_also_if_it_names_no_cluster(local, connection, mocker):
+    connection(local.url, local.token, cluster_id=None)
+    read = mocker.spy(ClusterraHook, "settings")
+    with ClusterraHook().connect() as connected:
+        assert connected.cluster_id == "clusloc1"
+
+    assert read.call_count == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
