@@ -8,7 +8,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -65,14 +65,14 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """What a connection of type ``clusterra`` says."""
 
     access: Access
-    cluster_id: str | None = None
-    console_url: str | None = None
+    cluster_id: str | None
+    console_url: str | None
     """Where jobs are shown, as :meth:`job_url` reads it."""
-    instance: str | None = None
+    instance: str | None
     """A name for this Airflow, if others submit as the same user."""
-    timezone: tzinfo = UTC
+    timezone: tzinfo
     """The cluster's, for times in words."""
-    container_runtime: str = "apptainer"
+    container_runtime: str
     """What starts a job's container."""
 
     @property
@@ -248,8 +248,6 @@ class Connected(msgspec.Struct, frozen=True):
     settings: ConnectionSettings
     client: Client
     cluster_id: str
-    session_end: datetime | None
-    """By the session's own word; None if it does not say."""
 
     def find_output_folder(self) -> str:
         """The folder below which the API shows outputs; ``""`` if it does not say."""
@@ -339,11 +337,10 @@ class ClusterraHook(BaseHook):
         from airflow_provider_clusterra.api.client import Client
 
         settings = self.settings()
-        end = settings.access.session_end()
         with Client(settings.access) as client:
             cluster_id = self._cluster_of(settings, client)
             try:
-                yield Connected(settings, client, cluster_id, end)
+                yield Connected(settings, client, cluster_id)
             except NotFoundError as error:
                 raise self.explain(client, cluster_id, error) from error
 

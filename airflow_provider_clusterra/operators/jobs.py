@@ -876,7 +876,7 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         if self.outputs:
             paths = [file.path or "" for file in self.outputs.values()]
             check_files_are_shared(request.components[0], paths, connected.find_output_folder)
-        for words in request.warnings(connected.session_end):
+        for words in request.warnings(connected.settings.access.session_end()):
             self.log.warning(words)
         if self.uploads:
             self._inputs = inputs.find_inputs(self.uploads, context)
