@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # ruff: noqa: PLC0415 - whoever reads a DAG needs nothing of what only a running task does
 import asyncio
-import logging
 import math
 import os
 import time
@@ -79,7 +78,6 @@ __all__ = [
     "OutputFile",
     "SubmitOperator",
 ]
-log = logging.getLogger(__name__)
 
 
 class SubmitOperator(ReportsLineage, BaseOperator):
@@ -140,7 +138,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     queue_pauses = SUBMIT_PAUSES
     """Between two submits to a full queue, if the task does not defer."""
     retry_options = RetryOptions()
-    """What a retry asks for instead of the same; an operator whose job it fits sets both."""
+    """What a retry asks for instead of the same."""
     IDENTITY: Sequence[str] = ()
     """The arguments that say what the author asks for: with another value it is another job."""
     _declared: Collection[str] = ()
@@ -269,8 +267,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         with self._trying(store):
             given.read_all(self, self.READERS)
             if queue is None:
-                limits = {"timeout": self.timeout, "execution_timeout": self.execution_timeout}
-                end, limit = given.deadline_of(**limits)
+                end, limit = given.deadline_of(
+                    timeout=self.timeout, execution_timeout=self.execution_timeout
+                )
                 queue = {"tries": 0, "deadline": end, "limit": limit, "keys": {}}
             self._keys.update(queue["keys"])
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
@@ -320,9 +319,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         from airflow_provider_clusterra.triggers import jobs as triggers
 
         submission = self._submission(context, connected, store)
-        prepare = None
-        if self.outputs or self._inputs:
-            prepare = partial(self._prepare, connected, is_first=not queue["tries"])
+        prepare = partial(self._prepare, connected, is_first=not queue["tries"])
         end = queue["deadline"]
         while True:
             try:
@@ -350,9 +347,9 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
         """Called only if a job is submitted: one that runs is waited for whatever a store says."""
-        from airflow_provider_clusterra.task.fetching import check_outputs
-
         if is_first and self.outputs:
+            from airflow_provider_clusterra.task.fetching import check_outputs
+
             check_outputs(connected.client, self.outputs, self, self._declared)
         return self._upload_inputs(connected, request) if self._inputs else request
 
@@ -417,15 +414,15 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             cluster_id=cluster_id,
             identity=replace(identity, body_at=partial(self._body_at, context)),
             options=SubmitOptions(
-                self.durable,
-                self.on_unknown,
-                self.on_full_queue,
-                self.submit_timeout,
-                self.submit_confirmation_timeout,
-                self.array_success,
-                self.skip_on_exit_code or frozenset(),
-                self.retry_options,
-                CLEARS_FORGET,
+                tagged=self.durable,
+                on_unknown=self.on_unknown,
+                on_full_queue=self.on_full_queue,
+                timeout=self.submit_timeout,
+                confirmation_timeout=self.submit_confirmation_timeout,
+                array_success=self.array_success,
+                skip_on=self.skip_on_exit_code or frozenset(),
+                retries=self.retry_options,
+                clears_forget=CLEARS_FORGET,
             ),
             store=store,
             kill=self._kill,
@@ -509,15 +506,15 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             adopted_at=job.adopted_at,
         )
         event = trigger.first_look(connected.client, job.seen)
-        if event is None and self.deferrable:
-            self._kill.check()
-            self.defer(
-                trigger=trigger,
-                method_name="execute_complete",
-                kwargs={"keys": self._keys} if self._keys else None,
-                timeout=triggers.deferral_timeout(trigger.spec.deadline),
-            )
         if event is None:
+            self._kill.check()
+            if self.deferrable:
+                self.defer(
+                    trigger=trigger,
+                    method_name="execute_complete",
+                    kwargs={"keys": self._keys} if self._keys else None,
+                    timeout=triggers.deferral_timeout(trigger.spec.deadline),
+                )
             event = self._kill.run(trigger.wait())
         elif self.follow_output:
             # it had ended before anybody could follow it
@@ -564,7 +561,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _replace(
         self, context: Context, client: Client, event: JobEvent, store: RecordStore
     ) -> Any:
-        """The end of the try that submitted it had been to cancel it: that was not about this one."""
+        """Submit a new job: the cancel that ended this one was under way when this try adopted it."""
         from airflow_provider_clusterra.watch.tail import write_output
 
         store.save_failure(failure_of(event.job))
@@ -708,7 +705,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         "uploads",
         *("container", "container_mounts", "container_workdir"),
     )
-    """What the author asks for: with another value it is another job."""
     READERS: ClassVar[dict[str, given.Reader]] = {
         **SubmitOperator.READERS,
         **dict.fromkeys(("script", *JOB_ARGUMENTS), given.text),
@@ -885,7 +881,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         return request
 
     def _upload_inputs(self, connected: Connected, request: Any) -> Any:
-        """See :meth:`SubmitOperator._upload_inputs`."""
         from airflow_provider_clusterra.task import inputs
 
         client, cluster_id = connected.client, connected.cluster_id
@@ -902,7 +897,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         variables |= parent_variables(ti)
         if self.login_environment:
             variables["SLURM_GET_USER_ENV"] = "1"
-        comment = owner_of(context, waits=self.wait_for_completion).comment(ti.try_number)
         request = sbatch.read_arguments(
             self.script,
             arguments,
@@ -913,7 +907,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
             defaults=variables,
             script_arguments=self.script_arguments or (),
         )
-        request = request.with_comment(comment)
+        owner = owner_of(context, waits=self.wait_for_completion)
+        request = request.with_comment(owner.comment(ti.try_number))
         container = sbatch.read_container(
             self.container, self.container_mounts, self.container_workdir
         )
@@ -940,7 +935,6 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
     """
 
     IDENTITY: Sequence[str] = ("template_id", "template_params", "uploads")
-    """What the author asks for: with another value it is another job."""
     READERS: ClassVar[dict[str, given.Reader]] = {
         **SubmitOperator.READERS,
         "template_id": given.text,
@@ -981,14 +975,12 @@ class ClusterraSubmitTemplateOperator(SubmitOperator):
         return templates.TemplateRequest(checked, name)
 
     def _upload_inputs(self, connected: Connected, request: Any) -> Any:
-        """See :meth:`SubmitOperator._upload_inputs`."""
         from airflow_provider_clusterra.task.inputs import upload_files
 
         upload_files(connected.client, connected.cluster_id, self._inputs, self._keys)
         return request.with_params(self._keys)
 
     def _find_artifacts(self, client: Client, cluster_id: str, job_id: int) -> Mapping[str, str]:
-        """See :meth:`SubmitOperator._find_artifacts`: those that the template declares."""
         from airflow_provider_clusterra.api.templates import render_artifacts
 
         template, parent = find_template(client, self.template_id)
