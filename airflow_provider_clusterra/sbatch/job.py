@@ -42,6 +42,7 @@ from airflow_provider_clusterra.sbatch.options import (
     TIMES,
     Fields,
     claims_of,
+    drop_memory,
     put_cpus_per_task,
     put_nothing,
     put_tasks_of_nodes,
@@ -169,12 +170,17 @@ def overlooked(script: str) -> list[str]:
     first = _first(lines, _is_command)
     # what begins with another shebang is a script that this one writes
     own = lines[: 1 + _first(lines[1:], lambda line: line.lstrip().startswith("#!"))]
-    behind = ["it is indented", "it stands behind the first command"]
-    return [
-        f"Line {n + 1} of the script, {line.strip()[:60]!r}, is not read, as by sbatch: {behind[n > first]}."
-        for n, line in enumerate(own)
-        if re.match(r"\s*#SBATCH" if n > first else r"\s+#SBATCH", line)
-    ]
+    found = []
+    for number, line in enumerate(own):
+        if number > first and re.match(r"\s*#SBATCH", line):
+            why = "it stands behind the first command"
+        elif re.match(r"\s+#SBATCH", line):
+            why = "it is indented"
+        else:
+            continue
+        shown = f"Line {number + 1} of the script, {line.strip()[:60]!r}"
+        found.append(f"{shown}, is not read, as by sbatch: {why}.")
+    return found
 
 
 def _first(lines: Sequence[str], is_it: Callable[[str], bool]) -> int:
@@ -280,12 +286,14 @@ def _long(word: str, rest: list[str], number: int) -> Directive:
 
 def _short(letters: str, rest: list[str], number: int) -> Iterator[Directive]:
     while letters:
-        name = SHORT.get(letters[0])
+        letter, letters = letters[0], letters[1:]
+        name = SHORT.get(letter)
         if name is None:
-            raise _bad(number, f"-{letters[0]} is not known to sbatch")
-        alone = OPTIONS[name].takes == "nothing"
-        attached, letters = (None, letters[1:]) if alone else (letters[1:] or None, "")
-        yield _directive(name, attached, rest, number)
+            raise _bad(number, f"-{letter} is not known to sbatch")
+        if OPTIONS[name].takes != "nothing":
+            yield _directive(name, letters or None, rest, number)
+            return
+        yield _directive(name, None, rest, number)
 
 
 def _directive(name: str, attached: str | None, rest: list[str], number: int) -> Directive:
@@ -530,16 +538,16 @@ class JobRequest(msgspec.Struct, frozen=True):
         def change(fields: Fields) -> None:
             if fields.get("dependency") == first:
                 fields.pop("dependency", None)
-                fields |= {"dependency": text} if text else {}
+                if text:
+                    fields["dependency"] = text
 
         return self._changed(change)
 
     def warnings(self, session_end: datetime | None) -> list[str]:
         """What its author should know before the submit."""
-        if session_end is None:
-            return [*self.conflicts]
         limit = read_number(self.components[0].get("time_limit"))
-        if session_end >= datetime.now(UTC) + timedelta(minutes=limit or 0):
+        job_end = datetime.now(UTC) + timedelta(minutes=limit or 0)
+        if session_end is None or session_end >= job_end:
             return [*self.conflicts]
         ends = (
             f"The session ends {session_end:%Y-%m-%d %H:%M} UTC, and the job may run for "
@@ -687,8 +695,7 @@ def _put_argument(fields: Fields, name: str, value: Any, option: str, text: str)
     except ValueError as exc:
         raise InputError(f"{name} is {value!r}: {str(exc).rstrip('.')}.") from exc
     if name == "working_directory":
-        folder = SHARED / text
-        put_variables(fields, {"SLURM_SUBMIT_DIR": str(folder)})
+        put_variables(fields, {"SLURM_SUBMIT_DIR": str(SHARED / text)})
 
 
 def put_field(fields: Fields, name: str, value: Any) -> None:
@@ -706,32 +713,20 @@ def put_field(fields: Fields, name: str, value: Any) -> None:
         variables = dict(fields["environment"])
         variables.pop("SLURM_GPUS_PER_NODE", None)
         fields["environment"] = variables
-    for each in MEMORY_FIELDS if name in MEMORY_FIELDS else ():
-        fields.pop(each, None)
+    if name in MEMORY_FIELDS:
+        drop_memory(fields)
     fields[name] = value
 
 
 def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``job=``, checked; ``environment`` may be a dict, too, and is one."""
-    given = dict(job)
-    variables = given.pop("environment", None)
-    found = check_fields(given)
+    """The fields of ``job=``, checked; ``environment`` is a dict here."""
+    found = check_fields({name: value for name, value in job.items() if name != "environment"})
     memory = [name for name in MEMORY_FIELDS if name in found]
     if len(memory) > 1:
         raise InputError(f"job: {' and '.join(memory)} exclude each other: give one of them.")
-    if isinstance(variables, Mapping):
-        found["environment"] = {str(name): str(value) for name, value in variables.items()}
-    elif variables is not None:
-        listed = check_fields({"environment": variables})["environment"]
-        found["environment"] = dict(map(_pair, listed))
+    if job.get("environment") is not None:
+        found["environment"] = job["environment"]
     return found
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"job: environment holds {text!r}; each is NAME=value.")
-    return name, value
 
 
 def _text(name: str, value: Any) -> str:
@@ -777,14 +772,20 @@ class Container(msgspec.Struct, frozen=True):
     working_directory: str = ""
     """Inside; ``""`` is the job's own."""
 
+    @property
+    def folder(self) -> str:
+        """Its working directory in the words of a shell."""
+        return quote(self.working_directory) if self.working_directory else '"$PWD"'
+
 
 def _apptainer(container: Container, program: str) -> str:
     binds = ['"$script"', '"$PWD"', *map(quote, container.mounts)]
-    inside = quote(container.working_directory) if container.working_directory else '"$PWD"'
     options = " ".join(f"--bind {each}" for each in binds)
     # SLURM_JOB_GPUS is there if the job has GPUs
     gpus = "${SLURM_JOB_GPUS:+--nv}"
-    return f"{quote(program)} exec {gpus} {options} --pwd {inside} {quote(container.image)}"
+    return (
+        f"{quote(program)} exec {gpus} {options} --pwd {container.folder} {quote(container.image)}"
+    )
 
 
 def _pyxis(container: Container, _: str) -> str:
@@ -798,10 +799,9 @@ def _pyxis(container: Container, _: str) -> str:
         image = REGISTRY.sub(r"\g<host>#", image, count=1)
     mounts = ['"$script:$script"', '"$PWD:$PWD"']
     mounts += [quote(each if ":" in each else f"{each}:{each}") for each in container.mounts]
-    inside = quote(container.working_directory) if container.working_directory else '"$PWD"'
     return (
         f"srun --nodes=1 --ntasks=1 --cpu-bind=none --container-image={quote(image)} "
-        f"--container-mounts={','.join(mounts)} --container-workdir={inside}"
+        f"--container-mounts={','.join(mounts)} --container-workdir={container.folder}"
     )
 
 
@@ -814,12 +814,10 @@ RUNTIMES: dict[str, Callable[[Container, str], str] | None] = {
 """How each starts a container; None: Slurm does it by itself."""
 
 
-PROGRAMS = ("/apptainer", "/singularity")
-
-
 def is_runtime(name: str) -> bool:
     """Whether it is a runtime, or the path of its program."""
-    return name in RUNTIMES or (name.startswith("/") and name.endswith(PROGRAMS))
+    is_path = name.startswith("/") and name.endswith(("/apptainer", "/singularity"))
+    return is_path or name in RUNTIMES
 
 
 def in_container(job: JobRequest, container: Container, runtime: str) -> JobRequest:

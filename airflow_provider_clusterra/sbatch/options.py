@@ -162,20 +162,13 @@ def _clock(said: Mapping[str, str]) -> time:
 Fields = dict[str, Any]
 Apply = Callable[[Fields, str], None]
 
-MAIL_TYPES = {
-    "BEGIN": "BEGIN",
-    "END": "END",
-    "FAIL": "FAIL",
-    "REQUEUE": "REQUEUE",
-    "STAGE_OUT": "STAGE_OUT",
-    "ARRAY_TASKS": "ARRAY_TASKS",
-    "INVALID_DEPEND": "INVALID_DEPENDENCY",
-    "TIME_LIMIT": "TIME=100%",
-    "TIME_LIMIT_90": "TIME=90%",
-    "TIME_LIMIT_80": "TIME=80%",
-    "TIME_LIMIT_50": "TIME=50%",
-}
-ALL_MAIL = ("BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT")
+SAME_MAIL = ("BEGIN", "END", "FAIL", "REQUEUE", "STAGE_OUT", "ARRAY_TASKS")
+MAIL_TYPES = {word: [word] for word in SAME_MAIL}
+MAIL_TYPES |= {"INVALID_DEPEND": ["INVALID_DEPENDENCY"], "TIME_LIMIT": ["TIME=100%"]}
+MAIL_TYPES |= {f"TIME_LIMIT_{share}": [f"TIME={share}%"] for share in (90, 80, 50)}
+MAIL_TYPES |= {"ALL": ["BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT"]}
+MAIL_TYPES |= {"NONE": []}
+"""The API's words for each of ``sbatch``; it drops ALL without a word."""
 EXCLUSIVE = {"": ["none"], "exclusive": ["none"], "allocation": ["none"]}
 EXCLUSIVE |= {word: [word] for word in ("user", "mcs", "topo")}
 """What ``--exclusive`` takes; the API's word for whole nodes is ``none``."""
@@ -238,12 +231,17 @@ def as_flag(words: Mapping[str, str]) -> Apply:
     return apply
 
 
+def drop_memory(fields: Fields) -> None:
+    """Take out memory in every form: of two, Slurm would drop one without a word."""
+    for name in MEMORY_FIELDS:
+        fields.pop(name, None)
+
+
 def as_memory(field: str) -> Apply:
-    """Memory, in the place of any other form of it: of two, Slurm drops one without a word."""
+    """Memory, in the place of any other form of it."""
 
     def apply(fields: Fields, value: str) -> None:
-        for each in MEMORY_FIELDS:
-            fields.pop(each, None)
+        drop_memory(fields)
         # 0 is all that a node has
         megabytes = 0 if re.fullmatch("0+[KMGT]?B?", value.upper()) else read_memory_mb(value)
         per_gpu = field == "memory_per_tres"
@@ -273,9 +271,10 @@ def read_number(value: str) -> Any:
 
 def read_minutes(value: str) -> Any:
     """A time in any of the six forms; 0 is no limit to ``sbatch``, and "at once" to slurmrestd."""
-    unlimited = value.upper() in ("-1", "UNLIMITED", "INFINITE")
-    unlimited = unlimited or (not value.strip("0:-") and _seconds(value) == 0)
-    return UNLIMITED if unlimited else no_val(read_time_limit_minutes(value))
+    is_zero = not value.strip("0:-") and _seconds(value) == 0
+    if is_zero or value.upper() in ("-1", "UNLIMITED", "INFINITE"):
+        return UNLIMITED
+    return no_val(read_time_limit_minutes(value))
 
 
 def read_seconds(value: str) -> int:
@@ -391,17 +390,17 @@ def put_signal(fields: Fields, value: str) -> None:
     names = {"B": "BATCH_JOB", "R": "RESERVATION_JOB"}
     fields["kill_warning_signal"] = name
     fields["kill_warning_delay"] = no_val(delay)
-    flags = [names[each] for each in dict.fromkeys((found[1] or "").upper())]
-    fields |= {"kill_warning_flags": flags} if flags else {}
+    if found[1]:
+        fields["kill_warning_flags"] = [names[each] for each in dict.fromkeys(found[1].upper())]
 
 
 def put_mail_type(fields: Fields, value: str) -> None:
-    """``--mail-type``: ALL is written out, because the API drops it without a word."""
+    """``--mail-type``."""
     found: list[str] = []
     for word in filter(None, value.upper().split(",")):
-        if word not in (*MAIL_TYPES, "ALL", "NONE"):
-            raise ValueError(f"it takes {', '.join(MAIL_TYPES)}, ALL or NONE")
-        found += ALL_MAIL if word == "ALL" else [MAIL_TYPES[word]] if word in MAIL_TYPES else []
+        if word not in MAIL_TYPES:
+            raise ValueError(f"it takes {', '.join(MAIL_TYPES)}")
+        found += MAIL_TYPES[word]
     fields["mail_type"] = list(dict.fromkeys(found))
 
 
@@ -461,7 +460,8 @@ def put_memory_binding(fields: Fields, value: str) -> None:
         if kind not in ("q", "quiet"):
             found[one_of(MEMORY_BINDINGS, kind)] = places
     fields["memory_binding_type"] = [*found]
-    fields.update([("memory_binding", places) for places in found.values() if places])
+    for places in filter(None, found.values()):
+        fields["memory_binding"] = places
     verbose = "verbose" if "VERBOSE" in found else "quiet"
     put_variables(fields, {"SLURM_MEM_BIND": value, "SLURM_MEM_BIND_VERBOSE": verbose})
 
@@ -569,10 +569,11 @@ def put_gres(fields: Fields, value: str) -> None:
 
 def put_gpus_per_task(fields: Fields, value: str) -> None:
     """``--gpus-per-task``: ``sbatch`` leaves out a type without a count, and turns their order round."""
-    counts = [each for each in _read_gpus(value) if int(each["count"] or 0)]
-    entries = [
-        f"gres/gpu{(each['type'] and ':' + each['type']) or ''}={each['count']}" for each in counts
-    ]
+    entries = []
+    for each in _read_gpus(value):
+        name = f"gres/gpu:{each['type']}" if each["type"] else "gres/gpu"
+        if int(each["count"] or 0):
+            entries.append(f"{name}={each['count']}")
     put_tres_per_task(fields, "gres/gpu", entries[::-1])
 
 
@@ -645,8 +646,9 @@ def _settle_gpus(fields: Fields) -> None:
     if total:
         fields["tasks"] = _tasks_for(int(total[1]), each, given)
     elif given is None:
+        of_kind = f" ({kind[1:]})" if kind else ""
         raise InputError(
-            f"GPUs: {each} for each task{kind and f' ({kind[1:]})'}, and not how many tasks. "
+            f"GPUs: {each} for each task{of_kind}, and not how many tasks. "
             "Give --ntasks or --gpus beside --gpus-per-task, as sbatch wants it."
         )
     elif "tasks_per_node" not in fields:

@@ -209,7 +209,6 @@ def test_resources_per_task_add_up():
         ({"dependency": 12}, "dependency is 12: it takes e.g. afterok:12:13"),
         ({"signal": "@"}, "signal is '@': it takes a signal and seconds"),
         ({"job": {"partitoin": "x"}}, "no field 'partitoin'. Did you mean partition?"),
-        ({"job": {"environment": ["A"]}}, "environment holds 'A'; each is NAME=value."),
         ({"job": {"nice": "low"}}, "nice is 'low'; it is of type integer"),
         ({"time_limit": float("nan")}, "time_limit is nan, which is no time"),
         ({"time_limit": float("inf")}, "time_limit is inf, which is no time"),
@@ -245,7 +244,7 @@ def test_numbers_and_flags_that_jinja_made_text_are_read_back():
 def test_variables_of_all_sources_come_together():
     found = asked(
         "--export=LINE=1,BOTH=line",
-        job={"environment": ["JOB=2", "BOTH=job"]},
+        job={"environment": {"JOB": "2", "BOTH": "job"}},
         environment={"ARGUMENT": 3},
     )
     body = found.body()

@@ -150,6 +150,7 @@ def test_variables_have_many_forms(value):
         ({"job": "nice"}, "job is 'nice'; it takes a dict"),
         ({"job": {"environment": {"X": None}}}, "job: environment: X is None"),
         ({"job": {"environment": "A"}}, "job: environment is 'A'; it takes a dict"),
+        ({"job": {"environment": ["A"]}}, r"job: environment is \['A'\]; .* list of 'NAME=value'"),
         ({"uploads": ["a.tpr"]}, "uploads is .*it takes a dict"),
         ({"uploads": "a.tpr"}, "uploads is 'a.tpr'; it takes a dict"),
         ({"cpus_per_task": 1.5}, "cpus_per_task is 1.5; it takes a whole number"),
