@@ -24,7 +24,7 @@ from airflow_provider_clusterra.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_clusterra.api.jobs import read_number
+from airflow_provider_clusterra.api.jobs import read_number, read_objects
 
 T = TypeVar("T")
 BOM = codecs.BOM_UTF8
@@ -100,11 +100,6 @@ def decode(body: bytes, form: Any = Any) -> Any:
         return msgspec.json.decode(again, type=form)
 
 
-def objects(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; none if it is no list."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
 class Answer(msgspec.Struct, frozen=True):
     """One HTTP answer, read to its end."""
 
@@ -143,7 +138,7 @@ class Answer(msgspec.Struct, frozen=True):
         rows = body.get(name) if isinstance(body, dict) else body
         if not isinstance(rows, list):
             raise self.unreadable(f"it holds no list of {name}")
-        return objects(rows)
+        return read_objects(rows)
 
     def unreadable(self, why: str) -> ProtocolError:
         """The error that says that this answer cannot be read, and shows its beginning."""

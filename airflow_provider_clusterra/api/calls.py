@@ -23,7 +23,6 @@ from airflow_provider_clusterra.api.answers import (
     decode,
     is_page,
     kind_of_number,
-    objects,
     read_problems,
     refusal,
 )
@@ -43,6 +42,8 @@ from airflow_provider_clusterra.api.jobs import (
     read_job_id,
     read_job_state,
     read_number,
+    read_object,
+    read_objects,
     read_record,
     read_state,
 )
@@ -217,27 +218,23 @@ class Output(msgspec.Struct, frozen=True):
 def read_submitted(answer: Answer) -> Submitted:
     """A job that exists, wherever the answer holds its id, whatever it holds beside it."""
     try:
-        body = answer.json()
+        body = read_object(answer.json())
     except ProtocolError:
-        body = None
-    problems = read_problems(answer)
+        body = {}
     job_id = _find_job_id(body)
     if job_id is None:
         raise refusal(answer) or answer.unreadable("it holds no job id")
-    warnings = tuple(_warning(each) for each in _list(body.get("warnings")))
-    return Submitted(job_id, _text(body, "run_id") or None, warnings, tuple(problems))
+    warnings = body.get("warnings")
+    words = tuple(map(_warning, warnings)) if isinstance(warnings, list) else ()
+    return Submitted(job_id, _text(body, "run_id") or None, words, tuple(read_problems(answer)))
 
 
-def _find_job_id(body: Any) -> int | None:
+def _find_job_id(body: Mapping[str, Any]) -> int | None:
     """The first id, of the answer itself or of the job, result or step in it."""
-    if not isinstance(body, dict):
-        return None
-    parts = [body.get("job"), body.get("result")]
-    parts += [part for key in ("steps", "jobs") for part in _list(body.get(key))]
+    parts = read_objects([body.get("job"), body.get("result")])
+    parts += read_objects(body.get("steps")) + read_objects(body.get("jobs"))
     found = [body.get("job_id"), body.get("slurm_job_id")]
-    for part in parts:
-        if isinstance(part, dict):
-            found += [part.get("slurm_job_id"), part.get("job_id"), part.get("id")]
+    found += [part.get(key) for part in parts for key in ("slurm_job_id", "job_id", "id")]
     return next(filter(None, map(_job_number, found)), None)
 
 
@@ -246,10 +243,6 @@ def _job_number(value: Any) -> int | None:
         return read_job_id(value).number
     except ProtocolError:
         return None
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _warning(value: Any) -> str:
@@ -321,7 +314,7 @@ def _read_one(rows: Sequence[JobRecord | Plain], job_id: int) -> Job | None:
     return job
 
 
-def _rows(answer: Answer, *, whole: bool = True) -> Sequence[JobRecord | Plain] | None:
+def _rows(answer: Answer, *, whole: bool) -> Sequence[JobRecord | Plain] | None:
     """The records of :data:`JOBS`, or of one bare object; what is no object among them is none.
 
     None: there are none, not even an empty list, or (if they are to be ``whole``) the answer
@@ -378,7 +371,7 @@ def _read_batch(
     try:
         rows = _of_these(decode(text, list[_UsualState]), wanted)
     except NOT_JSON:
-        return _of_these(_odd_states(objects(decode(text))), wanted)
+        return _of_these(_odd_states(read_objects(decode(text))), wanted)
     for word in {bytes(row.state) for row in rows} - known.keys():
         known[word] = read_state(decode(word))
     return [LightState(row.job_id, known[bytes(row.state)]) for row in rows]
@@ -440,7 +433,7 @@ def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
 
 def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
     body = answer.json() if answer.body.strip() else None
-    return objects(body.get("status")) if isinstance(body, dict) else []
+    return read_objects(read_object(body).get("status"))
 
 
 def _cancel_number(entry: dict[str, Any]) -> int:

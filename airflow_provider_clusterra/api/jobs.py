@@ -123,6 +123,16 @@ def read_flag(value: Any) -> bool | None:
     return BOOLEANS.get(str(value).strip().lower())
 
 
+def read_object(value: Any) -> dict[str, Any]:
+    """An object; an empty one if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def read_objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none if it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def read_time(value: Any) -> datetime | None:
     """A time as an aware datetime in UTC, or None if it is unset (0 means unset).
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import read_flag
+from airflow_provider_clusterra.api.jobs import read_flag, read_object, read_objects
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.answers import Answer
@@ -439,28 +439,27 @@ def _unknown(name: str, known: Mapping[str, Param]) -> str:
 
 
 def _read(row: Mapping[str, Any]) -> Template:
-    outputs = _object(row.get("outputs"))
-    inputs = [read_param(each, "inputs") for each in _objects(row.get("inputs"))]
-    params = [
-        read_param(each, "params") for each in _objects(row.get("parameters", row.get("params")))
-    ]
+    outputs = read_object(row.get("outputs"))
+    inputs = [read_param(each, "inputs") for each in read_objects(row.get("inputs"))]
+    parameters = read_objects(row.get("parameters", row.get("params")))
+    params = [*inputs, *(read_param(each, "params") for each in parameters)]
     return Template(
         template_id=str(row["id"]),
         name=str(row.get("name") or ""),
         description=str(row.get("description") or ""),
         kind=str(row.get("kind") or "batch"),
         ready=row.get("ready") is not False,
-        params=tuple(param for param in [*inputs, *params] if param.name),
+        params=tuple(param for param in params if param.name),
         parent_id=str(row.get("parent_id") or ""),
-        static_values=_object(row.get("static_values")),
-        preset_values=_object(row.get("schema_values")),
+        static_values=read_object(row.get("static_values")),
+        preset_values=read_object(row.get("schema_values")),
         outputs_dir=str(outputs.get("dir", "")),
         artifacts=_artifacts(outputs),
     )
 
 
 def _artifacts(outputs: Mapping[str, Any]) -> dict[str, str]:
-    rows = [(each.get("key"), each.get("path")) for each in _objects(outputs.get("artifacts"))]
+    rows = [(each.get("key"), each.get("path")) for each in read_objects(outputs.get("artifacts"))]
     return {str(key): str(path) for key, path in rows if key and path}
 
 
@@ -490,11 +489,3 @@ def _render(text: str, values: Mapping[str, str]) -> str:
     if any(not values.get(name) for name in names):
         return ""
     return re.sub(r"\{\{\s*\.([\w.]+)\s*\}\}", lambda match: values[match[1]], text)
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return {str(name): each for name, each in value.items()} if isinstance(value, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, objects, refusal
+from airflow_provider_clusterra.api.answers import NOT_JSON, Answer, decode, refusal
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import (
     LARGEST,
@@ -19,6 +19,8 @@ from airflow_provider_clusterra.api.jobs import (
     JobRecord,
     place_of,
     read_number,
+    read_object,
+    read_objects,
     read_record,
     seconds_between,
 )
@@ -127,13 +129,13 @@ def _read_run(record: RunRecord) -> Run | None:
         job = read_record(record)
     except ProtocolError:
         return None
-    tres, time = _dict(record.tres), _dict(record.time)
+    tres, time = read_object(record.tres), read_object(record.time)
     allocated, requested = _counts(tres.get("allocated")), _counts(tres.get("requested"))
     # one that was cancelled in the queue has "elapsed": 0
     ran = job.started_at is not None and tres.get("allocated") != []
     queued, elapsed = (_time(time.get(key)) if ran else None for key in ("planned", "elapsed"))
     values = _values(queued, elapsed, allocated, requested)
-    values |= _used(objects(record.steps), values)
+    values |= _used(read_objects(record.steps), values)
     return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
 
 
@@ -186,10 +188,10 @@ def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
 
     :source: slurmdbd calls ``TRESUsageInTot`` ``tres.requested.total``; its memory is in bytes.
     """
-    spans = [_span(_dict(step.get("time"))) for step in steps]
-    used = [_dict(_dict(step.get("tres")).get("requested")) for step in steps]
+    spans = [_span(read_object(step.get("time"))) for step in steps]
+    used = [read_object(read_object(step.get("tres")).get("requested")) for step in steps]
     totals = [_counts(each.get("max")) | _counts(each.get("total")) for each in used]
-    seconds = [_cpu_seconds(_dict(step.get("time"))) for step in steps]
+    seconds = [_cpu_seconds(read_object(step.get("time"))) for step in steps]
     blanks = [seconds[n] for n, step in enumerate(steps) if _is_blank(step, spans[n], totals[n])]
     busy, gpus = _peak(spans, totals, "gres/gpuutil"), had.get("gpus_allocated")
     most = had.get("memory_bytes_requested", math.inf)
@@ -216,7 +218,7 @@ def _is_blank(step: Mapping[str, Any], span: tuple[float, float], total: Counts)
     """Whether nobody looked at a step that may have held anything, e.g. ``srun --acctg-freq=0``; one of
     a second may end before its first look.
     """
-    extern = str(_dict(step.get("step")).get("id")).endswith(".extern")
+    extern = str(read_object(step.get("step")).get("id")).endswith(".extern")
     return "mem" not in total and not extern and span[1] - span[0] > 1
 
 
@@ -263,7 +265,7 @@ def _time(value: Any) -> int | None:
 
 def _cpu_seconds(time: Mapping[str, Any]) -> float | None:
     """Of a step; None if its record does not say."""
-    total = _dict(time.get("total"))
+    total = read_object(time.get("total"))
     whole, rest = read_number(total.get("seconds")), read_number(total.get("microseconds"))
     if whole is None or whole < 0 or whole in NO_VALS:
         return None
@@ -273,7 +275,7 @@ def _cpu_seconds(time: Mapping[str, Any]) -> float | None:
 def _counts(rows: Any) -> dict[str, float | None]:
     """Slurm's list of TRES by name, e.g. ``cpu``, ``mem``, ``gres/gpu``, without what it does not say."""
     found: dict[str, float | None] = {}
-    for row in objects(rows):
+    for row in read_objects(rows):
         count = read_number(row.get("count"))
         if count is not None and 0 <= count < NOT_TOLD:
             found["/".join(str(row[key]) for key in ("type", "name") if row.get(key))] = count
@@ -462,7 +464,3 @@ def _is_one(job: Job) -> bool:
 
 def _told(**values: float | None) -> Values:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
