@@ -1,13 +1,13 @@
 """The API over HTTP: its address and the session, a client for a thread and one for an event loop.
 
-Every decision is in calls and retry. Only workers move files, and only event loops follow an output.
+What an answer means is decided in answers and calls, what is tried again in errors. Only workers move
+files, and only event loops follow an output.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import functools
 import ipaddress
 import os
@@ -100,7 +100,7 @@ class Access(msgspec.Struct, frozen=True):
             padded = part + "=" * (-len(part) % 4)
             claims = msgspec.json.decode(base64.urlsafe_b64decode(padded))
             return read_time(claims.get("exp"))
-        except (IndexError, ValueError, AttributeError, binascii.Error, msgspec.MsgspecError):
+        except (IndexError, ValueError, AttributeError, msgspec.MsgspecError):
             return None
 
 
@@ -160,6 +160,7 @@ def is_loopback(host: str) -> bool:
 
 
 CONNECT_TIMEOUT = 10.0
+"""Seconds."""
 WHOLE = 5
 """Times the timeout: what an answer may take in all, however steadily it drips. A thread looks at the
 clock once it has the headers, which httpx ends at 100 KB or after a timeout without a byte."""
@@ -257,13 +258,10 @@ def _names(entry: str, host: str) -> bool:
         return entry == "*" or (domain != "" and f".{host}".endswith(f".{domain}"))
 
 
-def _timeout(access: Access) -> httpx.Timeout:
-    return httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout))
-
-
-def patient(access: Access) -> httpx.Timeout:
-    """For a stream, which may be silent for as long as a job is."""
-    return httpx.Timeout(access.timeout, connect=min(CONNECT_TIMEOUT, access.timeout), read=None)
+def _timeout(access: Access, *, stream: bool = False) -> httpx.Timeout:
+    """A stream may be silent for as long as a job is."""
+    connect, read = min(CONNECT_TIMEOUT, access.timeout), None if stream else access.timeout
+    return httpx.Timeout(access.timeout, connect=connect, read=read)
 
 
 @functools.lru_cache(maxsize=8)
@@ -476,15 +474,15 @@ class Client(_Endpoints):
         self.close()
 
     def _exchange(self, call: Call[Any]) -> Answer:
-        access, request = self.access, call.request
+        access = self.access
         with (
-            _in_our_words(request, access),
+            _in_our_words(call.request, access),
             self._http.stream(*call.request.split(" ", 1), json=call.json) as response,
         ):
-            body = Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
+            body = _empty_body(call, access)
             for piece in response.iter_bytes():
                 body.add(piece)
-            return _answer(call, request, body, response, access)
+            return _answer(call, body, response, access)
 
     def _put(self, grant: UploadGrant, size: int, content: Callable[[], BinaryIO]) -> None:
         url = grant.check(self.access.origin)
@@ -568,7 +566,7 @@ class AsyncClient(_Endpoints):
         call = calls.stream_output(cluster_id, job_id)
         with _in_our_words(call.request, self.access):
             async with self._http.stream(
-                *call.request.split(" ", 1), timeout=patient(self.access)
+                *call.request.split(" ", 1), timeout=_timeout(self.access, stream=True)
             ) as response:
                 if not is_stream(response.status_code, response.headers):
                     call.read(await self._whole(call, response))
@@ -626,12 +624,12 @@ class AsyncClient(_Endpoints):
 
     async def _whole(self, call: Call[Any], response: httpx.Response) -> Answer:
         access = self.access
-        body = Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
+        body = _empty_body(call, access)
         async for piece in response.aiter_bytes():
             body.add(piece)
         if body.is_long:
-            return await asyncio.to_thread(_answer, call, call.request, body, response, access)
-        return _answer(call, call.request, body, response, access)
+            return await asyncio.to_thread(_answer, call, body, response, access)
+        return _answer(call, body, response, access)
 
 
 async def _read_much_at_once(response: httpx.Response) -> None:
@@ -647,10 +645,12 @@ def _longest(call: Call[Any], access: Access) -> float:
     return access.timeout * (WHOLE if call.keep is None else WHOLE_OUTPUT)
 
 
-def _answer(
-    call: Call[Any], request: str, body: Body, response: httpx.Response, access: Access
-) -> Answer:
-    answer = body.answer(request, response.status_code, response.headers)
+def _empty_body(call: Call[Any], access: Access) -> Body:
+    return Body(call.keep, call.largest, time.monotonic() + _longest(call, access))
+
+
+def _answer(call: Call[Any], body: Body, response: httpx.Response, access: Access) -> Answer:
+    answer = body.answer(call.request, response.status_code, response.headers)
     # what an error repeats is short; a job's output is as it is
     if len(answer.body) > LARGEST_WORDS or (call.keep is not None and answer.status < 300):
         return answer
@@ -662,8 +662,6 @@ def _answer(
 
 LARGE = 1024 * 1024
 """Bytes of a body for which a connection is given up afterwards."""
-AT_ONCE = 256 * 1024
-"""Bytes that are read at once."""
 
 
 def _body(response: httpx.Response, timeout: float) -> Iterator[bytes]:
@@ -679,7 +677,7 @@ def _body(response: httpx.Response, timeout: float) -> Iterator[bytes]:
         yield (first := next(pieces, b""))
         left -= len(first)
         connection = response.extensions["network_stream"]
-        while left and (piece := _read(connection, min(left, AT_ONCE), timeout)):
+        while left and (piece := _read(connection, min(left, READ_AT_ONCE), timeout)):
             yield piece
             left -= len(piece)
     else:
