@@ -218,16 +218,14 @@ def read_problems(answer: Answer) -> list[Problem]:
 
 
 def transport_error(
-    request: str, exc: httpx.HTTPError | httpx.InvalidURL | TimeoutError, origin: str = ""
+    request: str, exc: httpx.HTTPError | httpx.InvalidURL | TimeoutError, origin: str
 ) -> TransportError:
     """httpx's error as ours: no answer, and whether the request may have arrived."""
     sent = not isinstance(exc, NOT_SENT)
     words = str(exc) or type(exc).__name__
-    hint = (
-        ""
-        if sent
-        else f" Is the connection's host right, and can this machine reach {origin or 'it'}?"
-    )
+    hint = ""
+    if not sent:
+        hint = f" Is the connection's host right, and can this machine reach {origin}?"
     if isinstance(exc, httpx.TimeoutException | TimeoutError):
         words = f"no answer in time ({type(exc).__name__})"
     elif "CERTIFICATE_VERIFY_FAILED" in words:

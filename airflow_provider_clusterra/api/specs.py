@@ -85,7 +85,7 @@ def _in_words(field: str, value: Any) -> str:
     if value is None:
         return ""
     if field in OF_GPUS:
-        kinds = re.findall(r"gres/gpu(?:[:=]([^,;]+))?", str(value or ""))
+        kinds = re.findall(r"gres/gpu(?:[:=]([^,;]+))?", str(value))
         return ",".join(each.replace("=", ":") for each in kinds)
     if isinstance(value, list):
         words = ",".join(each.capitalize() for each in value)
@@ -161,8 +161,7 @@ class JobSpec(msgspec.Struct, frozen=True):
             job.pop("memory_per_tres", None)
         if self.cpus_per_task is not None:
             put_tres_per_task(job, "cpu", [f"cpu={self.cpus_per_task}"])
-        folder = str(_folder({"current_working_directory": self.working_directory}))
-        own = {"SLURM_SUBMIT_DIR": folder, **self.fields.get("environment", {})}
+        own = {"SLURM_SUBMIT_DIR": str(_folder(given)), **self.fields.get("environment", {})}
         return job | {"environment": {**own, **self.environment}}
 
 
@@ -367,4 +366,5 @@ def put_tres_per_task(fields: dict[str, Any], name: str, entries: Sequence[str])
     others = [each for each in str(fields.pop("tres_per_task", "")).split(",") if each]
     kept = [each for each in others if not each.startswith(name)]
     both = [*entries, *kept] if name == "cpu" else [*kept, *entries]
-    fields |= {"tres_per_task": ",".join(both)} if both else {}
+    if both:
+        fields["tres_per_task"] = ",".join(both)

@@ -35,6 +35,8 @@ KINDS = {
 }
 """A widget or type as the schema says it, and what kind of value it takes; any other takes text."""
 WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
+NAMED = re.compile(r"\{\{\s*\.([\w.]+)\s*\}\}")
+"""A value's place in a path, e.g. ``{{.ctx.run_id}}``."""
 
 Place = Literal["inputs", "params"]
 
@@ -104,8 +106,8 @@ def _read_option(param: Param, value: Any) -> Any:
     for option in param.options:
         if str(option) == text or (isinstance(option, bool) and read_flag(text) is option):
             return option
-    shown = ", ".join(map(repr, param.options))
-    raise ValueProblem(f"{param.name} is {value!r}, and may be {shown}")
+    allowed = ", ".join(map(repr, param.options))
+    raise ValueProblem(f"{param.name} is {value!r}, and may be {allowed}")
 
 
 def _read_number(_: Param, value: Any) -> float:
@@ -399,10 +401,12 @@ def _suspicious(
 ) -> tuple[str, ...]:
     """Fractions for what is a whole number by default."""
     return tuple(
-        f"Template {template.template_id}: {name} is {value}, and its default {default} is a whole "
-        "number."
-        for name, default in ((each.name, each.default) for each in chassis.params)
-        if isinstance(value := values.get(name), float) and value % 1 and type(default) is int
+        f"Template {template.template_id}: {param.name} is {value}, and its default {param.default} "
+        "is a whole number."
+        for param in chassis.params
+        if type(param.default) is int
+        and isinstance(value := values.get(param.name), float)
+        and value % 1
     )
 
 
@@ -485,7 +489,6 @@ def render_artifacts(
 
 def _render(text: str, values: Mapping[str, str]) -> str:
     """A text with its values; empty if one of them is not known."""
-    names = re.findall(r"\{\{\s*\.([\w.]+)\s*\}\}", text)
-    if any(not values.get(name) for name in names):
+    if not all(values.get(name) for name in NAMED.findall(text)):
         return ""
-    return re.sub(r"\{\{\s*\.([\w.]+)\s*\}\}", lambda match: values[match[1]], text)
+    return NAMED.sub(lambda match: values[match[1]], text)

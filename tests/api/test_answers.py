@@ -134,7 +134,7 @@ def subclasses(kind):
 
 @pytest.mark.parametrize("kind", subclasses(httpx.TransportError), ids=lambda kind: kind.__name__)
 def test_every_error_of_httpx_becomes_one_of_ours(kind):
-    error = transport_error("GET /v1/x", kind("broken"))
+    error = transport_error("GET /v1/x", kind("broken"), "https://api.example.org")
 
     never_left = (
         "ConnectError",
