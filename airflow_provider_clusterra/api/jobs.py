@@ -145,13 +145,11 @@ def read_time(value: Any) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def read_exit(value: Any) -> ExitStatus:
+def read_exit(value: ExitCode | Plain) -> ExitStatus:
     """The exit in any of its forms.
 
     :source: ``exit_code`` of a job.
     """
-    if isinstance(value, dict):
-        value = msgspec.convert(value, ExitCode)
     if type(value) is ExitCode:
         by = value.signal
         number = isinstance(by, ExitSignal) and (read_number(by.id) or read_number(by.signal_id))

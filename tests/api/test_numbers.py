@@ -2,14 +2,17 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_clusterra.api.errors import ProtocolError
 from airflow_provider_clusterra.api.jobs import (
+    ExitCode,
     ExitStatus,
     JobId,
+    Plain,
     read_exit,
     read_job_id,
     read_number,
@@ -114,7 +117,12 @@ def test_a_time_that_is_unset_or_none_is_none(value):
     ],
 )
 def test_an_exit_is_read_in_every_form(value, expected):
-    assert read_exit(value) == expected
+    assert read_exit(decoded(value)) == expected
+
+
+def decoded(value):
+    """An exit as the decoder gives it, with its objects as structs."""
+    return msgspec.convert(value, ExitCode | Plain)
 
 
 def test_an_exit_says_itself_in_words():
@@ -135,6 +143,6 @@ json_values = st.recursive(
 def test_no_value_whatever_breaks_a_reader(value):
     read_number(value)
     read_time(value)
-    read_exit(value)
-    read_exit({"return_code": value, "signal": value})
-    read_exit({"signal": {"id": value}})
+    read_exit(decoded(value))
+    read_exit(decoded({"return_code": value, "signal": value}))
+    read_exit(decoded({"signal": {"id": value}}))
