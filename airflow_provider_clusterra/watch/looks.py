@@ -362,9 +362,7 @@ class RoundResult(msgspec.Struct):
         job_id = job.job_id
         seen = self.jobs.get(job_id, job.last)
         left_out = job.left_out + (job_id in self.left_out)
-        if seen is None or is_singly(seen) or left_out >= LEFT_OUT:
-            return True
-        if job_id in self.refused:
+        if seen is None or is_singly(seen) or left_out >= LEFT_OUT or job_id in self.refused:
             return True
         answered = job_id in self.jobs or job_id in self.unchanged
         return job.refused_since is not None and not answered

@@ -14,7 +14,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -180,8 +180,6 @@ class Subscriber(msgspec.Struct, eq=False):
     poll_interval: float | None
     born: float
     """Monotonic."""
-    whole: bool = True
-    """Whether the state of a running job alone does not do."""
     _news: list[Seen] = msgspec.field(default_factory=list)
     _waiter: asyncio.Future[None] | None = None
 
@@ -227,6 +225,7 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._pauses_until = float("inf")
+        """When the latest pause ends by itself; monotonic, as the one before it."""
         self._rounds: deque[float] = deque(maxlen=20)
         """When the latest began; monotonic."""
         self._load = Load()
@@ -239,13 +238,14 @@ class Poller:
     async def subscribed(
         self, job_id: int, poll_interval: float | None, age: float = 0.0, *, whole: bool = True
     ) -> AsyncIterator[Subscriber]:
-        """What is seen of one job, until the block is left; ``whole`` is :attr:`Subscriber.whole`.
+        """What is seen of one job, until the block is left; if it needs no ``whole`` one, a running
+        job's state alone will do.
 
         The last to leave waits for the poll to end, so that a loop that ends then closes no
         connection in the middle.
         """
         now = time.monotonic()
-        subscriber = Subscriber(poll_interval, now - max(0.0, age), whole)
+        subscriber = Subscriber(poll_interval, now - max(0.0, age))
         self._subscribers[job_id] = (*self._subscribers.get(job_id, ()), subscriber)
         due = self._soon(now)
         if poll_interval is not None:
@@ -321,12 +321,9 @@ class Poller:
         self._woken.clear()
         due = min((job.due for job in self._jobs.values()), default=0.0)
         self._pauses_until = max(due, self._not_before)
-        left = self._pauses_until - time.monotonic()
-        try:
-            async with asyncio.timeout(max(0.0, left)):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pauses_until - time.monotonic()):
                 await self._woken.wait()
-        except TimeoutError:
-            return
 
     async def _round(self, client: AsyncClient, looker: Looker) -> None:
         begun = time.monotonic()
@@ -407,14 +404,13 @@ class Poller:
 
     async def _stumble(self, client: AsyncClient, error: ClusterraError) -> None:
         """No look was answered: again later, with a session that was renewed meanwhile."""
-        backoff = self._patience.backoff
         self._failures += 1
         if not concerns_all(error) or isinstance(error, AuthenticationError):
             access = await self._renewal.renew(client.access, error)
             if access != client.access:
                 client.access = access
                 return
-        pause = max(asked_pause(error) or 0.0, backoff.pause(self._failures))
+        pause = max(asked_pause(error) or 0.0, self._patience.backoff.pause(self._failures))
         level = logging.WARNING if self._failures in (1, 10, 100) else logging.DEBUG
         log.log(level, "The API does not answer well; looking again in %.0f s: %s", pause, error)
         self._not_before = time.monotonic() + pause
