@@ -206,8 +206,7 @@ class Receipts:
             return await asyncio.to_thread(call.read, answer)
         except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
             log.debug("Accounting does not say what jobs %s used: %r", ",".join(parts), error)
-            too_large = isinstance(error, TooLargeError)
-            if not too_large:
+            if not isinstance(error, TooLargeError):
                 if _is_absent(error):
                     self._absent_until = max(self._absent_until, time.monotonic() + REST)
                 return [] if _may_come_back(error) else None

@@ -188,7 +188,9 @@ class Tail:
     async def follow(self, client: AsyncClient, hurry: Callable[[], object]) -> None:
         """Give the output as it comes, until this is cancelled or there is too much of it."""
         reopen = self.pace.reopen
-        async with _slot(self.pace.streams), asyncio.TaskGroup() as tasks:
+        free = asyncio.Semaphore(self.pace.streams)
+        slots = _slots.setdefault(asyncio.get_running_loop(), free)
+        async with slots, asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self._write_each_second())
             failures = 0
             while self._given < self.pace.limit:
@@ -409,13 +411,6 @@ class _Stream(msgspec.Struct):
     heard: bool = False
     missed: bool = False
     """The file has grown by what the stream has not brought (yet)."""
-
-
-@asynccontextmanager
-async def _slot(streams: int) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    async with _slots.setdefault(loop, asyncio.Semaphore(streams)):
-        yield
 
 
 @asynccontextmanager
