@@ -185,7 +185,8 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             job_id=self.job_id,
             cluster_id=cluster_id,
             since=since,
-            poll_interval=self._poll_interval,
+            # Airflow's own default is nobody's wish
+            poll_interval=self.poke_interval if self._is_paced else None,
             deadline=deadline,
             limit=limit,
         )
@@ -218,11 +219,6 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
         looks: dict[str, Any] = {name: getattr(wait.progress, name) for name in SINCE}
         looks["refused_since"] = wait.renewal.refused_since
         store.set(LOOKS, {**looks, "try_number": context["ti"].try_number})
-
-    @property
-    def _poll_interval(self) -> float | None:
-        # Airflow's own default is nobody's wish
-        return self.poke_interval if self._is_paced else None
 
     @property
     def _is_rescheduled(self) -> bool:

@@ -156,7 +156,11 @@ LATE = 15.0
 
 
 SAME_ARGUMENTS = (
-    *("clusterra_conn_id", "pending_timeout", "max_restarts", "on_stuck", "follow_output"),
+    "clusterra_conn_id",
+    "pending_timeout",
+    "max_restarts",
+    "on_stuck",
+    "follow_output",
 )
 """What an operator and the sensor have under the trigger's own names."""
 
@@ -557,9 +561,13 @@ def unpack_tasks(packed: dict[str, str], whole: Job, task_ids: dict[str, str]) -
     tasks: list[Job] = []
     for words, indices in packed.items():
         base, code, number = words.split(" ")
-        status = ExitStatus(_number(code), _number(number))
-        task = Job(0, JobState(base), exit=status)
-        task = replace(task, array_job_id=whole.array_job_id, het_job_id=whole.het_job_id)
+        task = Job(
+            0,
+            JobState(base),
+            exit=ExitStatus(_number(code), _number(number)),
+            array_job_id=whole.array_job_id,
+            het_job_id=whole.het_job_id,
+        )
         tasks += [
             replace(task, job_id=ids.get(index, 0), **{place: index})
             for index in read_indices(indices)
