@@ -22,7 +22,7 @@ from sqlalchemy import null, select, tuple_
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
-from airflow_provider_clusterra.operators.cancel import cancel_all
+from airflow_provider_clusterra.operators.cancel import cancel_all, words_of_left
 from airflow_provider_clusterra.submit.protocol import (
     Owner,
     Tag,
@@ -33,18 +33,9 @@ from airflow_provider_clusterra.submit.protocol import (
     read_tag,
     whole_id,
 )
+from airflow_provider_clusterra.triggers.jobs import ENDS
 from airflow_provider_clusterra.watch.verdict import records_of
 
-ENDED = frozenset(
-    {
-        TaskInstanceState.SUCCESS,
-        TaskInstanceState.FAILED,
-        TaskInstanceState.SKIPPED,
-        TaskInstanceState.UPSTREAM_FAILED,
-        TaskInstanceState.REMOVED,
-    }
-)
-"""States of a task that does not look after its job any more; in any other it does, or its next try will."""
 RUNS_AT_ONCE = 200
 
 
@@ -60,7 +51,7 @@ class TaggedTask(msgspec.Struct, frozen=True):
 
     @property
     def is_orphan(self) -> bool:
-        """Whether no task looks after the job any more.
+        """Whether no task looks after the job any more, and no next try will.
 
         A task that has succeeded may have left its job on purpose; only the owner says that it has not.
         """
@@ -68,7 +59,7 @@ class TaggedTask(msgspec.Struct, frozen=True):
             return False
         if self.task_state == TaskInstanceState.SUCCESS:
             return self.owner.is_written
-        return not self.known or self.task_state in ENDED
+        return not self.known or self.task_state in ENDS
 
     def row(self) -> dict[str, Any]:
         """What the command shows."""
@@ -123,14 +114,10 @@ def show_orphans(args: Any) -> None:
         ]
         AirflowConsole().print_as(data=[each.row() for each in orphans], output=args.output)
         if args.cancel:
-            _cancel([each.job.job_id for each in orphans], connected)
-
-
-def _cancel(job_ids: Sequence[int], connected: Connected) -> None:
-    seen = asyncio.run(cancel_all(connected.settings.access, connected.cluster_id, job_ids))
-    left = [str(number) for number, (_, job) in seen.items() if job and not job.state.finished]
-    if left:
-        raise SystemExit(f"Cancelled, and still there: jobs {', '.join(left)}.")
+            job_ids = [each.job.job_id for each in orphans]
+            access, cluster_id = connected.settings.access, connected.cluster_id
+            if left := words_of_left(asyncio.run(cancel_all(access, cluster_id, job_ids))):
+                raise SystemExit(left)
 
 
 class _Hook(ClusterraHook):
@@ -184,14 +171,14 @@ def find_tasks(
     owners = [_owner_of(job, tag, hashed) for job, tag in jobs]
     unsaid = {tag.run for owner, (_, tag) in zip(owners, jobs, strict=True) if owner is None}
     runs = {(owner.dag_id, owner.run_id) for owner in owners if owner}
-    states: dict[Owner, set[str | None]] = {}
+    states: dict[tuple[str, str, str], set[str | None]] = {}
     by_tag: dict[tuple[str, str], tuple[Owner, str | None]] = {}
     for task, region, state in _rows_of(session, runs | _runs_of(session, unsaid, hashed)):
-        states.setdefault(task, set()).add(state)
-        run, index = hashed(task.dag_id, task.run_id), task.map_index
-        iteration = (str(region), str(index))
-        for place in ((index, ()), (-1, iteration), (index, iteration)):
-            by_tag[run, hash_task(task.task_id, place[0], *place[1])] = (task, state)
+        states.setdefault((task.dag_id, task.task_id, task.run_id), set()).add(state)
+        run, place = hashed(task.dag_id, task.run_id), task.map_index
+        loop = (str(region), str(place))
+        for index, iteration in ((place, ()), (-1, loop), (place, loop)):
+            by_tag[run, hash_task(task.task_id, index, *iteration)] = (task, state)
     return [
         _with_state(job, tag, owner, by_tag.get((tag.run, tag.task)), states)
         for owner, (job, tag) in zip(owners, jobs, strict=True)
@@ -238,24 +225,18 @@ def _with_state(
     tag: Tag,
     owner: Owner | None,
     exact: tuple[Owner, str | None] | None,
-    states: Mapping[Owner, set[str | None]],
+    states: Mapping[tuple[str, str, str], set[str | None]],
 ) -> TaggedTask:
     if exact is not None:
         return TaggedTask(job, tag, owner or exact[0], exact[1], known=True)
     if owner is None:
         return TaggedTask(job, tag)
     # of a place that a clear has made anew, all of the task's count
-    task = (owner.dag_id, owner.task_id, owner.run_id)
-    found = {
-        state
-        for each, held in states.items()
-        if (each.dag_id, each.task_id, each.run_id) == task
-        for state in held
-    }
-    if not found:
+    found = states.get((owner.dag_id, owner.task_id, owner.run_id))
+    if found is None:
         return TaggedTask(job, tag, owner)
     # one that still looks after the job counts for all
-    state = min(found, key=lambda state: (state in ENDED, str(state)))
+    state = min(found, key=lambda state: (state in ENDS, str(state)))
     return TaggedTask(job, tag, owner, state, known=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
@@ -75,17 +75,20 @@ class ClusterraCancelJobOperator(BaseOperator):
             return self._report(asyncio.run(cancel_all(access, cluster_id, job_ids)))
 
     def _report(self, seen: dict[int, tuple[bool, Job | None]]) -> list[int]:
-        left = []
         for job_id, (was_alive, job) in seen.items():
             state = job.state if job else "not known to the cluster (any more)"
             self.log.info("Job %s %s %s.", job_id, "was cancelled:" if was_alive else "is", state)
-            if job is not None and not job.state.finished:
-                left.append(job_id)
         if not seen:
             self.log.info("There is no job to cancel.")
-        if left:
-            raise AirflowException(f"Cancelled, and still there: jobs {', '.join(map(str, left))}.")
+        if left := words_of_left(seen):
+            raise AirflowException(left)
         return [job_id for job_id, (was_alive, _) in seen.items() if was_alive]
+
+
+def words_of_left(seen: Mapping[int, tuple[bool, Job | None]]) -> str:
+    """Which jobs a cancel has left, in words, or ``""``."""
+    left = [str(job_id) for job_id, (_, job) in seen.items() if job and not job.state.finished]
+    return f"Cancelled, and still there: jobs {', '.join(left)}." if left else ""
 
 
 def jobs_of_the_run(context: Context, connected: Connected) -> list[int]:
