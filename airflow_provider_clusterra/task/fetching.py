@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ def check_outputs(
 ) -> None:
     """Refuse outputs that cannot be brought, before anything is submitted.
 
-    :param declared: the names of a template's artifacts, which need no path.
+    ``declared`` are the names of a template's artifacts, which need no path.
     """
     of_job = {name: file for name, file in outputs.items() if file.path or name not in declared}
     if outputs:
@@ -71,13 +71,13 @@ def check_outputs(
         raise InputError(
             f"outputs: {without[0]} has no path: give one. No template declares {without[0]!r}."
         )
-    _check_places(outputs)
-    for words in _also_written(task, {*_places(outputs).values()}):
+    places = _places(outputs)
+    _check_places(outputs, places)
+    for words in _also_written(task, {*places.values()}):
         log.warning("%s: the last one wins.", words)
 
 
-def _check_places(outputs: Mapping[str, OutputFile]) -> None:
-    places = _places(outputs)
+def _check_places(outputs: Mapping[str, OutputFile], places: Mapping[str, str]) -> None:
     for name, place in places.items():
         transfers.check_target(outputs[name].place, is_many=is_pattern(outputs[name].path or ""))
         if not place.endswith("/") and [*places.values()].count(place) > 1:
@@ -126,7 +126,7 @@ def _offers_any(routes: Sequence[ApiRoute]) -> bool:
     return offers_files(routes) or find_download(routes) is not None
 
 
-class Source(msgspec.Struct, frozen=True, eq=False):
+class FoundFile(msgspec.Struct, frozen=True, eq=False):
     """One file that a job has written, or that is in the storage."""
 
     path: str
@@ -152,10 +152,8 @@ class JobOutputs(msgspec.Struct, frozen=True):
     """Raises if the task is to end."""
 
     def bring(self, result: Mapping[str, Any], job: Job | None = None) -> dict[str, Any]:
-        """Find and copy all, and report them to Airflow's assets.
+        """Find and copy all, report them to Airflow's assets, and return ``outputs`` for the result.
 
-        :param result: of the job.
-        :returns: what it has besides: ``outputs``, if there are any.
         :raises JobResultError: one is not there.
         :raises AirflowException: what a retry can heal, which takes over the job that has succeeded.
         """
@@ -183,7 +181,9 @@ class JobOutputs(msgspec.Struct, frozen=True):
             for name, file in self.outputs.items()
         }
         facts = {name: result[name] for name in ("job_id", "usage") if result.get(name)}
-        copies = self._copied(wanted, facts)
+        copies = self._copied(wanted)
+        for name, each in wanted.items():
+            self._add_events(name, each, copies, facts)
         found |= wanted
         most = LARGEST_SHOWN // max(1, sum(each.is_many for each in found.values()))
         shown = {name: each.described(copies, most) for name, each in found.items()}
@@ -252,18 +252,12 @@ class JobOutputs(msgspec.Struct, frozen=True):
             except JobResultError:
                 raise missing from None
 
-    def _copied(self, wanted: Mapping[str, Found], facts: Mapping[str, Any]) -> Copies:
+    def _copied(self, wanted: Mapping[str, Found]) -> Copies:
         places = {name: self.outputs[name].place for name in wanted}
-        copies = download_found(
-            self.client,
-            [(found, places[name]) for name, found in wanted.items() if places[name] is not None],
-            self.check,
-        )
-        for name, found in wanted.items():
-            self._tell_assets(name, found, copies, facts)
-        return copies
+        placed = [(wanted[name], place) for name, place in places.items() if place is not None]
+        return download_found(self.client, placed, self.check)
 
-    def _tell_assets(
+    def _add_events(
         self, name: str, found: Found, copies: Copies, facts: Mapping[str, Any]
     ) -> None:
         """Airflow makes the events, one for each asset of the task's outlets, once it has succeeded."""
@@ -296,11 +290,11 @@ def outputs_of(
 class Found(NamedTuple):
     """The files that one output means."""
 
-    sources: Sequence[Source]
+    sources: Sequence[FoundFile]
     is_many: bool
     """Whether there may be several."""
 
-    def target(self, place: Any, source: Source) -> Target:
+    def target(self, place: Any, source: FoundFile) -> Target:
         """Where one of them goes."""
         target = transfers.read_target(place)
         return target / source.name if self.is_many or transfers.is_folder(place) else target
@@ -327,7 +321,7 @@ class Found(NamedTuple):
         ]
 
 
-Copies = Mapping[Source, Arrived]
+Copies = Mapping[FoundFile, Arrived]
 
 
 def download_found(
@@ -352,7 +346,7 @@ def is_pattern(path: str) -> bool:
     return bool(transfers.GLOB & set(path)) or path.endswith("/")
 
 
-def stored(client: Client, cluster_id: str, key: str) -> Source:
+def stored(client: Client, cluster_id: str, key: str) -> FoundFile:
     """A file of the storage, by its key.
 
     :raises InputError: the API gives no addresses to read from.
@@ -361,15 +355,14 @@ def stored(client: Client, cluster_id: str, key: str) -> Source:
     if route is None:
         raise InputError(f"{key}: this API offers no addresses to read files of the storage from.")
     grant = partial(client.presign_download, cluster_id, key, route)
-    return Source(key, PurePosixPath(key).name, grant)
+    return FoundFile(key, PurePosixPath(key).name, grant)
 
 
 def find_files_of(
     client: Client, cluster_id: str, job_id: int, path: str, words: str, began: float = 0.0
 ) -> Found:
-    """The files of a job's folder that a path or a pattern means, at least one.
+    """The files of a job's folder that a path or a pattern means; older ones than ``began`` are not its.
 
-    :param began: what is older was there before the job.
     :raises JobResultError: there is none; the words name what is there.
     """
     if not path.strip("./"):
@@ -386,9 +379,9 @@ def find_files_of(
         )
     if exact := [file for file in found.files if file.path == path]:
         found = msgspec.structs.replace(found, files=exact)
-    before = PurePosixPath(*_fixed(path))
+    before = _fixed(path)
     sources = [
-        Source(
+        FoundFile(
             f"{found.folder}/{file.path}",
             _name_in(before, file),
             partial(client.presign_file, cluster_id, job_id, file.path),
@@ -413,14 +406,11 @@ def _written_since(began: float, found: JobFiles, path: str, words: str) -> list
     return files
 
 
-def _fixed(path: str) -> list[str]:
-    """The folders of a pattern before the first that is none by itself."""
-    parts: list[str] = []
-    for part in PurePosixPath(path).parts if path.endswith("/") else PurePosixPath(path).parts[:-1]:
-        if transfers.GLOB & set(part):
-            break
-        parts.append(part)
-    return parts
+def _fixed(path: str) -> PurePosixPath:
+    """The folders of a path before the first that is a pattern."""
+    pure = PurePosixPath(path)
+    folders = pure.parts if path.endswith("/") else pure.parts[:-1]
+    return PurePosixPath(*takewhile(transfers.GLOB.isdisjoint, folders))
 
 
 def _name_in(before: PurePosixPath, file: JobFile) -> str:
@@ -429,14 +419,16 @@ def _name_in(before: PurePosixPath, file: JobFile) -> str:
 
 
 def _why_missing(client: Client, cluster_id: str, job_id: int, path: str, folder: str) -> str:
-    near = str(PurePosixPath(*_fixed(path)) / "*")
-    names = [
+    near = str(_fixed(path) / "*")
+    found = [
         file.path
         for pattern in (near, "**")
         for file in client.list_files(cluster_id, job_id, pattern).files
     ]
+    names = [*dict.fromkeys(found)]
     links = "symbolic links are not followed, and files of others not given"
-    more = f" and {len(set(names)) - MOST_NAMED} more" if len(set(names)) > MOST_NAMED else ""
-    shown = ", ".join(list(dict.fromkeys(names))[:MOST_NAMED])
-    there = f"There is: {shown}{more}." if names else "The folder has no files."
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    there = (
+        f"There is: {', '.join(names[:MOST_NAMED])}{more}." if names else "The folder has no files."
+    )
     return f"{path} is not in {folder} ({links}). {there}"

@@ -28,12 +28,10 @@ class ReportsLineage:
         return _lineage(self, self._known_of_job)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - Airflow's form
-        """The same, with the job, what it used, and the files that it made."""
+        """The same, with the job, what it used, and the files that it made, or with the error."""
         return _lineage(self, self._known_of_job)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:  # noqa: ARG002 - Airflow's form
-        """The same, with the error."""
-        return _lineage(self, self._known_of_job)
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     @contextmanager
     def lineage_of(self, cluster_id: str, job_id: int) -> Iterator[dict[str, Any]]:
