@@ -178,8 +178,10 @@ def overlooked(script: str) -> list[str]:
             why = "it is indented"
         else:
             continue
-        shown = f"Line {number + 1} of the script, {line.strip()[:60]!r}"
-        found.append(f"{shown}, is not read, as by sbatch: {why}.")
+        shown = line.strip()[:60]
+        found.append(
+            f"Line {number + 1} of the script, {shown!r}, is not read, as by sbatch: {why}."
+        )
     return found
 
 
