@@ -165,13 +165,12 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         result: dict[str, Any],
     ) -> Any:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
-        found = result["output"]
         if self.map_over is None:
-            value, output = found
+            value, output = result["output"]
             context["ti"].xcom_push(key="job", value=result | {"output": output})
             return value
         context["ti"].xcom_push(key="job", value=result | {"output": None})
-        values = found if result["tasks"] else {}
+        values = result["output"] if result["tasks"] else {}
         asked = [str(index) for index in range(len(self._values()))]
         if unknown := [index for index in asked if index not in values]:
             raise JobResultError(
@@ -179,7 +178,8 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
                 f"{write_indices(map(int, unknown))}, whose value cannot be read. Clear the task to "
                 "run all again."
             )
-        return [values[index] and values[index][0] for index in asked]
+        found = [values[index] for index in asked]
+        return [None if pair is None else pair[0] for pair in found]
 
     def _mapped_argument(self) -> int | str | None:
         """The argument of which each element takes one value: its position or its name."""
@@ -192,7 +192,8 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
 
     def _values(self) -> Sequence[Any]:
         place = self._mapped_argument()
-        values = self.op_kwargs[place] if isinstance(place, str) else [*self.op_args][place or 0]
+        arguments: Any = self.op_kwargs if isinstance(place, str) else [*self.op_args]
+        values = arguments[place]
         if isinstance(values, str | bytes) or not isinstance(values, Sequence):
             raise InputError(
                 f"@task.clusterra: {self.map_over} is {values!r:.200}; with map_over it takes a list."

@@ -7,7 +7,6 @@ import builtins
 import inspect
 import json
 import symtable
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -152,7 +151,7 @@ def read_value(output: Output) -> Any:
 
 def returned_keys(function: Callable[..., Any]) -> set[str]:
     """Keys of the dict that a function returns, as far as its source shows them."""
-    definition = _definition_of(function.__name__, textwrap.dedent(inspect.getsource(function)))
+    definition = _definition_of(function.__name__, read_source(function))
     keys = {*getattr(inspect.signature(function).return_annotation, "__annotations__", ())}
     for node in ast.walk(definition):
         value = node.value if isinstance(node, ast.Return) else None

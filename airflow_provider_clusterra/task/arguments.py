@@ -414,10 +414,11 @@ class OutputFile(NamedTuple):
         """The file in the working directory that an asset alone means: the last part of its URI."""
         return self.asset.uri.rpartition("/")[2] if isinstance(self.asset, Asset) else ""
 
-    def named(self, name: str, asset: Any) -> tuple[Any, ...]:
-        """An asset of the outlets that is this output by its name or its place."""
-        same = self.place is not None and uri_of(asset.uri) == uri_of(self.place)
-        return (asset,) if asset.name == name or same else ()
+    def means(self, name: str, asset: Any) -> bool:
+        """Whether an asset of the outlets is this output: its own asset, its name or its place."""
+        if asset == self.asset or asset.name == name:
+            return True
+        return self.place is not None and uri_of(asset.uri) == uri_of(self.place)
 
 
 def uri_of(place: Any) -> str:
@@ -430,10 +431,7 @@ def uri_of(place: Any) -> str:
 
 
 def read_outputs(name: str, value: Any) -> dict[str, OutputFile]:
-    """What an author gives as ``outputs=``.
-
-    :raises InputError: it cannot be meant.
-    """
+    """What an author gives as ``outputs=``."""
     outputs = mapping(name, value)
     return {key: _read_output(f"{name}: {key}", each) for key, each in outputs.items()}
 

@@ -264,7 +264,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
         file = self.outputs[name]
         events: Any = self.context.get("outlet_events")
         for asset in self.outlets if events is not None else ():
-            if isinstance(asset, Asset) and asset in (file.asset, *file.named(name, asset)):
+            if isinstance(asset, Asset) and file.means(name, asset):
                 events[asset].extra.update({**found.described(copies), **facts})
             elif isinstance(asset, AssetAlias) and asset == file.asset:
                 for row in found.rows(copies):

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.calls import find_download
 from airflow_provider_clusterra.api.client import Client
@@ -55,7 +56,7 @@ def find_files(source: Source | Sequence[Source], filename: str | None) -> list[
             raise InputError(
                 f"filename is {filename!r}, but source means {len(files)} files. Leave it out."
             )
-        files = [SourceFile(files[0].shown, filename, files[0].size, files[0].open)]
+        files = [replace(files[0], name=filename)]
     names: dict[str, str] = {}
     for file in files:
         check_size(file.shown, file.size)
@@ -201,7 +202,7 @@ def find_inputs(uploads: Mapping[str, Source] | None, context: Context) -> dict[
                 "ClusterraUploadFileOperator, which uploads many."
             )
         (file,) = files
-        found[name] = msgspec.structs.replace(file, name=f"{_scope(context, name)}-{file.name}")
+        found[name] = replace(file, name=f"{_scope(context, name)}-{file.name}")
     return found
 
 

@@ -21,19 +21,8 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.sbatch.job import tidy_script
 
 FILES = (
-    *(
-        ".sh",
-        ".sbatch",
-        ".slurm",
-        ".job",
-        ".run",
-        ".slrm",
-        ".sl",
-        ".bash",
-        ".batch",
-        ".csh",
-        ".zsh",
-    ),
+    *(".sh", ".bash", ".csh", ".zsh", ".batch", ".sbatch"),
+    *(".slurm", ".slrm", ".sl", ".job", ".run"),
 )
 """How the name of a script's file ends, if it has an ending."""
 OF_SHELL = re.compile(r"(?<=\$)\{#|\{#(?=\})")

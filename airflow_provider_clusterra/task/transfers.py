@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Self
 
@@ -130,9 +130,7 @@ def is_folder(given: Any) -> bool:
 def check_target(given: Any, *, is_many: bool = False) -> None:
     """Refuse a place that cannot be written, as far as that is known before.
 
-    :param is_many: several files go there, into a folder.
-    :raises InputError: the words say why.
-    :raises AirflowException: the store does not answer, which a retry may heal.
+    Raises InputError, or AirflowException if the store does not answer, which a retry may heal.
     """
     try:
         target = read_target(given)
@@ -204,12 +202,9 @@ class Arrived(msgspec.Struct, frozen=True):
 def download_all(
     client: Client, transfers: Sequence[Transfer], check: Callable[[], object] = lambda: None
 ) -> list[Arrived]:
-    """Download files, some at a time, in constant memory.
+    """Download files, some at a time, in constant memory; each arrives whole or not at all.
 
-    Each is at its target whole, or not at all. The first that fails ends all.
-
-    :param check: called often; what it raises ends all, too.
-    :raises InputError: two go to one place.
+    The first that fails ends all, and so does what ``check`` raises, which is called for each piece.
     """
     places = [str(each.target) for each in transfers]
     twice = next((each for each, count in Counter(places).items() if count > 1), None)
@@ -264,20 +259,16 @@ def _say_if_replaced(target: Target) -> None:
         log.info("%s is there already (%s bytes), and is replaced.", target, facts.st_size)
 
 
-@contextmanager
-def _written(target: Target, size: int | None) -> Iterator[Any]:
+def _written(target: Target, size: int | None) -> AbstractContextManager[Any]:
     """A file that is there once it is whole."""
     if isinstance(target, Path):
         # not for whoever only reads the DAG
         from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
 
-        write = _renamed(LocalFileSystem(), target)
-    elif target.protocol in ATOMIC:
-        write = _object(target, max(BLOCK, -(-(size or 0) // MOST_PARTS)))
-    else:
-        write = _renamed(target.fs, PurePosixPath(target.path))
-    with write as file:
-        yield file
+        return _renamed(LocalFileSystem(), target)
+    if target.protocol in ATOMIC:
+        return _object(target, max(BLOCK, -(-(size or 0) // MOST_PARTS)))
+    return _renamed(target.fs, PurePosixPath(target.path))
 
 
 @contextmanager

@@ -568,7 +568,7 @@ def test_an_asset_does_not_name_the_connection_that_leads_to_it(place, uri):
     asset = Asset("other_name", uri=uri)
 
     assert uri_of(place) == uri
-    assert OutputFile("m", place).named("model", asset) == (asset,)
+    assert OutputFile("m", place).means("model", asset)
 
 
 def test_an_alias_has_an_event_for_each_file(work, run_with_events, events, tmp_path):
