@@ -132,8 +132,6 @@ class Identity(msgspec.Struct, frozen=True):
     """Which try of which task this is, and what it asks for."""
 
     tag: Tag
-    name_end: str
-    """The tag as text: how the job's name ends."""
     arguments: dict[str, str]
     """The hash of each argument."""
     body_at: Callable[[int], str] = lambda _: ""
@@ -149,7 +147,7 @@ def identity_of(
     run = hash_run(deployment, cluster_id, ti.dag_id, ti.run_id)
     task = hash_task(ti.task_id, map_index_of(context), *iteration_of(context))
     tag = Tag(run, task, hash_body(hashes), ti.max_tries, ti.try_number)
-    return Identity(tag, str(tag), hashes)
+    return Identity(tag, hashes)
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -198,8 +196,8 @@ def read_tag(name: str) -> Tag | None:
     found = FORM.search(name)
     if found is None:
         return None
-    tries = (int(found["max_tries"]), int(found["try_number"]))
-    return Tag(found["run"], found["task"], found["body"], *tries)
+    max_tries, try_number = int(found["max_tries"]), int(found["try_number"])
+    return Tag(found["run"], found["task"], found["body"], max_tries, try_number)
 
 
 NOT_ASKED = ",\"'\\"
@@ -304,15 +302,19 @@ class Record(msgspec.Struct, frozen=True):
         latest = datetime.fromtimestamp(self.sent_at + CLOCKS_DIFFER, UTC)
         return Job(self.job_id or 0, JobState("PENDING"), submitted_at=latest)
 
+    @property
+    def is_untraceable(self) -> bool:
+        """Whether its job can be neither found nor cancelled, whatever it was asked for."""
+        return not (self.name or self.job_id)
+
+    def tag_of_task(self, ours: Tag) -> Tag | None:
+        """Its tag, if it is of this task on this cluster."""
+        tag = read_tag(self.tag)
+        return tag if tag is not None and tag.is_same_task(ours) else None
+
     def living_id(self, ours: Tag) -> int | None:
         """The job's id, if it is of this task on this cluster and its end is not known."""
-        tag = read_tag(self.tag)
-        is_ours = tag is not None and tag.is_same_task(ours)
-        return self.job_id if is_ours and self.failure is None else None
-
-    def is_among(self, found: Iterable[TaggedJob]) -> bool:
-        """Whether its job is one of those."""
-        return self.job_id in {each.job.job_id for each in found}
+        return self.job_id if self.tag_of_task(ours) and self.failure is None else None
 
 
 MOST_NODES = 16
@@ -484,16 +486,16 @@ class Action(StrEnum):
     FAIL = "fail"
 
 
-RULES = (
-    (1, Finding.CLEARED, Action.CANCEL),
-    (1, Finding.CHANGED, Action.CANCEL),
-    (1, Finding.KILLED, Action.CANCEL),
-    (2, Finding.SUPERSEDED, Action.CANCEL),
-    (3, Finding.GOING, Action.ADOPT),
-    (3, Finding.SUCCEEDED, Action.ADOPT),
-    (3, Finding.CLEANING_UP, Action.CANCEL),
-)
-"""The first row of which anything was found says what to do; its number is the rule's above."""
+ACTIONS = {
+    Finding.CLEARED: Action.CANCEL,
+    Finding.CHANGED: Action.CANCEL,
+    Finding.KILLED: Action.CANCEL,
+    Finding.SUPERSEDED: Action.CANCEL,
+    Finding.GOING: Action.ADOPT,
+    Finding.SUCCEEDED: Action.ADOPT,
+    Finding.CLEANING_UP: Action.CANCEL,
+}
+"""The first row of which anything was found says what to do: rules 1 to 3."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -527,7 +529,7 @@ def decide(
         groups[finding].append(each)
     going = groups[Finding.GOING]
     groups[Finding.SUPERSEDED], groups[Finding.GOING] = going[:-1], going[-1:]
-    for _, finding, action in RULES:
+    for finding, action in ACTIONS.items():
         if jobs := groups[finding]:
             return Decision(action, tuple(jobs if action is Action.CANCEL else jobs[-1:]), finding)
     ended = groups[Finding.ENDED_BADLY]
@@ -587,8 +589,7 @@ def changed_arguments(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def is_same_life(record: Record, ours: Tag) -> bool:
     """Whether a record is of an earlier try of this task that has not been cleared since."""
-    tag = read_tag(record.tag)
-    return tag is not None and tag.is_same_task(ours) and record.max_tries == ours.max_tries
+    return record.tag_of_task(ours) is not None and record.max_tries == ours.max_tries
 
 
 def previous_of(
@@ -613,11 +614,6 @@ def is_settled(record: Record, shown: Iterable[TaggedJob]) -> bool:
     return record.tag in tags
 
 
-def is_untraceable(record: Record) -> bool:
-    """Whether its job can be neither found nor cancelled, whatever it was asked for."""
-    return not (record.name or record.job_id)
-
-
 def _may_be_gone(
     ours: Tag, record: Record | None, shown: Iterable[TaggedJob], bodies: Collection[str]
 ) -> bool:
@@ -628,7 +624,7 @@ def _may_be_gone(
     is_over = record.unwanted or record.failure is not None or is_settled(record, shown)
     if is_over or not is_same_life(record, ours):
         return False
-    return is_untraceable(record) or (tag is not None and tag.body in bodies)
+    return record.is_untraceable or (tag is not None and tag.body in bodies)
 
 
 def _order(each: TaggedJob) -> tuple[int, float, int]:

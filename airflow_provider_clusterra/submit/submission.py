@@ -85,6 +85,8 @@ class RecordStore(msgspec.Struct):
     store: Any
     """Airflow's, or None."""
     iteration: tuple[str, ...] = ()
+    """Of a loop. Airflow's own key has it, too, but common.io's object storage backend writes the same
+    iteration of all passes to one path."""
     _record: Record | None = None
     _is_read: bool = False
 
@@ -127,12 +129,12 @@ class RecordStore(msgspec.Struct):
         self._note(done=True)
 
     def _note(self, **fields: Any) -> None:
-        """Remember more of the job, if Airflow can: its end itself is the task's to report."""
+        """Remember more of the job; if Airflow cannot, the task reports the job's end all the same."""
         try:
             record = self.load()
             if record is not None:
                 self.save(replace(record, **fields))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the job's end is reported
+        except Exception as error:  # noqa: BLE001 - the store's backend may raise anything
             log.warning("Airflow could not remember the job's end: %s", error)
 
     def mark_killed(self, *, may_have_succeeded: bool) -> None:
@@ -140,7 +142,6 @@ class RecordStore(msgspec.Struct):
         record = self.load()
         if record is not None:
             unwanted = record.unwanted or not may_have_succeeded
-            # as far as the time lasts that Airflow gives
             self.save(replace(record, killed=True, unwanted=unwanted))
 
     def drop(self) -> None:
@@ -250,7 +251,9 @@ class Submission(msgspec.Struct, kw_only=True):
     def cancel_earlier(self) -> None:
         """Cancel this task's living jobs of earlier tries: there is nothing to run any more."""
         self._before = self.store.load()
-        for each in self._find_earlier(self._before) if self.options.tagged else ():
+        if not self.options.tagged:
+            return
+        for each in self._find_earlier():
             if not each.job.state.finished:
                 self._cancelled(each, Finding.CHANGED)
 
@@ -269,15 +272,17 @@ class Submission(msgspec.Struct, kw_only=True):
             # until it is decided, a kill is of that job
             find = partial(protocol.find_submitted, record.name, record.known)
             self.kill.set_target(record.living_id(tag), record.name, find)
-        found = self._find_earlier(record)
+        found = self._find_earlier()
         bodies = protocol.same_bodies(self.identity, record, found)
         decide_again = partial(
             protocol.decide, tag, record, clears_forget=self.options.clears_forget, bodies=bodies
         )
         decision = decide_again(found)
         while decision.action is Action.CANCEL:
-            gone = {id(each): self._cancelled(each, decision.reason) for each in decision.found}
-            found = [gone.get(id(each), each) for each in found]
+            found = [
+                self._cancelled(each, decision.reason) if each in decision.found else each
+                for each in found
+            ]
             decision = decide_again(found)
         self._known = frozenset(each.job.job_id for each in found)
         if record is not None and record.job_id:
@@ -297,23 +302,26 @@ class Submission(msgspec.Struct, kw_only=True):
         return self._decide_gone(request) if decision.action is Action.ASK else decision
 
     def _decide_gone(self, request: Request) -> Decision:
-        accounts = self._ask_accounting(self._before, request)
-        return protocol.decide_gone(self._before, accounts, self.options.on_unknown)
+        record, accounts = self._before, None
+        if record is None or not record.is_untraceable:
+            accounts = records_or_none(partial(self._list_accounting, request))
+        return protocol.decide_gone(record, accounts, self.options.on_unknown)
 
-    def _find_earlier(self, record: Record | None) -> list[TaggedJob]:
+    def _find_earlier(self) -> list[TaggedJob]:
         """The jobs of this task's earlier tries, as far as Slurm shows them.
 
         A submit of which nothing was heard may still be under way: its job is waited for.
         """
+        record = self._before
         if record is None and self.identity.tag.try_number <= 1:
             return []
         if record is None or record.job_id is not None or not record.name:
-            return self._look_for_earlier(record)
+            return self._look_for_earlier()
         log.info("The last try was sending its submit when it died; looking for its job.")
         found: list[TaggedJob] = []
         since = max(0.0, time.time() - record.sent_at)
         for _ in self._looks(self.options.confirmation_timeout - since):
-            found = self._look_for_earlier(record)
+            found = self._look_for_earlier()
             if protocol.is_settled(record, found):
                 break
         return found
@@ -328,17 +336,18 @@ class Submission(msgspec.Struct, kw_only=True):
                 return
             self.kill.pause(pause)
 
-    def _look_for_earlier(self, record: Record | None) -> list[TaggedJob]:
-        find = partial(protocol.find_own_jobs, self.identity.tag, self.client.get_user, record)
-        found = find(self.client.list_jobs(self.cluster_id))
-        if record is None or record.is_among(found):
+    def _look_for_earlier(self) -> list[TaggedJob]:
+        record = self._before
+        listed = self.client.list_jobs(self.cluster_id)
+        found = protocol.find_own_jobs(self.identity.tag, self.client.get_user, record, listed)
+        if record is None or any(each.job.job_id == record.job_id for each in found):
             return found
         return found + self._look_at_remembered(record)
 
     def _look_at_remembered(self, record: Record) -> list[TaggedJob]:
         """The job that is remembered: a list may be older than it, and not show a name of ours."""
-        tag = protocol.read_tag(record.tag)
-        if record.job_id is None or tag is None or not tag.is_same_task(self.identity.tag):
+        tag = record.tag_of_task(self.identity.tag)
+        if record.job_id is None or tag is None:
             return []
         try:
             job = self.client.get_job(self.cluster_id, record.job_id)
@@ -369,18 +378,13 @@ class Submission(msgspec.Struct, kw_only=True):
         self.kill.check()
         return job
 
-    def _ask_accounting(self, record: Record | None, request: Request) -> list[Job] | None:
-        """What accounting knows of earlier submits, or None if it cannot be asked."""
-        if record is not None and not record.name and not record.job_id:
-            return None
-        return records_or_none(partial(self._own_accounts, record, request))
+    def _list_accounting(self, request: Request) -> list[Job]:
+        """What accounting knows of earlier submits, without other users' jobs."""
+        accounts = self._list_all_accounting(request)
+        return protocol.keep_own(accounts, accounts, self.client.get_user, self._before)
 
-    def _own_accounts(self, record: Record | None, request: Request) -> list[Job]:
-        accounts = self._list_accounting(record, request)
-        return protocol.keep_own(accounts, accounts, self.client.get_user, record)
-
-    def _list_accounting(self, record: Record | None, request: Request) -> list[Job]:
-        client, cluster_id = self.client, self.cluster_id
+    def _list_all_accounting(self, request: Request) -> list[Job]:
+        client, cluster_id, record = self.client, self.cluster_id, self._before
         if record is not None and record.job_id:
             return client.list_accounting(cluster_id, job_ids=[record.job_id])
         since = (record.sent_at if record else time.time()) - LOOKS_BACK
@@ -398,10 +402,11 @@ class Submission(msgspec.Struct, kw_only=True):
         ]
         return [protocol.tagged_name(request.name, tag) for tag in tags]
 
-    def _load_previous(self) -> Record | None:
+    @property
+    def _previous(self) -> Record | None:
         """The record of the last try that submitted, if the task was not cleared since."""
         names = self.options.retries.indexed_by
-        return protocol.previous_of(self.store.load(), self.identity, names)
+        return protocol.previous_of(self._before, self.identity, names)
 
     def _why_not_again(self, job: Job) -> str:
         """Why a job that ended badly is not followed by a new one, or ``""``."""
@@ -413,12 +418,12 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _whole(self, job: Job) -> Job:
         """An array together with what the tries before it brought."""
-        last = self._load_previous()
+        last = self._previous
         return with_earlier(job, earlier_tasks(last.retry_state)) if last else job
 
     def _note_end(self, job: Job) -> None:
         """Remember how the last one's job ended, if that try could not."""
-        last = self._load_previous()
+        last = self._previous
         if last is not None and last.failure is None and last.job_id == job.job_id:
             state = state_after(last.retry_state, self._whole(job))
             self.store.save_failure(protocol.failure_of(job), state)
@@ -432,7 +437,7 @@ class Submission(msgspec.Struct, kw_only=True):
         retries.check(request)
         if not self.store.lasts:
             log.warning(retries.needs)
-        adapted, self._state = job_of_try(request, self._load_previous(), retries)
+        adapted, self._state = job_of_try(request, self._previous, retries)
         if adapted.array != request.array:
             log.info("Only the indices that have not succeeded run again: %s.", adapted.array)
         if self._state.failed_nodes:
@@ -443,7 +448,7 @@ class Submission(msgspec.Struct, kw_only=True):
         return adapted
 
     def _adopt(self, found: TaggedJob, why: str, request: Request) -> TaskJob:
-        last = self._load_previous()
+        last = self._previous
         job, tag = found.job, str(found.tag)
         if last is None and self._before is not None and self._before.tag == tag:
             # a clear that keeps the task's state reconnects to the job with all that is known of it
@@ -469,7 +474,7 @@ class Submission(msgspec.Struct, kw_only=True):
         attempt = 0
         while True:
             attempt += 1
-            self._remember(None, name, self.identity.name_end)
+            self._remember(None, name, str(self.identity.tag))
             self.kill.set_target(None, name, partial(protocol.find_submitted, name, self._known))
             try:
                 submitted = self.client.send(post, retry=ONCE)
@@ -594,7 +599,7 @@ class Submission(msgspec.Struct, kw_only=True):
         job_id = submitted.job_id
         log.info("Submitted as job %s on cluster %s", job_id, self.cluster_id)
         self.kill.set_target(job_id)
-        self._remember(job_id, name, self.identity.name_end, unwanted=bool(submitted.problems))
+        self._remember(job_id, name, str(self.identity.tag), unwanted=bool(submitted.problems))
         self.announce(job_id)
         for warning in submitted.warnings:
             log.warning("Slurm says of job %s: %s", job_id, warning)

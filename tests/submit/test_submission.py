@@ -548,9 +548,9 @@ def test_a_task_that_is_killed_as_it_looks_cancels_the_earlier_job(connected, ti
     looked = Submission._look_for_earlier
     killed = []
 
-    def look(self, record):
+    def look(self):
         killed.append(operator.on_kill())
-        return looked(self, record)
+        return looked(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Submission, "_look_for_earlier", look)
