@@ -77,7 +77,7 @@ def read_growth(
     """
     factors = dict(grow_on_retry or {})
     for name, factor in factors.items():
-        if name not in ("memory", "time_limit"):
+        if name not in SHORTAGES:
             raise InputError(
                 f"grow_on_retry holds {name!r}; it can hold 'memory' and 'time_limit'."
             )
@@ -119,10 +119,9 @@ def grow(requested: Mapping[str, Any], failure: Failure, growth: Growth) -> list
 def _more_memory(
     requested: Mapping[str, Any], failure: Failure, factor: float, most: int | None
 ) -> Step | None:
-    by_slurm = "memory_per_cpu" if failure.memory_per_cpu else "memory_per_node"
-    field = next((name for name in MEMORY_FIELDS if name in requested), by_slurm)
+    field = next((name for name in MEMORY_FIELDS if name in requested), _memory_field(failure))
     value = requested.get(field)
-    per_tres = PER_TRES.fullmatch(value) if isinstance(value, str) else None
+    per_tres = _per_tres(value)
     before = int(per_tres[2]) if per_tres else read_number(value) or failure.memory_mb
     if not before:
         return None
@@ -298,16 +297,25 @@ def _only(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 def _given(failure: Failure, kind: str) -> dict[str, Any]:
     """What Slurm gave of what nobody had asked for."""
-    by_slurm = "memory_per_cpu" if failure.memory_per_cpu else "memory_per_node"
-    given = {"memory": (by_slurm, failure.memory_mb)}
-    name, value = given.get(kind, ("time_limit", failure.time_limit_minutes))
+    name, value = "time_limit", failure.time_limit_minutes
+    if kind == "memory":
+        name, value = _memory_field(failure), failure.memory_mb
     return {name: no_val(value)} if value else {}
+
+
+def _memory_field(failure: Failure) -> str:
+    """How Slurm gave memory of which nobody had asked for any."""
+    return "memory_per_cpu" if failure.memory_per_cpu else "memory_per_node"
+
+
+def _per_tres(value: Any) -> re.Match[str] | None:
+    return PER_TRES.fullmatch(value) if isinstance(value, str) else None
 
 
 def _size(fields: Amount) -> tuple[str, float]:
     """In which form it is asked for, and how much; without a number there is no limit."""
     name, value = next(iter(fields.items()), ("", None))
-    per_tres = PER_TRES.fullmatch(value) if isinstance(value, str) else None
+    per_tres = _per_tres(value)
     if per_tres:
         return per_tres[1], int(per_tres[2])
     return name, read_number(value) or math.inf
