@@ -44,7 +44,7 @@ from airflow_provider_clusterra.api.errors import (
     asked_pause,
 )
 from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
-from airflow_provider_clusterra.watch.verdict import records_of
+from airflow_provider_clusterra.watch.verdict import records_of, submit_time
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.calls import User
@@ -628,11 +628,7 @@ def _may_be_gone(
 
 
 def _order(each: TaggedJob) -> tuple[int, float, int]:
-    return each.tag.try_number, _timestamp(each.job.submitted_at), each.job.job_id
-
-
-def _timestamp(time: datetime | None) -> float:
-    return time.timestamp() if time else 0.0
+    return each.tag.try_number, submit_time(each.job), each.job.job_id
 
 
 def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknown: str) -> Decision:
@@ -675,7 +671,7 @@ def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
     """The job of the record's submit, or the newest that this may have made."""
     sent_at, known, name = (record.sent_at, record.known, record.name) if record else (0.0, (), "")
     new = [job for job in find_new(accounts, sent_at) if whole_id(job) not in known]
-    newest = max(new, key=lambda job: (_timestamp(job.submitted_at), whole_id(job)), default=None)
+    newest = max(new, key=lambda job: (submit_time(job), whole_id(job)), default=None)
     number = (record and record.job_id) or (newest and whole_id(newest))
     if not number:
         return None

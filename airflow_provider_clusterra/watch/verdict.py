@@ -5,7 +5,6 @@ Success is not decided here but by :meth:`~airflow_provider_clusterra.api.jobs.J
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -356,9 +355,10 @@ def _forgotten(spec: WaitSpec, job: Job) -> frozenset[int]:
 
 
 def _judge_pending(spec: WaitSpec, since: float, at: float, job: Job) -> Verdict:
-    end = math.inf if spec.pending_timeout is None else since + spec.pending_timeout
-    if at < end:
-        return Verdict(Outcome.WAIT, until=None if end == math.inf else end)
+    if spec.pending_timeout is None:
+        return WAIT
+    if at < since + spec.pending_timeout:
+        return Verdict(Outcome.WAIT, until=since + spec.pending_timeout)
     reason = f" ({job.reason})" if job.reason else ""
     message = (
         f"Job {spec.job_id} has been pending{reason} for {at - since:.0f} s, and "
@@ -374,8 +374,9 @@ def _judge_reason(
     why = reason_of(job.reason).stuck
     if not why:
         return replace(seen, stuck_since=None), waits
-    seen = replace(seen, stuck_since=seen.stuck_since or at)
-    until = (seen.stuck_since or at) + patience.stuck
+    since = seen.stuck_since or at
+    seen = replace(seen, stuck_since=since)
+    until = since + patience.stuck
     if at < until:
         return seen, replace(waits, until=min(until, waits.until or until))
     message = f"Job {spec.job_id} will not start: {why} ({job.reason})."
@@ -389,15 +390,21 @@ def _judge_missing(
 ) -> tuple[Progress, Verdict]:
     since = progress.missing_since or at
     missed = replace(progress, misses=progress.misses + 1, missing_since=since)
-    last = progress.last
-    known = not _expected(spec, progress) - progress.ends.keys()
-    if last is not None and last.state.ended and known:
-        ended = with_ends(last, progress.ends) if is_array(last) else last
+    ended = _seen_end(spec, progress)
+    if ended is not None:
         return missed, Verdict(_end_of(spec, progress), ended)
+    last = progress.last
     late = last is None and at - spec.since < patience.grace
     if missed.misses < patience.misses or late:
         return missed, WAIT
     return missed, Verdict(Outcome.MISSING, last)
+
+
+def _seen_end(spec: WaitSpec, seen: Progress) -> Job | None:
+    """The job as it was seen to end, an array with all its tasks; None if not all of it was."""
+    if seen.last is None or not seen.last.state.ended or _expected(spec, seen) - seen.ends.keys():
+        return None
+    return with_ends(seen.last, seen.ends)
 
 
 def _end_of(spec: WaitSpec, seen: Progress) -> Outcome:
@@ -505,7 +512,7 @@ def records_of(
     meant = [job for job in records if job_id in (job.job_id, job.array_job_id, job.het_job_id)]
     if not name:
         meant = _without_others(meant, last)
-    newest = max(_named(meant, name), key=_submitted, default=None)
+    newest = max(_named(meant, name), key=submit_time, default=None)
     if newest is None:
         return []
     whole = (newest.array_job_id, newest.het_job_id)
@@ -535,7 +542,8 @@ def _of_same_name(name: str, parts: list[Job]) -> list[Job]:
     ]
 
 
-def _submitted(job: Job) -> float:
+def submit_time(job: Job) -> float:
+    """In seconds since 1970, to sort jobs by; 0 if it is not known."""
     return job.submitted_at.timestamp() if job.submitted_at else 0.0
 
 
@@ -549,7 +557,7 @@ def _last_records(records: Iterable[Job]) -> list[Job]:
 def _order(job: Job) -> tuple[bool, float, float]:
     """A record of an index's own is later than the one that stands for all that never began."""
     started = job.started_at.timestamp() if job.started_at else 0.0
-    return job.array_task_id is not None, _submitted(job), started
+    return job.array_task_id is not None, submit_time(job), started
 
 
 def _judge_array(
@@ -583,11 +591,10 @@ def _judge_silence(
         return _ask_again(spec, progress, at, f"and {silence} ({error})", patience)
     if silence is Silence.REFUSED and at - (progress.accounting_since or at) < patience.grace:
         return Verdict(Outcome.WAIT, until=at + patience.ask_every)
-    last = progress.last
-    known = not _expected(spec, progress) - progress.ends.keys()
-    if last is not None and last.state.ended and known and not _lacks_components(last):
+    ended = _seen_end(spec, progress)
+    if ended is not None and not _lacks_components(ended):
         # without accounting, an array is what was seen of it
-        return Verdict(Outcome.ENDED, with_ends(last, progress.ends))
+        return Verdict(Outcome.ENDED, ended)
     return _lost(spec, progress, at, f"and {Silence.ABSENT}", patience)
 
 
