@@ -135,7 +135,7 @@ def _read_run(record: RunRecord) -> Run | None:
     ran = job.started_at is not None and tres.get("allocated") != []
     queued, elapsed = (_time(time.get(key)) if ran else None for key in ("planned", "elapsed"))
     values = _values(queued, elapsed, allocated, requested)
-    values |= _used(read_objects(record.steps), values)
+    values |= _used([_read_step(step) for step in read_objects(record.steps)], values)
     return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
 
 
@@ -183,61 +183,74 @@ def _gpus(allocated: Counts) -> float | None:
     return allocated.get("gres/gpu", sum(typed) if typed else None)
 
 
-def _used(steps: Sequence[Mapping[str, Any]], had: Values) -> Values:
-    """What all steps used: the batch script's, the extern one, and each ``srun``'s.
+class _Step(msgspec.Struct, frozen=True):
+    """The batch script, the extern step, or an ``srun``."""
+
+    begin: float
+    end: float
+    cpu_seconds: float | None
+    """None if its record does not say."""
+    total: Counts
+    is_extern: bool
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether Slurm measured nothing of it, though it may have run something, e.g.
+        ``srun --acctg-freq=0``. A step of a second may end before it is measured.
+        """
+        return "mem" not in self.total and not self.is_extern and self.end - self.begin > 1
+
+
+def _read_step(step: Mapping[str, Any]) -> _Step:
+    """One of accounting's steps.
 
     :source: slurmdbd calls ``TRESUsageInTot`` ``tres.requested.total``; its memory is in bytes.
     """
-    spans = [_span(read_object(step.get("time"))) for step in steps]
-    used = [read_object(read_object(step.get("tres")).get("requested")) for step in steps]
-    totals = [_counts(each.get("max")) | _counts(each.get("total")) for each in used]
-    seconds = [_cpu_seconds(read_object(step.get("time"))) for step in steps]
-    blanks = [seconds[n] for n, step in enumerate(steps) if _is_blank(step, spans[n], totals[n])]
-    busy, gpus = _peak(spans, totals, "gres/gpuutil"), had.get("gpus_allocated")
-    most = had.get("memory_bytes_requested", math.inf)
-    return _told(
-        cpu_core_seconds_used=_sum_of_seconds(seconds, totals, blanks),
-        memory_bytes_peak=None if blanks else _peak(spans, totals, "mem", most),
-        # of steps that share a GPU each counts it
-        gpu_utilization_percent=min(busy / gpus, 100.0) if busy is not None and gpus else None,
-        gpu_memory_bytes_peak=_peak(spans, totals, "gres/gpumem"),
+    time = read_object(step.get("time"))
+    used = read_object(read_object(step.get("tres")).get("requested"))
+    return _Step(
+        begin=_time(time.get("start")) or 0,
+        end=_time(time.get("end")) or math.inf,
+        cpu_seconds=_cpu_seconds(time),
+        total=_counts(used.get("max")) | _counts(used.get("total")),
+        is_extern=str(read_object(step.get("step")).get("id")).endswith(".extern"),
     )
 
 
-def _sum_of_seconds(
-    seconds: Sequence[float | None], totals: Sequence[Counts], blanks: Sequence[float | None]
-) -> float | None:
-    """Unless nobody looked, at any step or at one: then there are no TRES either, and the seconds are 0."""
-    known = [each for each in seconds if each is not None]
-    if any({"cpu", "mem"} & total.keys() for total in totals):
-        return None if 0 in blanks or len(known) < len(seconds) else sum(known)
+def _used(steps: Sequence[_Step], had: Values) -> Values:
+    """What all steps used."""
+    busy, gpus = _peak(steps, "gres/gpuutil"), had.get("gpus_allocated")
+    most = had.get("memory_bytes_requested", math.inf)
+    is_blank = any(step.is_blank for step in steps)
+    return _told(
+        cpu_core_seconds_used=_sum_of_cpu_seconds(steps),
+        memory_bytes_peak=None if is_blank else _peak(steps, "mem", most),
+        # of steps that share a GPU each counts it
+        gpu_utilization_percent=min(busy / gpus, 100.0) if busy is not None and gpus else None,
+        gpu_memory_bytes_peak=_peak(steps, "gres/gpumem"),
+    )
+
+
+def _sum_of_cpu_seconds(steps: Sequence[_Step]) -> float | None:
+    """None if Slurm did not measure all steps: then there are no TRES either, and the seconds are 0."""
+    known = [step.cpu_seconds for step in steps if step.cpu_seconds is not None]
+    if any({"cpu", "mem"} & step.total.keys() for step in steps):
+        unmeasured = any(step.is_blank and step.cpu_seconds == 0 for step in steps)
+        return None if unmeasured or len(known) < len(steps) else sum(known)
     return sum(known) or None
 
 
-def _is_blank(step: Mapping[str, Any], span: tuple[float, float], total: Counts) -> bool:
-    """Whether nobody looked at a step that may have held anything, e.g. ``srun --acctg-freq=0``; one of
-    a second may end before its first look.
-    """
-    extern = str(read_object(step.get("step")).get("id")).endswith(".extern")
-    return "mem" not in total and not extern and span[1] - span[0] > 1
-
-
-def _peak(
-    spans: Sequence[tuple[float, float]],
-    totals: Sequence[Counts],
-    name: str,
-    most: float = math.inf,
-) -> float | None:
+def _peak(steps: Sequence[_Step], name: str, most: float = math.inf) -> float | None:
     """The most that steps had at one time: those side by side together, one after another not."""
     changes: list[tuple[float, int, float]] = []
     brief: dict[float, list[float]] = {}
-    for (begin, end), total in zip(spans, totals, strict=True):
-        if (count := total.get(name)) is None:
+    for step in steps:
+        if (count := step.total.get(name)) is None:
             continue
-        if end > begin:
-            changes += [(begin, 1, count), (end, 0, -count)]
+        if step.end > step.begin:
+            changes += [(step.begin, 1, count), (step.end, 0, -count)]
         else:
-            brief.setdefault(begin, []).append(count)
+            brief.setdefault(step.begin, []).append(count)
     for begin, counts in brief.items():
         # Slurm's clock has whole seconds: those of one second may be a loop of quick steps, and are one
         # if they had more together than the job
@@ -252,10 +265,6 @@ def _peak(
         now += change
         peak = max(peak, now)
     return peak
-
-
-def _span(time: Mapping[str, Any]) -> tuple[float, float]:
-    return _time(time.get("start")) or 0, _time(time.get("end")) or math.inf
 
 
 def _time(value: Any) -> int | None:
