@@ -83,10 +83,10 @@ NOT_SENT = (
 
 
 def decode(body: bytes, form: Any = Any) -> Any:
-    """JSON in the asked form; bytes that are no text cost their letters, and not the answer.
+    """JSON in the asked form; bytes that are not UTF-8 are replaced, and NaN is null.
 
-    A job's name may be any bytes, and slurmrestd repeats them; so it does with NaN. What is no JSON
-    raises one of :data:`NOT_JSON`.
+    A job's name may be any bytes, and slurmrestd repeats them. What is no JSON raises one of
+    :data:`NOT_JSON`.
     """
     body = body.removeprefix(BOM)
     try:
@@ -107,7 +107,7 @@ class Answer(msgspec.Struct, frozen=True):
     """The request in words, e.g. ``"GET /v1/clusters/c1/jobs/9"``."""
     status: int
     headers: Mapping[str, str]
-    """Names in lower case, or a mapping that does not mind."""
+    """Names in lower case, or a mapping that ignores case."""
     body: bytes
     skipped: int = 0
     """Bytes that came before :attr:`body` and were not kept."""
@@ -164,7 +164,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
-    """A reader of a yes as a reader of any answer: a no is raised."""
+    """A reader of successful answers as a reader of any answer: a refusal is raised."""
 
     def read_or_refuse(answer: Answer) -> T:
         error = refusal(answer)
@@ -176,7 +176,7 @@ def checked(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
 
 
 def refusal(answer: Answer) -> ApiError | None:
-    """The error that an answer means, or None if it is a yes.
+    """The error that an answer means, or None if it is a success.
 
     :source: slurmrestd's ``errors[]`` under any status; the body forms of Clusterra's proxy.
     """
@@ -280,7 +280,7 @@ def _kind(answer: Answer, number: int | None, detail: str) -> type[ApiError]:
     if status == 403 and NOT_NOW in detail:
         return ServerError
     kind = BY_STATUS.get(status, RequestError if 300 <= status < 500 else ServerError)
-    # whoever asks for a session or for fewer requests is heeded, the API or not
+    # a gateway, too, may ask for a session or for fewer requests
     heeded = kind in (AuthenticationError, RateLimitedError)
     return ServerError if not heeded and is_a_gateways(answer) else kind
 

@@ -110,7 +110,7 @@ def read_user(answer: Answer) -> User:
 
 
 def read_clusters(answer: Answer) -> list[Cluster]:
-    """Clusters; a row without an id is none."""
+    """Clusters; rows without an id are skipped."""
     others = Cluster.__struct_fields__[1:]
     return [
         Cluster(cluster_id, *(_text(row, name) for name in others))
@@ -120,12 +120,12 @@ def read_clusters(answer: Answer) -> list[Cluster]:
 
 
 def _text(row: Mapping[str, Any], *names: str) -> str:
-    """The first of some fields that says something."""
+    """The first of these fields that is not empty."""
     return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def read_nodes(answer: Answer) -> list[Node]:
-    """Nodes; a row without a name is none."""
+    """Nodes; rows without a name are skipped."""
     return [
         Node(
             name=str(row["name"]),
@@ -153,7 +153,7 @@ def read_text(answer: Answer) -> str:
 
 
 def read_routes(answer: Answer) -> list[ApiRoute]:
-    """The API's own routes; a row without a path is none."""
+    """The API's own routes; rows without a path are skipped."""
     return [
         ApiRoute((_text(row, "method") or "GET").upper(), str(row["path"]), _text(row, "name"))
         for row in answer.rows("routes")
@@ -185,7 +185,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 NOTHING_TO_CANCEL = frozenset({INVALID_JOB_ID, 2020, 2021})
-"""Slurm: not known, pending no more, or already completing or completed."""
+"""Slurm's errors for a job that is unknown, no longer pending, or completing or completed."""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -196,7 +196,7 @@ class Submitted(msgspec.Struct, frozen=True):
     """Clusterra's own id of the run, if it gives one."""
     warnings: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    """Errors that came beside the id: the job runs all the same, and not as it was asked."""
+    """Errors beside the id: the job runs nevertheless, but not as requested."""
 
 
 class LightState(msgspec.Struct, frozen=True, gc=False):
@@ -216,7 +216,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def read_submitted(answer: Answer) -> Submitted:
-    """A job that exists, wherever the answer holds its id, whatever it holds beside it."""
+    """The submitted job: there is one if the answer holds an id anywhere, whatever else it says."""
     try:
         body = read_object(answer.json())
     except ProtocolError:
@@ -256,13 +256,13 @@ class _Jobs(msgspec.Struct, gc=False):
 
 
 JOBS = _Jobs | list[JobRecord | Plain]
-"""``{"jobs": […]}``, ``{"job": {…}}`` or ``[…]``; what is no object in a list is no record."""
+"""``{"jobs": […]}``, ``{"job": {…}}`` or ``[…]``; entries that are no objects are skipped."""
 
 
 def read_jobs(answer: Answer, *, whole: bool = True) -> list[Job]:
-    """All jobs of an answer, one a record; a row without an id costs that row, not the list.
+    """All jobs of an answer, one a record; rows without an id are skipped.
 
-    If they need not be the ``whole`` list, they count whatever is complained of beside them.
+    Unless the ``whole`` list is needed, errors beside the jobs are ignored.
     """
     rows = _rows(answer, whole=whole)
     if rows is None:
@@ -274,7 +274,7 @@ def read_jobs(answer: Answer, *, whole: bool = True) -> list[Job]:
 
 
 def _read_each(rows: Sequence[JobRecord | Plain]) -> tuple[list[Job], ProtocolError | None]:
-    """The jobs, and why one of the rows is none; what is no object is no row."""
+    """The jobs, and the error of a row that cannot be read, if there is one."""
     jobs, odd = [], None
     for row in rows:
         try:
@@ -288,7 +288,7 @@ def _read_each(rows: Sequence[JobRecord | Plain]) -> tuple[list[Job], ProtocolEr
 def read_job(answer: Answer, job_id: int) -> Job:
     """One job of an answer; an array's records together are one.
 
-    A job that is there counts, whatever is complained of beside it.
+    If the job is there, errors beside it are ignored.
     """
     rows = _rows(answer, whole=False)
     job = _read_one(rows or [], job_id)
@@ -315,10 +315,10 @@ def _read_one(rows: Sequence[JobRecord | Plain], job_id: int) -> Job | None:
 
 
 def _rows(answer: Answer, *, whole: bool) -> Sequence[JobRecord | Plain] | None:
-    """The records of :data:`JOBS`, or of one bare object; what is no object among them is none.
+    """The records of :data:`JOBS`, or one bare record.
 
-    None: there are none, not even an empty list, or (if they are to be ``whole``) the answer
-    complains of something. Without its slurmctld a slurmrestd says ``null``.
+    None if there is no list, not even an empty one (a slurmrestd without its slurmctld says
+    ``null``), or if the ``whole`` list is needed and the answer has errors.
     """
     if answer.status >= 300:
         return None
@@ -334,7 +334,7 @@ def _rows(answer: Answer, *, whole: bool) -> Sequence[JobRecord | Plain] | None:
 
 
 def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:
-    """An answer with or of one record; a proxy's own ``{"status": "ok"}`` is none."""
+    """One record, within the answer or bare; a proxy's own ``{"status": "ok"}`` is none."""
     if job is not None:
         return [job]
     bare: JobRecord = decode(answer.body, JobRecord)
@@ -343,12 +343,12 @@ def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:
 
 
 def read_states(answer: Answer, job_ids: Collection[int] = ()) -> list[LightState]:
-    """Ids and states only, of these jobs (an array's tasks too) or of all; a row without an id is none."""
+    """Ids and states only, of these jobs (an array's tasks too) or of all; rows without an id are skipped."""
     return [row for batch in state_batches(answer, job_ids) for row in batch]
 
 
 def state_batches(answer: Answer, job_ids: Collection[int] = ()) -> Iterator[list[LightState]]:
-    """The same, some at a time: of a long queue's rows, an event loop reads not more at a stretch."""
+    """The same in batches, each short enough for one turn of an event loop."""
     wanted = frozenset(job_ids)
     try:
         rows = decode(answer.body, _StateRows).jobs
@@ -367,7 +367,7 @@ def state_batches(answer: Answer, job_ids: Collection[int] = ()) -> Iterator[lis
 def _read_batch(
     text: bytes, wanted: Collection[int], known: dict[bytes, JobState]
 ) -> list[LightState]:
-    """Of thousands of rows with few different states: those that are ``known`` are not read again."""
+    """Thousands of rows have few different states: each is read once, and ``known`` from then on."""
     try:
         rows = _of_these(decode(text, list[_UsualState]), wanted)
     except NOT_JSON:
@@ -408,7 +408,7 @@ State = TypeVar("State", _UsualState, LightState)
 
 
 def read_cancelled(answer: Answer) -> bool:
-    """Whether there was something to cancel, and it was: of an array, any of its tasks."""
+    """Whether anything was cancelled: the job, or any task of an array."""
     error = refusal(answer)
     if isinstance(error, RequestError) and error.number in NOTHING_TO_CANCEL:
         return False
@@ -529,12 +529,12 @@ def is_stream(status: int, headers: Mapping[str, str]) -> bool:
 
 
 def refuse_stream(answer: Answer) -> None:
-    """What a yes means that is no stream of events."""
+    """A successful answer that is no stream of events is an error."""
     raise answer.unreadable("it is no stream of events")
 
 
 def read_pieces(request: str, events: Sequence[Event]) -> Iterator[bytes]:
-    """Output, of events of its stream that came together; an ``error`` event is raised."""
+    """The output in events that arrived together, as one piece; an ``error`` event is raised."""
     pieces = [event.data for event in takewhile(lambda event: event.kind != "error", events)]
     if pieces:
         yield b"".join(pieces)
@@ -567,7 +567,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     read: Callable[[Answer], T]
     json: Mapping[str, Any] | None = None
     repeatable: bool = True
-    """Whether doing it twice is doing it once."""
+    """Whether it is idempotent: sent twice, it has the effect of once."""
     keep: int | None = None
     """How many bytes of the answer's end are kept, or None for all of it."""
     largest: int = LARGEST_BODY

@@ -73,9 +73,9 @@ class Access(msgspec.Struct, frozen=True):
     verify: bool | str = True
     """Whether TLS certificates are checked; a path names the CA file to check them with."""
     timeout: float = DEFAULT_TIMEOUT
-    """Seconds without a byte after which an answer is given up; as a whole it may take five times as
-    long (an output thirty times), but for headers that drip to a :class:`Client`: those end with the
-    task's own timeout."""
+    """Seconds without a byte after which an answer is given up. As a whole it may take five times as
+    long (an output thirty times); only headers that arrive byte by byte hold up a :class:`Client`
+    until the task's own timeout."""
 
     def __repr__(self) -> str:
         return f"Access(origin={self.origin!r}, auth={self.auth!r})"
@@ -162,8 +162,8 @@ def is_loopback(host: str) -> bool:
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 WHOLE = 5
-"""Times the timeout: what an answer may take in all, however steadily it drips. A thread looks at the
-clock once it has the headers, which httpx ends at 100 KB or after a timeout without a byte."""
+"""How many timeouts an answer may take as a whole, even if it arrives byte by byte. A thread looks at
+the clock once it has the headers, which httpx ends at 100 KB or after a timeout without a byte."""
 WHOLE_OUTPUT = 30
 """The same for a job's output, which is a file of any size."""
 LONG = 4 * 1024 * 1024
@@ -172,7 +172,7 @@ READ_AT_ONCE = 256 * 1024
 LARGEST_WORDS = 64 * 1024
 """Bytes of an answer that may be repeated in an error."""
 SHORTEST_SECRET = 6
-"""Letters; a shorter one would be found in words that have nothing to do with it."""
+"""Characters; a shorter one would be found in words that have nothing to do with it."""
 
 
 class SessionAuth(httpx.Auth):
@@ -221,7 +221,7 @@ def build_for_api(kind: Callable[..., C], session: SessionAuth) -> C:
         timeout=_timeout(access),
         # no answer's cookie goes out again
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        # whoever asks for much at once says how much; nobody waits for a connection
+        # callers bound their own concurrency: no request waits for a connection
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
     )
 
@@ -293,7 +293,7 @@ class Body:
         self._skipped = 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece, and let go of what is no longer in the end."""
+        """Take the next piece, and drop what comes before the end that is kept."""
         if time.monotonic() > self._until:
             raise httpx.ReadTimeout("the answer did not end in time")
         if self._keep is None and self._kept + len(piece) > self._largest:
@@ -515,8 +515,8 @@ class Client(_Endpoints):
 
     @contextmanager
     def _stored(self, sent: httpx.Request, request: str) -> Iterator[httpx.Response]:
-        """The storage's answer, by a transport alone: sessions, cookies, redirects and a log line are
-        nothing for the storage, and half of what httpx takes for a small file."""
+        """The storage's answer, by a transport alone: sessions, cookies, redirects and a log line, which
+        the storage does not need, take half of httpx's time for a small file."""
         access, origin = self.access, origin_of(sent.url)
         with self._building:
             storage = self._storages.get(origin)
@@ -561,7 +561,7 @@ class AsyncClient(_Endpoints):
     async def stream_output(self, cluster_id: str, job_id: int) -> AsyncGenerator[bytes, None]:
         """See :func:`airflow_provider_clusterra.api.calls.stream_output`.
 
-        Asked once: whoever reads it decides what a break means.
+        Sent once: its reader decides what a break means.
         """
         call = calls.stream_output(cluster_id, job_id)
         with _in_our_words(call.request, self.access):
@@ -595,7 +595,7 @@ class AsyncClient(_Endpoints):
                     yield piece
 
     async def exchange(self, call: Call[Any]) -> Answer:
-        """One call's answer, whatever it says: sent once, and not read.
+        """One call's answer, whatever its status: sent once, and not interpreted.
 
         :param call: whose ``read`` says what the answer means.
         :raises TransportError: there was none, or not all of it in time.
@@ -651,7 +651,7 @@ def _empty_body(call: Call[Any], access: Access) -> Body:
 
 def _answer(call: Call[Any], body: Body, response: httpx.Response, access: Access) -> Answer:
     answer = body.answer(call.request, response.status_code, response.headers)
-    # what an error repeats is short; a job's output is as it is
+    # an error repeats short answers only; a job's output stays as it is
     if len(answer.body) > LARGEST_WORDS or (call.keep is not None and answer.status < 300):
         return answer
     # an API may repeat what it was sent

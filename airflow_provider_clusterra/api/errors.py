@@ -126,7 +126,7 @@ HICCUPS = (TransportError, ServerError, RateLimitedError, ProtocolError)
 """What waiting can heal: they never fail a wait."""
 
 LONGEST_RETRY_AFTER = 600.0
-"""Seconds. A server that asks for more is believed so far and no further."""
+"""Seconds. A longer ``Retry-After`` is cut to this."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ class Retry(msgspec.Struct, frozen=True):
 
         :param error: what the try ended with.
         :param attempt: which try that was, from 1.
-        :param repeatable: whether doing it twice is doing it once.
+        :param repeatable: whether the request is idempotent.
         :raises ClusterraError: the error itself, if there is to be no next try.
         """
         if attempt >= self.tries or not may_repeat(error, repeatable=repeatable):
@@ -152,9 +152,9 @@ class Retry(msgspec.Struct, frozen=True):
         return self.pause(attempt) if asked is None else asked
 
     def upload_delay(self, error: ClusterraError, attempt: int) -> float:
-        """As :meth:`delay`, for a PUT to the storage, whose address may have expired meanwhile.
+        """As :meth:`delay`, for a PUT or GET of the storage, whose address may have expired meanwhile.
 
-        :param error: what the PUT ended with; a :class:`ConflictError` asks for a fresh address.
+        :param error: what the try ended with; a :class:`ConflictError` asks for a fresh address.
         :param attempt: which try that was, from 1.
         """
         if isinstance(error, ConflictError) and attempt < self.tries:
@@ -192,9 +192,9 @@ def asked_pause(error: ClusterraError) -> float | None:
 def may_repeat(error: ClusterraError, *, repeatable: bool) -> bool:
     """Whether the same request may be sent again after this error.
 
-    429 was not done. What surely never left may be sent again; what else may have arrived (5xx, a
-    broken connection, half an answer) only if doing it twice is doing it once: never a submit, which
-    has no idempotency key. Any other answer will be the same again.
+    429 was not done. What surely never left may be sent again; what may have arrived (5xx, a broken
+    connection, half an answer) only if it is idempotent: never a submit, which has no idempotency key.
+    Any other answer will be the same again.
     """
     if isinstance(error, RateLimitedError):
         return True

@@ -186,7 +186,7 @@ def _key(name: str, key: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What an enum stands for, if it is a text or a number: its own text is another one."""
+    """An enum's value, if it is a text or a number: ``str()`` of the enum may give its name."""
     is_enum = isinstance(value, Enum) and isinstance(value, str | int | float)
     return value.value if is_enum else value
 
@@ -228,7 +228,7 @@ def _decoded(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in an error's words: not longer than they are."""
+    """A value in an error's words, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -314,7 +314,7 @@ class TemplateRequest(msgspec.Struct, frozen=True):
 
 
 def read_templates(answer: Answer) -> list[Template]:
-    """Templates; a row without an id is none."""
+    """Templates; rows without an id are skipped."""
     return [_read(row) for row in answer.rows("templates") if row.get("id")]
 
 

@@ -117,7 +117,7 @@ KINDS: dict[int, type[ApiError]] = {404: NotFoundError, 429: RateLimitedError}
 
 
 def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
-    """The error that the storage's answer to a PUT or GET means, or None if it is a yes.
+    """The error that the storage's answer to a PUT or GET means, or None if it is a success.
 
     A 403 or 400 may be an address that has expired: a :class:`ConflictError`, since a fresh one
     can help, and the caller asks for one.
@@ -164,7 +164,7 @@ class Download:
         return {"Accept-Encoding": "identity", **part}
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Take the beginning of an answer that is a yes.
+        """Take the beginning of a successful answer.
 
         :param status: 200 or 206.
         :param headers: by names in lower case, or in any.

@@ -114,7 +114,7 @@ class _Runs(msgspec.Struct, gc=False):
 
 
 def read_runs(answer: Answer) -> list[Run]:
-    """All runs of accounting's answer; a row that cannot be read costs that row."""
+    """All runs of accounting's answer; rows that cannot be read are skipped."""
     try:
         found = decode(answer.body, _Runs) if answer.status < 300 else None
     except NOT_JSON:
@@ -370,7 +370,7 @@ def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
         for key, kind in USAGE.items()
         if (known := _known(parts, key))
     }
-    # of those alone of which both are known
+    # only of parts of which both are known
     both = [values for values in parts if "cpu_efficiency" in values]
     found |= _ratios({key: sum(_known(both, key)) for key in RATIOS["cpu_efficiency"]})
     return _of_whole(found, parts) if side_by_side else found
@@ -384,7 +384,7 @@ def _of_whole(found: Values, parts: Sequence[Values]) -> Values:
 
 
 def _spread(parts: Sequence[Values]) -> dict[str, Any]:
-    from statistics import median  # noqa: PLC0415 - of arrays alone, and as much as the rest
+    from statistics import median  # noqa: PLC0415 - only arrays need it, and it loads as long as the rest
 
     known = {key: found for key in PER_TASK if (found := _known(parts, key))}
     return {
