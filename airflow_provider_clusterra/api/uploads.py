@@ -174,14 +174,14 @@ class Download:
         """
         begin, size = self._part(status, headers)
         version = headers.get("etag") or headers.get("last-modified", "")
-        sizes = {size, self.size if self.offset else None} - {None}
-        if self.offset and (version != self._version or len(sizes) > 1):
-            raise ProtocolError(f"{self.shown} changed while it was downloaded.")
+        if self.offset:
+            size = self.size if size is None else size
+            if version != self._version or self.size not in (None, size):
+                raise ProtocolError(f"{self.shown} changed while it was downloaded.")
         if begin not in (0, self.offset):
             raise ProtocolError(
                 f"{self.shown}: the storage sent a different part than was requested."
             )
-        size = next(iter(sizes), None)
         self._version, self.size, self._skipped = version, size, self.offset - begin
         self._is_part = status == 206
 
