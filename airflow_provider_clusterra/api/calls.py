@@ -111,9 +111,14 @@ def read_user(answer: Answer) -> User:
 
 def read_clusters(answer: Answer) -> list[Cluster]:
     """Clusters; rows without an id are skipped."""
-    others = Cluster.__struct_fields__[1:]
     return [
-        Cluster(cluster_id, *(_text(row, name) for name in others))
+        Cluster(
+            cluster_id,
+            name=_text(row, "name"),
+            state=_text(row, "state"),
+            connection_state=_text(row, "connection_state"),
+            output_folder=_text(row, "output_folder"),
+        )
         for row in answer.rows("clusters")
         if (cluster_id := _text(row, "id", "cluster_id"))
     ]
@@ -342,6 +347,22 @@ def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:
     return [bare] if any(each is not None for each in named) or read_job_state(bare).known else None
 
 
+STATES_TOGETHER = 500
+"""Rows that are read in less than a millisecond."""
+
+
+class _StateRows(msgspec.Struct, gc=False):
+    jobs: list[msgspec.Raw]
+
+
+class _UsualState(msgspec.Struct, gc=False):
+    job_id: str
+    state: msgspec.Raw
+
+
+State = TypeVar("State", _UsualState, LightState)
+
+
 def read_states(answer: Answer, job_ids: Collection[int] = ()) -> list[LightState]:
     """Ids and states only, of these jobs (an array's tasks too) or of all; rows without an id are skipped."""
     return [row for batch in state_batches(answer, job_ids) for row in batch]
@@ -393,18 +414,6 @@ def _number_of(job_id: str) -> int | None:
     """7 of ``"7"``, ``"7_1"``, ``"7_[2-9]"`` and ``"7+1"``."""
     number = job_id if job_id.isdigit() else job_id.partition("_")[0].partition("+")[0]
     return int(number) if number.isdigit() else None
-
-
-class _StateRows(msgspec.Struct, gc=False):
-    jobs: list[msgspec.Raw]
-
-
-class _UsualState(msgspec.Struct, gc=False):
-    job_id: str
-    state: msgspec.Raw
-
-
-State = TypeVar("State", _UsualState, LightState)
 
 
 def read_cancelled(answer: Answer) -> bool:
@@ -547,8 +556,6 @@ def read_pieces(request: str, events: Sequence[Event]) -> Iterator[bytes]:
 T = TypeVar("T")
 DOWNLOAD_ROUTE = "/v1/clusters/{cluster_id}/storage/download-url"
 """``clusterra-server``'s; the vendor's is not documented, and is found with :func:`list_routes`."""
-STATES_TOGETHER = 500
-"""Rows that are read in less than a millisecond."""
 URL_ROOM = 6000
 """Bytes of a query that every proxy lets through."""
 LARGEST_BODY = 512 * 1024 * 1024
