@@ -476,7 +476,7 @@ class Client(_Endpoints):
     def _exchange(self, call: Call[Any]) -> Answer:
         access = self.access
         with (
-            _in_our_words(call.request, access),
+            _in_our_words(call.request, access.origin),
             self._http.stream(*call.request.split(" ", 1), json=call.json) as response,
         ):
             body = _empty_body(call, access)
@@ -524,7 +524,7 @@ class Client(_Endpoints):
                 storage = self._storages[origin] = build(httpx.HTTPTransport, access, origin)
         sent.extensions["timeout"] = _timeout(access).as_dict()
         with (
-            _in_our_words(request, access, origin),
+            _in_our_words(request, origin),
             closing(storage.handle_request(sent)) as response,
         ):
             yield response
@@ -564,7 +564,7 @@ class AsyncClient(_Endpoints):
         Sent once: its reader decides what a break means.
         """
         call = calls.stream_output(cluster_id, job_id)
-        with _in_our_words(call.request, self.access):
+        with _in_our_words(call.request, self.access.origin):
             async with self._http.stream(
                 *call.request.split(" ", 1), timeout=_timeout(self.access, stream=True)
             ) as response:
@@ -586,7 +586,7 @@ class AsyncClient(_Endpoints):
         :source: as :func:`airflow_provider_clusterra.api.calls.read_output`. Asked once.
         """
         call = calls.read_output(cluster_id, job_id)
-        with _in_our_words(call.request, self.access):
+        with _in_our_words(call.request, self.access.origin):
             async with self._http.stream(*call.request.split(" ", 1)) as response:
                 if not is_plain_output(response.status_code, response.headers):
                     yield call.read(await self._whole(call, response)).data
@@ -600,7 +600,7 @@ class AsyncClient(_Endpoints):
         :param call: whose ``read`` says what the answer means.
         :raises TransportError: there was none, or not all of it in time.
         """
-        with _in_our_words(call.request, self.access):
+        with _in_our_words(call.request, self.access.origin):
             async with (
                 asyncio.timeout(_longest(call, self.access)),
                 self._http.stream(*call.request.split(" ", 1), json=call.json) as response,
@@ -692,12 +692,12 @@ def _read(connection: Any, most: int, timeout: float) -> bytes:
 
 
 @contextmanager
-def _in_our_words(request: str, access: Access, origin: str = "") -> Iterator[None]:
+def _in_our_words(request: str, origin: str) -> Iterator[None]:
     """httpx's errors as ours. The session is neither in their words nor in frames that are kept."""
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as exc:
-        raise transport_error(request, exc, origin or access.origin) from _without_frames(exc)
+        raise transport_error(request, exc, origin) from _without_frames(exc)
 
 
 def _without_frames(exc: BaseException) -> BaseException:
