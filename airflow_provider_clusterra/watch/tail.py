@@ -211,9 +211,9 @@ class Tail:
         await self._read_whole(client)
         self._give_records()
 
-    async def finish(self, client: AsyncClient, within: float | None = None) -> None:
+    async def finish(self, client: AsyncClient, within: float = math.inf) -> None:
         """Give the rest, after the job's end. Whatever happens, this raises no ClusterraError."""
-        within = self.pace.end_within if within is None else within
+        within = min(within, self.pace.end_within)
         try:
             async with asyncio.timeout(within):
                 failure = await self._read_until_settled(client)

@@ -7,6 +7,7 @@ same judgement and the same patience.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -341,10 +342,9 @@ class Wait:
     async def _write_rest(self, client: AsyncClient | None, verdict: Verdict) -> None:
         job = verdict.job if verdict.outcome is Outcome.ENDED else None
         if self._tail is not None and client is not None and job is not None and has_output(job):
-            left = END_MARGIN
-            if self._spec.deadline is not None:
-                left += self._spec.deadline - time.time()
-            await self._with_care(self._tail.finish(client, min(left, self._tail.pace.end_within)))
+            deadline = self._spec.deadline
+            left = math.inf if deadline is None else deadline + END_MARGIN - time.time()
+            await self._with_care(self._tail.finish(client, left))
 
     async def _with_care(self, work: Coroutine[Any, Any, None]) -> None:
         """Output is never the reason for which a task fails."""
