@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Coroutine, Hashable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -65,14 +65,7 @@ ENDS = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The states of a task that nobody runs again."""
 
 _under_way: set[asyncio.Task[None]] = set()
-
-
-async def finish_in_spite_of_cancels(work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run something to its end: the triggerer cancels an ``on_kill`` again after a second."""
-    task = asyncio.get_running_loop().create_task(work, name=name)
-    _under_way.add(task)
-    task.add_done_callback(_under_way.discard)
-    await asyncio.shield(task)
+"""Cancels of jobs: an event loop itself keeps no task alive."""
 
 
 async def is_wanted(task_instance: Any, job_id: int) -> bool:
@@ -250,9 +243,14 @@ class ClusterraJobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has ended while it was deferred."""
-        if self.cancel_on_kill and not self._is_over:
-            name = f"clusterra-kill-{self.spec.job_id}"
-            await finish_in_spite_of_cancels(self._cancel_unwanted(), name)
+        if not self.cancel_on_kill or self._is_over:
+            return
+        name = f"clusterra-kill-{self.spec.job_id}"
+        task = asyncio.create_task(self._cancel_unwanted(), name=name)
+        _under_way.add(task)
+        task.add_done_callback(_under_way.discard)
+        # the triggerer cancels an on_kill again after a second
+        await asyncio.shield(task)
 
     async def wait(self) -> JobEvent:
         """The end of the wait. A worker that does not defer runs this, too."""
@@ -358,14 +356,13 @@ async def _read_connection(hook: ClusterraHook, patience: Patience) -> Access:
         await asyncio.sleep(patience.backoff.pause(attempt))
 
 
-SETTLED_AFTER = 30.0
-"""Seconds after which a task that was let go has submitted its job, or is back."""
-
-
 class SubmitTurns:
-    """A full queue: one of all waiting tasks may submit, then two, four … as long as none comes back."""
+    """A full queue: one of all waiting tasks may submit, then two, four … as long as none comes back.
 
-    def __init__(self, pauses: Retry = SUBMIT_PAUSES, settled_after: float = SETTLED_AFTER) -> None:
+    A task that was let go has submitted its job after ``settled_after`` seconds, or is back.
+    """
+
+    def __init__(self, pauses: Retry = SUBMIT_PAUSES, settled_after: float = 30.0) -> None:
         self._pauses = pauses
         self._settled_after = settled_after
         self._waiting: list[asyncio.Future[None]] = []
@@ -401,15 +398,10 @@ class SubmitTurns:
                 at_once, failures = 2 * at_once, 1
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SubmitTurns]] = (
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], SubmitTurns]] = (
     WeakKeyDictionary()
 )
-
-
-def turns_of(clusterra_conn_id: str, cluster_id: str) -> SubmitTurns:
-    """The running event loop's turns of this connection and cluster."""
-    turns = _turns.setdefault(asyncio.get_running_loop(), {})
-    return turns.setdefault((clusterra_conn_id, cluster_id), SubmitTurns())
+"""Of each event loop, by connection and cluster."""
 
 
 class ClusterraQueueTrigger(BaseTrigger):
@@ -448,7 +440,8 @@ class ClusterraQueueTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: what the task needs to go on."""
-        turns = turns_of(self.clusterra_conn_id, self.cluster_id)
+        all_turns = _turns.setdefault(asyncio.get_running_loop(), {})
+        turns = all_turns.setdefault((self.clusterra_conn_id, self.cluster_id), SubmitTurns())
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         await turns.wait(is_back=self.tries > 1, until=left)
         yield TriggerEvent(self._so_far())
@@ -581,10 +574,10 @@ def _size(packed: dict[str, str]) -> int:
 
 def _shortened(job: Job, longest: int) -> Job:
     texts = ("nodes", "description", "comment", "standard_output", "working_directory")
-    short = {name: getattr(job, name)[:longest] for name in (*texts, "array_task_string")}
     read = ("tres_allocated", "tres_requested", "admin_comment")
-    short |= {name: getattr(job, name)[:LONGEST_TRES] for name in read}
-    return replace(job, tasks=(), name=job.name[:NAME_KEPT], **short)
+    most = {"name": NAME_KEPT, **dict.fromkeys((*texts, "array_task_string"), longest)}
+    most |= dict.fromkeys(read, LONGEST_TRES)
+    return replace(job, tasks=(), **{name: getattr(job, name)[:end] for name, end in most.items()})
 
 
 def _word(number: int | None) -> str:

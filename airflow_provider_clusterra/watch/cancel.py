@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 CONFIRM_WITHIN = 45.0
 """Seconds: Slurm's KillWait (30 s), in which a script may ignore SIGTERM, and a margin."""
-LOOK_EVERY = 1.0
 
 
 async def cancel_and_confirm(
@@ -33,7 +32,7 @@ async def cancel_and_confirm(
     job_id: int,
     *,
     within: float = CONFIRM_WITHIN,
-    every: float = LOOK_EVERY,
+    every: float = 1.0,
 ) -> Job | None:
     """Cancel a job and wait until it has ended and nothing of it runs any more.
 
