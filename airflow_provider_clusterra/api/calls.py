@@ -412,8 +412,8 @@ def _of_these(rows: list[State], wanted: Collection[int]) -> list[State]:
 
 def _number_of(job_id: str) -> int | None:
     """7 of ``"7"``, ``"7_1"``, ``"7_[2-9]"`` and ``"7+1"``."""
-    number = job_id if job_id.isdigit() else job_id.partition("_")[0].partition("+")[0]
-    return int(number) if number.isdigit() else None
+    number = job_id if job_id.isdecimal() else job_id.partition("_")[0].partition("+")[0]
+    return int(number) if number.isdecimal() else None
 
 
 def read_cancelled(answer: Answer) -> bool:

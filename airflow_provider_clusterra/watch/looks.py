@@ -401,7 +401,7 @@ async def _read_states(wanted: Collection[int], answer: Answer) -> dict[int, Job
         int(row.job_id): row.state
         async for rows in yielding(batches, 1)
         for row in rows
-        if row.job_id.isdigit()
+        if row.job_id.isdecimal()
     }
 
 

@@ -96,6 +96,19 @@ async def test_a_state_that_has_changed_is_confirmed_by_a_whole_look(look):
     assert found.unchanged == {2}
 
 
+@pytest.mark.parametrize("odd", ["2_1", "2_[3-9]", "2+1", "²", "two", 2.5, None, {"number": 2}])
+async def test_a_row_of_states_that_names_no_job_is_about_none(look, odd):
+    one, two = PolledJob(1), PolledJob(2)
+    both = jobs(job(1), job(2))
+    known = [{"job_id": each, "state": ["RUNNING"]} for each in (1, "2")]
+    rows = http(200, {"jobs": [*known, {"job_id": odd, "state": ["FAILED"]}]})
+    with Wire(both, both, rows) as wire:
+        await look(wire, one, two)
+        found = await look(wire, one, two)
+
+    assert found.unchanged == {1, 2}
+
+
 async def test_a_job_that_the_states_leave_out_is_asked_for_by_itself(look):
     one, two = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
