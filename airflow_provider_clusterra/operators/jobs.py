@@ -218,7 +218,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         return request
 
     @property
-    def _reading(self) -> Reading:
+    def _reading(self) -> Reading | None:
         """How the job's output is read."""
         return self.return_output
 

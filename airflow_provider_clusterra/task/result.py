@@ -69,13 +69,11 @@ AT_ONCE = 8
 ADVICE = "Let the job write its result to a file, and return only the file's name."
 
 
-Reading = str | Callable[[Output], Any] | None
+Reading = str | Callable[[Output], Any]
 """How an output is read: as ``return_output`` says, or by what finds a value in it."""
 
 
-def returned_output(
-    client: Client, cluster_id: str, job: Job, return_output: str | Callable[[Output], Any]
-) -> Any:
+def returned_output(client: Client, cluster_id: str, job: Job, return_output: Reading) -> Any:
     """What of a job's output is returned; of an array, for each index (as text: JSON has no other)."""
     tasks = array_tasks(job)
     if not tasks:
@@ -106,41 +104,34 @@ def returned_output(
 
 
 def _task_output(
-    client: Client,
-    cluster_id: str,
-    task: Job,
-    return_output: str | Callable[[Output], Any],
-    most: int,
+    client: Client, cluster_id: str, task: Job, return_output: Reading, most: int
 ) -> Any:
     if not task.state.succeeded:
         return None
-    if not task.job_id and callable(return_output):
+    if not task.job_id:
+        if not callable(return_output):
+            return None
         raise InputError(
             f"Index {task.array_task_id} succeeded, and neither Slurm nor accounting knows its own job "
             "id (any more), so its value cannot be read. Clear the task to run all again."
         )
-    if not task.job_id:
-        return None
     try:
         return read_result(client.read_output(cluster_id, task.job_id), return_output, most)
     except InputError as error:
         raise InputError(f"Index {task.array_task_id}: {error}") from error
 
 
-def read_result(
-    output: Output, return_output: str | Callable[[Output], Any], most: int = LARGEST_VALUE
-) -> Any:
+def read_result(output: Output, return_output: Reading, most: int = LARGEST_VALUE) -> Any:
     """What of an output is returned."""
     if callable(return_output):
         return return_output(output)
     if return_output == "text":
         return _text(output, most)
-    value: Any = ""
     lines = [line for line in output.data.decode("utf-8", "replace").split("\n") if line.strip()]
-    if return_output == "last_line":
-        value = lines[-1].rstrip("\r") if lines else ""
-    else:
+    if return_output == "json":
         value = _last_json(lines)
+    else:
+        value = lines[-1].rstrip("\r") if lines else ""
     size = len(msgspec.json.encode(value))
     if size > most:
         raise InputError(
@@ -258,7 +249,7 @@ def failed_jobs_pushed(context: Context, outputs: JobOutputs | None = None) -> I
 def finish(
     event: JobEvent,
     client: Client,
-    return_output: Reading,
+    return_output: Reading | None,
     *,
     array_success: ArraySuccess = "all",
     skip_on: Collection[int] = (),
@@ -278,11 +269,11 @@ def finish(
     if array_succeeded(job, array_success):
         if not job.state.succeeded:
             log.warning("%s\narray_success=%r makes this a success.", describe(job), array_success)
-        return job_result(job, _returned(event.cluster_id, job, client, return_output))
+        return job_result(job, _returned(client, event.cluster_id, job, return_output))
     if exited_only_with(job, skip_on):
         raise JobSkippedError(f"{describe(job)} skip_on_exit_code makes this a skipped task.", job)
     output, unread = _tail(replace(event, job=job), client)
-    lasts = _last_lines(event.cluster_id, job, client)
+    lasts = _last_lines(client, event.cluster_id, job)
     raise kind_of(job, output)(report(job, output, unread, lasts), job)
 
 
@@ -346,7 +337,7 @@ def _tasks_shown(event: JobEvent, job: Job, client: Client) -> list[Job]:
     return [task for task in shown if task.array_job_id == event.job_id]
 
 
-def _returned(cluster_id: str, job: Job, client: Client, return_output: Reading) -> Any:
+def _returned(client: Client, cluster_id: str, job: Job, return_output: Reading | None) -> Any:
     if return_output is None:
         return None
     unknown = [task for task in array_tasks(job) if task.state.succeeded and not task.job_id]
@@ -371,7 +362,7 @@ def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
     return output.data.decode("utf-8", "replace"), ""
 
 
-def _last_lines(cluster_id: str, job: Job, client: Client) -> list[str]:
+def _last_lines(client: Client, cluster_id: str, job: Job) -> list[str]:
     """What each of an array's tasks that failed wrote last, if there are several; the first ones'."""
     failed = [task for task in array_tasks(job) if task.job_id and not task.state.succeeded]
 
@@ -402,7 +393,7 @@ def end_try(
     context: Context,
     client: Client,
     event: JobEvent,
-    return_output: Reading,
+    return_output: Reading | None,
     array_success: ArraySuccess,
     store: RecordStore,
     skip_on: Collection[int],
