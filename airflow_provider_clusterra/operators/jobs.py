@@ -316,34 +316,38 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         request: Request,
         queue: dict[str, Any],
     ) -> TaskJob:
-        from airflow_provider_clusterra.triggers import jobs as triggers
-
         submission = self._submission(context, connected, store)
         prepare = partial(self._prepare, connected, is_first=not queue["tries"])
-        end = queue["deadline"]
         while True:
             try:
                 return submission.obtain_job(request, prepare)
             except QueueFullError as error:
-                self._kill.check()
                 full = error
-            left = math.inf if end is None else end - time.time()
-            if left <= 0:
-                raise QueueFullError(
-                    f"There was no place in the queue ({full}) until {queue['limit']} had passed."
-                ) from full
-            if not queue["tries"]:
-                self.log.warning("No place in the queue (%s); waiting.", full)
-            queue |= {"tries": queue["tries"] + 1, "keys": self._keys}
-            if self.deferrable:
-                trigger = triggers.ClusterraQueueTrigger(
-                    clusterra_conn_id=self.clusterra_conn_id,
-                    cluster_id=connected.cluster_id,
-                    **queue,
-                )
-                timeout = triggers.deferral_timeout(end)
-                self.defer(trigger=trigger, method_name="submit_again", timeout=timeout)
-            self._kill.pause(min(left, self.queue_pauses.pause(queue["tries"])))
+            self._wait_for_a_place(full, connected.cluster_id, queue)
+
+    def _wait_for_a_place(
+        self, full: QueueFullError, cluster_id: str, queue: dict[str, Any]
+    ) -> None:
+        """Pause before the next submit to a full queue; a deferrable task is deferred instead."""
+        from airflow_provider_clusterra.triggers import jobs as triggers
+
+        self._kill.check()
+        end = queue["deadline"]
+        left = math.inf if end is None else end - time.time()
+        if left <= 0:
+            raise QueueFullError(
+                f"There was no place in the queue ({full}) until {queue['limit']} had passed."
+            ) from full
+        if not queue["tries"]:
+            self.log.warning("No place in the queue (%s); waiting.", full)
+        queue |= {"tries": queue["tries"] + 1, "keys": self._keys}
+        if self.deferrable:
+            trigger = triggers.ClusterraQueueTrigger(
+                clusterra_conn_id=self.clusterra_conn_id, cluster_id=cluster_id, **queue
+            )
+            timeout = triggers.deferral_timeout(end)
+            self.defer(trigger=trigger, method_name="submit_again", timeout=timeout)
+        self._kill.pause(min(left, self.queue_pauses.pause(queue["tries"])))
 
     def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
         """Called only if a job is submitted: one that runs is waited for whatever a store says."""
@@ -548,7 +552,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
     def _cancel_given_up(self, client: Client, event: JobEvent) -> JobEvent:
         """The event; a job that the wait gave up and could not cancel, in an outage, is cancelled now."""
         is_gone = event.job is not None and event.job.state.finished
-        if is_gone or event.outcome not in GIVEN_UP:
+        if is_gone or event.outcome in ("ended", "lost"):
             return event
         try:
             job = self._kill.run(cancel_now(client.access, event.cluster_id, event.job_id))
@@ -573,10 +577,6 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             # Airflow begins the trigger's log anew at a second deferral
             write_output(client.access, event.cluster_id, event.job, self.log)
         return self.execute(context)
-
-
-GIVEN_UP = ("timed_out", "overdue", "stuck", "refused")
-"""Outcomes of a wait that leave nobody who wants the job."""
 
 
 def store_of(context: Context) -> RecordStore:
@@ -860,8 +860,6 @@ class ClusterraSubmitJobOperator(SubmitOperator):
 
     def build_request(self, context: Context, connected: Connected) -> Request:
         """See :meth:`SubmitOperator.build_request`."""
-        from airflow_provider_clusterra.task import inputs
-
         if self._unreadable is not None:
             raise self._unreadable
         request = self._read_job(context, connected.settings)
@@ -875,6 +873,8 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         for words in request.warnings(connected.settings.access.session_end()):
             self.log.warning(words)
         if self.uploads:
+            from airflow_provider_clusterra.task import inputs
+
             self._inputs = inputs.find_inputs(self.uploads, context)
             inputs.check_variables([*self._inputs], self.environment or {})
             self._download_route = inputs.download_route(connected.client)
