@@ -301,8 +301,8 @@ def _expected(spec: WaitSpec, progress: Progress) -> frozenset[int]:
 def _remember(progress: Progress, job: Job) -> Progress:
     last = progress.last
     if last is not None and job.submitted_at is None:
-        # its state alone was asked for
-        job = replace(job, submitted_at=last.submitted_at)
+        # an API may answer with the state alone
+        job = replace(job, name=job.name or last.name, submitted_at=last.submitted_at)
     seen = replace(progress, last=job, misses=0, missing_since=None)
     if not job.tasks:
         return seen

@@ -148,6 +148,16 @@ def test_a_submit_that_is_later_than_the_last_seen_is_another_job_if_no_name_was
     assert judge(WaitSpec(9), progress, 2.0, submitted(9))[1].outcome is Outcome.LOST
 
 
+def test_an_answer_that_has_the_state_alone_does_not_make_the_jobs_name_and_submit_forgotten():
+    progress, _ = judge(WaitSpec(9), Progress(), 1.0, submitted(8))
+    progress, verdict = judge(WaitSpec(9), progress, 2.0, Job(9, read_state("RUNNING")))
+    assert verdict.outcome is Outcome.WAIT
+
+    assert judge(WaitSpec(9), progress, 3.0, submitted(9))[1].outcome is Outcome.WAIT
+    stranger = replace(submitted(9), name="theirs")
+    assert judge(WaitSpec(9), progress, 3.0, stranger)[1].outcome is Outcome.LOST
+
+
 def test_a_name_that_is_not_known_is_no_reason_for_doubt():
     stranger = Job(9, read_state("COMPLETED"), name="theirs")
 
