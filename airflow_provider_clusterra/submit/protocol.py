@@ -426,7 +426,7 @@ def keep_own(
     """What is found, without the jobs of other Slurm users: rule 6.
 
     The job whose id is remembered is ours; otherwise the API is asked who we are, if a user is shown at
-    all. It may call its users otherwise than Slurm does: then nothing can be accounts apart.
+    all. If its names of users are not Slurm's, all jobs are kept.
     """
     if not any(job.user for job in found):
         return list(found)
@@ -450,7 +450,7 @@ def _names_in_slurm(get_user: Callable[[], User], shown: Collection[str]) -> set
 
 
 CLOCKS_DIFFER = 300.0
-"""Seconds by which the cluster's clock may be behind ours."""
+"""Seconds by which the cluster's clock may be behind ours, or ahead."""
 
 
 def find_new(listed: Iterable[Job], since: float) -> list[Job]:
@@ -610,8 +610,8 @@ def previous_of(
 
 def is_settled(record: Record, shown: Iterable[TaggedJob]) -> bool:
     """Whether a job is shown that the record's submit may have made."""
-    tags = {str(each.tag) for each in shown if each.job.job_id not in record.known}
-    return record.tag in tags
+    new = (each for each in shown if each.job.job_id not in record.known)
+    return any(str(each.tag) == record.tag for each in new)
 
 
 def _may_be_gone(
@@ -654,7 +654,7 @@ def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknow
 
 
 def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
-    # accounting keeps a job from its submit on
+    # accounting has a job from its submit on
     return record is None or (accounts is not None and record.job_id is None)
 
 
@@ -733,8 +733,7 @@ overloaded is one behind a cache, too."""
 def outcome_of(error: ClusterraError) -> SubmitOutcome:
     """What became of a submit that ended with this error: rule 5.
 
-    :source: design of the API: no idempotency key, and 500 for users' errors as well (then with
-        Slurm's own error number).
+    The API answers 500 to users' errors as well, then with Slurm's own error number.
     """
     if isinstance(error, TransportError):
         return SubmitOutcome.LOST if error.may_have_arrived else SubmitOutcome.NOT_ARRIVED

@@ -71,10 +71,7 @@ def read_growth(
     max_memory: int | str | None = None,
     max_time_limit: timedelta | float | str | None = None,
 ) -> Growth:
-    """What an author wrote about growth.
-
-    :raises InputError: it is something else.
-    """
+    """What an author wrote about growth."""
     factors = dict(grow_on_retry or {})
     for name, factor in factors.items():
         if name not in SHORTAGES:
@@ -101,9 +98,8 @@ def requested_of(job: Mapping[str, Any]) -> dict[str, Any]:
 def grow(requested: Mapping[str, Any], failure: Failure, growth: Growth) -> list[Step]:
     """Of what the next try asks for more; empty if nothing of it helps.
 
-    For what nobody asked for, the failure says what Slurm gave.
-
-    :raises InputError: it would have to be more than the author allows.
+    For what nobody asked for, the failure says what Slurm gave. Raises InputError if it would have to be
+    more than the author allows.
     """
     states = failure.states or (failure.state,)
     steps = []
@@ -177,10 +173,7 @@ class RetryOptions(msgspec.Struct, frozen=True):
     """The arguments that say what an index stands for: if one has changed, all indices run again."""
 
     def check(self, job: JobRequest) -> None:
-        """Refuse what cannot be retried so.
-
-        :raises InputError: its script counts on the whole array, or there is none.
-        """
+        """Refuse a job that is no array, or whose script needs the whole array."""
         if not self.failed_indices:
             return
         if not job.array:
@@ -207,10 +200,7 @@ class RetryOptions(msgspec.Struct, frozen=True):
 def job_of_try(
     job: JobRequest, previous: Record | None, options: RetryOptions
 ) -> tuple[JobRequest, RetryState]:
-    """The job of this try, and what the next one needs to know of it.
-
-    :raises InputError: growth has come to its end.
-    """
+    """The job of this try, and what the next one needs to know of it."""
     previous = previous or Record("", 0)
     state, failure = previous.retry_state, previous.failure or Failure()
     indices = read_indices(job.array)
@@ -218,12 +208,12 @@ def job_of_try(
     left = indices - succeeded
     if left and succeeded:
         job = job.with_array(narrowed(job.array, left))
-    state = replace(state, failed_nodes=state.failed_nodes if options.exclude_failed_nodes else ())
+    nodes: tuple[str, ...] = ()
     if options.exclude_failed_nodes:
-        failed = dict.fromkeys((*state.failed_nodes, *failure.nodes))
-        state = replace(state, failed_nodes=(*failed,)[-MOST_NODES:])
-        job = job.without_nodes(state.failed_nodes)
-    state = replace(state, array=job.array, succeeded=write_indices(succeeded), more="")
+        nodes = (*dict.fromkeys((*state.failed_nodes, *failure.nodes)),)[-MOST_NODES:]
+        job = job.without_nodes(nodes)
+    good = write_indices(succeeded)
+    state = replace(state, array=job.array, succeeded=good, more="", failed_nodes=nodes)
     if len(job.components) > 1 or options.growth == Growth():
         return job, state
     return _grown(job, state, failure, options.growth)

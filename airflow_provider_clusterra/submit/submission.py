@@ -222,10 +222,6 @@ class Submission(msgspec.Struct, kw_only=True):
         """The task's job: one that an earlier try submitted, or a new one.
 
         ``prepare`` makes the request ready once it is sure that it is submitted.
-
-        :raises InputError: a retry cannot be what the user wants of it.
-        :raises SubmitError: its subclasses say why.
-        :raises ClusterraError: the API refused, or did not answer.
         """
         self._before = self.store.load()
         decision = self._decide(request) if self.options.tagged else self._decide_untagged(request)
@@ -504,10 +500,7 @@ class Submission(msgspec.Struct, kw_only=True):
         raise refused(failure, self._state)
 
     def _raise_if_full(self, failure: ApiError) -> None:
-        """A place may become free later, unless the queue holds no job of ours: then it is the job.
-
-        :raises QueueFullError: with the limit's name.
-        """
+        """A place may become free later, unless no job of ours is in the queue: then it is the job's size."""
         if self.options.on_full_queue != "wait":
             return
         limit = protocol.full_queue(failure)
