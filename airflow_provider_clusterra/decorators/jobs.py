@@ -106,7 +106,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
             self.retry_options = replace(
                 self.retry_options, failed_indices=True, indexed_by=("op_args", "op_kwargs")
             )
-        # what default_args give is known only now
+        # default_args have been applied by now
         check_no_array(self.array)
         if self.multiple_outputs:
             check_keys(python_callable.__name__, returned_keys(python_callable))
@@ -151,7 +151,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         return self._read
 
     def _read(self, output: Output) -> tuple[Any, Any]:
-        """The function's value, and what ``return_output`` asks for besides."""
+        """The function's value, and the output if ``return_output`` asks for it."""
         value = read_value(output)
         if self.multiple_outputs and isinstance(value, dict):
             check_keys(self.python_callable.__name__, value)
@@ -182,7 +182,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         return [None if pair is None else pair[0] for pair in found]
 
     def _mapped_argument(self) -> int | str | None:
-        """The argument of which each element takes one value: its position or its name."""
+        """The position or name of the argument whose values the array's tasks take."""
         if self.map_over is None or self.map_over in self.op_kwargs:
             return self.map_over
         position = [*signature(self.python_callable).parameters].index(self.map_over)
@@ -201,7 +201,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
         return values
 
     def _parameters(self) -> Sequence[str]:
-        """Those of the function that no positional argument fills."""
+        """The function's parameters that no positional argument fills."""
         code = self.python_callable.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         return names[len(self.op_args) :]
@@ -223,7 +223,7 @@ def check_mapped(
 
 
 def check_no_array(array: Any) -> None:
-    """Refuse an array, whichever way it is asked for."""
+    """Refuse an array from an argument, ``job=`` or the script's lines."""
     if array:
         raise ArgumentError(
             "@task.clusterra: a function has one value, and an array would run it for each index. "
@@ -233,7 +233,7 @@ def check_no_array(array: Any) -> None:
 
 
 def check_keys(name: str, keys: Iterable[Any]) -> None:
-    """Refuse outputs that would overwrite XComs of ours."""
+    """Refuse keys that would overwrite the task's own XComs."""
     taken = sorted(OUR_KEYS.intersection(keys))
     if taken:
         raise ArgumentError(

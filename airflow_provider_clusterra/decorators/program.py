@@ -1,4 +1,4 @@
-"""A Python function and its arguments as a batch script, and its value out of the job's output."""
+"""Writes a Python function and its arguments as a batch script, and reads its value from the output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.task.result import read_json
 
 MARK = "clusterra-value: "
-"""What stands before the function's value in the job's output."""
+"""Precedes the function's value in the job's output."""
 LARGEST_VALUE = 64 * 1024
 """Characters of JSON that fit into XCom; the job itself refuses more."""
 OURS = frozenset({"clusterra", "setup", "teardown", "skip_if", "run_if"})
-"""Decorators that mean something to Airflow, and nothing to the job."""
+"""Decorators for Airflow, without a meaning in the job."""
 PROGRAM = '''\
 #!{python}
 """The function {name} of an Airflow task, as @task.clusterra sent it."""
@@ -63,7 +63,7 @@ if __name__ == "__main__":
 
 
 def check_interpreter(python: str) -> None:
-    """Refuse what cannot stand in the script's first line."""
+    """Refuse an interpreter that cannot stand in a shebang."""
     if len(python.split()) != 1:
         raise InputError(
             f"python is {python!r}; it is one word: the path of an interpreter on the cluster, e.g. "
@@ -72,7 +72,7 @@ def check_interpreter(python: str) -> None:
 
 
 def read_source(function: Callable[..., Any]) -> str:
-    """The source of a function as it can stand alone, without its decorators."""
+    """The source of a function without its decorators, checked that it can run by itself."""
     name = getattr(function, "__name__", repr(function))
     try:
         lines, _ = inspect.getsourcelines(function)
@@ -83,7 +83,7 @@ def read_source(function: Callable[..., Any]) -> str:
 
 @lru_cache  # of one function an author makes many tasks
 def _standing_alone(name: str, lines: tuple[str, ...]) -> str:
-    # a text that is indented on purpose stays as it is
+    # dedenting would change indented text inside of strings
     opening = ("if True:\n",) if lines[0][0].isspace() else ()
     definition = _definition_of(name, "".join(opening + lines))
     _check_decorators(definition)
@@ -92,7 +92,7 @@ def _standing_alone(name: str, lines: tuple[str, ...]) -> str:
 
 
 def plain_loop(loop: Any) -> dict[str, Any]:
-    """What of Airflow's ``loop`` can travel: ``previous`` only if it is JSON."""
+    """The attributes of Airflow's ``loop`` that are JSON; ``previous`` may not be."""
     plain = {name: getattr(loop, name) for name in ("index", "max_iterations", "previous")}
     try:
         _to_json(plain["previous"])
@@ -118,7 +118,7 @@ def write_program(
     signature = inspect.signature(function)
     for argument, value in signature.bind_partial(*args, **kwargs).arguments.items():
         try:
-            # as deep as it stands in what is sent
+            # as deeply nested as in the list that is sent
             _to_json([[value]])
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(
@@ -136,7 +136,7 @@ def write_program(
 
 
 def read_value(output: Output) -> Any:
-    """The function's value, out of its job's output."""
+    """The function's value, from its job's output."""
     _, mark, after = output.data.decode("utf-8", "replace").rpartition(MARK)
     try:
         return read_json(json.loads, after.partition("\n")[0] if mark else "")
@@ -185,7 +185,7 @@ def _check_decorators(definition: ast.FunctionDef) -> None:
 
 
 def _check_names(definition: ast.FunctionDef) -> None:
-    """Refuse what would be a NameError after an hour in the queue."""
+    """Refuse names from outside of the function: each would be a NameError in the job."""
     alone = _Unannotated().visit(ast.parse(ast.unparse(definition)))
     alone.body[0].decorator_list = []
     used: set[str] = {definition.name}
@@ -205,7 +205,7 @@ def _check_names(definition: ast.FunctionDef) -> None:
 
 
 class _Unannotated(ast.NodeTransformer):
-    """Takes off what is not evaluated in the job."""
+    """Removes annotations, which the job does not evaluate."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return ast.arg(node.arg)
@@ -230,7 +230,7 @@ def _to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What a mapped task's output is: a sequence that is read when it is needed."""
+    """A mapped task's output, which is a lazy sequence, as a list."""
     if isinstance(value, Sequence):
         return list(value)
     raise TypeError(f"{value!r:.200} is a {type(value).__name__}")

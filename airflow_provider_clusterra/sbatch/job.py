@@ -55,17 +55,17 @@ from airflow_provider_clusterra.sbatch.options import (
 
 LINE = re.compile(r"#SBATCH(.*)")
 FOREIGN = re.compile(r"^#(?:PBS|BSUB)[ \t]*[^\s#].*", re.MULTILINE)
-"""A line of another system's; ``sbatch`` obeys it, wherever in the script it stands."""
+"""A line of PBS or LSF, which ``sbatch`` obeys anywhere in the script."""
 HARMLESS = re.compile(
     r"#PBS(?:[ \t]*(?:-[ScCkv][ \t]*\S+|-j[ \t]*(?:oe|eo|n)\b|-[VIz]\b))+[ \t]*(?:#.*)?"
 )
-"""One of which it does nothing: a shell, the variables of the submitting one, joined outputs."""
+"""One that changes nothing: a shell, the variables of the submitting shell, joined outputs."""
 
 
 PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"#\\])+""", re.ASCII)
-"""A part of a word; a backslash hides the next character even between single quotes."""
+"""A part of a word; a backslash escapes the next character even between single quotes."""
 TOKEN = re.compile(rf"(?P<word>(?:{PART.pattern})+)|(?P<open>['\"])|(?P<end>#|\\$)|\s+", re.ASCII)
-"""A backslash at the end is nothing to ``sbatch``: the next line is a line of its own."""
+"""A backslash at the end continues no line: ``sbatch`` reads the next one by itself."""
 
 
 class Directive(NamedTuple):
@@ -83,16 +83,16 @@ class Component(NamedTuple):
     """One component of a heterogeneous job; a plain job has one."""
 
     options: tuple[Directive, ...]
-    """First those that it has from the component before it, then its own."""
+    """First those inherited from the component before, then its own."""
     apart: frozenset[str] | None
-    """The options in which it does not follow the first component; None: it is the first one."""
+    """The options that it does not inherit from the first component; None: it is the first."""
 
     def follows(self, name: str) -> bool:
-        """Whether it has an option that the first component was given."""
+        """Whether it takes over an option that is given to the first component."""
         return self.apart is None or (name in CARRIED and self.apart.isdisjoint(same(name)))
 
     def fields(self, now: datetime, given: Collection[str] = ()) -> Fields:
-        """What its options ask for; ``environment`` is a dict.
+        """The job's fields that its options set; ``environment`` is a dict.
 
         An option that cannot be honoured is skipped if its field is ``given`` in another way.
         """
@@ -108,7 +108,7 @@ class Component(NamedTuple):
 
 
 def tidy_script(text: str) -> tuple[str, list[str]]:
-    """A script without what an editor or an indented text of Python has put around it; and warnings."""
+    """A script without BOM, CRLF, indentation and leading blank lines; and warnings."""
     warnings = []
     text = text.removeprefix("\ufeff")
     if "\r\n" in text:
@@ -125,10 +125,7 @@ def tidy_script(text: str) -> tuple[str, list[str]]:
 
 
 def read_components(script: str) -> list[Component]:
-    """The components that a script's options make.
-
-    :source: ``sbatch`` 26.05.
-    """
+    """The components that a script's options make, as ``sbatch`` 26.05 has them."""
     found = [Component((), None)]
     for each in _read_script(script):
         options, apart = found[-1]
@@ -146,13 +143,13 @@ def read_components(script: str) -> list[Component]:
 
 SHELLS = re.compile(r"#!.*\b(?:(?P<sh>(?:ba|da|k|z|a)?sh)|(?P<csh>t?csh))\b")
 POLYGLOT = re.compile(r"\s*(?:['\"]|:\s*['\"]|eval\s+'exec\b)")
-"""How a shell's script begins that another language reads as well, which would not understand us."""
+"""The first command of a shell script that is a script of another language as well."""
 
 
 def with_job_name(script: str, name: str) -> str:
-    """A shell's script that finds ``name`` as SLURM_JOB_NAME, which slurmd sets to what Slurm shows.
+    """A shell script that sets SLURM_JOB_NAME to ``name``; slurmd sets it to the name with the tag.
 
-    It is said before the first command, on its line: the lines keep their numbers.
+    It is set on the line of the first command, so that the lines keep their numbers.
     """
     lines = script.split("\n")
     shell = SHELLS.match(lines[0])
@@ -165,10 +162,10 @@ def with_job_name(script: str, name: str) -> str:
 
 
 def overlooked(script: str) -> list[str]:
-    """What an author may take for an option and ``sbatch`` does not read, in words."""
+    """Warnings of lines that look like options, and that ``sbatch`` does not read."""
     lines = script.split("\n")
     first = _first(lines, _is_command)
-    # what begins with another shebang is a script that this one writes
+    # from another shebang on, it is a script that this one writes
     own = lines[: 1 + _first(lines[1:], lambda line: line.lstrip().startswith("#!"))]
     found = []
     for number, line in enumerate(own):
@@ -218,7 +215,7 @@ def _put_directive(fields: Fields, directive: Directive, now: datetime) -> None:
     if apply is None:
         raise _bad(line, f"{shown} cannot be honoured: {why}")
     if takes == "value" and not value and name != "export":
-        # as if it were left out
+        # sbatch ignores an option with an empty value
         return
     try:
         if name in TIMES:
@@ -230,7 +227,7 @@ def _put_directive(fields: Fields, directive: Directive, now: datetime) -> None:
 
 
 def _read_script(script: str) -> Iterator[Directive | None]:
-    """The options that a script holds; None begins the next component of a heterogeneous job.
+    """The options in a script; None begins the next component of a heterogeneous job.
 
     Reading ends at the first line that is neither a comment nor blank, as it does in ``sbatch``.
     """
@@ -318,7 +315,7 @@ OURS = {
     "user_id": "the API sets it",
     "group_id": "the API sets it",
 }
-"""Fields that a user cannot give, and why."""
+"""Fields that a user cannot give, and why not."""
 TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -329,7 +326,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 @functools.cache
 def job_fields() -> dict[str, str | list[str]]:
-    """Each field's form: its JSON type, ``"no_val"``, ``"array"``, or the words of a list.
+    """Each field's form: its JSON type, ``"no_val"``, ``"array"``, or the words that its list may hold.
 
     :source: ``job_desc_msg`` of slurmrestd v0.0.44's OpenAPI document.
     """
@@ -375,7 +372,7 @@ def _list(name: str, value: Any) -> list[str]:
 
 
 def _from_text(form: str, value: Any) -> Any:
-    """A number or a flag that Jinja has turned into text, read back."""
+    """A number or a flag, also as the text that Jinja makes of it."""
     if not isinstance(value, str):
         return value
     if form in ("integer", "no_val") and re.fullmatch(r"\s*-?[0-9]+\s*", value):
@@ -388,7 +385,7 @@ def _from_text(form: str, value: Any) -> Any:
 def _known_words(name: str, value: Any, known: list[str]) -> list[str]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or any(each not in known for each in words):
-        # an unknown word makes slurmrestd answer with an error and start the job all the same
+        # of an unknown word, slurmrestd returns an error, and starts the job nevertheless
         raise InputError(f"job: {name} is {value!r}; it holds {', '.join(known)}.")
     return list(words)
 
@@ -413,12 +410,12 @@ class Merged:
         self.component = component
         self.fields = fields
         self.conflicts: list[str] = []
-        """One line of words for each source that overruled something."""
+        """A warning for each source that overrules another."""
         self._sources = dict.fromkeys(fields, LINES)
 
     @contextmanager
     def overruled(self, said: str, source: str) -> Iterator[Fields]:
-        """The fields, for a source to change."""
+        """The fields, for a source to change; a value that it replaces is a conflict."""
         before = dict(self.fields)
         yield self.fields
         lost = [name for name, value in before.items() if not _stays(value, self.fields.get(name))]
@@ -438,7 +435,7 @@ def _in_words(value: Any) -> str:
 
 
 def _stays(old: Any, new: Any) -> bool:
-    """Whether the old value is part of the new one."""
+    """Whether the new value still holds the old one."""
     if isinstance(old, str) and isinstance(new, str):
         return set(old.split(",")) <= set(new.split(","))
     if isinstance(old, list) and isinstance(new, list):
@@ -460,10 +457,10 @@ ARGUMENTS = {
     **{name: name for name in ("dependency", "requeue", "signal")},
     "working_directory": "chdir",
 }
-"""Each argument, and the option of ``sbatch`` that it is."""
+"""The option of ``sbatch`` that each argument stands for."""
 OF_ALL = ("name", "account", "working_directory")
-"""What every component of a heterogeneous job has; any other argument is the first one's, and of
-those that follow it as they would follow an option of ``sbatch``."""
+"""Arguments of every component of a heterogeneous job. Any other is for the first one, and for those
+that inherit its option as in ``sbatch``."""
 
 
 class JobRequest(msgspec.Struct, frozen=True):
@@ -479,7 +476,7 @@ class JobRequest(msgspec.Struct, frozen=True):
     defaults: Mapping[str, str] = {}
     """Variables that any other source of variables wins over."""
     conflicts: tuple[str, ...] = ()
-    """One line of words for each thing that was asked for in two ways or overlooked, or is not shown."""
+    """A warning for each thing that is asked for in two ways, is not read, or is not shown."""
 
     @property
     def array(self) -> str:
@@ -492,7 +489,7 @@ class JobRequest(msgspec.Struct, frozen=True):
         return str(self.components[0].get("dependency", ""))
 
     def check_tagged(self) -> None:
-        """Refuse what depends on the job's name, which a tag makes another at each try."""
+        """Refuse ``singleton``, which goes by the job's name: a tag makes it a new one at each try."""
         texts = [str(each.get("dependency") or "") for each in self.components]
         if any("singleton" in text.lower() for text in texts):
             raise InputError(
@@ -546,7 +543,7 @@ class JobRequest(msgspec.Struct, frozen=True):
         return self._changed(change)
 
     def warnings(self, session_end: datetime | None) -> list[str]:
-        """What its author should know before the submit."""
+        """Warnings for its author before the submit."""
         limit = read_number(self.components[0].get("time_limit"))
         job_end = datetime.now(UTC) + timedelta(minutes=limit or 0)
         if session_end is None or session_end >= job_end:
@@ -584,7 +581,7 @@ OUTPUTS = ("standard_output", "standard_error", "standard_input")
 
 
 def _named(path: str, name: str) -> str:
-    """A file's path with the job's name in the place of ``%x``; a backslash turns that off."""
+    """A file's path with the job's name for ``%x``; in a path with a backslash, ``%x`` stays."""
     if "\\" in path:
         return path
     plain = name.replace("%", "%%")
@@ -602,7 +599,7 @@ def read_arguments(
     defaults: Mapping[str, str] | None = None,
     script_arguments: Sequence[Any] = (),
 ) -> JobRequest:
-    """What an author asks for, in all the ways that there are; ``name`` is the job's if nobody gave one."""
+    """The job that script, ``job=`` and arguments ask for; ``name`` is its name if none of them gives one."""
     script, warnings = tidy_script(script)
     check_script(script)
     given = {*job, *(["environment"] if environment else [])}
@@ -611,7 +608,7 @@ def read_arguments(
     _check_no_array(merged)
     first = merged[0].fields
     if script_arguments:
-        # the first one is the script's own name, which the job does not see
+        # argv[0] is the script's own name, which the job does not see
         first["argv"] = ["script", *map(str, script_arguments)]
     conflicts = [*warnings, *chain.from_iterable(each.conflicts for each in merged)]
     conflicts += overlooked(script)
@@ -643,7 +640,7 @@ def _merge(
 ) -> None:
     """Each source wins over those before it."""
     for name, value in job.items():
-        # a variable may hold what is not for the log
+        # a variable may hold a secret
         said = "…" if name == "environment" else _in_words(value)
         with merged[0].overruled(f"job={{{name!r}: {said}}}", "job=") as fields:
             put_field(fields, name, value)
@@ -701,7 +698,7 @@ def _put_argument(fields: Fields, name: str, value: Any, option: str, text: str)
 
 
 def put_field(fields: Fields, name: str, value: Any) -> None:
-    """One field of ``job=``, in the place of others that say the same."""
+    """One field of ``job=``, in the place of others with the same meaning."""
     if name == "environment":
         put_variables(fields, value)
         return
@@ -776,14 +773,14 @@ class Container(msgspec.Struct, frozen=True):
 
     @property
     def folder(self) -> str:
-        """Its working directory in the words of a shell."""
+        """Its working directory, quoted for the shell."""
         return quote(self.working_directory) if self.working_directory else '"$PWD"'
 
 
 def _apptainer(container: Container, program: str) -> str:
     binds = ['"$script"', '"$PWD"', *map(quote, container.mounts)]
     options = " ".join(f"--bind {each}" for each in binds)
-    # SLURM_JOB_GPUS is there if the job has GPUs
+    # SLURM_JOB_GPUS is set if the job has GPUs
     gpus = "${SLURM_JOB_GPUS:+--nv}"
     return (
         f"{quote(program)} exec {gpus} {options} --pwd {container.folder} {quote(container.image)}"
@@ -823,10 +820,7 @@ def is_runtime(name: str) -> bool:
 
 
 def in_container(job: JobRequest, container: Container, runtime: str) -> JobRequest:
-    """The job with its script in a container.
-
-    :raises InputError: this runtime cannot run it so.
-    """
+    """The job with its script in a container, if the runtime can run it so."""
     command = RUNTIMES[runtime.rpartition("/")[2]]
     if command is not None:
         return replace(job, script=_wrapped(job.script, command(container, runtime)))
@@ -841,10 +835,7 @@ def in_container(job: JobRequest, container: Container, runtime: str) -> JobRequ
 def read_container(
     image: str | None, mounts: Sequence[str] | None, working_directory: str | None
 ) -> Container | None:
-    """What an author wants of a container; None if nothing.
-
-    :raises InputError: there is none to want it of.
-    """
+    """The container of a job; None if it has none."""
     if image:
         return Container(image, (*(mounts or ()),), working_directory or "")
     if mounts or working_directory:

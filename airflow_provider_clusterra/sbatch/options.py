@@ -22,10 +22,7 @@ CLOCK = re.compile(
 
 
 def read_memory_mb(value: str | float) -> int:
-    """An amount of memory in MB, rounded up.
-
-    :source: ``sbatch --mem``; slurmrestd's ``memory_per_node`` is in MB.
-    """
+    """An amount of memory in MB, as slurmrestd takes it, rounded up."""
     found = MEMORY.fullmatch(str(value))
     megabytes = math.ceil(float(found[1]) * MB_IN[found[2].upper()]) if found else 0
     if megabytes < 1:
@@ -34,10 +31,7 @@ def read_memory_mb(value: str | float) -> int:
 
 
 def read_time_limit_minutes(value: str | float | timedelta) -> int:
-    """A time limit in minutes, rounded up.
-
-    :source: ``sbatch --time``; slurmrestd's ``time_limit`` is in minutes.
-    """
+    """A time limit in minutes, as slurmrestd takes it, rounded up."""
     minutes = math.ceil(_seconds(value) / 60)
     if minutes < 1:
         raise InputError(
@@ -71,12 +65,12 @@ WHEN = (
     r"|(?P<mm>\d\d|\d(?=[./]))[./]?(?P<dd>\d{1,2})(?:[./]?(?P<yy>\d{4}|\d{2}))?"
     r"|(?P<separator>[ \tT-])"
 )
-"""The parts of a point in time, in the order in which ``sbatch`` tries them; compiled if one is read."""
+"""The parts of a point in time, in the order in which ``sbatch`` tries them; compiled when first used."""
 EPOCH = re.compile(r"uts(\d{7,})", re.IGNORECASE)
 
 
 def read_when(text: str, now: datetime) -> int:
-    """A point in time as seconds since 1970; ``now + …`` counts seconds and not the clock's hours.
+    """A point in time as seconds since 1970; ``now+1day`` is 86,400 s later, also if the clock changes.
 
     :source: ``sbatch --begin`` of 26.05.
     """
@@ -88,7 +82,7 @@ def read_when(text: str, now: datetime) -> int:
 
 
 class _Moment:
-    """What the parts of a text say, one after the other."""
+    """A point in time, put together from the parts of a text."""
 
     def __init__(self, text: str, now: datetime) -> None:
         self._now = now
@@ -102,7 +96,7 @@ class _Moment:
             text = text[part.end() :]
 
     def when(self) -> datetime:
-        """The instant: a date alone is its midnight, a clock alone the next time that it shows this."""
+        """The instant: a date alone is its midnight, a time of day alone is the next one."""
         if self._date is None and self._clock is None:
             raise ValueError("nothing is said")
         clock = self._clock or time(0)
@@ -168,7 +162,7 @@ MAIL_TYPES |= {"INVALID_DEPEND": ["INVALID_DEPENDENCY"], "TIME_LIMIT": ["TIME=10
 MAIL_TYPES |= {f"TIME_LIMIT_{share}": [f"TIME={share}%"] for share in (90, 80, 50)}
 MAIL_TYPES |= {"ALL": ["BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT"]}
 MAIL_TYPES |= {"NONE": []}
-"""The API's words for each of ``sbatch``; it drops ALL without a word."""
+"""The API's words for each of ``--mail-type``; it ignores ALL silently."""
 EXCLUSIVE = {"": ["none"], "exclusive": ["none"], "allocation": ["none"]}
 EXCLUSIVE |= {word: [word] for word in ("user", "mcs", "topo")}
 """What ``--exclusive`` takes; the API's word for whole nodes is ``none``."""
@@ -177,14 +171,14 @@ SIGNALS = (
     *("HUP", "INT", "QUIT", "ABRT", "KILL", "ALRM", "TERM", "CHLD", "USR1", "USR2", "CONT", "STOP"),
     *("TSTP", "TTIN", "TTOU", "PIPE", "URG", "XCPU"),
 )
-"""Those that ``--signal`` knows by name."""
+"""Names that ``--signal`` takes."""
 HINTS: dict[str, tuple[Fields, str]] = {
     "compute_bound": ({"threads_per_core": 1}, ""),
     "memory_bound": ({"threads_per_core": 1}, ""),
     "multithread": ({}, "65535"),
     "nomultithread": ({"threads_per_core": 1}, ""),
 }
-"""The fields of each hint, and what ``sbatch`` then says of ``SLURM_NTASKS_PER_CORE``."""
+"""The fields of each hint, and the value that ``sbatch`` gives to ``SLURM_NTASKS_PER_CORE``."""
 GRES_FLAGS = {
     "disable-binding": "GRES_BINDING_DISABLED",
     "enforce-binding": "GRES_BINDING_ENFORCED",
@@ -206,7 +200,7 @@ TOP = 4294967293
 
 
 def as_(field: str, read: Callable[[str], Any] = str, variable: str = "") -> Apply:
-    """A field for what is read of the value, and perhaps a variable for the value itself."""
+    """Sets a field to the value that is read, and a variable, if any, to the option's text."""
 
     def apply(fields: Fields, value: str) -> None:
         fields[field] = read(value)
@@ -216,12 +210,12 @@ def as_(field: str, read: Callable[[str], Any] = str, variable: str = "") -> App
 
 
 def as_word(field: str, words: Mapping[str, Any]) -> Apply:
-    """A field for what one word of several means."""
+    """Sets a field to the meaning of one of several words."""
     return as_(field, lambda value: one_of(words, value))
 
 
 def as_flag(words: Mapping[str, str]) -> Apply:
-    """One of the job's flags, in the place of the others that the same option could set."""
+    """Sets one of the job's flags, and removes the others of the same option."""
 
     def apply(fields: Fields, value: str) -> None:
         flag = one_of(words, value)
@@ -232,17 +226,17 @@ def as_flag(words: Mapping[str, str]) -> Apply:
 
 
 def drop_memory(fields: Fields) -> None:
-    """Take out memory in every form: of two, Slurm would drop one without a word."""
+    """Remove memory in every form: of two, Slurm would silently ignore one."""
     for name in MEMORY_FIELDS:
         fields.pop(name, None)
 
 
 def as_memory(field: str) -> Apply:
-    """Memory, in the place of any other form of it."""
+    """Sets memory in one form, and removes any other."""
 
     def apply(fields: Fields, value: str) -> None:
         drop_memory(fields)
-        # 0 is all that a node has
+        # 0 is all memory of a node
         megabytes = 0 if re.fullmatch("0+[KMGT]?B?", value.upper()) else read_memory_mb(value)
         per_gpu = field == "memory_per_tres"
         fields[field] = f"gres/gpu:{megabytes}" if per_gpu else no_val(megabytes)
@@ -251,7 +245,7 @@ def as_memory(field: str) -> Apply:
 
 
 def one_of(words: Mapping[str, Any], value: str) -> Any:
-    """What one of some words means, in any case."""
+    """The meaning of a word, in upper or lower case."""
     if value.lower() not in words:
         raise ValueError(f"it takes {', '.join(each or 'nothing' for each in words)}")
     return words[value.lower()]
@@ -265,12 +259,12 @@ def whole_number(value: str, least: int = 1) -> int:
 
 
 def read_number(value: str) -> Any:
-    """A whole number, as slurmrestd has those that may be left out."""
+    """A whole number in slurmrestd's form for optional numbers."""
     return no_val(whole_number(value, 0))
 
 
 def read_minutes(value: str) -> Any:
-    """A time in any of the six forms; 0 is no limit to ``sbatch``, and "at once" to slurmrestd."""
+    """A time in any of the six forms; 0 is no limit for ``sbatch``, but "at once" for slurmrestd."""
     is_zero = not value.strip("0:-") and _seconds(value) == 0
     if is_zero or value.upper() in ("-1", "UNLIMITED", "INFINITE"):
         return UNLIMITED
@@ -278,7 +272,7 @@ def read_minutes(value: str) -> Any:
 
 
 def read_seconds(value: str) -> int:
-    """A time in any of its forms, for fields in seconds."""
+    """A time in any of the six forms, in seconds."""
     return int(_seconds(value))
 
 
@@ -288,7 +282,7 @@ def read_disk(value: str) -> int:
 
 
 def read_ports(value: str) -> int:
-    """``--resv-ports``: so many, or as many as there are tasks."""
+    """``--resv-ports``: a number of ports, or 1 for as many as there are tasks."""
     return whole_number(value or "1")
 
 
@@ -298,12 +292,12 @@ def read_path(value: str) -> str:
 
 
 def read_hosts(value: str) -> list[str]:
-    """Names of nodes; a comma inside brackets belongs to one of them."""
+    """Names of nodes; a comma inside brackets separates none."""
     return re.split(r",(?![^\[]*\])", value)
 
 
 def read_nodes(value: str) -> str:
-    """``--nodes``: a count or a range, perhaps in thousands."""
+    """``--nodes``: a count or a range; k is 1024."""
     if not re.fullmatch(r"\d+[km]?(-\d+[km]?)?(:\d+)?(,[\dkm:-]+)*", value, re.IGNORECASE):
         raise ValueError("it takes a count or a range, e.g. 2 or 2-4")
     thousands = {"k": 1024, "m": 1024 * 1024}
@@ -313,7 +307,7 @@ def read_nodes(value: str) -> str:
 
 
 def read_array(value: str) -> str:
-    """``--array``: indices, perhaps with a limit of how many run at once; as Slurm writes them."""
+    """``--array``: indices, and how many may run at once, as Slurm writes them."""
     limit = re.search("%([0-9]*)", value)
     indices = re.sub("%[0-9]*", "", value).replace("[", "").replace("]", "")
     indices = ",".join(each for each in indices.split(",") if each)
@@ -323,7 +317,7 @@ def read_array(value: str) -> str:
 
 
 def read_nice(value: str) -> int:
-    """``--nice``: 100 if it says no number."""
+    """``--nice``: 100 if it has no number."""
     if not re.fullmatch(r"(-?[0-9]+)?", value):
         raise ValueError("it takes a whole number")
     return int(value or 100)
@@ -335,14 +329,14 @@ def read_priority(value: str) -> Any:
 
 
 def read_profile(value: str) -> list[str]:
-    """``--profile``: kinds of figures, all of them or none."""
+    """``--profile``: kinds of data, all or none."""
     words = value.lower().split(",")
     words = [*PROFILES] if "all" in words else ["none"] if "none" in words else words
     return [one_of({each: each.upper() for each in (*PROFILES, "none")}, word) for word in words]
 
 
 def read_distribution(value: str) -> str:
-    """``--distribution``; a plane has a size."""
+    """``--distribution``; ``plane`` needs a size."""
     kind, _, size = value.lower().partition("=")
     if kind == "plane":
         whole_number(size)
@@ -350,7 +344,7 @@ def read_distribution(value: str) -> str:
 
 
 def read_cpu_frequency(value: str) -> str:
-    """``--cpu-freq``: numbers and words, which ``sbatch`` writes in its own way."""
+    """``--cpu-freq``: numbers and words, in the spelling of ``sbatch``."""
     known = {each.lower(): each for each in FREQUENCIES}
     words = re.split("([-:])", value.lower())
     if any(each not in known and not each.isdigit() for each in words[::2]):
@@ -359,7 +353,7 @@ def read_cpu_frequency(value: str) -> str:
 
 
 def read_gpus(value: str) -> str:
-    """GPUs: a count, a type or both, of several types perhaps."""
+    """GPUs: a count, a type or both; several are separated by commas."""
     _read_gpus(value)
     return ",".join(f"gres/gpu:{each}" for each in value.split(",") if each)
 
@@ -372,14 +366,14 @@ def put_cpus_per_task(fields: Fields, value: str) -> None:
 
 
 def put_requeue(fields: Fields, value: str) -> None:
-    """``--requeue``, which may be expedited."""
+    """``--requeue``, or ``--requeue=expedite``."""
     fields["requeue"] = True
     if one_of({"": False, "expedite": True}, value):
         as_flag({"": "EXPEDITED_REQUEUE"})(fields, "")
 
 
 def put_signal(fields: Fields, value: str) -> None:
-    """``--signal``: which, to whom, and how many seconds before the end."""
+    """``--signal``: a signal, its receivers, and the seconds before the end."""
     found = re.fullmatch(r"(?:([RBrb]+):)?(?:SIG)?(\w+)(?:@([0-9]*))?", value, re.IGNORECASE)
     name = found[2].upper() if found else ""
     if not found or not (name in SIGNALS or name.strip("0").isdigit()):
@@ -418,7 +412,7 @@ def put_user_environment(fields: Fields, _: str) -> None:
 
 
 def put_export(fields: Fields, value: str) -> None:
-    """``--export``: only what it gives a value to, because there is no shell to take more from."""
+    """``--export``: variables with values only, because there is no submitting shell to take others from."""
     found: dict[str, str] = {}
     for part in re.findall(r"(?:[^,'\"]|'[^']*'|\"[^\"]*\")+", value):
         name, equals, content = part.partition("=")
@@ -429,7 +423,7 @@ def put_export(fields: Fields, value: str) -> None:
     if value.upper() != "ALL":
         found["SLURM_EXPORT_ENV"] = value
     if value.upper() not in ("ALL", "NIL"):
-        # what else the job finds is what its user finds after signing in
+        # all else is what the user has after a login
         found["SLURM_GET_USER_ENV"] = "1"
     put_variables(fields, found)
 
@@ -445,7 +439,7 @@ def put_node_info(fields: Fields, value: str) -> None:
 
 
 def put_switches(fields: Fields, value: str) -> None:
-    """``--switches``: how many at most, and for how long to wait for them."""
+    """``--switches``: the most, and how long to wait for them."""
     count, _, patience = value.partition("@")
     fields["required_switches"] = no_val(whole_number(count))
     if patience:
@@ -453,7 +447,7 @@ def put_switches(fields: Fields, value: str) -> None:
 
 
 def put_memory_binding(fields: Fields, value: str) -> None:
-    """``--mem-bind``: how, and perhaps a map."""
+    """``--mem-bind``: its types, and a map or mask if it has one."""
     found = {}
     for word in filter(None, re.split(r",(?=[a-z])", value.lower())):
         kind, _, places = word.partition(":")
@@ -467,17 +461,17 @@ def put_memory_binding(fields: Fields, value: str) -> None:
 
 
 def put_limits(_: Fields, value: str) -> None:
-    """``--propagate``: there is no shell here that had limits of its own."""
+    """``--propagate`` sets nothing: there is no submitting shell whose limits could be taken."""
     if not re.fullmatch("[A-Za-z_,]*", value):
         raise ValueError("it takes names of limits, e.g. STACK,NOFILE")
 
 
 def put_nothing(_: Fields, __: str) -> None:
-    """It says how ``sbatch`` itself behaves, which is not here."""
+    """An option that sets no field by itself, e.g. one of how ``sbatch`` behaves."""
 
 
 def put_variables(fields: Fields, variables: Mapping[str, str]) -> None:
-    """More of the job's environment."""
+    """Add to the job's environment."""
     if variables:
         check_names(variables)
         fields["environment"] = {**fields.get("environment", {}), **variables}
@@ -486,7 +480,7 @@ def put_variables(fields: Fields, variables: Mapping[str, str]) -> None:
 KINDS = "afterok|afterany|afternotok|aftercorr|afterburstbuffer|after"
 CLAUSE = re.compile(rf"({KINDS})((?::\d+(?:_\d+|_\*)?(?:\+\d+)?)+)|singleton", re.IGNORECASE)
 SUCCESS = {"afterok": True, "aftercorr": True, "afternotok": False}
-"""Which end each kind asks for; any other is content with every end."""
+"""Whether the other job must succeed or fail; any other kind takes either."""
 
 
 class Clause(msgspec.Struct, frozen=True):
@@ -501,10 +495,7 @@ class Clause(msgspec.Struct, frozen=True):
 
 
 def read_dependency(text: str) -> tuple[list[Clause], str]:
-    """A dependency's conditions, and what stands between them.
-
-    :source: ``sbatch --dependency``.
-    """
+    """A dependency's conditions, and the separator: ``,`` for all of them, ``?`` for any."""
     between = "?" if "?" in text else ","
     found = []
     for part in text.split(between):
@@ -517,7 +508,7 @@ def read_dependency(text: str) -> tuple[list[Clause], str]:
 
 
 def check_dependency(text: str) -> str:
-    """It, checked: Slurm says the same of a typing error and of a forgotten job."""
+    """A dependency, checked here: Slurm reports a typing error and a forgotten job alike."""
     read_dependency(text)
     return text
 
@@ -540,7 +531,7 @@ def settle_dependency(text: str, ends: Mapping[str, bool]) -> str:
 
 
 def _broken_by(clause: Clause, ends: Mapping[str, bool]) -> list[str]:
-    """The jobs that ended in another way than a clause asks for, in words."""
+    """The jobs that did not end as a clause asks for, in words."""
     wanted = SUCCESS.get(clause.kind)
     if wanted is None:
         return []
@@ -568,7 +559,7 @@ def put_gres(fields: Fields, value: str) -> None:
 
 
 def put_gpus_per_task(fields: Fields, value: str) -> None:
-    """``--gpus-per-task``: ``sbatch`` leaves out a type without a count, and turns their order round."""
+    """``--gpus-per-task``: like ``sbatch``, without types that have no count, and in reverse order."""
     entries = []
     for each in _read_gpus(value):
         name = f"gres/gpu:{each['type']}" if each["type"] else "gres/gpu"
@@ -591,7 +582,7 @@ def put_per_task(fields: Fields, value: str) -> None:
 
 
 def put_cpus_per_gpu(fields: Fields, value: str) -> None:
-    """``--cpus-per-gpu``, in the place of CPUs for each task."""
+    """``--cpus-per-gpu``, which replaces CPUs per task."""
     fields.pop("cpus_per_task", None)
     fields["cpus_per_tres"] = f"gres/gpu:{whole_number(value)}"
 
@@ -604,7 +595,7 @@ def _read_gpus(value: str) -> list[re.Match[str]]:
 
 
 def settled(fields: Fields) -> Fields:
-    """The fields of all sources, with what ``sbatch`` makes of several of them."""
+    """The fields of all sources, with those that ``sbatch`` derives from them."""
     if str(fields.get("nodes", "")).isdigit() and "tasks_per_node" not in fields:
         put_tasks_of_nodes(fields)
     _settle_gpus(fields)
@@ -613,14 +604,14 @@ def settled(fields: Fields) -> Fields:
 
 
 def put_tasks_of_nodes(fields: Fields) -> None:
-    """A task for each thread or socket that is asked for of a fixed number of nodes, as sbatch has it."""
+    """A task for each thread or socket on a fixed number of nodes, as ``sbatch`` counts them."""
     places = [fields[name] for name in ("sockets_per_node", "threads_per_core") if name in fields]
     if places:
         fields.setdefault("tasks", int(fields.get("nodes", 1)) * math.prod(places))
 
 
 def _settle_tasks(fields: Fields) -> None:
-    """As many tasks as a job's GPUs are for, if it says how many are for each."""
+    """The tasks of a job that says how many there are for each GPU."""
     per_gpu = fields.get("ntasks_per_tres")
     nodes = str(fields.get("nodes", "1"))
     for field, times in (("tres_per_job", "1"), ("tres_per_node", nodes)):
@@ -631,7 +622,7 @@ def _settle_tasks(fields: Fields) -> None:
 
 
 def _settle_gpus(fields: Fields) -> None:
-    """As many tasks as a job's GPUs are for, as ``sbatch`` counts them; slurmrestd would take one.
+    """The tasks of a job that says how many GPUs there are for each; slurmrestd would take one.
 
     :source: what ``sbatch`` 26.05 says of ``--gpus-per-task``.
     """
@@ -656,7 +647,7 @@ def _settle_gpus(fields: Fields) -> None:
 
 
 def _tasks_for(total: int, each: int, given: int | None) -> int:
-    """So many tasks use up the job's GPUs."""
+    """The number of tasks that uses up the job's GPUs."""
     tasks, rest = divmod(total, each)
     if rest or given not in (None, tasks):
         raise InputError(
@@ -667,7 +658,7 @@ def _tasks_for(total: int, each: int, given: int | None) -> int:
 
 
 def _tasks(fields: Fields) -> int | None:
-    """How many tasks there are without a look at the GPUs; a range of nodes does not say."""
+    """The number of tasks apart from GPUs; None if it is open, e.g. with a range of nodes."""
     nodes = str(fields.get("nodes", ""))
     if "tasks" in fields or not nodes.isdigit():
         return fields.get("tasks")
@@ -680,16 +671,16 @@ class Option(NamedTuple):
     takes: Literal["value", "perhaps", "nothing"]
     """Whether it takes a value; ``"perhaps"`` takes one only behind ``=``."""
     apply: Apply | None = None
-    """Puts it into a job's fields. None: it cannot be honoured here."""
+    """Puts it into a job's fields. None: it is not supported."""
     letter: str = ""
     why: str = ""
-    """Why it cannot be honoured, or what to do instead."""
+    """Why it is not supported, or what to do instead."""
     field: str = ""
-    """The field of ``job=`` that says the same of an option that cannot be honoured."""
+    """The field of ``job=`` that replaces an option that is not supported."""
 
 
 TIMES = {"begin": "begin_time", "deadline": "deadline"}
-"""Options whose value is a time, which a clock and a zone are needed for."""
+"""Options whose value is a point in time, and their fields: they need the time now, and its zone."""
 NO_FIELD = "the API has no field for it"
 OPTIONS: dict[str, Option] = {
     "account": Option("value", as_("account"), "A"),
@@ -820,7 +811,7 @@ CARRIED = frozenset(
         "wckey",
     )
 )
-"""What a component of a heterogeneous job has from the one before it, unless it says otherwise.
+"""Options that a component of a heterogeneous job inherits from the one before it.
 
 :source: ``sbatch -vv`` 26.05 with each option in the first of two components; its source marks the
     others ``reset_each_pass``.
@@ -829,12 +820,12 @@ ABOVE_HINT = (
     *("cores-per-socket", "extra-node-info", "ntasks-per-core", "sockets-per-node"),
     "threads-per-core",
 )
-"""Options beside which ``sbatch`` forgets ``--hint``."""
+"""Options with which ``sbatch`` ignores ``--hint``."""
 INSTEAD = (
     frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
     frozenset({"exclusive", "oversubscribe"}),
 )
-"""Options that say the same in other forms: one stands in the place of another."""
+"""Options that are forms of one thing: one replaces another."""
 RIVALS = (
     *INSTEAD,
     frozenset({"cpus-per-task", "cpus-per-gpu", "tres-per-task=cpu"}),
@@ -846,30 +837,30 @@ RIVALS = (
         for other in ("gpus-per-task", "gpus-per-socket", "ntasks-per-node")
     ),
 )
-"""Options of which ``sbatch`` takes one: of two, slurmrestd would drop one without a word."""
+"""Options of which ``sbatch`` takes one; of two, slurmrestd would silently ignore one."""
 CLAIMS = {
     "gres": re.compile(r"(?:^|,)(?:gres/)?(gpu)\b"),
     "tres-per-task": re.compile(r"(?:^|,)(cpu|gres[/:]gpu)\b"),
 }
-"""What an option's value asks for that another option could ask for as well."""
+"""Parts of an option's value that another option can ask for as well."""
 
 
 def claims_of(name: str, value: str) -> list[str]:
-    """An option as :data:`RIVALS` has it."""
+    """An option, and the parts of its value, by their names in :data:`RIVALS`."""
     form = CLAIMS.get(name)
     found = [each.replace(":", "/") for each in form.findall(value)] if form else []
     return [name, *(f"{name}={each}" for each in found)]
 
 
 def rivals(claims: Iterable[str]) -> list[str]:
-    """Those of some options that exclude each other; empty if all of them go together."""
+    """Those of some options that exclude each other."""
     given = list(dict.fromkeys(claims))
     found = [[name for name in given if name in group] for group in RIVALS]
     return next((each for each in found if len(each) > 1), [])
 
 
 def same(name: str) -> frozenset[str]:
-    """The options that say what this one says: itself, and those in whose place it stands."""
+    """An option, and those that it replaces."""
     return next(
         (group for group in (*INSTEAD, frozenset({"requeue", "no-requeue"})) if name in group),
         frozenset({name}),

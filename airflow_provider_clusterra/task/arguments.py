@@ -1,4 +1,4 @@
-"""An author's arguments in all their forms, as values, before they cost anything.
+"""Reads an author's arguments, in all their forms, before they cost anything.
 
 A plain argument is read when the DAG is; a template, an XComArg or a mapped argument when the task
 runs. Airflow's rendering makes text of most values, so each reader takes its value's text, too.
@@ -30,16 +30,16 @@ from airflow_provider_clusterra.api.jobs import read_flag, read_job_id
 Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""
 NOTHING = ("", "None")
-"""The text that a template makes of what nobody has pushed."""
+"""The text that a template makes of an XCom that nobody has pushed."""
 LAZY = re.compile(r"Lazy\w*Sequence\(.*\)")
-"""The text that a template makes of what several tasks have pushed."""
+"""The text that a template makes of the XComs of several tasks."""
 TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-"""A timedelta as text, which is what a template makes of it."""
+"""The text that a template makes of a timedelta."""
 MOUNT = re.compile(r"/[^:,\s]*(:/[^:,\s]*(:[a-z+]+)?)?")
 
 
 class ArgumentError(InputError, AirflowFailException):
-    """An argument that cannot be right: of a mapped task it is seen in the worker, and not retried."""
+    """A wrong argument; of a mapped task it is found in the worker, and is not retried."""
 
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -48,11 +48,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "on_unknown": ("fail", "submit"),
     "on_full_queue": ("wait", "fail"),
 }
-"""What an argument can be that is not templated."""
+"""The values of arguments that are not templated."""
 
 
 def check_choices(task: Any) -> None:
-    """Refuse what is none of an argument's choices."""
+    """Refuse a value that is none of an argument's choices."""
     for name, choices in CHOICES.items():
         value = getattr(task, name, choices[0])
         if value not in choices:
@@ -61,7 +61,7 @@ def check_choices(task: Any) -> None:
 
 
 def check_array_success(array_success: Any) -> None:
-    """Refuse what is neither ``"all"`` nor ``"any"``, nor a number of tasks, nor a fraction of them."""
+    """Refuse all but ``"all"``, ``"any"``, a number of tasks and a fraction of them."""
     number = not isinstance(array_success, bool) and isinstance(array_success, int | float)
     most = 1 if isinstance(array_success, float) else math.inf
     if array_success not in ("all", "any") and not (number and 0 < array_success <= most):
@@ -75,7 +75,7 @@ PACKAGE = f"{__name__.partition('.')[0]}."
 
 
 class GivenFields:
-    """An operator's template fields: of the class all, of a task those that its author has given.
+    """An operator's template fields: all of them for the class, those that are given for a task.
 
     Airflow walks, renders and stores each field of each task whenever it reads a DAG, and an author
     gives few of them.
@@ -96,9 +96,9 @@ def _given(task: Any, names: tuple[str, ...]) -> list[str]:
 
 @cache
 def _left_out(kind: Any, names: tuple[str, ...]) -> list[Any]:
-    """What arguments of an operator are if its author gives none, by defaults of our classes alone.
+    """The defaults of an operator's arguments in our own classes.
 
-    A default of an author's own class may be a template, or a script's file.
+    A default in an author's subclass may be a template, or a script's file.
     """
     ours = [each for each in kind.__mro__ if each.__module__.startswith(PACKAGE)]
     parameters = [signature(each.__init__).parameters for each in reversed(ours)]
@@ -107,18 +107,18 @@ def _left_out(kind: Any, names: tuple[str, ...]) -> list[Any]:
 
 
 def is_deferrable(given: Any) -> bool:
-    """What an author says, or Airflow's default."""
+    """The argument, or Airflow's default."""
     return _default_deferrable() if given is None else bool(given)
 
 
 @cache
 def _default_deferrable() -> bool:
-    # a look into Airflow's configuration takes as long as all other arguments of a task
+    # reading Airflow's configuration takes as long as all other arguments of a task
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
-    """Read what is known when the DAG is read."""
+    """Check the arguments that are known when the DAG is read."""
     for name in _given(task, (*readers,)):
         try:
             _read(name, partial(_if_plain, readers[name]), getattr(task, name))
@@ -131,7 +131,7 @@ def _if_plain(read: Reader, name: str, given: Any) -> Any:
 
 
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
-    """Replace what was given by its value, once everything is rendered; a default is its own."""
+    """Replace the arguments by their values, once everything is rendered; defaults stay."""
     for name in _given(task, (*readers,)):
         setattr(task, name, _read(name, readers[name], getattr(task, name)))
 
@@ -157,7 +157,7 @@ def is_plain(given: Any) -> bool:
 
 
 def seconds(name: str, given: Any) -> float:
-    """A time of ours: seconds, or a timedelta."""
+    """A time: seconds, or a timedelta."""
     with suppress(TypeError, ValueError, OverflowError):
         found = _seconds_of(given)
         if math.isfinite(found) and found > 0 and not isinstance(given, bool):
@@ -234,7 +234,7 @@ def optional(read: Reader) -> Reader:
 
 
 def job_id(name: str, given: Any) -> int:
-    """Slurm's number for a job; of a submit's whole result, its job's."""
+    """Slurm's number for a job, also from the whole result of a submit."""
     value = from_text(given)
     if isinstance(value, Mapping):
         value = value.get("job_id")
@@ -268,7 +268,7 @@ def job_ids(name: str, given: Any) -> list[int]:
 
 
 def mapping(name: str, given: Any) -> dict[str, Any]:
-    """Values by their names."""
+    """A dict of any values."""
     value = from_text(given)
     if isinstance(value, Mapping):
         return {str(key): each for key, each in value.items()}
@@ -276,7 +276,7 @@ def mapping(name: str, given: Any) -> dict[str, Any]:
 
 
 def texts(name: str, given: Any) -> list[str]:
-    """Words of a command; numbers and paths may be among them."""
+    """Words of a command, which may be numbers and paths."""
     value = from_text(given)
     plain = (str, int, float, os.PathLike)
     if isinstance(value, list | tuple) and all(isinstance(each, plain) for each in value):
@@ -342,7 +342,7 @@ def _pairs(texts: Sequence[Any]) -> dict[str, str] | None:
 
 
 def whole(name: str, given: Any) -> Any:
-    """A number of things that may come as a float; Slurm's other forms, e.g. ``"2-4"``, stay."""
+    """A whole number that may be a float; Slurm's other forms, e.g. ``"2-4"``, stay."""
     if isinstance(given, float | bool) or (
         isinstance(given, str) and re.fullmatch(r"\d+\.\d+", given.strip())
     ):
@@ -351,12 +351,12 @@ def whole(name: str, given: Any) -> Any:
 
 
 def text(name: str, given: Any) -> Any:  # noqa: ARG001 - a reader
-    """Text, or the path of a file; what is neither stays."""
+    """Text, or a file's path as text; anything else stays."""
     return os.fspath(given) if isinstance(given, os.PathLike) else given
 
 
 def from_text(given: Any) -> Any:
-    """What a template has made text of: a dict or a list in JSON or as Python writes it."""
+    """The dict or list that a template has turned into text, JSON or Python's; anything else stays."""
     if not isinstance(given, str) or given.strip()[:1] not in ("{", "["):
         return given
     with suppress(msgspec.DecodeError, RecursionError):
@@ -411,7 +411,7 @@ class OutputFile(NamedTuple):
 
     @property
     def asset_file(self) -> str:
-        """The file in the working directory that an asset alone means: the last part of its URI."""
+        """The file that an asset without a path stands for: the last part of its URI."""
         return self.asset.uri.rpartition("/")[2] if isinstance(self.asset, Asset) else ""
 
     def means(self, name: str, asset: Any) -> bool:
@@ -422,7 +422,7 @@ class OutputFile(NamedTuple):
 
 
 def uri_of(place: Any) -> str:
-    """A place as assets have it: without the connection that leads there, or a slash at its end."""
+    """A place as an asset's URI: without a connection's id and without a slash at its end."""
     scheme, is_uri, rest = str(place).rstrip("/").partition("://")
     if not is_uri:
         return f"file://{scheme}"
@@ -431,13 +431,13 @@ def uri_of(place: Any) -> str:
 
 
 def read_outputs(name: str, value: Any) -> dict[str, OutputFile]:
-    """What an author gives as ``outputs=``."""
+    """The argument ``outputs=``."""
     outputs = mapping(name, value)
     return {key: _read_output(f"{name}: {key}", each) for key, each in outputs.items()}
 
 
 def as_output(value: Any) -> OutputFile:
-    """What an author's value means, if it means anything."""
+    """An output in any of its forms; what has none becomes a path, which is checked later."""
     if isinstance(value, Asset | AssetAlias):
         return OutputFile(asset=value)
     is_file = isinstance(value, list | tuple) and 0 < len(value) <= len(OutputFile._fields)
@@ -457,7 +457,7 @@ def _read_output(words: str, value: Any) -> OutputFile:
 
 
 def with_assets(outlets: Sequence[Any], outputs: Any) -> list[Any]:
-    """A task's outlets with the assets of its outputs, each once: Airflow makes their events."""
+    """A task's outlets, and the assets of its outputs, so that Airflow makes their events."""
     listed = [*outlets]
     values = outputs.values() if isinstance(outputs, Mapping) else ()
     for asset in (as_output(value).asset for value in values):

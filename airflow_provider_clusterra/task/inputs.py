@@ -1,4 +1,4 @@
-"""``uploads=``: found before a submit, uploaded right before its POST, put where the job finds them."""
+"""Files to upload: found before a submit, uploaded right before its POST, named to the job."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class SourceFile(msgspec.Struct, frozen=True):
     """One file to upload."""
 
     shown: str
-    """Where it is, for logs and errors."""
+    """Its path or URI, for logs and errors."""
     name: str
-    """What it is called in the storage."""
+    """Its name in the storage."""
     size: int
     """Bytes."""
     open: Callable[[], BinaryIO]
 
 
 def find_files(source: Source | Sequence[Source], filename: str | None) -> list[SourceFile]:
-    """The files that a source means, all of them checked before the first is uploaded."""
+    """The files of a source, all of them checked before the first is uploaded."""
     many = _listed(source)
     files = [file for one in ([source] if many is None else many) for file in _files_of(one)]
     if not files:
@@ -75,7 +75,7 @@ def is_many(source: Source | Sequence[Source]) -> bool:
 
 
 def _listed(source: Any) -> list[Any] | None:
-    """What a list holds; a template makes text of it, and a mapped task another sequence."""
+    """The entries of a list, which may be a template's text or another sequence; None: it is none."""
     value = from_text(source)
     many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return list(value) if many else None
@@ -95,7 +95,7 @@ def _files_of(source: Any) -> list[SourceFile]:
         return [_local_file(Path(text))]
     found = sorted(map(Path, glob.glob(text, recursive=True)))  # noqa: PTH207 - it may be absolute
     if "**" in text:
-        # such a glob walks through folders
+        # ** matches folders, too
         found = [path for path in found if not path.is_dir()]
     if not found:
         raise InputError(f"No file matches source {text!r} on the worker.")
@@ -117,7 +117,7 @@ def _local_file(path: Path) -> SourceFile:
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
-            # a FIFO would wait here for somebody to write into it
+            # opening a FIFO would wait for a writer
             path.open("rb").close()
     except OSError as exc:
         raise InputError(f"{path} cannot be read on the worker: {exc.strerror}.") from exc
@@ -176,7 +176,7 @@ def upload_file(client: Client, cluster_id: str, file: SourceFile, location: str
     try:
         key = client.upload_file(cluster_id, file.name, location, file.size, content)
     except OSError as exc:
-        # it was there when the sources were checked
+        # it could be read when the sources were checked
         raise InputError(f"{file.shown} cannot be read any more: {exc.strerror}.") from exc
     progress.end(f"as {key}")
     return key
@@ -221,7 +221,7 @@ def check_variables(uploads: Sequence[str], environment: Mapping[str, Any]) -> N
 
 
 def download_route(client: Client) -> str:
-    """The API's route for addresses to read files from."""
+    """The API's route that presigns downloads."""
     route: str | None = offered(client, find_download)
     if route is None:
         raise InputError(
@@ -235,7 +235,7 @@ def download_route(client: Client) -> str:
 def download_variables(
     client: Client, cluster_id: str, keys: Mapping[str, str], route: str
 ) -> dict[str, str]:
-    """Variables with which a script finds its files."""
+    """The variables of a script for its files: keys and URLs."""
     variables: dict[str, str] = {}
     for name, key in keys.items():
         grant = client.presign_download(cluster_id, key, route)

@@ -24,11 +24,11 @@ FILES = (
     *(".sh", ".bash", ".csh", ".zsh", ".batch", ".sbatch"),
     *(".slurm", ".slrm", ".sl", ".job", ".run"),
 )
-"""How the name of a script's file ends, if it has an ending."""
+"""Endings of a script's file."""
 OF_SHELL = re.compile(r"(?<=\$)\{#|\{#(?=\})")
 """The shell's length of an array, and GNU parallel's job number. To Jinja, both begin a comment."""
 HIDDEN = {"{#": "\0#", "\r": "\0r"}
-"""What is kept from Jinja, which reads a lone CR as the end of a line."""
+"""Replaced while Jinja renders; it would also turn a lone CR into a line end."""
 CURE = (
     "Put {% raw %} before what is not for Jinja and {% endraw %} behind it, "
     "or give render_script=False."
@@ -36,12 +36,12 @@ CURE = (
 
 
 class TidyScript(msgspec.Struct, frozen=True):
-    """A script in the form that Slurm takes, and what was changed that its author should know."""
+    """A script in the form that Slurm takes, and warnings of what was changed."""
 
     text: str
     warnings: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
-    """Those that stand behind the name of the script's file."""
+    """Those after the name of the script's file."""
 
 
 def render_script(
@@ -49,8 +49,7 @@ def render_script(
 ) -> TidyScript:
     """The text of a script: read if it is a file's name, rendered, tidied.
 
-    :raises InputError: no such file, or Jinja cannot read it; the words name the line and the cure.
-    :source: ``BashOperator``'s ``bash_command``, which is found and rendered alike.
+    ``BashOperator`` finds and renders its ``bash_command`` alike.
     """
     text, warnings = tidy_script(script)
     arguments: tuple[str, ...] = ()
@@ -73,7 +72,7 @@ def is_one_line(text: str) -> bool:
 
 
 def made_of(env: jinja2.Environment, text: str) -> list[str]:
-    """What Jinja makes of a script that may not be meant for it, in words.
+    """Warnings of what Jinja changes in a script that may not be meant for Jinja.
 
     That is a comment, and an expression without a name: ``{{0,0}}`` is the shell's, or awk's.
     """
@@ -102,16 +101,13 @@ def made_of(env: jinja2.Environment, text: str) -> list[str]:
 
 
 def _has_a_name(tokens: list[tuple[str, str]]) -> bool:
-    """Whether an expression is one of Jinja's; a text alone is what an author writes for Jinja."""
+    """Whether an expression is meant for Jinja: it has a name, or is a string alone."""
     kinds = [kind for kind, _ in tokens if kind != "whitespace"]
     return "name" in kinds or kinds == ["string"]
 
 
 def _find(env: jinja2.Environment, line: str) -> tuple[str, tuple[str, ...]] | None:
-    """The text of the file that a line names, and the arguments behind its name; None: it names none.
-
-    :raises InputError: it looks like a file's name, and there is none; or it cannot be read.
-    """
+    """The text of the file that a line names, and the arguments after its name; None: it names none."""
     name = line
     arguments: tuple[str, ...] = ()
     text = _load(env, name)

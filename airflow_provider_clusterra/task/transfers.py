@@ -1,4 +1,4 @@
-"""Files on their way: how far they are, and where they arrive whole or not at all."""
+"""Transfers of files: their progress in the log, and downloads that arrive whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 FIRST_WORD = 10.0
-"""Seconds until a transfer says how far it is; from then on each pause is twice the one before."""
+"""Seconds until a transfer's progress is logged first; then each time after twice as long."""
 AT_ONCE = 8
 """Small files wait for the API and the storage longer than they take."""
 BLOCK = 8 * MIB
@@ -36,18 +36,18 @@ MOST_PARTS = 9000
 """S3 takes 10,000."""
 _WELL_KNOWN = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "adl", "az", "oss", "oci")
 ATOMIC = frozenset((*_WELL_KNOWN, "hf", "lakefs", "r2", "swift", "tos"))
-"""Object stores: what is not closed is not there. All others have a file's name before its bytes."""
+"""Object stores, in which a file exists once it is closed. In others it exists once it is opened."""
 WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
-"""What a store raises of a place that is none. All else may be a hiccup of the store."""
+"""Errors of a store if a place is wrong. Any other may be a hiccup."""
 NO_WAY = (errno.EACCES, errno.ENAMETOOLONG)
 
 
 GLOB = frozenset("*?[")
-"""What makes a pattern of a path."""
+"""Characters that make a path a pattern."""
 
 
 def offered(client: Client, find: Callable[[list[ApiRoute]], Any]) -> Any:
-    """What is found among the API's routes; None if it does not name them."""
+    """What ``find`` returns for the API's routes; None if the API does not list them."""
     try:
         return find(client.list_routes())
     except NotFoundError:
@@ -55,7 +55,7 @@ def offered(client: Client, find: Callable[[list[ApiRoute]], Any]) -> Any:
 
 
 class TransferLog:
-    """What the task's log says of a transfer that takes long."""
+    """Logs the progress of a transfer that takes long, and its end."""
 
     def __init__(self, verb: str, shown: str, size: int | None) -> None:
         self._verb, self._shown, self._size = verb, shown, size
@@ -65,7 +65,7 @@ class TransferLog:
         """Bytes."""
 
     def add(self, count: int) -> None:
-        """So many bytes have gone on."""
+        """Count bytes that were transferred."""
         self.done += count
         took = time.monotonic() - self._begin
         if took >= self._next:
@@ -74,7 +74,7 @@ class TransferLog:
             log.info("%s %s%s: %s", self._verb, share, self._shown, self._rate(took))
 
     def end(self, where: str) -> None:
-        """All have."""
+        """Log that all were."""
         took = max(time.monotonic() - self._begin, 1e-3)
         log.info("%s %s %s: %s", self._verb, self._shown, where, self._rate(took))
 
@@ -83,7 +83,7 @@ class TransferLog:
 
 
 class Watched:
-    """A file to upload, whose reading is its progress."""
+    """A file to upload that counts the bytes which are read."""
 
     def __init__(self, file: BinaryIO, progress: TransferLog) -> None:
         self._file, self._progress = file, progress
@@ -149,7 +149,7 @@ def check_target(given: Any, *, is_many: bool = False) -> None:
 
 
 def _is_wrong(exc: Exception) -> bool:
-    # of the worker's own path; a store that rejects credentials names no file, and they may be renewed
+    # a store that rejects credentials, which may be renewed, names no file
     if isinstance(exc, OSError) and exc.filename is not None and exc.errno in NO_WAY:
         return True
     return isinstance(exc, WRONG)
@@ -160,7 +160,7 @@ def _check_bucket(target: Any, file: Any) -> None:
         raise InputError(f"{target} cannot be written: it names no bucket.")
     try:
         if hasattr(target.fs, "call_s3"):
-            # an object that is begun, and not ended: that takes the right to write, and leaves nothing
+            # to begin an upload takes the right to write, and aborting it leaves nothing
             place = {"Bucket": file.bucket, "Key": file.key}
             begun = target.fs.call_s3("create_multipart_upload", **place)
             with suppress(PermissionError):
@@ -187,7 +187,7 @@ class Transfer(msgspec.Struct, frozen=True):
     download: Download
     target: Target
     size: int | None = None
-    """Bytes, if they are known before."""
+    """Bytes, if they are known beforehand."""
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -196,7 +196,7 @@ class Arrived(msgspec.Struct, frozen=True):
     target: str
     size: int
     checksum: str
-    """Of a kind that takes a fraction of the download's time; SHA-256 takes as long as all else."""
+    """CRC-32 takes a fraction of the download's time, SHA-256 as long as everything else."""
 
 
 def download_all(
@@ -236,7 +236,7 @@ def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -
     checksum = 0
     try:
         with _written(target, transfer.size) as file:
-            # one thread for all of it: handing pieces to a second one costs more than the checksum
+            # in this thread: handing pieces to a second one costs more than the checksum
             for piece in client.download_file(download):
                 file.write(piece)
                 checksum = zlib.crc32(piece, checksum)
@@ -253,16 +253,16 @@ def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -
 
 
 def _say_if_replaced(target: Target) -> None:
-    """One of two tasks that write one place finds the other's file there."""
+    """Of two tasks that write to one place, the second one finds the first one's file."""
     with suppress(Exception):
         facts = target.stat()
         log.info("%s is there already (%s bytes), and is replaced.", target, facts.st_size)
 
 
 def _written(target: Target, size: int | None) -> AbstractContextManager[Any]:
-    """A file that is there once it is whole."""
+    """A file to write that appears at its target once it is complete."""
     if isinstance(target, Path):
-        # not for whoever only reads the DAG
+        # a DAG's import does not need it
         from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
 
         return _renamed(LocalFileSystem(), target)
