@@ -278,13 +278,12 @@ def read_jobs(answer: Answer, *, whole: bool = True) -> list[Job]:
     return jobs
 
 
-def _read_each(rows: Sequence[JobRecord | Plain]) -> tuple[list[Job], ProtocolError | None]:
+def _read_each(rows: Sequence[JobRecord]) -> tuple[list[Job], ProtocolError | None]:
     """The jobs, and the error of a row that cannot be read, if there is one."""
     jobs, odd = [], None
     for row in rows:
         try:
-            if type(row) is JobRecord:
-                jobs.append(read_record(row))
+            jobs.append(read_record(row))
         except ProtocolError as error:
             odd = error
     return jobs, odd
@@ -308,18 +307,17 @@ def read_job(answer: Answer, job_id: int) -> Job:
     )
 
 
-def _read_one(rows: Sequence[JobRecord | Plain], job_id: int) -> Job | None:
-    records = [row for row in rows if type(row) is JobRecord]
-    if len(records) == 1 and records[0].job_id is None:
-        records[0].job_id = job_id
-    jobs, odd = _read_each(records)
+def _read_one(rows: Sequence[JobRecord], job_id: int) -> Job | None:
+    if len(rows) == 1 and rows[0].job_id is None:
+        rows[0].job_id = job_id
+    jobs, odd = _read_each(rows)
     job = one_job(jobs, job_id)
     if job is None and odd is not None:
         raise odd
     return job
 
 
-def _rows(answer: Answer, *, whole: bool) -> Sequence[JobRecord | Plain] | None:
+def _rows(answer: Answer, *, whole: bool) -> list[JobRecord] | None:
     """The records of :data:`JOBS`, or one bare record.
 
     None if there is no list, not even an empty one (a slurmrestd without its slurmctld says
@@ -335,7 +333,9 @@ def _rows(answer: Answer, *, whole: bool) -> Sequence[JobRecord | Plain] | None:
         body = _Jobs(jobs=body)
     if whole and body.errors:
         return None
-    return _single(answer, body.job) if body.jobs is msgspec.UNSET else body.jobs
+    if body.jobs is msgspec.UNSET:
+        return _single(answer, body.job)
+    return None if body.jobs is None else [row for row in body.jobs if type(row) is JobRecord]
 
 
 def _single(answer: Answer, job: JobRecord | None) -> list[JobRecord] | None:
