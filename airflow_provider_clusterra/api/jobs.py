@@ -276,8 +276,9 @@ def _rank(name: str) -> int:
         name in TERMINAL - {"COMPLETED"},
         name == "COMPLETED",
         name not in FLAGS,
+        True,
     )
-    return ranks.index(True) if any(ranks) else len(ranks)
+    return ranks.index(True)
 
 
 NO_TEXT = ("", "None assigned")

@@ -375,10 +375,7 @@ def check_template(
     uploads: Sequence[str],
     parent: Template | None,
 ) -> CheckedParams:
-    """What is submitted; the values of uploads are put in their place later.
-
-    :raises InputError: it cannot be submitted so; the one error names all problems.
-    """
+    """What is submitted; the values of uploads are put in their place later."""
     twice = [name for name in uploads if values.get(name) is not None]
     if twice:
         raise InputError(
@@ -472,9 +469,9 @@ def render_artifacts(
 ) -> dict[str, str]:
     """The paths of the artifacts of a template's job; ``""`` if a part of one is unknown.
 
-    :param chassis: a preset's parent, or the template itself.
-    :param values: a user's.
-    :param notes: what Clusterra notes of the job, e.g. its ``run_id``.
+    ``chassis`` is a preset's parent, or the template itself; ``notes`` are what Clusterra notes of the
+    job, e.g. its ``run_id``.
+
     :source: ``outputs`` of the template's schema, in Go's template form.
     """
     own = {param.name: param.default for param in chassis.params if param.has_default}

@@ -318,10 +318,7 @@ def _ratios(values: Values, *keys: str) -> Values:
 
 
 def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
-    """What a job asked for and used, as its result holds it.
-
-    :param runs: as accounting has them; none if there is no accounting.
-    """
+    """What a job asked for and used, as its result holds it; without accounting there are no runs."""
     if job.usage is not None:
         return job.usage
     recorded = _by_part(job, runs)
