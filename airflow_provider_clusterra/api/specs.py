@@ -296,12 +296,13 @@ def check_files_are_shared(
     ``find_folder`` as above; only an unusual folder is worth the request.
     """
     own = _folder(job)
-    wanted = {own, *(own / path for path in paths)}
-    if all(each.is_relative_to(DEFAULT_DIRECTORY) for each in wanted):
+    wanted = [own, *(own / path for path in paths)]
+    unusual = [each for each in wanted if not each.is_relative_to(DEFAULT_DIRECTORY)]
+    if not unusual:
         return
     folder = find_folder() or DEFAULT_DIRECTORY
-    for each in wanted:
-        if not each.is_relative_to(folder) and not each.is_relative_to(DEFAULT_DIRECTORY):
+    for each in unusual:
+        if not each.is_relative_to(folder):
             raise InputError(
                 f"outputs: {each} is not in the folder that the cluster's jobs share, {folder}, and the "
                 "API gives out only what is. Set the job's working directory to a folder there."
