@@ -90,8 +90,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         """Import what is asked for: who reads a DAG needs the errors, and nothing of HTTP."""
-        for each in MODULES if name in __all__ else ():
-            module = import_module(f"{__name__}.{each}")
-            if hasattr(module, name):
-                return getattr(module, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        modules = (import_module(f"{__name__}.{each}") for each in MODULES)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))
