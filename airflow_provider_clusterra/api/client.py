@@ -651,13 +651,13 @@ def _empty_body(call: Call[Any], access: Access) -> Body:
 
 def _answer(call: Call[Any], body: Body, response: httpx.Response, access: Access) -> Answer:
     answer = body.answer(call.request, response.status_code, response.headers)
+    secret = access.secret.encode()
+    is_output = call.keep is not None and answer.status < 300
     # an error repeats short answers only; a job's output stays as it is
-    if len(answer.body) > LARGEST_WORDS or (call.keep is not None and answer.status < 300):
+    if is_output or len(answer.body) > LARGEST_WORDS or len(secret) < SHORTEST_SECRET:
         return answer
     # an API may repeat what it was sent
-    secret = access.secret.encode()
-    shown = answer.body.replace(secret, b"***") if len(secret) >= SHORTEST_SECRET else answer.body
-    return replace(answer, body=shown)
+    return replace(answer, body=answer.body.replace(secret, b"***"))
 
 
 LARGE = 1024 * 1024

@@ -139,10 +139,8 @@ def read_time(value: Any) -> datetime | None:
     :source: ``submit_time``, ``start_time``, ``end_time`` of a job; slurmdbd has NO_VAL for the start of
         one that was cancelled while it was pending.
     """
-    seconds = read_number(value)
-    if not seconds or not 0 < seconds <= LARGEST:
-        return None
-    return datetime.fromtimestamp(seconds, UTC)
+    seconds = read_number(value) or 0
+    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds <= LARGEST else None
 
 
 def read_exit(value: ExitCode | Plain) -> ExitStatus:
