@@ -273,6 +273,8 @@ def read_minutes(value: str) -> Any:
 
 def read_seconds(value: str) -> int:
     """A time in any of the six forms, in seconds."""
+    if not CLOCK.fullmatch(value):
+        raise ValueError("it takes a time, e.g. 5 or 5:30")
     return int(_seconds(value))
 
 
@@ -443,7 +445,8 @@ def put_switches(fields: Fields, value: str) -> None:
     count, _, patience = value.partition("@")
     fields["required_switches"] = no_val(whole_number(count))
     if patience:
-        fields["wait_for_switch"] = read_seconds(patience)
+        # sbatch does not check this time
+        fields["wait_for_switch"] = int(_seconds(patience))
 
 
 def put_memory_binding(fields: Fields, value: str) -> None:

@@ -316,6 +316,7 @@ def test_an_option_is_the_field_that_sbatch_sends(options, fields):
         ("#SBATCH -n 0", "--ntasks=0: it takes a whole number of at least 1"),
         ("#SBATCH --mem=lots", "--mem=lots: memory: 'lots' is no amount"),
         ("#SBATCH -t soon", "--time=soon: time_limit: 'soon' is no time"),
+        ("#SBATCH --delay-boot=soon", "--delay-boot=soon: it takes a time, e.g. 5 or 5:30"),
         ("#SBATCH --gpus=1:2:3", "--gpus=1:2:3: it takes a number, a type, or a type and a number"),
         ("#SBATCH -a 0-9:x", "--array=0-9:x: it takes indices"),
         ("#SBATCH -N two", "--nodes=two: it takes a count or a range"),

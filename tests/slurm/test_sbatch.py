@@ -323,6 +323,7 @@ async def test_an_output_is_opened_the_same_either_way(lab, cluster, mode):
             "--hint=fast",
             "--requeue=x",
         ),
+        *("--delay-boot=soon", "--delay-boot=5m"),
         *("-a 0x1F", "-a 1-", "-t 5m", "-t 1:2:3:4", "--switches=0", "--wait-all-nodes=2"),
         "--mem=1G\n#SBATCH hetjob\n#SBATCH --mem-per-cpu=100M",
     ],
