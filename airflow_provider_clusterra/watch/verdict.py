@@ -595,7 +595,7 @@ def _judge_silence(
     if ended is not None and not _lacks_components(ended):
         # without accounting, an array is what was seen of it
         return Verdict(Outcome.ENDED, ended)
-    return _lost(spec, progress, at, f"and {Silence.ABSENT}", patience)
+    return _lost(spec, progress, at, f"and {silence}", patience)
 
 
 def _ask_again(

@@ -341,6 +341,14 @@ def test_only_the_apis_own_no_says_that_there_is_no_accounting(error, first, lat
     assert judge_accounting(WATCH, progress, after, error, AGED)[1].outcome is late
 
 
+def test_of_a_refusal_it_is_not_said_that_there_is_no_accounting():
+    refusal = AuthenticationError("403", status=403)
+    progress, _ = judge_accounting(WATCH, MISSED, 2000.0, refusal, AGED)
+    late = judge_accounting(WATCH, progress, 2000.0 + AGED.accounting, refusal, AGED)[1]
+
+    assert "accounting refuses to answer" in late.message
+
+
 def test_an_array_is_what_was_seen_of_it_on_an_api_without_accounting():
     seen = Progress(
         last=task(1, "COMPLETED"), indices=frozenset({1}), ends={1: task(1, "COMPLETED")}
