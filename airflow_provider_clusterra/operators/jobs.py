@@ -262,7 +262,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         return self._execute(context, event)
 
     def _execute(self, context: Context, queue: dict[str, Any] | None = None) -> Any:
-        """``queue`` is what the wait for a turn keeps: the deadline of all, and the tries so far."""
+        """``queue`` is what a wait for a place keeps: the deadline, the tries, the uploads' keys."""
         store = store_of(context)
         with self._trying(store):
             given.read_all(self, self.READERS)
@@ -280,8 +280,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     @contextmanager
     def _trying(self, store: RecordStore) -> Iterator[None]:
-        """A try, with Airflow's errors; nobody wants the job of one that is killed,
-        unless it has succeeded."""
+        """Raise Airflow's errors; the job of a try that is killed is unwanted unless it has succeeded."""
         from airflow_provider_clusterra.task.report import airflow_errors
 
         with airflow_errors(self.clusterra_conn_id):
@@ -350,7 +349,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         self._kill.pause(min(left, self.queue_pauses.pause(queue["tries"])))
 
     def _prepare(self, connected: Connected, request: Request, *, is_first: bool) -> Request:
-        """Called only if a job is submitted: one that runs is waited for whatever a store says."""
+        """Check the outputs and upload the inputs of a job that is submitted, not of one adopted."""
         if is_first and self.outputs:
             from airflow_provider_clusterra.task.fetching import check_outputs
 
@@ -607,11 +606,7 @@ class AtTry:
 
 
 def find_template(client: Client, template_id: str) -> tuple[Template, Template | None]:
-    """A template, and of a preset its parent.
-
-    :raises InputError: there is none; the words name the nearest.
-    :source: ``GET /v1/templates/{template_id}``
-    """
+    """A template, and of a preset its parent."""
     if not template_id:
         raise InputError("template_id is empty. Give a template's id, e.g. 'gromacs'.")
     template = _find(client, template_id)

@@ -300,7 +300,7 @@ class Found(NamedTuple):
         return target / source.name if self.is_many or transfers.is_folder(place) else target
 
     def described(self, copies: Copies, most: int = 0) -> dict[str, Any]:
-        """What is to be said of them, with so many bytes for each of many by itself."""
+        """What the result says of them: of several their sum, and single ones up to ``most`` bytes."""
         rows = self.rows(copies)
         if not self.is_many:
             return rows[0]
@@ -310,7 +310,7 @@ class Found(NamedTuple):
         return {**found, "files": shown} if most else found
 
     def rows(self, copies: Copies) -> list[dict[str, Any]]:
-        """What is to be said of each: its size, and of a copy where it is and its checksum."""
+        """What the result says of each: its size, and of a copy its place and its checksum."""
         return [
             {
                 "path": each.path,
@@ -361,7 +361,7 @@ def stored(client: Client, cluster_id: str, key: str) -> FoundFile:
 def find_files_of(
     client: Client, cluster_id: str, job_id: int, path: str, words: str, began: float = 0.0
 ) -> Found:
-    """The files of a job's folder that a path or a pattern means; older ones than ``began`` are not its.
+    """The files that a job has written since ``began`` and that a path or a pattern means, at least one.
 
     :raises JobResultError: there is none; the words name what is there.
     """

@@ -48,7 +48,7 @@ from airflow_provider_clusterra.submit.protocol import (
     AnswerLostError,
     SubmitRefusedError,
 )
-from airflow_provider_clusterra.watch.arrays import write_indices
+from airflow_provider_clusterra.watch.arrays import array_tasks, write_indices
 from airflow_provider_clusterra.watch.cancel import TaskKilledError
 from airflow_provider_clusterra.watch.verdict import reason_of
 
@@ -125,19 +125,13 @@ BY_REFUSAL = {
 def report(job: Job, output: str, unread: str = "", lasts: Sequence[str] = ()) -> str:
     """The whole report of a bad end; ``lasts`` are the last lines of an array's failed tasks."""
     others = "\n".join(["The last line of each failed task:", *lasts]) if lasts else ""
-    parts = (
-        describe(job),
-        describe_request(job),
-        others,
-        show_output(output, unread),
-        advise(job, output),
-    )
-    return "\n".join(part for part in parts if part)
+    shown, advice = show_output(output, unread), advise(job, output)
+    return "\n".join(filter(None, (describe(job), describe_request(job), others, shown, advice)))
 
 
 def describe(job: Job) -> str:
     """What Slurm says; of an array, how its tasks ended."""
-    tasks = [task for task in job.tasks if task.array_task_id is not None]
+    tasks = array_tasks(job)
     bad = [task for task in tasks if not task.state.succeeded]
     if not bad:
         return job.describe()
@@ -156,10 +150,9 @@ def show_output(output: str, unread: str = "") -> str:
     """The last lines of an output, or that there are none."""
     if unread:
         return f"Its output cannot be read: {unread}"
-    lines = output.rstrip().split("\n")[-TAIL_LINES:]
-    return (
-        "\n".join(["The end of its output:", *lines]) if output.strip() else "It wrote no output."
-    )
+    if not output.strip():
+        return "It wrote no output."
+    return "\n".join(["The end of its output:", *output.rstrip().split("\n")[-TAIL_LINES:]])
 
 
 def describe_request(job: Job) -> str:

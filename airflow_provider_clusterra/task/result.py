@@ -306,7 +306,7 @@ def _overdue(event: JobEvent, client: Client) -> str:
 def with_tasks(event: JobEvent, job: Job, client: Client, *, ids: bool) -> Job:
     """An array with its tasks, if they were too many for the event, or their ids are needed.
 
-    How it ended, the wait alone says: what is read here may be late.
+    Only the wait decides how it ended: what is read here may be stale.
     """
     known = job.tasks and all(task.job_id or not ids for task in job.tasks)
     if known or job.array_job_id != event.job_id:
@@ -441,12 +441,12 @@ def receipt(job: Job, *, is_grown: bool = False) -> str:
     usage = {**usage_of(job)}
     tasks = usage.get("tasks", {"count": 1})
     usage |= tasks.get("largest", {})
-    memory, cpus, gpus = _memory(usage), _cpus(usage), _gpus(usage)
-    queued = f"queued {_time(usage['queue_seconds'])}" if "queue_seconds" in usage else ""
-    cost = f"cost {_plain(round(usage['cost_usd'], 4), 4)} USD" if "cost_usd" in usage else ""
-    words = ", ".join(filter(None, (memory, cpus, gpus, queued, cost)))
+    memory, cpus = _memory(usage), _cpus(usage)
     if not (memory or cpus):
         return ""
+    queued = f"queued {_time(usage['queue_seconds'])}" if "queue_seconds" in usage else ""
+    cost = f"cost {_plain(round(usage['cost_usd'], 4), 4)} USD" if "cost_usd" in usage else ""
+    words = ", ".join(filter(None, (memory, cpus, _gpus(usage), queued, cost)))
     verb = "used" if usage.keys() & {"memory_bytes_peak", "cpu_core_seconds_used"} else "had"
     count, measured = tasks["count"], tasks.get("measured", 0)
     some = f" ({measured} measured)" if 0 < measured < count else ""
@@ -461,9 +461,9 @@ def _memory(usage: Mapping[str, float]) -> str:
         return f"an unknown share of {_size(asked)}" if asked else ""
     if peak is None:
         return f"{_size(asked)} of memory" if asked and "run_seconds" in usage else ""
-    used, of = _size(peak), _size(asked or 0)
     if not asked:
-        return f"{used} of memory"
+        return f"{_size(peak)} of memory"
+    used, of = _size(peak), _size(asked)
     return f"{used.removesuffix(of[-3:])} of {of}"
 
 
@@ -513,7 +513,7 @@ def _most_ever(job: Job, usage: Mapping[str, Any]) -> float | None:
 
 
 def _rounded(size: float) -> int:
-    """Up to whole GB, or to 64 MB where it is little."""
+    """Rounded up: to whole GB, or to 64 MB if it is at most 1 GB."""
     step = GB if size > GB else 64 * MB
     return math.ceil(size / step) * step
 
