@@ -342,9 +342,9 @@ class Wait:
     async def _write_rest(self, client: AsyncClient | None, verdict: Verdict) -> None:
         job = verdict.job if verdict.outcome is Outcome.ENDED else None
         if self._tail is not None and client is not None and job is not None and has_output(job):
-            deadline = self._spec.deadline
-            left = math.inf if deadline is None else deadline + END_MARGIN - time.time()
-            await self._with_care(self._tail.finish(client, left))
+            deadline = math.inf if self._spec.deadline is None else self._spec.deadline
+            within = max(0.0, deadline - time.time()) + END_MARGIN
+            await self._with_care(self._tail.finish(client, within))
 
     async def _with_care(self, work: Coroutine[Any, Any, None]) -> None:
         """Output is never the reason for which a task fails."""

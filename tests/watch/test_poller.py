@@ -447,13 +447,13 @@ async def test_a_wait_that_is_cancelled_as_a_look_arrives_ends(turns):
             await task
 
 
-@pytest.mark.parametrize(("left", "within"), [(None, 60), (3600, 60), (10, 40)])
+@pytest.mark.parametrize(("left", "within"), [(None, 60), (3600, 60), (10, 40), (-900, 30)])
 async def test_the_rest_of_an_output_has_a_minute_unless_the_deadline_is_near(left, within, mocker):
     finish = mocker.patch.object(Tail, "finish")
     deadline = None if left is None else time.time() + left
     spec = WaitSpec(7, "c1", "conn", deadline=deadline, follow_output=True)
     with Wire(job("COMPLETED", start_time=1, end_time=2)) as wire:
-        await Wait(spec, Connection(wire.url), Log(), patience=HASTY).run()
+        await Wait(spec, Connection(wire.url), Log(), patience=HASTY).look()
 
     given = min(finish.await_args.args[1], TailPace().end_within)
     assert given == pytest.approx(within, abs=2)
