@@ -185,7 +185,7 @@ class ClusterraJobSensor(ReportsLineage, BaseSensorOperator):
             job_id=self.job_id,
             cluster_id=cluster_id,
             since=since,
-            # Airflow's own default is nobody's wish
+            # Airflow's default is not the author's choice
             poll_interval=self.poke_interval if self._is_paced else None,
             deadline=deadline,
             limit=limit,

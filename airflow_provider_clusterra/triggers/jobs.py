@@ -59,10 +59,10 @@ from airflow_provider_clusterra.watch.wait import Wait
 log = logging.getLogger(__name__)
 
 THROUGH_AN_OUTAGE = Retry(tries=40)
-"""About a quarter of an hour: nobody comes back to cancel a job that a kill has left alone."""
+"""About a quarter of an hour: no later step cancels a job that a kill has left running."""
 
 ENDS = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""The states of a task that nobody runs again."""
+"""The states of a task that is not run again."""
 
 _under_way: set[asyncio.Task[None]] = set()
 """Cancels of jobs: an event loop itself keeps no task alive."""

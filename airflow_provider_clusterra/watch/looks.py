@@ -87,7 +87,7 @@ class Cost(msgspec.Struct, frozen=True):
 
     @property
     def wait(self) -> float:
-        """Seconds that a look waits that somebody asks for: no more than one look's share."""
+        """Seconds that a requested look waits: no more than one look's share."""
         return min(self.owed, self.seconds) / SHARE
 
 
@@ -234,7 +234,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     seen_at: float = float("-inf")
     """When it was last seen whole."""
     whole: bool = True
-    """Whether somebody needs more of it than its state while it runs."""
+    """Whether any wait needs more of it than its state while it runs."""
     misses: int = 0
     """How often in a row it was not shown."""
     left_out: int = 0
@@ -242,7 +242,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     left_out_at: float = float("-inf")
     due: float = 0.0
     requested_at: float = float("-inf")
-    """When somebody asked for a look: a wait that joined, or an output that ended."""
+    """When a look was last requested: by a wait that joined, or an output that ended."""
     hurried: float = float("-inf")
     refused_since: float | None = None
 
@@ -259,12 +259,12 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_new(self) -> bool:
-        """Whether no look has shown it to one who waits for it, or failed to."""
+        """Whether no look has yet shown it to its waits, or failed to."""
         return self.last is None and not self.misses and self.refused_since is None
 
     @property
     def is_hurried(self) -> bool:
-        """Whether it is due because somebody asked for a look."""
+        """Whether it is due because a look was requested."""
         return self.due == self.hurried
 
     def kind_of_look(self, now: float) -> int:
@@ -295,8 +295,8 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         return state is not None or self.job_id in asked
 
     def joined(self, now: float, due: float, *, whole: bool) -> PolledJob:
-        """One more waits for it, who has seen nothing yet."""
-        # the first to join says what it needs; others may need more
+        """One more wait for it begins, which has seen nothing yet."""
+        # the first wait decides what is needed; later ones may add to it
         more = whole or (self.whole and self.requested_at > float("-inf"))
         if self.due > now:
             due = min(self.due, due)
@@ -335,13 +335,13 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         """When to look again; what was asked for since the look began is not forgotten."""
         due = now + pause
         if self.requested_at > begun:
-            # this look met the due time that it had then
+            # the look that ends now was the one that was due
             due = min(due, self.due if self.due > begun else self.hurried)
         return replace(self, due=due)
 
 
 class RoundResult(msgspec.Struct):
-    """What a round brought: facts, of which the poller makes something."""
+    """What a round brought, for the poller to act on."""
 
     jobs: dict[int, Job | None] = msgspec.field(default_factory=dict)
     """Jobs that were seen whole; None if the cluster says that it does not know one."""

@@ -1,8 +1,8 @@
 """One poller per event loop, connection and cluster, however many jobs wait.
 
-It asks, and hands each subscriber what was seen; what that means is the wait's to judge. It is a
-task of its own, so that a wait that is cancelled takes nobody down with it, and in a context of its
-own, so that its log lines belong to no wait.
+It asks, and hands each subscriber what was seen; what that means is the wait's to judge. It runs in
+a task of its own, so that cancelling one wait does not stop the others, and in a context of its own,
+so that its log lines belong to no wait.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Subscriber(msgspec.Struct, eq=False):
 
 
 class Poller:
-    """Looks at jobs for as long as somebody waits for one. Take it from :func:`poller_of`."""
+    """Looks at jobs for as long as there are waits. Take it from :func:`poller_of`."""
 
     def __init__(
         self,
@@ -280,7 +280,7 @@ class Poller:
         return sum(1 for begun in self._rounds if begun > now - 60.0)
 
     def _soon(self, now: float) -> float:
-        """When a look may begin that somebody asks for; it waits for what earlier ones took, too."""
+        """When a requested look may begin; it, too, waits for the time that earlier ones took."""
         apart = max(self._load.shared.wait, APART if self._recent(now) >= FREE else 0.0)
         return max(now, self._rounds[-1] + apart) if apart else now
 
@@ -312,7 +312,7 @@ class Poller:
                         await self._round(client, looker)
                 finally:
                     await self.receipts.close()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear it
+        except Exception as exc:  # noqa: BLE001 - whatever it is, each wait must raise it
             self._on_idle(self)
             for job_id in self._jobs:
                 self._tell(job_id, exc)

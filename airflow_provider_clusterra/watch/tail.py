@@ -113,7 +113,7 @@ class TailPace(msgspec.Struct, frozen=True):
     quiet: float = 2.0
     """After so long a silence a burst of output is over."""
     silent: float = 60.0
-    """After so long a silence the file is looked at: the stream may be broken, and nobody said so.
+    """After so long a silence the file is looked at: the stream may have broken without an error.
     A small file is looked at sooner."""
     silent_rate: float = 10_000
     """Bytes of the file for each second of silence before it is looked at."""
@@ -176,7 +176,7 @@ class Tail:
         """How often of them it was no shorter, in this run."""
 
     def is_run(self, restarts: int) -> None:
-        """Say how often Slurm has started the job again: each run begins a file of its own."""
+        """Note how often Slurm has started the job again: each run begins a file of its own."""
         if restarts > self._restarts and self._given and self._begun_anew == self._begun_before:
             self._begin_again(
                 f"Job {self._job_id} was started again; here its output begins again."

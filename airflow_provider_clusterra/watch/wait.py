@@ -109,7 +109,7 @@ class Wait:
         )
 
     async def run(self) -> Verdict:
-        """Wait until the job has ended, or waiting has no sense any more.
+        """Wait until the job has ended, or waiting is of no use any more.
 
         :raises WaitTimeoutError: the deadline passed.
         :raises ClusterraError: what no waiting can heal.
@@ -126,7 +126,7 @@ class Wait:
         # indices that are too many to be waited for are refused now
         read_indices(spec.array)
         age = self._now() - spec.since
-        # so many fields of a job that runs are of use to nobody else
+        # nothing else needs more of a running job than its state
         whole = bool(spec.follow_output or spec.array or spec.max_restarts is not None)
         subscribed = poller.subscribed(spec.job_id, spec.poll_interval, age, whole=whole)
         async with subscribed as subscriber:
@@ -166,7 +166,7 @@ class Wait:
             return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
 
     async def give_up(self, verdict: Verdict) -> Verdict:
-        """Cancel the task's own job; it may have ended, too, while nobody looked.
+        """Cancel the task's own job; it may have ended unseen, too.
 
         WAIT if it was given up for being pending, and a fresh look does not confirm that.
         """
