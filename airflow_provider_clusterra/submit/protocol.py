@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class SubmitError(ClusterraError):
-    """A submit that did not come to its job; its subclasses say why."""
+    """A submit that ended without a job; its subclasses say why."""
 
 
 class AnswerLostError(SubmitError):
@@ -59,7 +59,7 @@ class AnswerLostError(SubmitError):
 
 
 class SubmitRefusedError(SubmitError):
-    """No retry can heal it: somebody has to look."""
+    """A retry cannot succeed: somebody has to act."""
 
 
 class QueueFullError(SubmitError):
@@ -346,7 +346,7 @@ def failed_nodes(jobs: Iterable[Job]) -> dict[str, Job]:
 
 
 def _failed_node(job: Job) -> list[str]:
-    """The node that failed; of several without a word about which one, none."""
+    """The node that failed; none if there are several and Slurm does not name the one."""
     if job.state.base not in ("NODE_FAIL", "BOOT_FAIL"):
         return []
     is_one = job.nodes and not any(mark in job.nodes for mark in ",[")

@@ -36,13 +36,13 @@ from airflow_provider_clusterra.watch.arrays import (
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How long a wait doubts before it believes; in seconds, but for ``misses``."""
+    """How long a wait doubts what it is answered; in seconds, but for ``misses``."""
 
     grace: float = 120.0
     """After the wait's begin, a job that is not shown is only late: the API's answers come from a
     cache, and a submit takes its time to be seen."""
     misses: int = 3
-    """How often in a row a job must be missing before anybody believes it."""
+    """How often in a row a job must be missing before it counts as missing."""
     min_job_age: float = 300.0
     """For so long Slurm remembers a job after its end (MinJobAge): one that was alive a moment ago
     cannot have been forgotten, whatever an answer says."""
@@ -335,7 +335,7 @@ def _judge_going(
 
 
 def _pending_since(spec: WaitSpec, job: Job, at: float) -> float:
-    """What a job waited before a requeue, or an array's rest while others ran, counts no more."""
+    """Since when it counts: since a requeue, or since another task of the array last ran."""
     parts = job.tasks or (job,)
     ran = [part for part in parts if part.state.base != "PENDING" or part.restarts]
     if not ran and not _forgotten(spec, job):
@@ -453,7 +453,7 @@ def judge_accounting(
 ) -> tuple[Progress, Verdict]:
     """What accounting's answer, or its silence, means for a job that is missing.
 
-    RUNNING there is never an end, and never the opposite.
+    RUNNING there proves nothing: the job may have ended since.
     """
     since = progress.accounting_since or progress.missing_since or at
     progress = replace(progress, accounting_since=since)
