@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import (
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.calls import Output
-from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.decorators.program import (
     check_interpreter,
@@ -157,13 +156,7 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
             check_keys(self.python_callable.__name__, value)
         return value, read_result(output, self.return_output) if self.return_output else None
 
-    def read_result(
-        self,
-        context: Context,
-        client: Client,  # noqa: ARG002 - a parent's
-        cluster_id: str,  # noqa: ARG002
-        result: dict[str, Any],
-    ) -> Any:
+    def read_result(self, context: Context, result: dict[str, Any]) -> Any:
         """See :meth:`~airflow_provider_clusterra.operators.jobs.SubmitOperator.read_result`."""
         if self.map_over is None:
             value, output = result["output"]

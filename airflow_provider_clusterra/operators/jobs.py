@@ -202,7 +202,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         given.check_choices(self)
         self._kill = KillSwitch()
         self._keys: dict[str, str] = {}
-        """What has been uploaded already."""
+        """The keys of inputs that are uploaded already, by their names."""
 
     @abstractmethod
     def build_request(self, context: Context, connected: Connected) -> Request:
@@ -222,18 +222,10 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         """How the job's output is read."""
         return self.return_output
 
-    def read_result(
-        self,
-        context: Context,  # noqa: ARG002 - a child's
-        client: Client,  # noqa: ARG002
-        cluster_id: str,  # noqa: ARG002
-        result: dict[str, Any],
-    ) -> Any:
+    def read_result(self, context: Context, result: dict[str, Any]) -> Any:  # noqa: ARG002 - a child's
         """What the task returns, once its job has succeeded.
 
         :param context: the task's.
-        :param client: signed in.
-        :param cluster_id: the cluster, e.g. ``"clusde74"``.
         :param result: of :func:`~airflow_provider_clusterra.task.result.job_result`.
         """
         return result
@@ -405,8 +397,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         from airflow_provider_clusterra.submit.submission import Submission, SubmitOptions
 
         cluster_id, settings = connected.cluster_id, connected.settings
-        values = self._identity()
-        identity = identity_of(context, connected.settings.deployment, cluster_id, values)
+        identity = identity_of(context, settings.deployment, cluster_id, self._identity())
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
@@ -546,7 +537,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 context, client, event, self._reading, self.array_success, store, codes, outputs
             )
             known.update(result)
-        return self.read_result(context, client, event.cluster_id, result)
+        return self.read_result(context, result)
 
     def _cancel_given_up(self, client: Client, event: JobEvent) -> JobEvent:
         """The event; a job that the wait gave up and could not cancel, in an outage, is cancelled now."""

@@ -367,7 +367,7 @@ def test_it_leaves_its_worker_and_returns_the_list_afterwards(connected):
 def test_a_list_of_which_slurm_has_forgotten_an_element_fails(known):
     operator, ti = mapped(square, "x", [3, 3]), TaskInstance()
     with pytest.raises(JobError, match="Job 5 ended well, but Slurm has forgotten its index"):
-        operator.read_result({"ti": ti}, None, "c1", {"job_id": 5, "output": known, "tasks": known})
+        operator.read_result({"ti": ti}, {"job_id": 5, "output": known, "tasks": known})
 
     assert ti.pushed["job"]["job_id"] == 5
 
