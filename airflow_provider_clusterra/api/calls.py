@@ -423,7 +423,8 @@ def read_cancelled(answer: Answer) -> bool:
         return False
     if error is not None:
         raise error
-    found = [(_cancel_number(entry), entry) for entry in _cancel_entries(answer)]
+    body = read_object(answer.json()) if answer.body.strip() else {}
+    found = [(_cancel_number(entry), entry) for entry in read_objects(body.get("status"))]
     _check_cancelled(answer, {number for number, _ in found})
     # of an array, Slurm names the tasks that had ended, and not those that it cancelled
     whole = [number for number, each in found if "_" not in str(each.get("step_id", ""))]
@@ -438,11 +439,6 @@ def _check_cancelled(answer: Answer, numbers: set[int]) -> None:
         words = f"{answer.request}: not cancelled, Slurm says error {min(odd)}."
         kind = kind_of_number(min(odd)) or ServerError
         raise kind(words, status=answer.status, detail=words, number=min(odd))
-
-
-def _cancel_entries(answer: Answer) -> list[dict[str, Any]]:
-    body = answer.json() if answer.body.strip() else None
-    return read_objects(read_object(body).get("status"))
 
 
 def _cancel_number(entry: dict[str, Any]) -> int:
