@@ -85,7 +85,7 @@ NOT_SENT = (
 def decode(body: bytes, form: Any = Any) -> Any:
     """JSON in the asked form; bytes that are not UTF-8 are replaced, and NaN is null.
 
-    A job's name may be any bytes, and slurmrestd repeats them. What is no JSON raises one of
+    A job's name may be any bytes, and slurmrestd repeats them. Raises one of
     :data:`NOT_JSON`.
     """
     body = body.removeprefix(BOM)
@@ -133,7 +133,7 @@ class Answer(msgspec.Struct, frozen=True):
         return inner if isinstance(inner, dict) else body
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The objects of a list that the body holds, or is; what is no object is left out."""
+        """The objects of a list that the body holds, or is; other entries are skipped."""
         body = self.json()
         rows = body.get(name) if isinstance(body, dict) else body
         if not isinstance(rows, list):

@@ -723,7 +723,7 @@ def list_templates() -> Call[list[Template]]:
 
     :source: ``GET /v1/templates``
     """
-    # the language of templates is for whoever submits one
+    # loaded only if a template is asked for
     from airflow_provider_clusterra.api.templates import read_templates  # noqa: PLC0415
 
     return Call("GET /v1/templates", checked(read_templates))

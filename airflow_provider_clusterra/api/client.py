@@ -91,7 +91,7 @@ class Access(msgspec.Struct, frozen=True):
         return {"Cookie": f"clusterra_session={self.secret}"}
 
     def session_end(self) -> datetime | None:
-        """When the session ends, by its own word, or None if it does not say.
+        """When the session ends, as it says itself, or None if it does not say.
 
         :source: the ``exp`` claim of a JWT (RFC 7519, 4.1.4), read without verifying.
         """

@@ -269,7 +269,7 @@ def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
 
 
 def check_output_is_shown(job: Mapping[str, Any], find_folder: Callable[[], str]) -> None:
-    """Refuse an output that nobody could return.
+    """Refuse an output that the API does not show, and so cannot return.
 
     ``find_folder`` asks the API for the folder whose files it shows, ``""`` if it does not say; only
     an unusual output is worth the request.

@@ -55,7 +55,7 @@ USAGE = {
     "energy_joules": Adds.ALWAYS,
     "cost_usd": Adds.ALWAYS,
 }
-"""Every number that a job's usage may hold; one that nobody gathered is left out."""
+"""Every number that a job's usage may hold; one that Slurm did not measure is left out."""
 PER_TASK = (
     *("queue_seconds", "run_seconds", "cpu_core_seconds_used", "cpu_efficiency"),
     *("memory_bytes_peak", "gpu_utilization_percent"),
@@ -136,7 +136,7 @@ def _read_run(record: RunRecord) -> Run | None:
     queued, elapsed = (_time(time.get(key)) if ran else None for key in ("planned", "elapsed"))
     values = _values(queued, elapsed, allocated, requested)
     values |= _used([_read_step(step) for step in read_objects(record.steps)], values)
-    return Run(job, _derived(values | _told(cost_usd=read_cost(job.admin_comment))))
+    return Run(job, _derived(values | _without_none(cost_usd=read_cost(job.admin_comment))))
 
 
 def own_values(job: Job) -> Values:
@@ -149,7 +149,7 @@ def own_values(job: Job) -> Values:
     ran = None if ran is None else max(0.0, ran - job.suspended_seconds)
     allocated, requested = _split(job.tres_allocated), _split(job.tres_requested)
     values = _values(queued, ran, allocated, requested)
-    return _derived(values | _told(cost_usd=read_cost(job.admin_comment)))
+    return _derived(values | _without_none(cost_usd=read_cost(job.admin_comment)))
 
 
 def read_cost(text: str) -> float | None:
@@ -166,7 +166,7 @@ def _values(
     queued: float | None, ran: float | None, allocated: Counts, requested: Counts
 ) -> Values:
     memory = allocated.get("mem") or requested.get("mem")
-    return _told(
+    return _without_none(
         queue_seconds=queued,
         run_seconds=ran,
         nodes_allocated=allocated.get("node"),
@@ -222,7 +222,7 @@ def _used(steps: Sequence[_Step], had: Values) -> Values:
     busy, gpus = _peak(steps, "gres/gpuutil"), had.get("gpus_allocated")
     most = had.get("memory_bytes_requested", math.inf)
     is_blank = any(step.is_blank for step in steps)
-    return _told(
+    return _without_none(
         cpu_core_seconds_used=_sum_of_cpu_seconds(steps),
         memory_bytes_peak=None if is_blank else _peak(steps, "mem", most),
         # of steps that share a GPU each counts it
@@ -468,5 +468,5 @@ def _is_one(job: Job) -> bool:
     return not job.array_job_id or job.array_task_id is not None
 
 
-def _told(**values: float | None) -> Values:
+def _without_none(**values: float | None) -> Values:
     return {name: value for name, value in values.items() if value is not None}
