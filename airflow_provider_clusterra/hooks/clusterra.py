@@ -338,7 +338,7 @@ class ClusterraHook(BaseHook):
 
         settings = self.settings()
         with Client(settings.access) as client:
-            cluster_id = self._cluster_of(settings, client)
+            cluster_id = self.cluster_id or settings.cluster_id or self._only_cluster(client)
             try:
                 yield Connected(settings, client, cluster_id)
             except NotFoundError as error:
@@ -356,12 +356,9 @@ class ClusterraHook(BaseHook):
         :raises InputError: there are several to choose from, or none.
         :source: ``GET /v1/clusters``, if neither says it.
         """
-        return self._cluster_of(self.settings(), client)
+        return self.cluster_id or self.settings().cluster_id or self._only_cluster(client)
 
-    def _cluster_of(self, settings: ConnectionSettings, client: Client) -> str:
-        named = self.cluster_id or settings.cluster_id
-        if named:
-            return named
+    def _only_cluster(self, client: Client) -> str:
         clusters = client.list_clusters()
         if len(clusters) == 1:
             return clusters[0].cluster_id

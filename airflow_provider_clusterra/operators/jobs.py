@@ -397,7 +397,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         from airflow_provider_clusterra.submit.submission import Submission, SubmitOptions
 
         cluster_id, settings = connected.cluster_id, connected.settings
-        identity = identity_of(context, settings.deployment, cluster_id, self._identity())
+        values = self._identity()
+        identity = identity_of(context, settings.deployment, cluster_id, values)
 
         def announce(job_id: int) -> None:
             context["ti"].xcom_push(key="job_id", value=job_id)
