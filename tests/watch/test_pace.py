@@ -3,6 +3,7 @@ clock."""
 
 import asyncio
 import json
+import random
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -364,3 +365,47 @@ def test_looks_that_one_job_asks_for_hold_up_a_new_jobs_first_look_for_one_looks
     assert waited < longest
     # beside what is saved, and the first looks
     assert not hurries or (asked - 20) * seconds <= 0.02 * 1800 + SAVED
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pause_ends_when_the_first_job_is_due_whatever_joins_hurries_leaves_or_fails(
+    seed, mocker
+):
+    chance = random.Random(seed)
+    clock = VirtualClock()
+    mocker.patch("time.monotonic", clock.time)
+    api = Api({number: plain(number) for number in range(1, 21)}, 0.2)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+    look, ended, late = poller._round, [0.0], []
+
+    async def timed_look(*looked_with):
+        due = min((job.due for job in poller._jobs.values()), default=clock.now)
+        late.append(clock.now - max(due, poller._not_before, ended[-1]))
+        await look(*looked_with)
+        ended.append(clock.now)
+
+    async def wait(number):
+        while True:
+            await asyncio.sleep(chance.uniform(0, 40))
+            interval = chance.choice([None, 1.0, 10.0])
+            async with poller.subscribed(number, interval, chance.choice([0, 86_400])):
+                await asyncio.sleep(chance.uniform(0, 40))
+
+    async def play():
+        # one that stays, so that the poller does
+        async with poller.subscribed(1, None, age=86_400):
+            waits = [asyncio.create_task(wait(number)) for number in range(2, 21)]
+            for _ in range(300):
+                await asyncio.sleep(chance.uniform(0, 5))
+                poller.hurry(chance.randrange(1, 21), whole=chance.random() < 0.5)
+                api._refuses = (503, b"busy") if chance.random() < 0.2 else None
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    mocker.patch.object(poller, "_round", timed_look)
+    clock.run_until_complete(play())
+    clock.close()
+
+    assert len(late) > 100
+    assert max(late) < 0.01
