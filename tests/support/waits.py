@@ -23,10 +23,16 @@ class Log(list[str]):
     warning = error = debug = info
 
 
+MOST_TURNS = 200_000
+"""Of an event loop at one instant: tests wait with thousands of jobs at most."""
+
+
 class VirtualClock(asyncio.SelectorEventLoop):
     """An event loop that does not wait: its time goes on to what is due next."""
 
     now = 1000.0
+    _turns = 0
+    """Since the time last went on."""
 
     def time(self) -> float:
         """Seconds, as those of ``time.monotonic``."""
@@ -34,5 +40,10 @@ class VirtualClock(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         if not self._ready and self._scheduled:
-            self.now = max(self.now, self._scheduled[0].when())
+            then = max(self.now, self._scheduled[0].when())
+            self._turns = 0 if then > self.now else self._turns
+            self.now = then
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            raise RuntimeError(f"something spins: {MOST_TURNS} turns, and no time has gone by")
         super()._run_once()
