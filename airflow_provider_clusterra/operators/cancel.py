@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
 
 from airflow_provider_clusterra.api.client import Access, AsyncClient
-from airflow_provider_clusterra.api.errors import InputError
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
 from airflow_provider_clusterra.submit.protocol import find_run, hash_run, keep_own, whole_id
@@ -50,7 +49,9 @@ class ClusterraCancelJobOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         if tag_of_run == (job_id is not None):
-            raise InputError("Give either job_id, or tag_of_run=True for all jobs of this run.")
+            raise given.ArgumentError(
+                "Give either job_id, or tag_of_run=True for all jobs of this run."
+            )
         self.job_id = job_id
         self.tag_of_run = tag_of_run
         self.clusterra_conn_id = clusterra_conn_id

@@ -758,11 +758,9 @@ class ClusterraSubmitJobOperator(SubmitOperator):
         super().__init__(**kwargs)
         given.check_array_success(array_success)
         self.array_success = array_success
-        self.retry_options = RetryOptions(
-            retry_failed_indices,
-            read_growth(grow_on_retry, max_memory, max_time_limit),
-            exclude_failed_nodes,
-        )
+        with given.argument_errors():
+            growth = read_growth(grow_on_retry, max_memory, max_time_limit)
+        self.retry_options = RetryOptions(retry_failed_indices, growth, exclude_failed_nodes)
         self.script = given.text("script", script)
         self.script_arguments = script_arguments
         self.render_script = render_script

@@ -11,6 +11,7 @@ The rules:
 3. A job of the same body is adopted while it is alive, and when it has succeeded. One that ended badly
    is followed by a new one, once nothing of it runs any more.
    A job that its task was finished with is adopted by a retry, also if nothing shows it any more.
+   An end that the author lets pass (``array_success``, ``skip_on_exit_code``) is no bad one.
 4. If a submit is remembered and its job is not found, the job ended long ago or never was. Accounting
    is asked; if nothing knows its end, or accounting knows a job of ours that has not ended, the user's
    ``on_unknown`` decides.

@@ -241,8 +241,10 @@ class Submission(msgspec.Struct, kw_only=True):
             request = prepare(request)
         try:
             return self._submit(request)
-        except ApiError as error:
-            return self._submit(self._amended(request, error))
+        except ApiError as refusal:
+            # raised again unless it is about jobs that Slurm has forgotten
+            amended = self._without_forgotten(request, refusal)
+        return self._submit(amended)
 
     def cancel_earlier(self) -> None:
         """Cancel this task's living jobs of earlier tries: there is nothing to run any more."""
@@ -253,8 +255,11 @@ class Submission(msgspec.Struct, kw_only=True):
             if not each.job.state.finished:
                 self._cancelled(each, Finding.CHANGED)
 
-    def _amended(self, request: Request, error: ApiError) -> Request:
-        """The request without the forgotten jobs that its dependency names, or the refusal."""
+    def _without_forgotten(self, request: Request, error: ApiError) -> Request:
+        """The request without the forgotten jobs that its dependency names.
+
+        :raises ApiError: the refusal is about something else.
+        """
         amended = None
         if error.number == DEPENDENCY_PROBLEM and isinstance(request, JobRequest):
             amended = without_forgotten(self.client, self.cluster_id, request)

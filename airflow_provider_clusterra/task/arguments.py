@@ -11,8 +11,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache, partial
 from inspect import signature
@@ -57,7 +57,7 @@ def check_choices(task: Any) -> None:
         value = getattr(task, name, choices[0])
         if value not in choices:
             *others, last = map(repr, choices)
-            raise InputError(f"{name} is {value!r}; it can be {', '.join(others)} or {last}.")
+            raise ArgumentError(f"{name} is {value!r}; it can be {', '.join(others)} or {last}.")
 
 
 def check_array_success(array_success: Any) -> None:
@@ -65,7 +65,7 @@ def check_array_success(array_success: Any) -> None:
     number = not isinstance(array_success, bool) and isinstance(array_success, int | float)
     most = 1 if isinstance(array_success, float) else math.inf
     if array_success not in ("all", "any") and not (number and 0 < array_success <= most):
-        raise InputError(
+        raise ArgumentError(
             f"array_success is {array_success!r}; it can be 'all', 'any', a number of tasks, e.g. "
             "95, or a fraction of them, e.g. 0.95."
         )
@@ -119,11 +119,18 @@ def _default_deferrable() -> bool:
 
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
     """Check the arguments that are known when the DAG is read."""
-    for name in _given(task, (*readers,)):
-        try:
+    with argument_errors():
+        for name in _given(task, (*readers,)):
             _read(name, partial(_if_plain, readers[name]), getattr(task, name))
-        except InputError as error:
-            raise ArgumentError(str(error)) from None
+
+
+@contextmanager
+def argument_errors() -> Iterator[None]:
+    """Raise what is wrong with an argument as :class:`ArgumentError`."""
+    try:
+        yield
+    except InputError as error:
+        raise ArgumentError(str(error)) from None
 
 
 def _if_plain(read: Reader, name: str, given: Any) -> Any:

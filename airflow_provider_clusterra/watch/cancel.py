@@ -205,9 +205,11 @@ class KillSwitch(msgspec.Struct):
             return f"the cluster does not know {target} (any more)"
         except ClusterraError as error:
             return f"{target} could not be cancelled and may be running: {error}"
-        self.may_have_succeeded = state is not None and state.succeeded
         if job_id is None:
+            self.may_have_succeeded = False
             return f"a job named {self._name} is not there (yet)"
+        if state is not None:
+            self.may_have_succeeded = state.succeeded
         return f"job {job_id} is {state or 'being cancelled'}"
 
     def _request(self, client: Client, last: float) -> int | None:

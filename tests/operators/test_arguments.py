@@ -235,6 +235,23 @@ def test_what_cannot_be_asked_fails_the_task_before_anything_is_sent(
     assert ti.pushed == {}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"on_stuck": "panic"},
+        {"return_output": "yaml"},
+        {"array_success": 0},
+        {"grow_on_retry": {"nodes": 2}},
+        {"max_memory": "much"},
+        {"timeout": "soon"},
+    ],
+    ids=repr,
+)
+def test_a_wrong_argument_of_a_mapped_task_which_its_worker_finds_is_not_retried(fields):
+    with pytest.raises(AirflowFailException):
+        submit(**fields)
+
+
 def test_arguments_of_a_script_come_behind_those_of_its_file(rendered, request_of, tmp_path):
     (tmp_path / "train").write_text(BASH + "echo $1\n")
     operator = rendered(

@@ -89,7 +89,7 @@ def test_all_jobs_of_a_run_are_cancelled_and_no_others(submitted, connected, run
 
 @pytest.mark.parametrize("fields", [{}, {"job_id": 7, "tag_of_run": True}])
 def test_a_dag_that_does_not_say_which_jobs_breaks_at_once(fields):
-    with pytest.raises(InputError, match="Give either job_id, or tag_of_run=True"):
+    with pytest.raises(AirflowFailException, match="Give either job_id, or tag_of_run=True"):
         cancel(**fields)
 
 

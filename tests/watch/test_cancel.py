@@ -64,6 +64,8 @@ async def test_a_cancel_that_fails_says_so():
 ENDED = {"status": [{"job_id": "7", "error": {"code": 2021, "string": "Job already completed"}}]}
 UNKNOWN = http(404, {"detail": "Not Found"})
 AWAY = http(503, b"")
+COMPLETING = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED", "COMPLETING"]}]})
+ENDS = http(200, {"jobs": [{"job_id": 7, "job_state": ["CANCELLED", "COMPLETING"]}]})
 
 
 @pytest.mark.parametrize(
@@ -74,11 +76,14 @@ AWAY = http(503, b"")
         ([http(200, {"status": []}), AWAY], False),
         ([http(200, ENDED), UNKNOWN], True),
         ([http(200, ENDED), AWAY], True),
+        ([http(200, ENDED), COMPLETING], True),
+        ([http(200, {"status": []}), ENDS], False),
         ([UNKNOWN], True),
         ([AWAY], True),
     ],
     ids=[
         *("accepted", "accepted at last", "accepted and away", "had ended", "had ended and away"),
+        *("had ended and is cleaned up", "accepted and is cleaned up"),
         *("not known", "away"),
     ],
 )
