@@ -44,7 +44,7 @@ ENVIRONMENTS = {
     "output": {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)},
 }
 """asyncio reads 256 KiB at a time. Whether glibc gives so much back to the system after each read, which takes as
-long as the read itself, depends on what else lies in memory: here it keeps it, for whoever reads."""
+long as the read itself, depends on what else lies in memory: so glibc keeps it here, for all readers alike."""
 
 
 def run_part(name: str) -> Part:

@@ -570,7 +570,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     read: Callable[[Answer], T]
     json: Mapping[str, Any] | None = None
     repeatable: bool = True
-    """Whether it is idempotent: sent twice, it has the effect of once."""
+    """Whether it is idempotent."""
     keep: int | None = None
     """How many bytes of the answer's end are kept, or None for all of it."""
     largest: int = LARGEST_BODY

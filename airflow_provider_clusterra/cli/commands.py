@@ -22,7 +22,7 @@ from sqlalchemy import null, select, tuple_
 from airflow_provider_clusterra.api.errors import ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.hooks.clusterra import ClusterraHook, Connected
-from airflow_provider_clusterra.operators.cancel import cancel_all, words_of_left
+from airflow_provider_clusterra.operators.cancel import cancel_all, describe_left
 from airflow_provider_clusterra.submit.protocol import (
     Owner,
     Tag,
@@ -116,7 +116,7 @@ def show_orphans(args: Any) -> None:
         if args.cancel:
             job_ids = [each.job.job_id for each in orphans]
             access, cluster_id = connected.settings.access, connected.cluster_id
-            if left := words_of_left(asyncio.run(cancel_all(access, cluster_id, job_ids))):
+            if left := describe_left(asyncio.run(cancel_all(access, cluster_id, job_ids))):
                 raise SystemExit(left)
 
 

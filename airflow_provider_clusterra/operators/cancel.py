@@ -81,12 +81,12 @@ class ClusterraCancelJobOperator(BaseOperator):
             self.log.info("Job %s %s %s.", job_id, "was cancelled:" if was_alive else "is", state)
         if not seen:
             self.log.info("There is no job to cancel.")
-        if left := words_of_left(seen):
+        if left := describe_left(seen):
             raise AirflowException(left)
         return [job_id for job_id, (was_alive, _) in seen.items() if was_alive]
 
 
-def words_of_left(seen: Mapping[int, tuple[bool, Job | None]]) -> str:
+def describe_left(seen: Mapping[int, tuple[bool, Job | None]]) -> str:
     """Which jobs a cancel has left, in words, or ``""``."""
     left = [str(job_id) for job_id, (_, job) in seen.items() if job and not job.state.finished]
     return f"Cancelled, and still there: jobs {', '.join(left)}." if left else ""

@@ -545,8 +545,8 @@ class JobRequest(msgspec.Struct, frozen=True):
     def warnings(self, session_end: datetime | None) -> list[str]:
         """Warnings for its author before the submit."""
         limit = read_number(self.components[0].get("time_limit"))
-        job_end = datetime.now(UTC) + timedelta(minutes=limit or 0)
-        if session_end is None or session_end >= job_end:
+        longest = timedelta(minutes=limit or 0)
+        if session_end is None or session_end - datetime.now(UTC) >= longest:
             return [*self.conflicts]
         ends = (
             f"The session ends {session_end:%Y-%m-%d %H:%M} UTC, and the job may run for "

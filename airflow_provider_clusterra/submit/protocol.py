@@ -10,7 +10,7 @@ The rules:
 2. Of several living jobs the newest is wanted, the others are not.
 3. A job of the same body is adopted while it is alive, and when it has succeeded. One that ended badly
    is followed by a new one, once nothing of it runs any more.
-   A job that its task was finished with is adopted by a retry, also if nothing shows it any more.
+   A job whose result its task had taken is adopted by a retry, also if nothing shows it any more.
    An end that the author lets pass (``array_success``, ``skip_on_exit_code``) is no bad one.
 4. If a submit is remembered and its job is not found, the job ended long ago or never was. Accounting
    is asked; if nothing knows its end, or accounting knows a job of ours that has not ended, the user's
@@ -299,7 +299,7 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def sent_job(self) -> Job:
-        """Its job as it was submitted, at the latest: the cluster's clock may be ahead."""
+        """Its job, with the latest possible submit time: the cluster's clock may be ahead."""
         latest = datetime.fromtimestamp(self.sent_at + CLOCKS_DIFFER, UTC)
         return Job(self.job_id or 0, JobState("PENDING"), submitted_at=latest)
 
@@ -472,7 +472,7 @@ class Finding(StrEnum):
     CLEANING_UP = "which has ended badly and is still cleaning up"
     ENDED_BADLY = "it has ended badly"
     PAST = "it has ended, and nobody wants it"
-    FINISHED_WITH = "that try was finished with it, and Slurm no longer shows it"
+    FINISHED_WITH = "that try had already taken its result, and Slurm no longer shows it"
 
 
 class Action(StrEnum):
@@ -660,7 +660,7 @@ def _never_was(record: Record | None, accounts: Sequence[Job] | None) -> bool:
 
 
 def _end_of(job: Job | None, record: Record | None) -> tuple[Job, Finding] | None:
-    """The job as it ended, if accounting says so, or if its task was finished with it."""
+    """The job as it ended, if accounting says so, or if its task had taken its result."""
     if job is not None and job.state.ended:
         return job, Finding.SUCCEEDED if job.state.succeeded else Finding.ENDED_BADLY
     if record is None or not record.done or not record.job_id:

@@ -505,7 +505,7 @@ class Submission(msgspec.Struct, kw_only=True):
         raise refused(failure, self._state)
 
     def _raise_if_full(self, failure: ApiError) -> None:
-        """A place may become free later, unless no job of ours is in the queue: then it is the job's size."""
+        """Let the caller wait for a place, unless none of our jobs is queued: then the job itself is too large."""
         if self.options.on_full_queue != "wait":
             return
         limit = protocol.full_queue(failure)

@@ -300,7 +300,7 @@ class Found(NamedTuple):
         return target / source.name if self.is_many or transfers.is_folder(place) else target
 
     def described(self, copies: Copies, most: int = 0) -> dict[str, Any]:
-        """What the result says of them: of several their sum, and single ones up to ``most`` bytes."""
+        """What the result says of them: for several files their total, and as many as fit into ``most`` bytes."""
         rows = self.rows(copies)
         if not self.is_many:
             return rows[0]

@@ -1,4 +1,4 @@
-"""Files to upload: found before a submit, uploaded right before its POST, named to the job."""
+"""Files to upload: found before a submit, uploaded right before its POST, passed to the job."""
 
 from __future__ import annotations
 

@@ -412,7 +412,7 @@ async def _compare(
     needed: Collection[int],
     result: RoundResult,
 ) -> AsyncIterator[PolledJob]:
-    """The jobs that are to be seen; what the states tell of the others is in the result."""
+    """Yield the jobs that need a look of their own, and record the others in the result."""
     async for job_id, job in yielding(plain.items()):
         state = states.get(job_id)
         if job.is_still(state):

@@ -225,7 +225,7 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._pauses_until = float("inf")
-        """When the latest pause ends by itself; monotonic, as the one before it."""
+        """When the latest pause ends unless it is woken; monotonic, like ``_not_before``."""
         self._rounds: deque[float] = deque(maxlen=20)
         """When the latest began; monotonic."""
         self._load = Load()
@@ -238,8 +238,8 @@ class Poller:
     async def subscribed(
         self, job_id: int, poll_interval: float | None, age: float = 0.0, *, whole: bool = True
     ) -> AsyncIterator[Subscriber]:
-        """What is seen of one job, until the block is left; if it needs no ``whole`` one, a running
-        job's state alone will do.
+        """What is seen of one job, until the block is left. Without ``whole``, a running job's state
+        alone is enough.
 
         The last to leave waits for the poll to end, so that a loop that ends then closes no
         connection in the middle.
@@ -272,7 +272,11 @@ class Poller:
         job = self._jobs.get(job_id)
         if job is not None:
             now, every = time.monotonic(), self._patience.hurry_every
-            job = job.hurry(now, max(self._soon(now), job.hurried + every), whole)
+            due = max(self._soon(now), job.hurried + every)
+            if self._rounds and job.hurried > self._rounds[-1]:
+                # no look has begun since the last request: one serves both
+                due = max(now, job.hurried)
+            job = job.hurry(now, due, whole)
             self._jobs[job_id] = job
             self._wake(job.due)
 

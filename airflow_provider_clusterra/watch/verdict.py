@@ -36,7 +36,7 @@ from airflow_provider_clusterra.watch.arrays import (
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How long a wait doubts what it is answered; in seconds, but for ``misses``."""
+    """How long a wait distrusts an answer; in seconds, but for ``misses``."""
 
     grace: float = 120.0
     """After the wait's begin, a job that is not shown is only late: the API's answers come from a
@@ -273,11 +273,11 @@ def _with_components(job: Job, last: Job | None) -> Job:
 def is_same_job(job: Job, name: str, last: Job | None) -> bool:
     """Whether a job is the one that had its id before: a reinstalled controller counts anew.
 
-    The ``name`` that it was submitted under decides. Without one, a new name alone is a rename; with a
-    submit that is later than the ``last`` known and that no requeue explains, it is another job.
+    The ``name`` that it was submitted under decides. If either has none, a new name alone is a rename; with
+    a submit that is later than the ``last`` known and that no requeue explains, it is another job.
     """
-    if name:
-        return job.name in ("", name)
+    if name and job.name:
+        return job.name == name
     if last is None or (last.name and job.name in ("", last.name)):
         return True
     return job.restarts > last.restarts or not _is_older(last, job)
@@ -335,7 +335,7 @@ def _judge_going(
 
 
 def _pending_since(spec: WaitSpec, job: Job, at: float) -> float:
-    """Since when it counts: since a requeue, or since another task of the array last ran."""
+    """When its pending time began: with the wait, its last requeue, or when another task of the array last ran."""
     parts = job.tasks or (job,)
     ran = [part for part in parts if part.state.base != "PENDING" or part.restarts]
     if not ran and not _forgotten(spec, job):
@@ -521,8 +521,10 @@ def records_of(
 
 
 def _without_others(records: list[Job], last: Job | None) -> list[Job]:
-    """A het job's components stay: they may have names of their own."""
-    return [job for job in records if job.het_job_offset or is_same_job(job, "", last)]
+    """A het job's components, which may have names of their own, stay with their leader."""
+    leaders = [job for job in records if not job.het_job_offset] or records
+    same = [job for job in leaders if is_same_job(job, "", last)]
+    return [job for job in records if job.het_job_offset or job in same] if same else []
 
 
 def _named(records: list[Job], name: str) -> list[Job]:
@@ -595,7 +597,8 @@ def _judge_silence(
     if ended is not None and not _lacks_components(ended):
         # without accounting, an array is what was seen of it
         return Verdict(Outcome.ENDED, ended)
-    return _lost(spec, progress, at, f"and {silence}", patience)
+    words = f" ({error})" if silence is Silence.REFUSED else ""
+    return _lost(spec, progress, at, f"and {silence}{words}", patience)
 
 
 def _ask_again(

@@ -432,8 +432,13 @@ def session_until(end):
 
 @pytest.mark.parametrize(
     ("hours", "time_limit", "warned"),
-    [(1, timedelta(hours=2), True), (3, timedelta(hours=2), False), (1, None, False)],
-    ids=["before the time limit", "after it", "no time limit is known"],
+    [
+        (1, timedelta(hours=2), True),
+        (3, timedelta(hours=2), False),
+        (1, None, False),
+        (1, "4294967290", True),
+    ],
+    ids=["before the time limit", "after it", "no time limit is known", "8000 years"],
 )
 def test_a_session_that_ends_before_the_jobs_time_limit_is_warned_of(
     connection, run, capsys, hours, time_limit, warned

@@ -1,6 +1,6 @@
 """Tests of airflow_provider_clusterra.submit.protocol: every row of its rules."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from airflow_provider_clusterra.api.errors import (
     ServerError,
     TransportError,
 )
-from airflow_provider_clusterra.api.jobs import Job, read_state
+from airflow_provider_clusterra.api.jobs import Job, one_job, read_state
 from airflow_provider_clusterra.submit.protocol import (
     Action,
     Failure,
@@ -36,6 +36,7 @@ from airflow_provider_clusterra.submit.protocol import (
     tagged_name,
     whole_id,
 )
+from airflow_provider_clusterra.watch.verdict import is_same_job
 
 OURS = Tag("0123abcd", "89ef4567", "00ff", max_tries=2, try_number=2)
 BEFORE = replace(OURS, try_number=1)
@@ -321,14 +322,39 @@ def test_an_earlier_submit_that_is_not_shown_is_judged_as_the_rules_say(remember
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (None, "was finished with it"),
-        ([], "was finished with it"),
+        (None, "had already taken its result"),
+        ([], "had already taken its result"),
         ([job("COMPLETED")], "succeeded"),
     ],
 )
 def test_a_job_that_nothing_shows_any_more_is_not_said_to_have_succeeded(told, words):
     """Its task may not have waited for its end."""
     assert words in decide_gone(DONE, told, "fail").reason
+
+
+def strangers_het_job(*offsets):
+    """Another job that came to id 7 a month later, with a component of id 8."""
+    state, since = read_state(["COMPLETED"]), NOON + timedelta(days=30)
+    fields = {"name": "other", "submitted_at": since, "het_job_id": 7}
+    return [Job(7 + each, state, het_job_offset=each, **fields) for each in offsets]
+
+
+@pytest.mark.parametrize("offsets", [(0, 1), (0,), (1,)], ids=repr)
+@pytest.mark.parametrize("name", ["", tagged_name("train", BEFORE)])
+def test_a_strangers_het_job_that_came_to_an_id_is_not_the_job_of_a_record(name, offsets):
+    remembered = replace(record(), name=name, sent_at=NOON.timestamp())
+
+    assert decide_gone(remembered, strangers_het_job(*offsets), "fail").action is Action.FAIL
+    shown = one_job(strangers_het_job(*offsets), 7)
+    assert not is_same_job(shown, name, remembered.sent_job)
+
+
+def test_a_het_job_whose_leader_is_not_shown_is_still_the_job_of_its_record():
+    (part,) = strangers_het_job(1)
+    remembered = record(sent_at=NOON.timestamp())
+    shown = one_job([replace(part, submitted_at=NOON)], 7)
+
+    assert is_same_job(shown, remembered.name, remembered.sent_job)
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,28 @@ async def test_what_hurries_while_a_look_is_under_way_is_not_lost():
     assert time.monotonic() - begin < 4
 
 
+async def test_requests_that_come_while_a_look_is_under_way_are_served_by_one_that_follows_it():
+    looked, states = asyncio.Event(), iter(["RUNNING"])
+    loop = asyncio.get_running_loop()
+
+    def answer(request):
+        loop.call_soon_threadsafe(looked.set)
+        time.sleep(0.2)
+        return job(next(states, "COMPLETED"))
+
+    patience = replace(HASTY, hurry_every=600.0)
+    with Wire(answer) as wire:
+        poller = poller_of("conn", "c1", Connection(wire.url), patience=patience)
+        async with asyncio.timeout(4), poller.subscribed(7, None, age=1e6) as subscriber:
+            looked.clear()
+            await looked.wait()
+            for _ in range(3):
+                poller.hurry(7)
+                await asyncio.sleep(0.01)
+            assert (await subscriber.next()).state.base == "RUNNING"
+            assert (await subscriber.next()).state.base == "COMPLETED"
+
+
 async def test_the_output_of_a_run_after_a_requeue_is_there_from_its_beginning():
     first, second = b"run 1\n" * 20, b"".join(b"run 2 line %d\n" % n for n in range(40))
     runs = iter([(0, first), (0, first), (0, first), (1, second), (1, second)])
