@@ -195,6 +195,8 @@ MEMORY_BINDINGS |= {"map_mem": "MAP", "mask_mem": "MASK", "prefer": "PREFER", "p
 MEMORY_BINDINGS |= {"verbose": "VERBOSE", "v": "VERBOSE"}
 MEMORY_FIELDS = ("memory_per_node", "memory_per_cpu", "memory_per_tres")
 UNLIMITED = {"set": True, "infinite": True, "number": 0}
+INFINITE = 2**32 - 1
+"""Slurm's own number for no limit, in fields that are plain integers."""
 TOP = 4294967293
 """Slurm's number for ``--priority=TOP``."""
 
@@ -273,6 +275,8 @@ def read_minutes(value: str) -> Any:
 
 def read_seconds(value: str) -> int:
     """A time in any of the six forms, in seconds."""
+    if value.upper() in ("-1", "UNLIMITED", "INFINITE"):
+        return INFINITE
     if not CLOCK.fullmatch(value):
         raise ValueError("it takes a time, e.g. 5 or 5:30")
     return int(_seconds(value))

@@ -152,6 +152,7 @@ def test_one_line_may_hold_several_options():
         ("-B 2:*:1", {"sockets_per_node": 2, "threads_per_core": 1, "tasks": 2}),
         ("--switches=1@1:00:00", {"required_switches": number(1), "wait_for_switch": 3600}),
         ("--delay-boot=5", {"delay_boot": 300}),
+        ("--delay-boot=infinite", {"delay_boot": 4294967295}),
         ("--use-min-nodes", {"flags": ["PREFER_MINIMUM_NODE_COUNT"]}),
         ("--profile=Energy,task", {"profile": ["ENERGY", "TASK"]}),
         ("--profile=none,task", {"profile": ["NONE"]}),
