@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/quickstart.md").read_text(), re.DOTALL)
 INSTALLED = re.compile(r"^ *(python3 -m venv|\. quickstart|pip install).*\n", re.MULTILINE)
 """What this environment has already."""
+ENDS_WITHIN = 20.0
 
 
 @pytest.fixture
@@ -65,6 +66,12 @@ def terminal(tmp_path):
 
     start.home, start.url = tmp_path, f"http://127.0.0.1:{port}"
     yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            # asked first: the server ends its storage, which has an environment of its own
+            os.killpg(process.pid, signal.SIGTERM)
+    with suppress(AssertionError):
+        until(lambda: not left(), ENDS_WITHIN, lambda: "")
     for pid in left():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
