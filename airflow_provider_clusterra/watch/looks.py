@@ -485,8 +485,8 @@ class Looker:
         plain = {each.job_id: each async for each in yielding(known) if each.may_be_checked}
         needed = {each.job_id for each in due}
         asked = plain.keys() if calls.fits_a_url(plain) else needed
-        # an answer about all jobs is news of those that are not due, too
-        call = calls.list_states(self._cluster_id, asked if calls.fits_a_url(asked) else plain)
+        call = calls.list_states(self._cluster_id, asked)
+        # too many to be named are asked for with all jobs: that is news of those that are not due, too
         read = partial(_read_states, plain)
         states = await self._batch(Way.STATES, result, due[0], call, read)
         if states is None:

@@ -521,16 +521,18 @@ def records_of(
 
 
 def _without_others(records: list[Job], last: Job | None) -> list[Job]:
-    """A het job's components, which may have names of their own, stay with their leader."""
-    leaders = [job for job in records if not job.het_job_offset] or records
-    same = [job for job in leaders if is_same_job(job, "", last)]
+    """A het job's components stay with their leader."""
+    same = [job for job in _leaders(records) if is_same_job(job, "", last)]
     return [job for job in records if job.het_job_offset or job in same] if same else []
 
 
 def _named(records: list[Job], name: str) -> list[Job]:
-    """A het job's components may have names of their own."""
-    heads = [job for job in records if not job.het_job_offset] or records
-    return [job for job in heads if not name or job.name in ("", name)]
+    return [job for job in _leaders(records) if not name or job.name in ("", name)]
+
+
+def _leaders(records: list[Job]) -> list[Job]:
+    """Without a het job's components, which may have names of their own, unless there is nothing else."""
+    return [job for job in records if not job.het_job_offset] or records
 
 
 def _of_same_name(name: str, parts: list[Job]) -> list[Job]:
