@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import chain, cycle, islice, pairwise, repeat
 from statistics import median
 
@@ -209,6 +210,18 @@ def array(job_id, *states):
     return [{"job_id": job_id + n, "array_task_id": n, **fields} for n in range(1, 4)]
 
 
+async def wait_for_ever(poller, job_id, **fields):
+    async with poller.subscribed(job_id, None, age=86_400, **fields) as subscriber:
+        while True:
+            await subscriber.next()
+
+
+async def end_all(waits):
+    for each in waits:
+        each.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     ("singles", "arrays", "api"),
     [
@@ -253,9 +266,7 @@ def test_a_poller_makes_20_requests_a_minute_and_takes_2_percent_whatever_waits(
     async def wait_for_all():
         waits = [asyncio.create_task(wait(job_id)) for job_id in jobs]
         await asyncio.sleep(20 * 60)
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        await end_all(waits)
 
     clock.run_until_complete(wait_for_all())
     clock.close()
@@ -275,19 +286,14 @@ def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
     api = Api({number: plain(number) for number in range(1, 6001)}, 0.5)
     poller = Poller("c1", api, lambda _: None, PATIENT)
 
-    async def wait(job_id):
-        async with poller.subscribed(job_id, None, age=86_400, whole=False) as subscriber:
-            while True:
-                await subscriber.next()
+    wait = partial(wait_for_ever, poller, whole=False)
 
     async def join():
         waits = []
         for number in range(1, 6001, 50):
             waits += [asyncio.create_task(wait(number + each)) for each in range(50)]
             await asyncio.sleep(5)
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        await end_all(waits)
 
     clock.run_until_complete(join())
     clock.close()
@@ -304,10 +310,7 @@ def test_thousands_of_jobs_that_join_in_a_pause_do_not_end_it_each(fails, mocker
     api = Api(jobs, 0.1, refuses=(503, b"busy") if fails else None)
     poller = Poller("c1", api, lambda _: None, PATIENT)
 
-    async def wait(job_id):
-        async with poller.subscribed(job_id, None, age=86_400) as subscriber:
-            while True:
-                await subscriber.next()
+    wait = partial(wait_for_ever, poller)
 
     async def join():
         waits = [asyncio.create_task(wait(1))]
@@ -317,9 +320,7 @@ def test_thousands_of_jobs_that_join_in_a_pause_do_not_end_it_each(fails, mocker
             waits.append(asyncio.create_task(wait(number)))
             await asyncio.sleep(0)
         await asyncio.sleep(30)
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        await end_all(waits)
 
     clock.run_until_complete(join())
     clock.close()
@@ -399,9 +400,7 @@ def test_a_pause_ends_when_the_first_job_is_due_whatever_joins_hurries_leaves_or
                 await asyncio.sleep(chance.uniform(0, 5))
                 poller.hurry(chance.randrange(1, 21), whole=chance.random() < 0.5)
                 api._refuses = (503, b"busy") if chance.random() < 0.2 else None
-            for each in waits:
-                each.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            await end_all(waits)
 
     mocker.patch.object(poller, "_round", timed_look)
     clock.run_until_complete(play())
