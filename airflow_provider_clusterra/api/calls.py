@@ -223,7 +223,7 @@ class Output(msgspec.Struct, frozen=True):
 def read_submitted(answer: Answer) -> Submitted:
     """The submitted job: there is one if the answer holds an id anywhere, whatever else it says."""
     try:
-        body = read_object(answer.json())
+        body = answer.object()
     except ProtocolError:
         body = {}
     job_id = _find_job_id(body)
