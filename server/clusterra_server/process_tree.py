@@ -99,11 +99,13 @@ class ProcessTree:
         cwd: Path,
         output: Path,
         umask: int | None = None,
+        alone: bool = False,
     ) -> Program:
         """Start a program, whose output is added to a file.
 
         :param umask: otherwise the one that was found at the start.
-
+        :param alone: it starts no others, so the kernel may kill it if the spawner is killed, which
+            helps if the server is killed as well.
         :raises LaunchError: it does not start.
         """
         async with self._restart:
@@ -116,6 +118,7 @@ class ProcessTree:
             "cwd": str(cwd),
             "output": str(output),
             "umask": self._umask if umask is None else umask,
+            "alone": alone,
         }
         self._say({"start": number, "argv": list(argv), "env": dict(env), **where})
         return await asyncio.shield(said)

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 PROC = Path("/proc")
 SWEEPS_EVERY = 0.01
 """Seconds between two looks at what is to be ended, because the kernel sends no notice."""
@@ -231,7 +231,8 @@ class StartError(Exception):
 def start_program(asked: Mapping[str, Any]) -> int:
     """Start a program in a session of its own, which it cannot leave without our seeing it.
 
-    :param asked: its ``argv``, ``env``, ``cwd``, the file for its ``output``, and the ``umask``.
+    :param asked: its ``argv``, ``env``, ``cwd``, the file for its ``output``, the ``umask``, and whether it
+        is ``alone``.
     """
     try:
         report, ours = os.pipe2(os.O_CLOEXEC)
@@ -262,6 +263,9 @@ def _become(asked: Mapping[str, Any], report: int) -> NoReturn:
     try:
         os.setsid()
         adopt_orphans()
+        if asked["alone"]:
+            # no job: what it has started would lose its parent, and could not be found any more
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(each, signal.SIG_DFL)
         os.umask(asked["umask"])

@@ -170,6 +170,7 @@ class Rclone:
                 cwd=self._log.parent,
                 output=self._log,
                 umask=0o077,
+                alone=True,
             )
         except LaunchError as exc:
             raise StorageError(f"rclone does not start: {exc.filename}: {exc.strerror}") from exc

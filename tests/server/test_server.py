@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 import httpx
 import pytest
 
+from clusterra_server import spawner
 from clusterra_server.__main__ import _listen, main
 from clusterra_server.sign_in import FILES
 from clusterra_server.spawner import descendants, places
@@ -162,18 +163,22 @@ def test_what_a_script_leaves_behind_ends_with_it(rest):
     assert processes_with("LEFT=behind") == []
 
 
-def test_jobs_are_remembered_over_a_restart(server):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_are_remembered_over_a_restart(server, number):
     rest = server()
     done, lost = rest.submit("echo done"), rest.submit("sleep 60")
+    waits = rest.submit("echo late", dependency=f"afterany:{lost}")
     rest.ended(done)
     rest.running(lost)
-    rest.server.stop()
+    rest.server.stop(number)
     rest = server()
 
     assert rest.jobs(done)[0]["job_state"] == ["COMPLETED"]
     assert rest.jobs(lost)[0]["job_state"] == ["NODE_FAIL"]
     assert rest.output(done) == b"done\n"
-    assert rest.submit("exit 0") > lost
+    assert rest.ended(waits)[0]["job_state"] == ["COMPLETED"]
+    assert rest.output(waits) == b"late\n"
+    assert rest.submit("exit 0") > waits
 
 
 def test_a_folder_serves_one_server(server, capsys):
@@ -201,6 +206,21 @@ def test_whatever_ends_the_server_ends_all_its_processes(tmp_path, word, number)
     assert alive(everything) == set()
     assert processes_running(word) == []
     assert returned == (0 if number != signal.SIGKILL else -signal.SIGKILL)
+
+
+def test_the_storage_ends_even_if_the_process_above_it_is_killed_with_the_server(server):
+    rest = server()
+    below = descendants(places(), [rest.server.pid])
+    above = below & set(processes_running(spawner.__file__))
+    (rclone,) = below & set(processes_running("serve"))
+    os.kill(rest.server.pid, signal.SIGSTOP)
+    for pid in (*above, rest.server.pid):
+        os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 10
+    while alive({rclone}) and time.monotonic() < end:
+        time.sleep(0.02)
+
+    assert alive({rclone}) == set()
 
 
 def alive(pids):
