@@ -172,7 +172,7 @@ class Download:
             asked for.
         :source: RFC 9110, 14.4 and 8.8.3.
         """
-        begin, size = self._part(status, headers)
+        begin, size, is_part = self._part(status, headers)
         version = headers.get("etag") or headers.get("last-modified", "")
         if self.offset:
             size = self.size if size is None else size
@@ -183,7 +183,7 @@ class Download:
                 f"{self.shown}: the storage sent a different part than was requested."
             )
         self._version, self.size, self._skipped = version, size, self.offset - begin
-        self._is_part = status == 206
+        self._is_part = is_part
 
     def is_whole(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether the storage refuses a part because there is nothing after what has arrived.
@@ -194,15 +194,14 @@ class Download:
         """
         return status == 416 and headers.get("content-range", "") == f"bytes */{self.offset}"
 
-    def _part(self, status: int, headers: Mapping[str, str]) -> tuple[int, int | None]:
-        """Where what arrives begins, and the whole file's size, if that is said."""
-        first, length = "0", headers.get("content-length", "")
-        if status == 206:
-            found = PART.match(headers.get("content-range", ""))
-            if found is None:
-                raise ProtocolError(f"{self.shown}: the storage sent a part without saying which.")
-            first, length = found.groups()
-        return int(first), int(length) if length.isdecimal() else None
+    def _part(self, status: int, headers: Mapping[str, str]) -> tuple[int, int | None, bool]:
+        """Where what arrives begins, the whole file's size if that is said, and whether it is a part."""
+        # ``rclone serve s3`` sends the part that was asked for with status 200
+        found = PART.match(headers.get("content-range", ""))
+        if status == 206 and found is None:
+            raise ProtocolError(f"{self.shown}: the storage sent a part without saying which.")
+        first, length = found.groups() if found else ("0", headers.get("content-length", ""))
+        return int(first), int(length) if length.isdecimal() else None, found is not None
 
     def take(self, piece: bytes) -> bytes:
         """What of a piece had not arrived before.
