@@ -153,6 +153,8 @@ class Download:
         """Bytes that have arrived."""
         self.size: int | None = None
         """Bytes in all, once they are known."""
+        self.encoding = ""
+        """The ``Content-Encoding``: of what is stored, since none was asked for. Nothing decodes it."""
         self._version = ""
         self._skipped = 0
         self._is_part = False
@@ -184,6 +186,7 @@ class Download:
             )
         self._version, self.size, self._skipped = version, size, self.offset - begin
         self._is_part = is_part
+        self.encoding = headers.get("content-encoding", "")
 
     def is_whole(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether the storage refuses a part because there is nothing after what has arrived.

@@ -39,6 +39,8 @@ ATOMIC = frozenset((*_WELL_KNOWN, "hf", "lakefs", "r2", "swift", "tos"))
 """Object stores, in which a file exists once it is closed. In others it exists once it is opened."""
 WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
 """Errors of a store if a place is wrong. Any other may be a hiccup."""
+PLAIN = ("", "identity", "aws-chunked")
+"""Values of ``Content-Encoding`` that mean plain bytes; the last is a leftover of how the file was uploaded."""
 NO_WAY = (errno.EACCES, errno.ENAMETOOLONG)
 
 
@@ -222,10 +224,24 @@ def download_all(
         try:
             for each in wait(waits, return_when=FIRST_EXCEPTION).done:
                 each.result()
-            return [each.result() for each in waits]
+            arrived = [each.result() for each in waits]
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
+    _warn_of_encoded([each.download for each in transfers])
+    return arrived
+
+
+def _warn_of_encoded(downloads: Sequence[Download]) -> None:
+    """As all of S3's own programs do, a copy has the bytes that are stored; a reader may expect others."""
+    encoded = [each for each in downloads if each.encoding not in PLAIN]
+    if encoded:
+        log.warning(
+            "%s of %s files came with Content-Encoding %s, e.g. %s. They are copied as they came, and "
+            "not decoded.",
+            *(len(encoded), len(downloads)),
+            *(encoded[0].encoding, encoded[0].shown),
+        )
 
 
 def _download(client: Client, transfer: Transfer, go_on: Callable[[], object]) -> Arrived:

@@ -1,12 +1,14 @@
 """Tests of ``outputs=``: files of a job, found, copied and told of."""
 
 import asyncio
+import gzip
 import json
 import time
 import zlib
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
+import httpx
 import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -698,6 +700,39 @@ def test_an_upload_is_downloaded_again(connected, run, tmp_path):
 
     assert (tmp_path / "out.txt").read_text() == "weights"
     assert row == {"path": key, "size": 7, "checksum": CHECKSUM, "target": f"{tmp_path}/out.txt"}
+
+
+@pytest.fixture
+def store_encoded(connected):
+    """Stores a compressed file as ``aws s3 cp --content-encoding gzip`` does; returns its key."""
+
+    def storing(name, encoding="gzip"):
+        with Client(Access(connected.url, connected.token)) as client:
+            grant = client.presign_upload(connected.cluster_id, name, "data")
+        put = httpx.put(
+            grant.upload_url, content=COMPRESSED, headers={"Content-Encoding": encoding}
+        )
+        assert put.is_success
+        return grant.key
+
+    return storing
+
+
+COMPRESSED = gzip.compress(b"1,2\n" * 100)
+
+
+def test_a_file_that_is_stored_with_an_encoding_is_copied_as_it_is_stored(
+    store_encoded, run, tmp_path, caplog
+):
+    keys = [store_encoded("1.csv"), store_encoded("2.csv"), store_encoded("3.csv", "aws-chunked")]
+    result = run(download(key=keys, target=f"{tmp_path}/"))
+
+    assert (tmp_path / "1.csv").read_bytes() == COMPRESSED
+    assert result["files"][0]["size"] == len(COMPRESSED)
+    assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == [
+        "2 of 3 files came with Content-Encoding gzip, e.g. data/you/1.csv. They are copied as they "
+        "came, and not decoded."
+    ]
 
 
 def test_many_keys_go_to_a_folder(connected, run, tmp_path):
