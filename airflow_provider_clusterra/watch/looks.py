@@ -215,6 +215,7 @@ REASON_EVERY = 300.0
 
 
 RUNNING = JobState("RUNNING")
+NEVER = float("inf")
 LEFT_OUT = 2
 """How often in a row the states leave a job out that is there, until it is asked for by itself: an
 answer may be older than that of a look."""
@@ -240,10 +241,14 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     left_out: int = 0
     """How often in a row the states left it out, although it is there."""
     left_out_at: float = float("-inf")
-    due: float = 0.0
-    requested_at: float = float("-inf")
-    """When a look was last requested: by a wait that joined, or an output that ended."""
-    hurried: float = float("-inf")
+    planned: float = NEVER
+    """When it is looked at next if nothing asks for a look before."""
+    asked: float = NEVER
+    """When a look is due that a wait which joined, or an output that ended, has asked for."""
+    asked_at: float = float("-inf")
+    """When they last did."""
+    hurried_to: float = float("-inf")
+    """When the latest look that an output asked for is due, or was: it is not asked for too often."""
     refused_since: float | None = None
 
     @property
@@ -263,9 +268,14 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         return self.last is None and not self.misses and self.refused_since is None
 
     @property
+    def due(self) -> float:
+        """When it is looked at next."""
+        return min(self.planned, self.asked)
+
+    @property
     def is_hurried(self) -> bool:
-        """Whether it is due because a look was requested."""
-        return self.due == self.hurried
+        """Whether it was seen before, and its next look is one that was asked for."""
+        return self.last is not None and self.asked < self.planned
 
     def kind_of_look(self, now: float) -> int:
         """0 if its state alone does not do: a pending job's reason is not among the states; 1 if that
@@ -294,18 +304,26 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
             return self.job_id in needed
         return state is not None or self.job_id in asked
 
-    def joined(self, now: float, due: float, *, whole: bool) -> PolledJob:
-        """One more wait for it begins, which has seen nothing yet."""
-        # the first wait decides what is needed; later ones may add to it
-        more = whole or (self.whole and self.requested_at > float("-inf"))
-        if self.due > now:
-            due = min(self.due, due)
-        return replace(self, last=None, due=due, requested_at=now, whole=more)
+    def asked_after(self, begun: float) -> float:
+        """When the look is due that was asked for, if the latest one has ``begun`` before."""
+        return self.asked if self.asked > begun else NEVER
 
-    def hurry(self, now: float, due: float, whole: bool) -> PolledJob:  # noqa: FBT001
+    def joined(self, now: float, due: float, *, begun: float, whole: bool) -> PolledJob:
+        """One more wait for it begins, which has seen nothing yet."""
+        asked = min(self.asked_after(begun), due)
+        return replace(self, last=None, asked=asked, asked_at=now, whole=self.whole or whole)
+
+    def hurried(
+        self, now: float, soonest: float, *, begun: float, every: float, whole: bool
+    ) -> PolledJob:
         """Something says that it may have ended."""
+        due = max(soonest, self.hurried_to + every)
+        if self.hurried_to > begun:
+            # the look that was asked for before is still to come, and serves both
+            due = max(now, self.hurried_to)
         last = None if whole else self.last
-        return replace(self, last=last, due=min(self.due, due), requested_at=now, hurried=due)
+        asked = min(self.asked_after(begun), due)
+        return replace(self, last=last, asked=asked, asked_at=now, hurried_to=due)
 
     def seen(
         self, job: Job | None, begun: float, now: float, pause: float, *, left_out: bool = False
@@ -318,26 +336,23 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         elif self.left_out and now - self.left_out_at >= REMEASURE:
             # the states are tried once more
             known = replace(known, left_out=LEFT_OUT - 1)
-        return known.planned(begun, now, pause)
+        return known.looked_at(begun, now, pause)
 
     def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
         """Its state is as it was."""
         was_alone = self.refused_since or self.left_out
         known = replace(self, refused_since=None, left_out=0) if was_alone else self
-        return known.planned(begun, now, pause)
+        return known.looked_at(begun, now, pause)
 
     def refused(self, begun: float, now: float, pause: float) -> PolledJob:
         """The answer was no, and not Slurm's."""
         since = now if self.refused_since is None else self.refused_since
-        return replace(self, refused_since=since).planned(begun, now, pause)
+        return replace(self, refused_since=since).looked_at(begun, now, pause)
 
-    def planned(self, begun: float, now: float, pause: float) -> PolledJob:
-        """When to look again; what was asked for since the look began is not forgotten."""
-        due = now + pause
-        if self.requested_at > begun:
-            # the look that ends now was the one that was due
-            due = min(due, self.due if self.due > begun else self.hurried)
-        return replace(self, due=due)
+    def looked_at(self, begun: float, now: float, pause: float) -> PolledJob:
+        """A look is over; what was asked for since it began is not forgotten."""
+        asked = self.asked if self.asked_at > begun else NEVER
+        return replace(self, planned=now + pause, asked=asked)
 
 
 class RoundResult(msgspec.Struct):

@@ -30,6 +30,7 @@ from airflow_provider_clusterra.api.errors import (
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.eventloop import cancel_and_wait, yielding
 from airflow_provider_clusterra.watch.looks import (
+    NEVER,
     SHARE,
     Load,
     Looker,
@@ -224,7 +225,7 @@ class Poller:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
-        self._pauses_until = float("inf")
+        self._pauses_until = NEVER
         """When the latest pause ends unless it is woken; monotonic, like ``_not_before``."""
         self._rounds: deque[float] = deque(maxlen=20)
         """When the latest began; monotonic."""
@@ -250,7 +251,8 @@ class Poller:
         due = self._soon(now)
         if poll_interval is not None:
             due = min(due, now + poll_interval)
-        self._jobs[job_id] = self._jobs.get(job_id, PolledJob(job_id)).joined(now, due, whole=whole)
+        known = self._jobs.get(job_id, PolledJob(job_id, whole=whole))
+        self._jobs[job_id] = known.joined(now, due, begun=self._begun, whole=whole)
         self._start()
         self._wake(due)
         try:
@@ -272,13 +274,14 @@ class Poller:
         job = self._jobs.get(job_id)
         if job is not None:
             now, every = time.monotonic(), self._patience.hurry_every
-            due = max(self._soon(now), job.hurried + every)
-            if self._rounds and job.hurried > self._rounds[-1]:
-                # no look has begun since the last request: one serves both
-                due = max(now, job.hurried)
-            job = job.hurry(now, due, whole)
+            job = job.hurried(now, self._soon(now), begun=self._begun, every=every, whole=whole)
             self._jobs[job_id] = job
             self._wake(job.due)
+
+    @property
+    def _begun(self) -> float:
+        """When the latest round of looks began."""
+        return self._rounds[-1] if self._rounds else float("-inf")
 
     def _recent(self, now: float) -> int:
         return sum(1 for begun in self._rounds if begun > now - 60.0)
@@ -286,7 +289,7 @@ class Poller:
     def _soon(self, now: float) -> float:
         """When a requested look may begin; it, too, waits for the time that earlier ones took."""
         apart = max(self._load.shared.wait, APART if self._recent(now) >= FREE else 0.0)
-        return max(now, self._rounds[-1] + apart) if apart else now
+        return max(now, self._begun + apart) if apart else now
 
     def _start(self) -> None:
         if self._task is None or self._task.done():

@@ -196,7 +196,7 @@ async def test_more_ids_than_a_url_holds_are_all_states(look):
 def test_a_pending_jobs_reason_is_looked_for_every_five_minutes(later, kind):
     pending = PolledJob(1).seen(Job(1, JobState("PENDING")), 0.0, 50.0, 5.0)
 
-    assert pending.planned(60.0, 60.0, 5.0).kind_of_look(50.0 + later) == kind
+    assert pending.looked_at(60.0, 60.0, 5.0).kind_of_look(50.0 + later) == kind
 
 
 async def test_of_many_that_join_and_run_the_states_are_enough(look):
@@ -399,16 +399,55 @@ async def test_what_concerns_one_job_only_is_told_of_that_job(look):
 def test_a_wait_that_joins_puts_off_no_look_that_is_planned_sooner():
     planned = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=1.0)
 
-    assert planned.joined(0.5, 3.0, whole=True).due == 1.0
-    assert planned.joined(0.5, 0.7, whole=True).due == 0.7
+    assert planned.joined(0.5, 3.0, begun=0.0, whole=True).due == 1.0
+    assert planned.joined(0.5, 0.7, begun=0.0, whole=True).due == 0.7
     # the look that is under way has begun without it
-    assert planned.joined(1.5, 3.0, whole=True).due == 3.0
+    under_way = planned.joined(1.5, 3.0, begun=1.0, whole=True)
+    assert under_way.unchanged(begun=1.0, now=2.0, pause=60.0).due == 3.0
 
 
 @pytest.mark.parametrize("pause", [60.0, 1.0])
 def test_a_job_that_is_hurried_while_it_is_looked_at_waits_as_long_as_any_other(pause):
     planned = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=1.0)
-    hurried = planned.hurry(2.0, 6.0, whole=False).unchanged(begun=1.0, now=3.0, pause=pause)
+    asked = planned.hurried(2.0, 6.0, begun=1.0, every=5.0, whole=False)
+    hurried = asked.unchanged(begun=1.0, now=3.0, pause=pause)
 
     assert hurried.due == min(6.0, 3.0 + pause)
     assert hurried.is_hurried == (pause == 60.0)
+
+
+def hurry(job, now, begun, soonest=None):
+    """Ask for a look as an output does; the latest began at ``begun``."""
+    return job.hurried(now, soonest or now, begun=begun, every=5.0, whole=False)
+
+
+def test_a_look_that_has_not_begun_serves_all_who_ask_for_it():
+    seen = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=60.0)
+    once = hurry(seen, 1.0, begun=0.0, soonest=3.0)
+    twice = hurry(once, 2.0, begun=0.0)
+
+    assert once.due == twice.due == 3.0
+    assert twice.unchanged(begun=3.0, now=3.2, pause=60.0).due == 63.2
+
+
+def test_looks_that_are_asked_for_again_and_again_are_5_s_apart():
+    seen = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=60.0)
+    looked = hurry(seen, 1.0, begun=0.0).unchanged(begun=1.0, now=1.2, pause=60.0)
+
+    assert hurry(looked, 2.0, begun=1.0).due == 6.0
+    assert hurry(looked, 9.0, begun=1.0).due == 9.0
+
+
+def test_a_look_that_is_asked_for_puts_off_none_that_is_planned_and_is_forgotten_once_served():
+    seen = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=4.0)
+    asked = hurry(seen, 1.0, begun=0.0, soonest=9.0)
+
+    assert (asked.due, asked.is_hurried) == (4.0, False)
+    assert asked.unchanged(begun=4.0, now=4.2, pause=60.0).due == 64.2
+
+
+def test_a_jobs_first_look_is_one_that_it_joined_for_and_no_hurried_one():
+    assert PolledJob(1).due == float("inf")
+    joined = PolledJob(1).joined(0.0, 2.0, begun=-1.0, whole=False)
+
+    assert (joined.due, joined.is_hurried) == (2.0, False)
