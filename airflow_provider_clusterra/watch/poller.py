@@ -1,4 +1,5 @@
-"""One poller per event loop, connection and cluster, however many jobs wait.
+"""One poller per event loop, connection, cluster and patience, however many jobs wait: all of a
+triggerer's waits have the same patience.
 
 It asks, and hands each subscriber what was seen; what that means is the wait's to judge. It runs in
 a task of its own, so that cancelling one wait does not stop the others, and in a context of its own,
@@ -40,7 +41,7 @@ from airflow_provider_clusterra.watch.looks import (
     is_final,
 )
 from airflow_provider_clusterra.watch.receipt import Receipts
-from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
+from airflow_provider_clusterra.watch.verdict import Patience
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +104,8 @@ class CredentialRenewal:
         self,
         credentials: Credentials,
         *,
-        may_be_renewed: Callable[[], bool] = lambda: True,
-        patience: Patience = PATIENT,
+        may_be_renewed: Callable[[], bool],
+        patience: Patience,
     ) -> None:
         self._credentials = credentials
         self._may_be_renewed = may_be_renewed
@@ -432,11 +433,11 @@ def poller_of(
     credentials: Credentials,
     *,
     may_be_renewed: Callable[[], bool] = lambda: True,
-    patience: Patience = PATIENT,
+    patience: Patience,
 ) -> Poller:
-    """The running event loop's one poller of this connection and cluster."""
+    """The running event loop's one poller of this connection, cluster and patience."""
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    place = (key, cluster_id)
+    place = (key, cluster_id, patience)
 
     def forget(idle: Poller) -> None:
         if pollers.get(place) is idle:

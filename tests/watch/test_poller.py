@@ -118,11 +118,11 @@ async def test_a_wait_that_is_cancelled_takes_nobody_down():
 async def test_a_poller_ends_with_its_last_wait_and_the_next_begins_anew():
     with Wire(DONE) as wire:
         connection = Connection(wire.url)
-        first = poller_of("conn", "c1", connection)
+        first = poller_of("conn", "c1", connection, patience=HASTY)
         await wait(connection)
         await wait(connection)
 
-        assert poller_of("conn", "c1", connection) is not first
+        assert poller_of("conn", "c1", connection, patience=HASTY) is not first
         assert connection.reads == 2
 
 
@@ -175,6 +175,17 @@ async def test_a_refusal_that_lasts_ends_the_wait_in_its_words(status):
     refuses = Wire(RUNNING, http(status, {"error": "not now"}))
     with refuses as wire, pytest.raises(ClusterraError, match=str(status)):
         await wait(Connection(wire.url), patience=replace(HASTY, refused=0.1))
+
+
+async def test_each_wait_has_its_own_patience_whoever_came_first():
+    with Wire(RUNNING, *[http(403, {"error": "not now"})] * 20, DONE) as wire:
+        connection = Connection(wire.url)
+        patient = asyncio.create_task(wait(connection))
+        await asyncio.sleep(0)
+        with pytest.raises(ClusterraError, match="403"):
+            await wait(connection, patience=replace(HASTY, refused=0.0))
+
+        assert (await patient).outcome is Outcome.ENDED
 
 
 async def test_one_job_that_is_refused_keeps_no_other_from_its_end():
