@@ -18,7 +18,8 @@ os.environ["AIRFLOW_HOME"] = str(
     / os.environ.get("PYTEST_XDIST_WORKER", "all")
 )
 
-from airflow_provider_clusterra.watch.tail import TailPace
+from airflow_provider_clusterra.watch.tail import Tail, TailPace
+from airflow_provider_clusterra.watch.verdict import Patience
 from tests.slurm.fixtures import _own_slurm, front, lab, slurm_settings
 from tests.support.servers import ClusterraServer
 
@@ -108,4 +109,15 @@ def connected(local, connection):
 @pytest.fixture(autouse=True)
 def _settled_files(monkeypatch):
     """The file systems of the tests do not show late."""
-    monkeypatch.setattr("airflow_provider_clusterra.watch.tail.Tail.pace", TailPace(settled=0.02))
+    monkeypatch.setattr(Tail, "pace", TailPace(settled=0.02))
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """Sets the patience of triggers that are made far away, by Airflow or in a task."""
+
+    def set_patience(**fields):
+        trigger = "airflow_provider_clusterra.triggers.jobs.ClusterraJobTrigger"
+        monkeypatch.setattr(f"{trigger}.patience", Patience(**fields))
+
+    return set_patience

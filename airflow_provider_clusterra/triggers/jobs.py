@@ -183,6 +183,7 @@ class ClusterraJobTrigger(BaseTrigger):
     """
 
     patience = PATIENT
+    """No argument: Airflow makes a trigger again from what it has stored."""
 
     def __init__(
         self,

@@ -129,8 +129,8 @@ def test_what_slurm_refuses_is_said_in_its_words(cluster, fields, words):
         run(operator("exit 0", **fields))
 
 
-async def test_a_job_that_will_never_start_is_told_and_cancelled(cluster, mocker):
-    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.0))
+async def test_a_job_that_will_never_start_is_told_and_cancelled(cluster):
+    cluster.patience = Patience(stuck=0.0)
     failed = cluster.submit("exit 1")
     held = cluster.submit("exit 0", hold=True)
     waiting = cluster.submit("exit 0", dependency=f"afterok:{failed}")
@@ -145,8 +145,8 @@ async def test_a_job_that_will_never_start_is_told_and_cancelled(cluster, mocker
         assert cluster.job(event.job_id).state.base == "CANCELLED"
 
 
-def test_a_task_whose_job_will_never_start_does_not_try_again(cluster, mocker):
-    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.0))
+def test_a_task_whose_job_will_never_start_does_not_try_again(cluster, patience):
+    patience(stuck=0.0)
     with pytest.raises(JobStuckError):
         run(operator("exit 0", nodes=9))
 

@@ -29,8 +29,7 @@ from airflow_provider_clusterra.task.report import (
     JobStuckError,
     JobTimedOutError,
 )
-from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
-from airflow_provider_clusterra.watch.verdict import Patience
+from airflow_provider_clusterra.triggers.jobs import JobEvent
 from tests.support.wire import Wire, http
 
 SUBMITTED = http(200, {"job_id": 7})
@@ -364,8 +363,8 @@ def test_a_deferral_that_told_its_event_is_gone_on_with(connected, run, ti):
         )
 
 
-def test_a_job_that_is_held_fails_its_task_for_good_and_is_cancelled(connected, run, ti, mocker):
-    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.1))
+def test_a_job_that_is_held_fails_its_task_for_good_and_is_cancelled(connected, run, ti, patience):
+    patience(stuck=0.1)
     with pytest.raises(JobStuckError, match=r"it is held.* It was cancelled and is CANCELLED"):
         run(submit(job={"hold": True}))
 

@@ -20,7 +20,7 @@ from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task.arguments import seconds
 from airflow_provider_clusterra.task.report import JobError, JobLostError, JobStuckError
 from airflow_provider_clusterra.triggers.jobs import ClusterraJobTrigger, JobEvent
-from airflow_provider_clusterra.watch.verdict import PATIENT, Patience
+from airflow_provider_clusterra.watch.verdict import PATIENT
 from tests.support.airflow_side import TaskInstance, TaskStateStore
 from tests.support.wire import Wire, http
 
@@ -170,8 +170,8 @@ def test_a_hiccup_is_looked_past(connection, mocker):
         assert run(wait_for(7))["state"] == "COMPLETED"
 
 
-def test_a_job_that_vanishes_is_lost(connection, mocker):
-    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(min_job_age=0.0))
+def test_a_job_that_vanishes_is_lost(connection, patience):
+    patience(min_job_age=0.0)
     clusters = http(200, {"clusters": [{"id": "c1"}]})
 
     def gone(request):
@@ -244,8 +244,8 @@ def test_a_job_that_slurm_forgot_is_known_from_accounting(connection):
 
 
 @pytest.mark.parametrize("on_stuck", ["fail", "warn"])
-def test_a_held_job_fails_the_sensor_or_is_told(connection, mocker, logged, on_stuck):
-    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(stuck=0.0))
+def test_a_held_job_fails_the_sensor_or_is_told(connection, patience, logged, on_stuck):
+    patience(stuck=0.0)
     held = {"job_id": 7, "job_state": ["PENDING"], "state_reason": "JobHeldUser"}
     done = http(200, {"jobs": [{"job_id": 7, "job_state": ["COMPLETED"]}]})
     with Wire(*[http(200, {"jobs": [held]})] * 2, done) as wire:
@@ -307,8 +307,8 @@ def test_a_poke_that_is_refused_has_as_much_time_to_heal_as_a_deferral(renewable
 
 
 @pytest.mark.parametrize("odd", [REFUSED, WEB_PAGE], ids=["401", "403"])
-def test_a_poke_that_is_refused_for_too_long_fails_for_good(renewable, mocker, odd):
-    mocker.patch.object(ClusterraJobTrigger, "patience", Patience(refused=0.2))
+def test_a_poke_that_is_refused_for_too_long_fails_for_good(renewable, patience, odd):
+    patience(refused=0.2)
     with Wire(RUNNING, odd) as wire:
         renewable(wire.url)
         with pytest.raises(AirflowFailException):

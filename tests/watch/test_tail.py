@@ -28,17 +28,6 @@ HASTY = TailPace(
 )
 
 
-@pytest.fixture(autouse=True)
-def pace(monkeypatch):
-    """Changes the pace of all that is followed."""
-
-    def change(**fields):
-        monkeypatch.setattr(Tail, "pace", replace(HASTY, **fields))
-
-    change()
-    return change
-
-
 @pytest.fixture
 def weather(local):
     """A proxy in front of the real server."""
@@ -62,6 +51,13 @@ class Log:
         self.hurries += 1
 
 
+def tail_of(cluster_id, job_id, log, **pace):
+    """The tail of a job's output, at a hasty pace."""
+    made = Tail(cluster_id, job_id, log.records.append, log.notes.append)
+    made.pace = replace(HASTY, **pace)
+    return made
+
+
 class Output:
     """A file that a job of the server would write; the server shows whatever lies there."""
 
@@ -83,9 +79,9 @@ def output(local):
 
 
 @asynccontextmanager
-async def following(url, local, job_id, log):
+async def following(url, local, job_id, log, **pace):
     """Follows for as long as the block is; then reads the rest."""
-    made = Tail(local.cluster_id, job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, job_id, log, **pace)
     async with AsyncClient(Access(url, local.token), retry=ONCE) as client:
         task = asyncio.create_task(made.follow(client, log.hurry))
         try:
@@ -129,11 +125,10 @@ async def test_a_progress_bar_and_letters_of_many_bytes_are_exact(local, output)
     assert log.text == written.decode() + "\ndone \u2028 end"
 
 
-async def test_more_than_the_stream_carries_is_all_there_while_it_runs(local, output, pace):
-    pace(busy=0.6)
+async def test_more_than_the_stream_carries_is_all_there_while_it_runs(local, output):
     log = Log()
     lines = [b"%06d " % number + b"x" * 93 for number in range(6000)]
-    async with following(local.url, local, output.job_id, log):
+    async with following(local.url, local, output.job_id, log, busy=0.6):
         for at in range(0, 6000, 200):
             output.write(b"\n".join(lines[at : at + 200]) + b"\n")
             await asyncio.sleep(0.05)
@@ -190,7 +185,7 @@ async def test_a_file_that_was_begun_anew_is_shown_from_its_beginning_and_that_i
 
 async def test_a_run_that_has_written_more_than_the_one_before_begins_again(local, output):
     log = Log()
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log)
     async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
         output.write(b"".join(b"run 1 line %d\n" % number for number in range(20)))
         made.is_run(0)
@@ -208,7 +203,7 @@ async def test_a_run_that_has_written_more_than_the_one_before_begins_again(loca
 @pytest.mark.parametrize("lines", [21, 40, 400])
 async def test_a_file_that_was_truncated_and_has_grown_beyond_begins_again(local, output, lines):
     log = Log()
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log)
     async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
         output.write(b"".join(b"before %d\n" % number for number in range(20)))
         await made.catch_up(client)
@@ -221,10 +216,9 @@ async def test_a_file_that_was_truncated_and_has_grown_beyond_begins_again(local
     assert ["begins again" in note for note in log.notes] == [True]
 
 
-async def test_a_program_that_writes_over_its_own_output_is_not_shown_for_ever(local, output, pace):
-    pace(spaced=0)
+async def test_a_program_that_writes_over_its_own_output_is_not_shown_for_ever(local, output):
     log = Log()
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log, spaced=0)
     async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
         for number in range(20):
             output.write(b"step %02d\n" % number * 50, mode="wb")
@@ -236,10 +230,9 @@ async def test_a_program_that_writes_over_its_own_output_is_not_shown_for_ever(l
     assert log.text.endswith("end")
 
 
-async def test_a_requeued_run_begins_again_however_often_the_first_wrote_anew(local, output, pace):
-    pace(spaced=0)
+async def test_a_requeued_run_begins_again_however_often_the_first_wrote_anew(local, output):
     log = Log()
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log, spaced=0)
     async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
         for number in range(MOST_REWRITES + 2):
             output.write(b"epoch %02d\n" % number * (20 - number), mode="wb")
@@ -253,7 +246,7 @@ async def test_a_requeued_run_begins_again_however_often_the_first_wrote_anew(lo
 
 async def test_a_run_whose_file_was_seen_to_begin_anew_does_not_begin_twice(local, output):
     log = Log()
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log)
     async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
         output.write(b"run 1\n" * 20)
         await made.catch_up(client)
@@ -282,15 +275,12 @@ async def test_a_file_that_its_script_truncates_begins_again_while_it_is_streame
 
 
 @pytest.mark.parametrize("first", [1, 20, 200])
-async def test_a_stream_that_falls_silent_is_found_out_by_the_file(
-    local, weather, output, pace, first
-):
-    pace(silent=0.5, quiet=0.2)
+async def test_a_stream_that_falls_silent_is_found_out_by_the_file(local, weather, output, first):
     weather.fault = lambda request: stalls(first) if request.endswith("stream") else None
     log = Log()
     lines = [f"line {number}" for number in range(30)]
     output.write(b"line 0\n")
-    async with following(weather.url, local, output.job_id, log):
+    async with following(weather.url, local, output.job_id, log, silent=0.5, quiet=0.2):
         for line in lines[1:]:
             output.write(f"{line}\n".encode())
             await asyncio.sleep(0.1)
@@ -299,11 +289,10 @@ async def test_a_stream_that_falls_silent_is_found_out_by_the_file(
     assert log.notes == []
 
 
-async def test_a_silence_in_which_nothing_is_written_breaks_no_stream(local, weather, output, pace):
-    pace(silent=0.3, quiet=0.1)
+async def test_a_silence_in_which_nothing_is_written_breaks_no_stream(local, weather, output):
     log = Log()
     output.write(b"first\n")
-    async with following(weather.url, local, output.job_id, log):
+    async with following(weather.url, local, output.job_id, log, silent=0.3, quiet=0.1):
         await until(lambda: log.text == "first")
         await asyncio.sleep(1.5)
         output.write(b"second\n")
@@ -312,14 +301,11 @@ async def test_a_silence_in_which_nothing_is_written_breaks_no_stream(local, wea
         assert weather.count("stream") == 1
 
 
-async def test_the_end_of_a_wait_is_not_held_up_by_an_output_without_an_end(
-    local, weather, output, pace
-):
-    pace(end_within=0.5)
+async def test_the_end_of_a_wait_is_not_held_up_by_an_output_without_an_end(local, weather, output):
     output.write(b"line\n" * 1000)
     weather.fault = lambda request: stalls(100) if request.endswith("output") else None
     log = Log()
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log, end_within=0.5)
     async with AsyncClient(Access(weather.url, local.token), retry=ONCE) as client:
         begin = time.monotonic()
         await made.finish(client)
@@ -328,13 +314,10 @@ async def test_the_end_of_a_wait_is_not_held_up_by_an_output_without_an_end(
     assert "is left out: it could not be read within" in log.notes[0]
 
 
-async def test_what_is_too_long_for_a_log_is_left_out_in_the_middle_and_that_is_said(
-    local, output, pace
-):
-    pace(limit=200_000)
+async def test_what_is_too_long_for_a_log_is_left_out_in_the_middle_and_that_is_said(local, output):
     log = Log()
     whole = b"".join(b"%07d\n" % number for number in range(100_000))
-    async with following(local.url, local, output.job_id, log):
+    async with following(local.url, local, output.job_id, log, limit=200_000):
         output.write(whole[:300_000])
         await until(lambda: len(log.text) >= 190_000)
         output.write(whole[300_000:])
@@ -348,12 +331,11 @@ async def test_what_is_too_long_for_a_log_is_left_out_in_the_middle_and_that_is_
     ]
 
 
-async def test_a_little_more_than_the_limit_is_all_there(local, output, pace):
-    pace(limit=1000)
+async def test_a_little_more_than_the_limit_is_all_there(local, output):
     log = Log()
     whole = b"".join(b"%07d\n" % number for number in range(1000))
     output.write(whole)
-    async with following(local.url, local, output.job_id, log):
+    async with following(local.url, local, output.job_id, log, limit=1000):
         pass
 
     assert log.text == whole.decode().removesuffix("\n")
@@ -367,7 +349,7 @@ async def test_a_file_that_the_file_system_shows_late_is_waited_for(local, outpu
         await asyncio.sleep(0.3)
         output.write(b"late\n")
 
-    made = Tail(local.cluster_id, output.job_id, log.records.append, log.notes.append)
+    made = tail_of(local.cluster_id, output.job_id, log)
     async with AsyncClient(Access(local.url, local.token), retry=ONCE) as client:
         await asyncio.gather(made.finish(client), show_late())
 
@@ -375,21 +357,19 @@ async def test_a_file_that_the_file_system_shows_late_is_waited_for(local, outpu
     assert log.notes == []
 
 
-async def test_output_that_is_not_there_is_told_and_not_waited_for_for_ever(local, output, pace):
-    pace(end_patience=0.1)
+async def test_output_that_is_not_there_is_told_and_not_waited_for_for_ever(local, output):
     log = Log()
-    async with following(local.url, local, output.job_id, log):
+    async with following(local.url, local, output.job_id, log, end_patience=0.1):
         await asyncio.sleep(0.2)
 
     assert log.records == []
     assert log.notes == [f"Job {output.job_id} has no output that can be read."]
 
 
-async def test_output_that_cannot_be_read_is_told_in_the_apis_words(local, weather, output, pace):
-    pace(end_patience=0.1)
+async def test_output_that_cannot_be_read_is_told_in_the_apis_words(local, weather, output):
     weather.fault = lambda request: says(500, b"read error")
     log = Log()
-    async with following(weather.url, local, output.job_id, log):
+    async with following(weather.url, local, output.job_id, log, end_patience=0.1):
         pass
 
     assert "read error" in log.notes[0]
@@ -416,24 +396,21 @@ async def test_a_file_that_is_missing_asks_for_no_look(local, output):
 async def test_output_in_json_is_unwrapped():
     log = Log()
     with Wire(http(200, {"output": "one\ntwo\n"})) as wire:
-        made = Tail("c1", 7, log.records.append, log.notes.append)
+        made = tail_of("c1", 7, log)
         async with AsyncClient(Access(wire.url, "s3cret"), retry=ONCE) as client:
             await made.finish(client)
 
     assert log.text == "one\ntwo"
 
 
-async def test_so_many_outputs_are_followed_at_once_and_the_rest_comes_at_the_end(
-    local, weather, pace
-):
-    pace(streams=2)
+async def test_so_many_outputs_are_followed_at_once_and_the_rest_comes_at_the_end(local, weather):
     outputs = [Output(local) for _ in range(4)]
     logs = [Log() for _ in outputs]
     for number, each in enumerate(outputs):
         each.write(b"%d\n" % number)
 
     async def follow(each, log):
-        async with following(weather.url, local, each.job_id, log):
+        async with following(weather.url, local, each.job_id, log, streams=2):
             await until(lambda: sum(bool(log.records) for log in logs) == 2)
             await asyncio.sleep(0.5)
             assert sum(bool(log.records) for log in logs) == 2
