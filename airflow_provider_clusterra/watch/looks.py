@@ -23,6 +23,7 @@ from airflow_provider_clusterra.api.errors import (
     ClusterraError,
     NotFoundError,
     RequestError,
+    Retry,
     TransportError,
     is_signed_out,
 )
@@ -36,7 +37,7 @@ from airflow_provider_clusterra.watch.eventloop import (
 from airflow_provider_clusterra.watch.verdict import NOT_OFFERED
 
 REMEASURE = 900.0
-"""Seconds after which a figure is too old, and a way that was refused may be tried again."""
+"""Seconds after which a figure is too old."""
 BYTES_A_SECOND = 4e6
 """An answer's bytes count as time, too: a list is not cheap because a server is fast."""
 SINGLE_AT_LEAST = 0.05
@@ -49,6 +50,9 @@ LIST_TO_STATES = 100
 """Times the bytes that the same jobs' states have: 8 KB a job, and 80 bytes."""
 FAILURES = 3
 """How often in a row a way may fail alone before it is given a rest."""
+RESTS = Retry(first=20.0, cap=REMEASURE)
+"""The rests of a way that fails, or is refused, again and again: what a gateway refuses for a moment is soon
+asked for again, and what the API does not offer hardly ever."""
 NEWEST_SHARE = 0.3
 MOST_AT_ONCE = 4.0
 """A slow answer counts as so many times what was usual: the next one shows whether it was the only one."""
@@ -133,16 +137,14 @@ class Costs:
         spent, at = self._spent
         return max(0.0, spent - SHARE * (now - at))
 
-    def note_failure(self, way: Way, now: float) -> None:
-        """A request that was not answered well while a single one was."""
-        self._failures[way] = self._failures.get(way, 0) + 1
-        if self._failures[way] >= FAILURES:
-            self.rest(way, now)
-
-    def rest(self, way: Way, now: float) -> None:
-        """The API does not offer this way, or not now."""
-        self._rests_until[way] = now + REMEASURE
-        self._failures.pop(way, None)
+    def note_failure(self, way: Way, now: float, *, refused: bool = False) -> None:
+        """A request was not answered well, or ``refused``, while a single one was."""
+        failures = self._failures.get(way, 0) + 1
+        if refused:
+            failures = max(failures, FAILURES)
+        self._failures[way] = failures
+        if failures >= FAILURES:
+            self._rests_until[way] = now + RESTS.pause(failures - FAILURES + 1)
 
     def of(self, way: Way, now: float) -> float | None:
         """Seconds that a request takes, or None if that is not known (any more)."""
@@ -586,12 +588,13 @@ class Looker:
             return
         if one.job_id in result.refused:
             result.hiccup = error
-        elif concerns_all(error) and getattr(error, "status", 0) not in NOT_OFFERED:
-            result.hiccup = error
-            self._costs.note_failure(way, time.monotonic())
+            return
+        refused = not concerns_all(error) or getattr(error, "status", 0) in NOT_OFFERED
+        self._costs.note_failure(way, time.monotonic(), refused=refused)
+        if refused:
+            log.debug("Jobs are not asked for %s for now: %s", way, error)
         else:
-            log.debug("Jobs are not asked for %s: %s", way, error)
-            self._costs.rest(way, time.monotonic())
+            result.hiccup = error
 
     def _note(self, way: Way, watch: Stopwatch, size: int) -> None:
         self._costs.note(way, watch.seconds, time.monotonic(), size)

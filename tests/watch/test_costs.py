@@ -92,7 +92,7 @@ def test_a_long_queues_list_is_not_tried_if_its_states_are_long_already():
 
 def test_without_states_many_jobs_are_looked_at_by_the_list():
     costs = measured(SINGLE=0.004, LIST=0.65)
-    costs.rest(Way.STATES, NOW)
+    costs.note_failure(Way.STATES, NOW, refused=True)
 
     assert costs.way_to_look(1000, NOW) is Way.LIST
     assert costs.load(1000, 0, 0, NOW) == Load(Cost(0.65, 1))
@@ -103,7 +103,7 @@ def test_without_states_many_jobs_are_looked_at_by_the_list():
 @pytest.mark.parametrize(("count", "way"), [(2, Way.SINGLE), (3, Way.LIST), (10, Way.LIST)])
 def test_without_states_a_list_is_tried_once_and_then_taken_if_it_is_cheap(count, way):
     costs = measured(SINGLE=0.004)
-    costs.rest(Way.STATES, NOW)
+    costs.note_failure(Way.STATES, NOW, refused=True)
     assert costs.way_to_look(count, NOW) is way
 
     costs.note(Way.LIST, 9.0, NOW)
@@ -117,13 +117,40 @@ def test_arrays_and_jobs_that_need_a_request_each_weigh_as_much_as_they_take():
     assert costs.load(0, 0, 3, NOW) == Load(Cost(0, 0), Cost(pytest.approx(0.3), 3))
 
 
-def test_a_figure_is_forgotten_and_a_refused_way_tried_again():
-    costs = measured(LIST=9.0, SINGLE=0.004)
-    costs.rest(Way.STATES, NOW)
+def test_a_figure_is_forgotten():
+    costs = measured(LIST=9.0)
 
+    assert costs.of(Way.LIST, NOW + REMEASURE - 1) == 9
     assert costs.of(Way.LIST, NOW + REMEASURE) is None
-    assert costs.way_to_look(5, NOW + REMEASURE - 1) is Way.SINGLE
-    assert costs.way_to_look(5, NOW + REMEASURE) is Way.STATES
+
+
+def rested(costs, now):
+    """Seconds for which the states are not asked for after they are refused."""
+    costs.note_failure(Way.STATES, now, refused=True)
+    return next(rest for rest in range(1000) if costs.way_to_look(5, now + rest) is Way.STATES)
+
+
+def test_a_way_that_is_refused_once_is_soon_tried_again_and_one_that_always_is_hardly_ever():
+    costs = measured(STATES=0.01, SINGLE=0.004)
+    rests = [rested(costs, NOW + 1000 * look) for look in range(9)]
+
+    assert 10 <= rests[0] <= 20
+    assert 20 <= rests[1] <= 40
+    assert min(rests[7:]) >= REMEASURE / 2
+    assert max(rests) <= REMEASURE
+
+    costs.note(Way.STATES, 0.01, NOW + 10_000)
+    assert rested(costs, NOW + 10_000) <= 20
+
+
+def test_a_way_that_fails_again_after_its_rest_has_another_at_once():
+    costs = measured(STATES=0.01, SINGLE=0.004)
+    for _ in range(FAILURES):
+        costs.note_failure(Way.STATES, NOW)
+    assert costs.way_to_look(5, NOW + 20) is Way.STATES
+
+    costs.note_failure(Way.STATES, NOW + 20)
+    assert costs.way_to_look(5, NOW + 39) is Way.SINGLE
 
 
 def test_a_way_that_fails_alone_is_given_a_rest_and_one_success_forgives():

@@ -168,9 +168,11 @@ class Api:
     access = None
 
     def __init__(self, jobs, seconds, states=200, refuses=None, leaves_out=0):
-        self._jobs, self._seconds, self._states, self._refuses = jobs, seconds, states, refuses
+        self._jobs, self._seconds, self._refuses = jobs, seconds, refuses
+        self.states = states
         self._listed = [*jobs][leaves_out:]
         self.asked = []
+        self.places = []
 
     async def __aenter__(self):
         return self
@@ -187,14 +189,16 @@ class Api:
     async def exchange(self, call):
         await asyncio.sleep(self._seconds)
         self.asked.append(time.monotonic())
-        status, body = self._answer(call.request.rpartition("jobs")[2].strip("/"))
+        place = call.request.rpartition("jobs")[2].strip("/")
+        self.places.append(place.partition("?")[0])
+        status, body = self._answer(place)
         body = body if isinstance(body, bytes) else json.dumps({"jobs": body}).encode()
         return Answer("GET", status, {"content-type": "application/json"}, body)
 
     def _answer(self, place):
         if place.startswith("state"):
             rows = [{"job_id": str(each), "state": ["RUNNING"]} for each in self._listed]
-            return self._states, rows
+            return self.states, rows
         if not place:
             return 200, [record for records in self._jobs.values() for record in records]
         return self._refuses or (200, self._jobs[int(place)])
@@ -278,6 +282,34 @@ def test_a_poller_makes_20_requests_a_minute_and_takes_2_percent_whatever_waits(
     # what is refused is never seen, and what is not shown is seen not to be
     assert seen.keys() == (set() if fields.get("refuses") == NO else jobs.keys())
     assert set(seen.values()) <= {"refuses" not in fields}
+
+
+@pytest.mark.parametrize("count", [2, 20, 500])
+def test_states_that_are_refused_once_are_soon_looked_at_again(count, mocker):
+    clock = VirtualClock()
+    mocker.patch("time.monotonic", clock.time)
+    jobs = {number: plain(number) for number in range(1, count + 1)}
+    api = Api(jobs, 0.05)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def odd_for_a_moment():
+        waits = [asyncio.create_task(wait_for_ever(poller, number)) for number in jobs]
+        await asyncio.sleep(600)
+        worked = api.places.count("state")
+        api.states = 404
+        await asyncio.sleep(7)
+        api.states = 200
+        odd = api.places.count("state")
+        await asyncio.sleep(60)
+        await end_all(waits)
+        return worked, odd, api.places.count("state")
+
+    worked, odd, again = clock.run_until_complete(odd_for_a_moment())
+    clock.close()
+
+    assert worked > 100
+    assert odd - worked == 1
+    assert again - odd >= 5
 
 
 def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
