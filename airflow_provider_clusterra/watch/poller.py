@@ -1,5 +1,4 @@
-"""One poller per event loop, connection, cluster and patience, however many jobs wait: all of a
-triggerer's waits have the same patience.
+"""One poller per event loop, connection, cluster and patience, however many jobs wait.
 
 It asks, and hands each subscriber what was seen; what that means is the wait's to judge. It runs in
 a task of its own, so that cancelling one wait does not stop the others, and in a context of its own,
