@@ -481,6 +481,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         store: RecordStore,
         queue: Mapping[str, Any],
     ) -> Any:
+        """Wait in the triggerer; if the task does not defer, the same ``watch/wait.py`` runs here."""
         from airflow_provider_clusterra.triggers import jobs as triggers
         from airflow_provider_clusterra.watch.tail import write_output
 

@@ -26,8 +26,6 @@ from airflow_provider_clusterra.api.errors import (
     InputError,
     ProtocolError,
     Retry,
-    WaitTimeoutError,
-    is_signed_out,
 )
 from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, place_of, read_job_id
 from airflow_provider_clusterra.compat import (
@@ -46,7 +44,6 @@ from airflow_provider_clusterra.watch.arrays import (
 from airflow_provider_clusterra.watch.cancel import cancel_and_confirm, state_of
 from airflow_provider_clusterra.watch.verdict import (
     PATIENT,
-    WAIT,
     Outcome,
     Patience,
     Progress,
@@ -255,22 +252,7 @@ class ClusterraJobTrigger(BaseTrigger):
 
     async def wait(self) -> JobEvent:
         """The end of the wait. A worker that does not defer runs this, too."""
-        verdict = WAIT
-        while verdict.outcome is Outcome.WAIT:
-            verdict = await self._verdict()
-        return self._event(verdict)
-
-    async def _verdict(self) -> Verdict:
-        wait = self.the_wait
-        try:
-            verdict = await wait.run()
-        except WaitTimeoutError as error:
-            verdict = Verdict(Outcome.TIMED_OUT, error.job, str(error))
-        except ClusterraError as error:
-            verdict = Verdict(Outcome.REFUSED, None, f"{error}{self._renewal(error)}")
-        if verdict.outcome not in (Outcome.ENDED, Outcome.LOST):
-            verdict = await wait.give_up(verdict)
-        return verdict
+        return self._event(await self.the_wait.run())
 
     async def look(self, *, catch_up: bool = False) -> JobEvent | None:
         """One look, as a sensor pokes: the end, or None while the job goes on.
@@ -295,18 +277,6 @@ class ClusterraJobTrigger(BaseTrigger):
             return None
         _, verdict = judge(spec, Progress(), time.time(), job)
         return self._event(verdict) if verdict.outcome is Outcome.ENDED else None
-
-    def _renewal(self, error: ClusterraError) -> str:
-        """What to do about a session that is not accepted."""
-        if not is_signed_out(error):
-            return ""
-        conn_id = self.spec.clusterra_conn_id
-        if self._hook.is_in_the_environment:
-            return (
-                f" Connection {conn_id} comes from an environment variable, which cannot change in "
-                "a running process: restart Airflow with the new one."
-            )
-        return f" Renew connection {conn_id}."
 
     async def _cancel_unwanted(self) -> None:
         job_id = self.spec.job_id

@@ -1,7 +1,7 @@
 """The one wait: a spec and sightings in, a verdict out.
 
-A triggerer and a worker :meth:`~Wait.run` it; a sensor's poke is one :meth:`~Wait.look` with the
-same judgement and the same patience.
+A deferred task's triggerer and the worker of one that is not deferred :meth:`~Wait.run` it; a sensor's
+poke is one :meth:`~Wait.look` with the same judgement and the same patience.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from airflow_provider_clusterra.api.errors import (
     Retry,
     TransportError,
     WaitTimeoutError,
+    is_signed_out,
 )
 from airflow_provider_clusterra.api.jobs import Job
 from airflow_provider_clusterra.watch.arrays import counts_of, read_indices, with_ends
@@ -109,6 +110,20 @@ class Wait:
         )
 
     async def run(self) -> Verdict:
+        """Wait until the job has ended or is lost, or was given up."""
+        verdict = WAIT
+        while verdict.outcome is Outcome.WAIT:
+            try:
+                verdict = await self.watch()
+            except WaitTimeoutError as error:
+                verdict = Verdict(Outcome.TIMED_OUT, error.job, str(error))
+            except ClusterraError as error:
+                verdict = Verdict(Outcome.REFUSED, None, f"{error}{self._advice(error)}")
+            if verdict.outcome not in (Outcome.ENDED, Outcome.LOST):
+                verdict = await self.give_up(verdict)
+        return verdict
+
+    async def watch(self) -> Verdict:
         """Wait until the job has ended, or waiting is of no use any more.
 
         :raises WaitTimeoutError: the deadline passed.
@@ -183,6 +198,18 @@ class Wait:
             if verdict.outcome is Outcome.REFUSED:
                 message = f"{message} {left}"
             return replace(verdict, message=message)
+
+    def _advice(self, error: ClusterraError) -> str:
+        """What to do about a session that is not accepted."""
+        if not is_signed_out(error):
+            return ""
+        conn_id = self._spec.clusterra_conn_id
+        if self._may_be_renewed():
+            return f" Renew connection {conn_id}."
+        return (
+            f" Connection {conn_id} comes from an environment variable, which cannot change in a "
+            "running process: restart Airflow with the new one."
+        )
 
     async def _last_look(self, client: AsyncClient, verdict: Verdict) -> Verdict:
         doubted = verdict.outcome in DOUBTED

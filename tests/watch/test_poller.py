@@ -52,7 +52,7 @@ async def wait(connection, job_id=7, *, deadline=None, log=None, name="", patien
     )
     return await Wait(
         spec, connection, Log() if log is None else log, patience=patience, **fields
-    ).run()
+    ).watch()
 
 
 async def test_a_job_is_waited_for_until_it_has_ended():
@@ -282,7 +282,7 @@ async def test_the_output_of_a_run_after_a_requeue_is_there_from_its_beginning()
     log = Log()
     with Wire(answer) as wire:
         spec = WaitSpec(7, "c1", "conn", poll_interval=0.1, follow_output=True)
-        verdict = await Wait(spec, Connection(wire.url), log, patience=HASTY).run()
+        verdict = await Wait(spec, Connection(wire.url), log, patience=HASTY).watch()
 
     assert verdict.outcome is Outcome.ENDED
     text = "\n".join(log)
@@ -461,7 +461,7 @@ async def test_a_real_job_is_waited_for(local):
     spec = WaitSpec(
         submitted.job_id, local.cluster_id, "real", poll_interval=0.05, deadline=time.time() + 60
     )
-    verdict = await Wait(spec, connection, Log()).run()
+    verdict = await Wait(spec, connection, Log()).watch()
 
     assert (verdict.job.state.base, verdict.job.exit.code) == ("FAILED", 3)
 

@@ -95,7 +95,7 @@ def wait_for(url, job_id):
         return Access(url, "s3cret")
 
     spec = WaitSpec(job_id, "c1", "conn", poll_interval=0.01)
-    return Wait(spec, credentials, Log()).run()
+    return Wait(spec, credentials, Log()).watch()
 
 
 def test_a_loop_that_ends_with_its_last_wait_leaves_no_connection_open():

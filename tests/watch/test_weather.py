@@ -55,7 +55,7 @@ def waiting(url, server, job_id, **fields):
 
     fields = {"job_name": "mine", "poll_interval": 0.1, "deadline": time.time() + 60, **fields}
     spec = WaitSpec(job_id, server.cluster_id, url, **fields)
-    return asyncio.create_task(Wait(spec, connection, log, patience=PATIENCE).run()), log
+    return asyncio.create_task(Wait(spec, connection, log, patience=PATIENCE).watch()), log
 
 
 @asynccontextmanager
