@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, Context
+from airflow.providers.common.compat.sdk import AssetAlias, BaseOperator, Context
 
 from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import InputError
@@ -13,7 +13,10 @@ from airflow_provider_clusterra.hooks.clusterra import ClusterraHook
 from airflow_provider_clusterra.task import arguments as given
 from airflow_provider_clusterra.task.fetching import (
     LARGEST_SHOWN,
+    Copies,
     Found,
+    add_events,
+    check_events,
     download_found,
     find_files_of,
     is_pattern,
@@ -22,7 +25,7 @@ from airflow_provider_clusterra.task.fetching import (
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.lineage import ReportsLineage, place_on_cluster
 from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.transfers import check_target
+from airflow_provider_clusterra.task.transfers import check_target, read_target
 
 
 class ClusterraUploadFileOperator(ReportsLineage, BaseOperator):
@@ -141,6 +144,7 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:
                 found = self._find(connected.client, connected.cluster_id)
+                check_events("path" if self.path else "key", self.outlets, found)
                 copies = download_found(connected.client, [(found, self.target)])
             rows = found.rows(copies)
         whose = {"cluster_id": connected.cluster_id, "job_id": self.job_id}
@@ -148,12 +152,21 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
             "inputs": [place_on_cluster(whose, row["path"]) for row in rows],
             "outputs": {row["target"]: row for row in rows},
         }
-        events: Any = context.get("outlet_events")
-        for asset in self.outlets if events is not None else ():
-            for row in rows:
-                if given.uri_of(getattr(asset, "uri", "")) == given.uri_of(row["target"]):
-                    events[asset].extra.update(row)
+        facts = {"job_id": self.job_id} if self.job_id else {}
+        for asset, meant in self._meant_by_outlets(found, copies):
+            add_events(context, connected.cluster_id, asset, meant, copies, facts)
         return found.described(copies, LARGEST_SHOWN)
+
+    def _meant_by_outlets(self, found: Found, copies: Copies) -> Iterator[tuple[Any, Found]]:
+        """The outlets that are reported: each alias, and the assets of the target or of a file in it."""
+        places = {copies[each].target: Found([each], is_many=False) for each in found.sources}
+        places[str(read_target(self.target))] = found
+        by_uri = {given.uri_of(place): meant for place, meant in places.items()}
+        for asset in self.outlets:
+            if isinstance(asset, AssetAlias):
+                yield asset, found
+            elif meant := by_uri.get(given.uri_of(getattr(asset, "uri", ""))):
+                yield asset, meant
 
     @property
     def _is_many(self) -> bool:

@@ -208,11 +208,7 @@ class JobOutputs(msgspec.Struct, frozen=True):
             if path
             else self._find_declared(result, name, declared.get(name, ""))
         )
-        if isinstance(file.asset, AssetAlias) and len(found.sources) > MOST_EVENTS:
-            raise JobResultError(
-                f"outputs: {name} means {len(found.sources)} files, and an AssetAlias has an event for "
-                f"each of at most {MOST_EVENTS}. Give an Asset, which has one event for all."
-            )
+        check_events(f"outputs: {name}", [file.asset], found)
         return found
 
     def bring_of_failed(self, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,21 +256,10 @@ class JobOutputs(msgspec.Struct, frozen=True):
     def _add_events(
         self, name: str, found: Found, copies: Copies, facts: Mapping[str, Any]
     ) -> None:
-        """Airflow makes the events, one for each asset of the task's outlets, once it has succeeded."""
         file = self.outputs[name]
-        events: Any = self.context.get("outlet_events")
-        for asset in self.outlets if events is not None else ():
-            if isinstance(asset, Asset) and file.means(name, asset):
-                events[asset].extra.update({**found.described(copies), **facts})
-            elif isinstance(asset, AssetAlias) and asset == file.asset:
-                for row in found.rows(copies):
-                    one = Asset(uri_of(row.get("target") or self._left_at(row["path"])))
-                    events[asset].add(one, extra={**row, **facts})
-
-    def _left_at(self, path: str) -> str:
-        """Where a file is that is not copied: in the shared folder, or in the storage."""
-        is_file = path.startswith("/")
-        return path if is_file else place_on_cluster({"cluster_id": self.cluster_id}, path)
+        for asset in self.outlets:
+            if asset == file.asset or (isinstance(asset, Asset) and file.means(name, asset)):
+                add_events(self.context, self.cluster_id, asset, found, copies, facts)
 
 
 def outputs_of(
@@ -322,6 +307,41 @@ class Found(NamedTuple):
 
 
 Copies = Mapping[FoundFile, Arrived]
+
+
+def check_events(words: str, assets: Sequence[Any], found: Found) -> None:
+    """Refuse an AssetAlias for more files than it may have events."""
+    if len(found.sources) > MOST_EVENTS and any(isinstance(each, AssetAlias) for each in assets):
+        raise JobResultError(
+            f"{words} means {len(found.sources)} files, and an AssetAlias has an event for each of at "
+            f"most {MOST_EVENTS}. Give an Asset, which has one event for all."
+        )
+
+
+def add_events(
+    context: Context,
+    cluster_id: str,
+    asset: Any,
+    found: Found,
+    copies: Copies,
+    facts: Mapping[str, Any],
+) -> None:
+    """Airflow makes the events once the task has succeeded: of an asset one, of an AssetAlias one for
+    each file."""
+    events: Any = context.get("outlet_events")
+    if events is None:
+        return
+    if not isinstance(asset, AssetAlias):
+        events[asset].extra.update({**found.described(copies), **facts})
+        return
+    for row in found.rows(copies):
+        place = row.get("target") or _left_at(cluster_id, row["path"])
+        events[asset].add(Asset(uri_of(place)), extra={**row, **facts})
+
+
+def _left_at(cluster_id: str, path: str) -> str:
+    """Where a file is that is not copied: in the shared folder, or in the storage."""
+    return path if path.startswith("/") else place_on_cluster({"cluster_id": cluster_id}, path)
 
 
 def download_found(

@@ -760,6 +760,50 @@ def test_files_of_a_job_are_downloaded_by_its_result(work, run_with_events, even
     assert [row["size"] for row in many["files"]] == [1, 2]
 
 
+def test_a_downloads_assets_and_aliases_have_events_as_those_of_outputs(
+    work, run_with_events, events, run, tmp_path
+):
+    job_id = run(work())["job_id"]
+    alias, folder = AssetAlias("logs"), Asset(f"file://{tmp_path}")
+    file = Asset("deep", uri=f"file://{tmp_path}/deep/b.log")
+    outlets = [alias, folder, file, Asset("other")]
+    run_with_events(download(job_id=job_id, path="logs/", target=f"{tmp_path}/", outlets=outlets))
+
+    made = events[alias].asset_alias_events
+    assert [
+        (each.dest_asset_key.uri, each.extra["size"], each.extra["job_id"]) for each in made
+    ] == [
+        (f"file://{tmp_path}/a.log", 1, job_id),
+        (f"file://{tmp_path}/deep/b.log", 2, job_id),
+    ]
+    assert events[folder].extra == {"count": 2, "size": 3, "job_id": job_id}
+    assert events[file].extra == made[1].extra
+    assert events[Asset("other")].extra == {}
+
+
+def test_an_uploads_copy_has_an_event_for_an_alias_without_a_job(
+    connected, run, run_with_events, events, tmp_path
+):
+    (tmp_path / "in.txt").write_text("weights")
+    key = run(ClusterraUploadFileOperator(task_id="up", source=tmp_path / "in.txt"))
+    alias = AssetAlias("copies")
+    row = run_with_events(download(key=key, target=tmp_path / "out.txt", outlets=[alias]))
+
+    (event,) = events[alias].asset_alias_events
+    assert (event.dest_asset_key.uri, event.extra) == (f"file://{tmp_path}/out.txt", row)
+
+
+def test_an_alias_of_thousands_of_downloads_is_refused_before_any_is_copied(work, run, tmp_path):
+    result = run(work("mkdir many; cd many; seq -w 1001 | xargs touch"))
+    fields = {"path": "many/", "target": f"{tmp_path}/to/", "outlets": [AssetAlias("m")]}
+    with pytest.raises(
+        JobResultError, match="path means 1001 files, and an AssetAlias has an event"
+    ):
+        run(download(job_id=result, **fields))
+
+    assert not (tmp_path / "to").exists()
+
+
 def test_a_download_of_many_files_returns_few_bytes(work, run, tmp_path):
     result = run(work("seq 300 | xargs touch"))
     many = run(download(job_id=result, path="*", target=f"{tmp_path}/to"))
