@@ -21,6 +21,7 @@ from airflow_provider_clusterra.task.fetching import (
     find_files_of,
     is_pattern,
     stored,
+    warn_of_overwriting,
 )
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.lineage import ReportsLineage, place_on_cluster
@@ -141,6 +142,8 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
             check_target(self.target, is_many=self._is_many)
+            if not self._is_many:
+                warn_of_overwriting(self, {str(self.target)})
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:
                 found = self._find(connected.client, connected.cluster_id)

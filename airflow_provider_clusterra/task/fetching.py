@@ -38,7 +38,7 @@ from airflow_provider_clusterra.task.arguments import (
     read_outputs,
     uri_of,
 )
-from airflow_provider_clusterra.task.lineage import place_on_cluster
+from airflow_provider_clusterra.task.lineage import ReportsLineage, place_on_cluster
 from airflow_provider_clusterra.task.report import JobResultError
 from airflow_provider_clusterra.task.transfers import Arrived, Target, Transfer
 
@@ -73,8 +73,7 @@ def check_outputs(
         )
     places = _places(outputs)
     _check_places(outputs, places)
-    for words in _also_written(task, {*places.values()}):
-        log.warning("%s: the last one wins.", words)
+    warn_of_overwriting(task, {*places.values()})
 
 
 def _check_places(outputs: Mapping[str, OutputFile], places: Mapping[str, str]) -> None:
@@ -84,26 +83,51 @@ def _check_places(outputs: Mapping[str, OutputFile], places: Mapping[str, str]) 
             raise InputError(f"outputs: {name} and another would both be written to {place}.")
 
 
-OF_ITS_OWN = re.compile(r"map_index|\bti\b|\btask")
-"""What makes a templated place another one for each of a mapped task's instances."""
+OF_ITS_OWN = re.compile(r"map_index|\bloop\b|\bti\b|\btask")
+"""What makes a templated place another one for each mapped instance, or each iteration of a loop."""
 
 
-def _also_written(task: Any, places: set[str]) -> Iterator[str]:
-    """What else of the DAG writes one of these files, as far as the DAG says."""
+def warn_of_overwriting(task: Any, places: set[str]) -> None:
+    """Warn of what else of the DAG writes one of these files, as far as the DAG says."""
     dag = task.get_dag()
     for other in dag.tasks if dag else ():
         if other.task_id != task.task_id:
-            same = _files_written(other) & places
-            yield from (f"Task {other.task_id} writes {place}, too" for place in same)
-        elif other.is_mapped or other.get_closest_mapped_task_group():
-            same = {each for each in _files_written(other) if not OF_ITS_OWN.search(each)}
-            yield from (f"All mapped instances of this task write {place}" for place in same)
+            for place in _files_written(other) & places:
+                log.warning("Task %s writes %s, too: the last one wins.", other.task_id, place)
+        elif several := _several_of(other):
+            instances, number = several
+            for place in _files_written(other):
+                if not OF_ITS_OWN.search(place):
+                    log.warning(
+                        "All %s of this task write %s: the last one wins. Put %s into its name.",
+                        *(instances, place, number),
+                    )
+
+
+def _several_of(task: Any) -> tuple[str, str] | None:
+    """What of a task there are several in one run of its DAG, and what tells them apart."""
+    if task.is_mapped or task.get_closest_mapped_task_group():
+        return "mapped instances", "{{ ti.map_index }}"
+    group = task.task_group
+    while group is not None:
+        # a loop of Airflow 3.4
+        if hasattr(group, "max_iterations"):
+            return "iterations", "{{ loop.index }}"
+        group = group.parent_group
+    return None
 
 
 def _files_written(task: Any) -> set[str]:
     """As the DAG has them, so templated; into a folder files go under names of their own."""
-    given = getattr(task, "outputs", getattr(task, "partial_kwargs", {}).get("outputs"))
-    return {place for place in _places(given).values() if not place.endswith("/")}
+    kind = getattr(task, "operator_class", type(task))
+    if not issubclass(kind, ReportsLineage):
+        return set()
+    outputs, target = (
+        getattr(task, name, getattr(task, "partial_kwargs", {}).get(name))
+        for name in ("outputs", "target")
+    )
+    places = [*_places(outputs).values(), *([str(target)] if target else [])]
+    return {place for place in places if not place.endswith("/")}
 
 
 def _places(outputs: Any) -> dict[str, str]:

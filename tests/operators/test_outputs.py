@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
     AssetAlias,
     ObjectStoragePath,
     TaskDeferred,
+    task_group,
 )
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
@@ -45,6 +46,7 @@ from airflow_provider_clusterra.sensors.jobs import ClusterraJobSensor
 from airflow_provider_clusterra.task import fetching
 from airflow_provider_clusterra.task.arguments import read_outputs, uri_of
 from airflow_provider_clusterra.task.report import JobExitedError, JobResultError
+from tests.support.versions import HAS_LOOPS
 from tests.support.wire import Wire, http
 
 WRITE = (
@@ -425,6 +427,81 @@ def test_mapped_instances_that_write_one_place_are_told_of(
     assert (MAPPED.format(target) in caplog.text) is collide
 
 
+@pytest.mark.parametrize(
+    ("target", "collide"),
+    [
+        ("{tmp}/m", True),
+        ("{tmp}/{{{{ ti.map_index }}}}", False),
+        ("{tmp}/", False),
+        (None, False),
+    ],
+)
+def test_mapped_downloads_to_one_place_are_told_of(work, run, tmp_path, caplog, target, collide):
+    result, target = run(work()), target and target.format(tmp=tmp_path)
+    with DAG("dag", schedule=None) as dag:
+        each = ClusterraDownloadFileOperator.partial(
+            task_id="each", path="model.pt", **({"target": target} if target else {})
+        )
+        mapped = {"job_id": [result]} | ({} if target else {"target": ["/a", "/b"]})
+        each.expand(**mapped)
+    one = dag.get_task("each").unmap({"job_id": result, "target": f"{tmp_path}/rendered"})
+    one.target = f"{tmp_path}/rendered"
+    run(one)
+
+    words = f"{MAPPED.format(target)} Put {{{{ ti.map_index }}}} into its name"
+    assert (words in caplog.text) is collide
+
+
+def test_mapped_downloads_of_many_files_go_to_one_folder(work, run, tmp_path, caplog):
+    result = run(work())
+    with DAG("dag", schedule=None) as dag:
+        ClusterraDownloadFileOperator.partial(
+            task_id="each", path="logs/", target=f"{tmp_path}/logs"
+        ).expand(job_id=[result])
+    run(dag.get_task("each").unmap({"job_id": result}))
+
+    assert "the last one wins" not in caplog.text
+
+
+def test_a_download_to_the_place_of_another_tasks_output_is_told_of(work, run, tmp_path, caplog):
+    place = f"{tmp_path}/m"
+    with DAG("dag", schedule=None):
+        first = work(task_id="first", outputs={"m": OutputFile("model.pt", place)})
+        download(task_id="second", job_id=1, path="model.pt", target=place)
+    run(first)
+
+    assert f"Task second writes {place}, too: the last one wins." in caplog.text
+
+
+LOOPED = "All iterations of this task write {}: the last one wins. Put {{{{ loop.index }}}} into its name"
+
+
+@pytest.mark.skipif(not HAS_LOOPS, reason="Airflow 3.4 has loops")
+@pytest.mark.parametrize(
+    ("target", "collide"),
+    [("{tmp}/m", True), ("{tmp}/{{{{ loop.index }}}}", False), ("{tmp}/", False)],
+)
+def test_iterations_that_write_one_place_are_told_of(work, run, tmp_path, caplog, target, collide):
+    target = target.format(tmp=tmp_path)
+    result = run(work())
+    with DAG("dag", schedule=None) as dag:
+
+        @task_group
+        def steps():
+            each = work(task_id="each", name="n", outputs={"m": OutputFile("model.pt", target)})
+            each >> download(task_id="get", job_id=result, path="model.pt", target=target)
+
+        steps.loop(max_iterations=2, until=lambda loop: True)
+    for name in ("steps.each", "steps.get"):
+        caplog.clear()
+        one = dag.get_task(name).prepare_for_execution()
+        one.outputs = {"m": OutputFile("model.pt", str(tmp_path / "rendered"))}
+        one.target = str(tmp_path / "rendered")
+        run(one)
+
+        assert (LOOPED.format(target) in caplog.text) is collide
+
+
 def test_outputs_are_templated(work, tmp_path):
     operator = work(outputs={"m": OutputFile("{{ ds }}.pt", "{{ params.to }}/{{ ds }}.pt")})
     operator.render_template_fields({"ds": "2026-01-01", "params": {"to": str(tmp_path)}})
@@ -689,8 +766,8 @@ def test_what_a_template_does_not_declare_needs_a_path(count, run):
         run(count(outputs={"cuonts": OutputFile(target="/srv/x")}))
 
 
-def download(**fields):
-    return ClusterraDownloadFileOperator(task_id="task", **fields)
+def download(task_id="task", **fields):
+    return ClusterraDownloadFileOperator(task_id=task_id, **fields)
 
 
 def test_an_upload_is_downloaded_again(connected, run, tmp_path):
