@@ -1,7 +1,9 @@
 """A job as its author asks for it: ``#SBATCH`` lines, ``job=`` and arguments become one value.
 
-The API itself ignores the lines: only ``sbatch`` reads them, and we do in its place. A job in a container is
-its script inside of one that starts it: the image needs nothing but the script's interpreter.
+The API itself ignores the lines: only ``sbatch`` reads them, and we do in its place. The values of lines and
+arguments are checked in ``options.py``, the fields of ``job=`` here; the environment is put together in
+``api/specs.py``. A job in a container is its script inside of one that starts it: the image needs nothing but
+the script's interpreter.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from airflow_provider_clusterra.api.specs import (
 from airflow_provider_clusterra.api.templates import nearest, shown
 from airflow_provider_clusterra.sbatch.options import (
     ABOVE_HINT,
-    ALIASES,
     CARRIED,
+    LONG,
     MEMORY_FIELDS,
     OPTIONS,
     SHORT,
@@ -96,13 +98,13 @@ class Component(NamedTuple):
 
         An option that cannot be honoured is skipped if its field is ``given`` in another way.
         """
+        names = {each.name for each in self.options}
+        ignored = {"hint"} if names & ABOVE_HINT else set()
         found: Fields = {}
-        forgets_hint = any(each.name in ABOVE_HINT for each in self.options)
         for each in self.options:
-            if (each.name == "hint" and forgets_hint) or OPTIONS[each.name].field in given:
-                continue
-            _put_directive(found, each, now)
-        if any(each.name == "extra-node-info" for each in self.options) and "nodes" not in found:
+            if each.name not in ignored and OPTIONS[each.name].field not in given:
+                _put_directive(found, each, now)
+        if "extra-node-info" in names and "nodes" not in found:
             put_tasks_of_nodes(found)
         return found
 
@@ -274,13 +276,16 @@ def _unquoted(part: str) -> str:
 
 def _long(word: str, rest: list[str], number: int) -> Directive:
     given, equals, value = word.partition("=")
-    known = (*OPTIONS, *ALIASES)
-    matches = [given] if given in known else [name for name in known if name.startswith(given)]
-    if len(matches) != 1:
-        near = f" (it may be {', '.join('--' + name for name in matches)})" if matches else ""
-        raise _bad(number, f"--{given} is not known to sbatch{near}")
-    name = ALIASES.get(matches[0], matches[0])
-    return _directive(name, value if equals else None, rest, number)
+    return _directive(_long_name(given, number), value if equals else None, rest, number)
+
+
+def _long_name(given: str, number: int) -> str:
+    """The option of a name, or of the beginning of only one."""
+    matches = [given] if given in LONG else [name for name in LONG if name.startswith(given)]
+    if len(matches) == 1:
+        return LONG[matches[0]]
+    near = f" (it may be {', '.join('--' + name for name in matches)})" if matches else ""
+    raise _bad(number, f"--{given} is not known to sbatch{near}")
 
 
 def _short(letters: str, rest: list[str], number: int) -> Iterator[Directive]:
@@ -316,12 +321,7 @@ OURS = {
     "group_id": "the API sets it",
 }
 """Fields that a user cannot give, and why not."""
-TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "boolean": (bool,),
-    "object": (dict,),
-}
+TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "object": dict}
 
 
 @functools.cache
@@ -346,13 +346,7 @@ def check_fields(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    if name in OURS:
-        raise InputError(f"job: {name} cannot be given here: {OURS[name]}.")
-    form = job_fields().get(name)
-    if form is None:
-        near = nearest(name, job_fields())
-        hint = f" Did you mean {near}?" if near else ""
-        raise InputError(f"job: slurmrestd v0.0.44 has no field {name!r}.{hint}")
+    form = _form_of(name)
     if isinstance(form, list):
         return _known_words(name, value, form)
     if form == "array":
@@ -363,6 +357,17 @@ def _checked(name: str, value: Any) -> Any:
     if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
         raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
     return value
+
+
+def _form_of(name: str) -> str | list[str]:
+    if name in OURS:
+        raise InputError(f"job: {name} cannot be given here: {OURS[name]}.")
+    form = job_fields().get(name)
+    if form is None:
+        near = nearest(name, job_fields())
+        hint = f" Did you mean {near}?" if near else ""
+        raise InputError(f"job: slurmrestd v0.0.44 has no field {name!r}.{hint}")
+    return form
 
 
 def _list(name: str, value: Any) -> list[str]:
@@ -436,12 +441,14 @@ def _in_words(value: Any) -> str:
 
 def _stays(old: Any, new: Any) -> bool:
     """Whether the new value still holds the old one."""
-    if isinstance(old, str) and isinstance(new, str):
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, str):
         return set(old.split(",")) <= set(new.split(","))
-    if isinstance(old, list) and isinstance(new, list):
+    if isinstance(old, list):
         return all(each in new for each in old)
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old.items() <= new.items()
+    if isinstance(old, dict):
+        return bool(old.items() <= new.items())
     return bool(old == new)
 
 
@@ -719,13 +726,13 @@ def put_field(fields: Fields, name: str, value: Any) -> None:
 
 def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of ``job=``, checked; ``environment`` is a dict here."""
-    found = check_fields({name: value for name, value in job.items() if name != "environment"})
+    fields = dict(job)
+    variables = fields.pop("environment", None)
+    found = check_fields(fields)
     memory = [name for name in MEMORY_FIELDS if name in found]
     if len(memory) > 1:
         raise InputError(f"job: {' and '.join(memory)} exclude each other: give one of them.")
-    if job.get("environment") is not None:
-        found["environment"] = job["environment"]
-    return found
+    return found if variables is None else found | {"environment": variables}
 
 
 def _text(name: str, value: Any) -> str:

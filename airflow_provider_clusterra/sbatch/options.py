@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -184,7 +185,7 @@ GRES_FLAGS = {
     "enforce-binding": "GRES_BINDING_ENFORCED",
 }
 INVALID_DEPENDENCY = {"yes": "KILL_INVALID_DEPENDENCY", "no": "NO_KILL_INVALID_DEPENDENCY"}
-PROFILES = ("energy", "lustre", "network", "task")
+PROFILES = ("energy", "lustre", "network", "task", "none")
 FREQUENCIES = (
     *("Low", "Medium", "HighM1", "High", "Conservative", "OnDemand", "Performance", "PowerSave"),
     *("SchedUtil", "UserSpace"),
@@ -260,6 +261,17 @@ def whole_number(value: str, least: int = 1) -> int:
     return int(value)
 
 
+COUNT = "[0-9]+[kmgtp]?"
+"""A count of nodes or resources; Slurm's ``2k`` is 2048."""
+COUNT_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+
+
+def read_count(text: str) -> int:
+    """A count of nodes or resources, which has the form of :data:`COUNT`."""
+    digits = text.lower().rstrip("kmgtp")
+    return int(digits) * COUNT_UNITS[text.lower().removeprefix(digits)]
+
+
 def read_number(value: str) -> Any:
     """A whole number in slurmrestd's form for optional numbers."""
     return no_val(whole_number(value, 0))
@@ -306,10 +318,7 @@ def read_nodes(value: str) -> str:
     """``--nodes``: a count or a range; k is 1024."""
     if not re.fullmatch(r"\d+[km]?(-\d+[km]?)?(:\d+)?(,[\dkm:-]+)*", value, re.IGNORECASE):
         raise ValueError("it takes a count or a range, e.g. 2 or 2-4")
-    thousands = {"k": 1024, "m": 1024 * 1024}
-    return re.sub(
-        "([0-9]+)([km])", lambda each: str(int(each[1]) * thousands[each[2]]), value.lower()
-    )
+    return re.sub("[0-9]+[km]", lambda each: str(read_count(each[0])), value.lower())
 
 
 def read_array(value: str) -> str:
@@ -337,8 +346,11 @@ def read_priority(value: str) -> Any:
 def read_profile(value: str) -> list[str]:
     """``--profile``: kinds of data, all or none."""
     words = value.lower().split(",")
-    words = [*PROFILES] if "all" in words else ["none"] if "none" in words else words
-    return [one_of({each: each.upper() for each in (*PROFILES, "none")}, word) for word in words]
+    if "all" in words:
+        return [word.upper() for word in PROFILES if word != "none"]
+    if "none" in words:
+        return ["NONE"]
+    return [one_of({each: each.upper() for each in PROFILES}, word) for word in words]
 
 
 def read_distribution(value: str) -> str:
@@ -360,8 +372,7 @@ def read_cpu_frequency(value: str) -> str:
 
 def read_gpus(value: str) -> str:
     """GPUs: a count, a type or both; several are separated by commas."""
-    _read_gpus(value)
-    return ",".join(f"gres/gpu:{each}" for each in value.split(",") if each)
+    return ",".join(f"gres/gpu:{each}" for each in _listed_gpus(value))
 
 
 def put_cpus_per_task(fields: Fields, value: str) -> None:
@@ -528,12 +539,14 @@ def job_id_of(written: str) -> int:
 def settle_dependency(text: str, ends: Mapping[str, bool]) -> str:
     """What is left of a dependency once some of its jobs have ended, well or badly."""
     clauses, between = read_dependency(text)
-    bad = [each for clause in clauses for each in _broken_by(clause, ends)]
-    left = [_left_of(clause, ends) for clause in clauses if not _broken_by(clause, ends)]
+    broken = [_broken_by(clause, ends) for clause in clauses]
+    left = [_left_of(clause, ends) for clause, bad in zip(clauses, broken, strict=True) if not bad]
+    needed = 1 if between == "?" else len(clauses)
+    if len(left) < needed:
+        words = ", ".join(chain.from_iterable(broken))
+        raise InputError(f"dependency: {text} can never hold: {words}.")
     if between == "?" and "" in left:
         return ""
-    if bad and (between == "," or not left):
-        raise InputError(f"dependency: {text} can never hold: {', '.join(bad)}.")
     return between.join(filter(None, left))
 
 
@@ -553,8 +566,14 @@ def _left_of(clause: Clause, ends: Mapping[str, bool]) -> str:
     return "" if clause.job_ids and not rest else str(Clause(clause.kind, rest))
 
 
-PER_TASK = re.compile(r"gres/gpu((?::[^=:,]+)?)[=:]([0-9]+)")
-GPUS = re.compile(r"(?:(?P<type>[\w.-]+):)?(?P<count>[0-9]+[kKmM]?)|(?P<only>\w[\w.-]*)")
+GPUS = re.compile(rf"(?:[\w.-]+:)?{COUNT}|(?=.*[a-z])\w[\w.-]*", re.IGNORECASE)
+"""What an option says of GPUs: a count, a type, or both."""
+GPUS_PER_TASK = re.compile(r"(?:([\w.-]+):)?([0-9]+)|[a-z_][\w.-]*", re.IGNORECASE)
+TRES = re.compile(rf"([^=:]+)(?::[^=:]+)??(?:[=:]({COUNT}))?", re.IGNORECASE)
+"""One resource and its count, e.g. ``cpu=2`` or ``gres/gpu:a10g:1``."""
+GPUS_OF_FIELD = re.compile(
+    rf"(?:^|,)gres/gpu(?::([^=:,]+))??(?:[=:]({COUNT}))?(?=,|$)", re.IGNORECASE
+)
 
 
 def put_gres(fields: Fields, value: str) -> None:
@@ -568,24 +587,31 @@ def put_gres(fields: Fields, value: str) -> None:
 def put_gpus_per_task(fields: Fields, value: str) -> None:
     """``--gpus-per-task``: like ``sbatch``, without types that have no count, and in reverse order."""
     entries = []
-    for each in _read_gpus(value):
-        name = f"gres/gpu:{each['type']}" if each["type"] else "gres/gpu"
-        if int(each["count"] or 0):
-            entries.append(f"{name}={each['count']}")
+    for each in _listed_gpus(value):
+        found = GPUS_PER_TASK.fullmatch(each)
+        if not found:
+            raise ValueError(
+                "it takes whole numbers, e.g. 2048 or 2080ti:2; of 2k and of 2080ti alone sbatch "
+                "would read the digits only"
+            )
+        kind, count = found.groups()
+        if int(count or 0):
+            entries.append(f"gres/gpu:{kind}={count}" if kind else f"gres/gpu={count}")
     put_tres_per_task(fields, "gres/gpu", entries[::-1])
 
 
 def put_per_task(fields: Fields, value: str) -> None:
     """``--tres-per-task``: CPUs and generic resources of each task."""
     entries = [re.sub("^gres:", "gres/", each) for each in value.split(",") if each]
-    names = {re.split("[=:]", each)[0] for each in entries}
-    for name in names:
-        put_tres_per_task(fields, name, [])
-    kept = [each for each in fields.get("tres_per_task", "").split(",") if each]
-    fields["tres_per_task"] = ",".join([*kept, *entries])
-    cpus = re.search("(?:^|,)cpu[=:]([0-9]+)", fields["tres_per_task"])
-    if cpus:
-        fields["cpus_per_task"] = int(cpus[1])
+    for each in entries:
+        found = TRES.fullmatch(each)
+        if not found:
+            raise ValueError("it takes resources with whole numbers, e.g. cpu=2,gres/gpu:a10g=1")
+        resource, count = found.groups()
+        put_tres_per_task(fields, resource, [])
+        if resource == "cpu":
+            fields["cpus_per_task"] = whole_number(str(read_count(count or "0")))
+    fields["tres_per_task"] = ",".join(filter(None, [fields.get("tres_per_task"), *entries]))
 
 
 def put_cpus_per_gpu(fields: Fields, value: str) -> None:
@@ -594,11 +620,11 @@ def put_cpus_per_gpu(fields: Fields, value: str) -> None:
     fields["cpus_per_tres"] = f"gres/gpu:{whole_number(value)}"
 
 
-def _read_gpus(value: str) -> list[re.Match[str]]:
-    found = [GPUS.fullmatch(each) for each in value.split(",") if each]
-    if None in found:
+def _listed_gpus(value: str) -> list[str]:
+    listed = [each for each in value.split(",") if each]
+    if not all(map(GPUS.fullmatch, listed)):
         raise ValueError("it takes a number, a type, or a type and a number, e.g. a10g:1")
-    return [each for each in found if each]
+    return listed
 
 
 def settled(fields: Fields) -> Fields:
@@ -617,15 +643,20 @@ def put_tasks_of_nodes(fields: Fields) -> None:
         fields.setdefault("tasks", int(fields.get("nodes", 1)) * math.prod(places))
 
 
+def _gpus(fields: Fields, name: str) -> list[tuple[str, int]]:
+    """Types and counts of the GPUs in a field; to Slurm, a type without a count is one of them."""
+    found = GPUS_OF_FIELD.findall(str(fields.get(name, "")))
+    return [(kind, read_count(count or "1")) for kind, count in found]
+
+
 def _settle_tasks(fields: Fields) -> None:
     """The tasks of a job that says how many there are for each GPU."""
     per_gpu = fields.get("ntasks_per_tres")
     nodes = str(fields.get("nodes", "1"))
-    for field, times in (("tres_per_job", "1"), ("tres_per_node", nodes)):
-        counts = re.findall(r"gres/gpu(?::[\w.-]+)??[:=]([0-9]+)(?=,|$)", fields.get(field, ""))
-        if per_gpu and counts and times.isdigit():
-            least = per_gpu * int(times) * sum(map(int, counts))
-            fields["tasks"] = max(fields.get("tasks", 0), least)
+    for name, times in (("tres_per_job", "1"), ("tres_per_node", nodes)):
+        gpus = sum(count for _, count in _gpus(fields, name))
+        if per_gpu and gpus and times.isdigit():
+            fields["tasks"] = max(fields.get("tasks", 0), per_gpu * gpus * int(times))
 
 
 def _settle_gpus(fields: Fields) -> None:
@@ -633,21 +664,20 @@ def _settle_gpus(fields: Fields) -> None:
 
     :source: what ``sbatch`` 26.05 says of ``--gpus-per-task``.
     """
-    wanted = PER_TASK.search(str(fields.get("tres_per_task", "")))
-    if not wanted or not int(wanted[2]):
+    per_task = [(kind, count) for kind, count in _gpus(fields, "tres_per_task") if count]
+    if not per_task:
         return
-    kind, each = wanted[1], int(wanted[2])
-    counts = [int(count) for _, count in PER_TASK.findall(fields["tres_per_task"])]
-    fields.setdefault("tres_bind", f"gres/gpu:per_task:{sum(counts)}")
+    fields.setdefault("tres_bind", f"gres/gpu:per_task:{sum(count for _, count in per_task)}")
+    kind, each = per_task[0]
     given = _tasks(fields)
-    total = re.search(rf"gres/gpu{kind}:([0-9]+)$", str(fields.get("tres_per_job", "")))
-    if total:
-        fields["tasks"] = _tasks_for(int(total[1]), each, given)
+    total = dict(_gpus(fields, "tres_per_job")).get(kind)
+    if total is not None:
+        fields["tasks"] = _tasks_for(total, each, given)
     elif given is None:
-        of_kind = f" ({kind[1:]})" if kind else ""
+        of_kind = f" ({kind})" if kind else ""
         raise InputError(
-            f"GPUs: {each} for each task{of_kind}, and not how many tasks. "
-            "Give --ntasks or --gpus beside --gpus-per-task, as sbatch wants it."
+            f"GPUs: {each} for each task{of_kind}, and not how many tasks. Give --ntasks, or --gpus "
+            "of the same type, beside --gpus-per-task, as sbatch wants it."
         )
     elif "tasks_per_node" not in fields:
         fields["tasks"] = given
@@ -807,7 +837,12 @@ OPTIONS: dict[str, Option] = {
     "wckey": Option("value", as_("wckey")),
     "wrap": Option("value", why="give the command as the script"),
 }
-ALIASES = {"cluster": "clusters", "tasks-per-node": "ntasks-per-node"}
+LONG = {
+    **{name: name for name in OPTIONS},
+    "cluster": "clusters",
+    "tasks-per-node": "ntasks-per-node",
+}
+"""The options' long names; two have a second one."""
 SHORT = {option.letter: name for name, option in OPTIONS.items() if option.letter}
 CARRIED = frozenset(
     (
@@ -823,9 +858,11 @@ CARRIED = frozenset(
 :source: ``sbatch -vv`` 26.05 with each option in the first of two components; its source marks the
     others ``reset_each_pass``.
 """
-ABOVE_HINT = (
-    *("cores-per-socket", "extra-node-info", "ntasks-per-core", "sockets-per-node"),
-    "threads-per-core",
+ABOVE_HINT = frozenset(
+    (
+        *("cores-per-socket", "extra-node-info", "ntasks-per-core", "sockets-per-node"),
+        "threads-per-core",
+    )
 )
 """Options with which ``sbatch`` ignores ``--hint``."""
 INSTEAD = (
@@ -833,6 +870,8 @@ INSTEAD = (
     frozenset({"exclusive", "oversubscribe"}),
 )
 """Options that are forms of one thing: one replaces another."""
+SAME = {name: group for group in (*INSTEAD, frozenset({"requeue", "no-requeue"})) for name in group}
+"""For an option with other forms, all of them."""
 RIVALS = (
     *INSTEAD,
     frozenset({"cpus-per-task", "cpus-per-gpu", "tres-per-task=cpu"}),
@@ -854,21 +893,17 @@ CLAIMS = {
 
 def claims_of(name: str, value: str) -> list[str]:
     """An option, and the parts of its value, by their names in :data:`RIVALS`."""
-    form = CLAIMS.get(name)
-    found = [each.replace(":", "/") for each in form.findall(value)] if form else []
-    return [name, *(f"{name}={each}" for each in found)]
+    parts = CLAIMS[name].findall(value) if name in CLAIMS else []
+    return [name, *(f"{name}={each.replace(':', '/')}" for each in parts)]
 
 
 def rivals(claims: Iterable[str]) -> list[str]:
     """Those of some options that exclude each other."""
-    given = list(dict.fromkeys(claims))
-    found = [[name for name in given if name in group] for group in RIVALS]
-    return next((each for each in found if len(each) > 1), [])
+    given = dict.fromkeys(claims)
+    clash = next((group for group in RIVALS if len(group & given.keys()) > 1), ())
+    return [name for name in given if name in clash]
 
 
 def same(name: str) -> frozenset[str]:
     """An option, and those that it replaces."""
-    return next(
-        (group for group in (*INSTEAD, frozenset({"requeue", "no-requeue"})) if name in group),
-        frozenset({name}),
-    )
+    return SAME.get(name, frozenset({name}))

@@ -8,10 +8,11 @@ from airflow_provider_clusterra.api import InputError
 from airflow_provider_clusterra.sbatch.job import read_arguments
 
 
-def components(lines, **arguments):
+def components(lines, job=None, **arguments):
     text = f"#!/bin/bash\n#SBATCH {lines}\ntrue\n"
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    return read_arguments(text, arguments, job={}, environment={}, now=now, name="x").components
+    found = read_arguments(text, arguments, job=job or {}, environment={}, now=now, name="x")
+    return found.components
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,94 @@ def test_another_binding_than_each_tasks_own_gpus_stays():
     (fields,) = components("--gpu-bind=none --gpus-per-task=1 -n 2")
 
     assert fields["tres_bind"] == "gres/gpu:none"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("-n 1 --gpus-per-task=4k", "--gpus-per-task=4k: it takes whole numbers"),
+        ("-n 1 --gpus-per-task=a100:1K", "--gpus-per-task=a100:1K: it takes whole numbers"),
+        ("-n 1 --gpus-per-task=1g", "--gpus-per-task=1g: it takes whole numbers"),
+        ("-n 1 --gpus-per-task=a100:1,2m", "--gpus-per-task=a100:1,2m: it takes whole numbers"),
+        ("-n 1 --gpus-per-task=2080ti", "sbatch would read the digits only"),
+        ("-n 1 --gpus-per-task=1.5", "--gpus-per-task=1.5: it takes a number, a type"),
+        ("--gpus=1.5", "--gpus=1.5: it takes a number, a type"),
+        ("--gpus=0-3", "--gpus=0-3: it takes a number, a type"),
+        ("--gpus=a100:1x", "--gpus=a100:1x: it takes a number, a type"),
+        ("--gpus-per-node=-1", "--gpus-per-node=-1: it takes a number, a type"),
+        ("--tres-per-task=gres/gpu=1x", "--tres-per-task=gres/gpu=1x: it takes resources with"),
+        ("--tres-per-task=cpu=2x", "--tres-per-task=cpu=2x: it takes resources with whole numbers"),
+        ("--tres-per-task=cpu=1.5", "--tres-per-task=cpu=1.5: it takes resources with whole"),
+        ("--tres-per-task=cpu=0", "--tres-per-task=cpu=0: it takes a whole number of at least 1"),
+        ("--tres-per-task=cpu", "--tres-per-task=cpu: it takes a whole number of at least 1"),
+        ("--gpus=1 --cpus-per-gpu=1k", "--cpus-per-gpu=1k: it takes a whole number"),
+        ("-n 1k", "--ntasks=1k: it takes a whole number"),
+    ],
+    ids=repr,
+)
+def test_a_count_that_sbatch_would_misread_or_refuse_is_refused_in_words(lines, words):
+    with pytest.raises(InputError) as caught:
+        components(lines)
+
+    assert str(caught.value).startswith("Line 2 of the script, #SBATCH: --")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["1.5", "a100:1x", "-1", "1:2:3"])
+def test_an_argument_that_is_no_count_of_gpus_is_refused_in_the_same_words(value):
+    with pytest.raises(InputError) as caught:
+        components("-n 1", gpus=value)
+
+    assert str(caught.value) == (
+        f"gpus is {value!r}: it takes a number, a type, or a type and a number, e.g. a10g:1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "job", "expected"),
+    [
+        ("--gpus=4k --gpus-per-task=2", {}, {"tasks": 2048}),
+        ("--gpus=4k", {"tres_per_task": "gres/gpu=2"}, {"tasks": 2048}),
+        ("--gpus=1k --ntasks-per-gpu=1", {}, {"tasks": 1024}),
+        ("-N 2 --gpus-per-node=1k --ntasks-per-gpu=1", {}, {"tasks": 2048}),
+        ("--gres=gpu:a100:1k --ntasks-per-gpu=2", {}, {"tasks": 2048}),
+        ("-n 2", {"tres_per_task": "gres/gpu:4k"}, {"tres_bind": "gres/gpu:per_task:4096"}),
+        (
+            "-n 2 --tres-per-task=gres/gpu:a100=1k,gres/gpu:2080ti=2",
+            {},
+            {"tres_bind": "gres/gpu:per_task:1026"},
+        ),
+        ("-n 1 --tres-per-task=cpu:2k,gres/gpu:1", {}, {"cpus_per_task": 2048}),
+        ("-n 1 --tres-per-task=cpu=1K", {}, {"cpus_per_task": 1024, "tres_per_task": "cpu=1K"}),
+    ],
+    ids=repr,
+)
+def test_a_count_of_thousands_is_the_number_that_it_is_to_sbatch(lines, job, expected):
+    (fields,) = components(lines, job)
+
+    assert {name: fields.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("--gpus=a100 --ntasks-per-gpu=2", {"tasks": 2}),
+        ("--gres=gpu --ntasks-per-gpu=2", {"tasks": 2}),
+        ("--gpus=a100 --gpus-per-task=a100:1", {"tasks": 1}),
+        ("-n 2 --tres-per-task=gres/gpu", {"tres_bind": "gres/gpu:per_task:1", "tasks": 2}),
+        ("--gpus=2 --tres-per-task=gres/gpu", {"tres_bind": "gres/gpu:per_task:1", "tasks": 2}),
+        ("-n 2 --tres-per-task=gres/gpu:a100:0", {"tres_bind": None}),
+    ],
+    ids=repr,
+)
+def test_gpus_of_a_type_without_a_count_are_one_as_to_sbatch(lines, expected):
+    (fields,) = components(lines)
+
+    assert {name: fields.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", ["a100", "2080ti"])
+def test_gpus_for_each_task_are_taken_from_those_of_their_type(kind):
+    (fields,) = components(f"--gpus=a100:2,2080ti:2 --gpus-per-task={kind}:1")
+
+    assert fields["tasks"] == 2
