@@ -70,20 +70,22 @@ def no_val(number: int | None) -> dict[str, Any] | None:
 
 
 def sbatch_environment(job: Mapping[str, Any]) -> dict[str, str]:
-    """The variables for a job's fields; what the user gives comes before them.
+    """The variables that ``sbatch`` derives from a job's fields.
 
     :source: ``env`` of the same scripts under ``sbatch`` and slurmrestd 26.05.
     """
-    words = {name: _in_words(field, job.get(field)) for name, field in FROM_FIELD.items()}
+    words = {
+        name: _as_variable(field, job[field])
+        for name, field in FROM_FIELD.items()
+        if job.get(field) is not None
+    }
     kind, _, size = str(job.get("distribution") or "").partition("=")
     words |= {"SLURM_DISTRIBUTION": kind, "SLURM_DIST_PLANESIZE": size}
     return {name: text for name, text in words.items() if text}
 
 
-def _in_words(field: str, value: Any) -> str:
+def _as_variable(field: str, value: Any) -> str:
     """A field's value as ``sbatch`` writes it into a variable; ``""`` if it writes none."""
-    if value is None:
-        return ""
     if field in OF_GPUS:
         kinds = re.findall(r"gres/gpu(?:[:=]([^,;]+))?", str(value))
         return ",".join(each.replace("=", ":") for each in kinds)
@@ -168,72 +170,92 @@ class JobSpec(msgspec.Struct, frozen=True):
 def job_body(script: str, components: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The submit's JSON body of a job, or of a heterogeneous one's components.
 
-    Each is its fields by slurmrestd's names; its ``environment`` is a dict, whose variables win over
-    those that are set here.
+    Each is its fields by slurmrestd's names, with ``environment`` as a dict.
 
     :source: ``POST …/jobs/submit`` with ``job`` or ``jobs``; ``env`` of such jobs under ``sbatch``.
     """
-    parts = [_part(fields) for fields in components]
-    if len(parts) > 1:
-        return {"script": script, "jobs": _with_groups(parts)}
-    job, variables = parts[0]
-    nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
-    if per_node and nodes.isdigit() and not job.get("tasks"):
-        tasks = str(int(nodes) * per_node)
-        variables = {"SLURM_NTASKS": tasks, "SLURM_NPROCS": tasks} | variables
-    return {"script": script, "job": job | {"environment": _listed(variables)}}
+    jobs = [_sized(fields) for fields in components]
+    environments = [environment_of(job) for job in jobs]
+    if len(jobs) == 1:
+        variables = _tasks_of_nodes(jobs[0]) | environments[0]
+        return {"script": script, "job": _part(jobs[0], variables)}
+    return {"script": script, "jobs": [*map(_part, jobs, _in_groups(jobs, environments))]}
 
 
-def _part(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A component's fields as Slurm wants them, and its environment."""
-    job = dict(fields)
-    own = job.pop("environment", {})
-    job["current_working_directory"] = str(_folder(job))
-    if job.get("hold"):
-        # with a priority beside it, slurmrestd would start the job
-        job.pop("priority", None)
+def environment_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of a job: each source wins over those before it.
+
+    First what ``sbatch`` sets for every job, then what it derives from the fields, then the fields' own
+    ``environment``, in which an operator's job has, again from the weakest: Airflow's context, what
+    ``#SBATCH`` lines set, ``job=``, the argument ``environment``, and where its uploads are.
+    """
     variables = {
         "SLURM_SUBMIT_HOST": socket.gethostname(),
         "SLURM_SUBMIT_DIR": DEFAULT_DIRECTORY,
         **SUBMITTED,
-        **sbatch_environment(job),
-        **own,
+        **sbatch_environment(fields),
+        **fields.get("environment", {}),
     }
     if _takes_path(variables):
         variables.setdefault("PATH", DEFAULT_PATH)
-    return _sized(job), variables
+    return variables
 
 
-def _with_groups(parts: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[dict[str, Any]]:
-    """The components of a heterogeneous job: each has the variables of all under their numbers."""
+def _part(fields: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """A component as Slurm wants it."""
+    job = {**fields, "current_working_directory": str(_folder(fields))}
+    job["environment"] = [f"{name}={value}" for name, value in variables.items()]
+    if job.get("hold"):
+        # with a priority beside it, slurmrestd would start the job
+        job.pop("priority", None)
+    return job
+
+
+def _in_groups(
+    components: Sequence[Mapping[str, Any]], environments: Sequence[dict[str, str]]
+) -> list[dict[str, str]]:
+    """The environments of a heterogeneous job: each has the variables of all under their numbers."""
     groups: dict[str, str] = {}
-    for number, (job, variables) in enumerate(parts):
-        for name, value in (_tasks_of(job) | variables).items():
+    for number, (fields, variables) in enumerate(zip(components, environments, strict=True)):
+        for name, value in (_tasks_of(fields) | variables).items():
             if name in OF_A_COMPONENT:
-                groups |= {f"{name}_{kind}_GROUP_{number}": value for kind in ("HET", "PACK")}
-    jobs = []
-    for job, variables in parts:
-        own = {name: text for name, text in variables.items() if name not in OF_A_COMPONENT}
-        jobs.append(job | {"environment": _listed(own | groups)})
-    return jobs
+                groups[f"{name}_HET_GROUP_{number}"] = value
+                groups[f"{name}_PACK_GROUP_{number}"] = value
+    return [
+        {name: text for name, text in variables.items() if name not in OF_A_COMPONENT} | groups
+        for variables in environments
+    ]
+
+
+def _tasks_of_nodes(job: Mapping[str, Any]) -> dict[str, str]:
+    """The number of tasks that follows from that of each node."""
+    nodes, per_node = str(job.get("nodes") or ""), job.get("tasks_per_node")
+    if job.get("tasks") or not (per_node and nodes.isdigit()):
+        return {}
+    return _tasks(int(nodes) * per_node)
 
 
 def _tasks_of(job: Mapping[str, Any]) -> dict[str, str]:
     """A component's number of tasks, which ``sbatch`` gives unless it follows from that of GPUs."""
     if "tasks" not in job or "ntasks_per_tres" in job:
         return {}
-    return dict.fromkeys(("SLURM_NTASKS", "SLURM_NPROCS"), str(job["tasks"]))
+    return _tasks(job["tasks"])
 
 
-def _sized(job: dict[str, Any]) -> dict[str, Any]:
+def _tasks(number: int) -> dict[str, str]:
+    return dict.fromkeys(("SLURM_NTASKS", "SLURM_NPROCS"), str(number))
+
+
+def _sized(job: Mapping[str, Any]) -> dict[str, Any]:
     """The job with a number of nodes, of which Slurm wants one: as many as its tasks need."""
     tasks, per_node = job.get("tasks"), job.get("tasks_per_node")
     if tasks and per_node and not job.get("nodes"):
         return {"minimum_nodes": -(-tasks // per_node), **job}
-    if any(job.get(name) for name in SIZES):
-        return job
-    is_open = any(job.get(name) for name in OPEN)
-    return job | ({"minimum_nodes": 1} if is_open else {"nodes": "1"})
+    if any(map(job.get, SIZES)):
+        return {**job}
+    if any(map(job.get, OPEN)):
+        return {**job, "minimum_nodes": 1}
+    return {**job, "nodes": "1"}
 
 
 def _takes_path(variables: Mapping[str, str]) -> bool:
@@ -242,10 +264,6 @@ def _takes_path(variables: Mapping[str, str]) -> bool:
     if exported is None:
         return "SLURM_GET_USER_ENV" not in variables
     return exported.upper().startswith("ALL")
-
-
-def _listed(variables: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" for name, value in variables.items()]
 
 
 def hidden_outputs(job: Mapping[str, Any]) -> list[str]:
@@ -362,10 +380,10 @@ def check_names(variables: Iterable[str]) -> None:
             raise InputError(f"environment: {name!r} is not a variable's name.")
 
 
-def put_tres_per_task(fields: dict[str, Any], name: str, entries: Sequence[str]) -> None:
+def put_tres_per_task(fields: dict[str, Any], resource: str, entries: Sequence[str]) -> None:
     """What each task needs of one resource, in the place of what it needed of it: CPUs first."""
-    others = [each for each in str(fields.pop("tres_per_task", "")).split(",") if each]
-    kept = [each for each in others if not each.startswith(name)]
-    both = [*entries, *kept] if name == "cpu" else [*kept, *entries]
-    if both:
-        fields["tres_per_task"] = ",".join(both)
+    asked = str(fields.pop("tres_per_task", "")).split(",")
+    kept = [each for each in asked if each and not each.startswith(resource)]
+    listed = [*entries, *kept] if resource == "cpu" else [*kept, *entries]
+    if listed:
+        fields["tres_per_task"] = ",".join(listed)

@@ -62,6 +62,7 @@ def test_tasks_of_each_node_are_tasks_of_the_job():
     found = environment_of(tasks_per_node=2, nodes="2")
 
     assert (found["SLURM_NTASKS"], found["SLURM_NPROCS"]) == ("4", "4")
+    assert environment_of(tasks_per_node=2)["SLURM_NTASKS"] == "2"
     assert "SLURM_NTASKS" not in environment_of(tasks_per_node=2, nodes="1-2")
 
 
