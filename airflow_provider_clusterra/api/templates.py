@@ -66,11 +66,10 @@ def read_param(row: Mapping[str, Any], place: Place) -> Param:
 
     :source: ``parameters`` and ``inputs`` of ``GET /v1/templates/{template_id}``.
     """
-    word = str(row.get("widget") or row.get("type") or row.get("role") or "").lower()
     options = row.get("options")
     return Param(
-        name=str(row.get("key") or row.get("name") or ""),
-        kind=KINDS.get(word, "text"),
+        name=_text(row, "key", "name"),
+        kind=KINDS.get(_text(row, "widget", "type", "role").lower(), "text"),
         place=place,
         required=row.get("required") is True,
         default=row.get("default"),
@@ -79,6 +78,11 @@ def read_param(row: Mapping[str, Any], place: Place) -> Param:
         least=_bound(row.get("min")),
         most=_bound(row.get("max")),
     )
+
+
+def _text(row: Mapping[str, Any], *names: str) -> str:
+    """What the first of some names says that says anything."""
+    return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def read_value(param: Param, value: Any) -> Any:
@@ -99,15 +103,23 @@ def read_value(param: Param, value: Any) -> Any:
 
 
 def _read_option(param: Param, value: Any) -> Any:
-    for option in param.options:
-        if option == value and isinstance(option, bool) == isinstance(value, bool):
-            return option
-    text = str(value).strip()
-    for option in param.options:
-        if str(option) == text or (isinstance(option, bool) and read_flag(text) is option):
-            return option
+    """The option that a value is, or else the first of which it is the text."""
+    for means in (_is_option, _names_option):
+        for option in param.options:
+            if means(value, option):
+                return option
     allowed = ", ".join(map(repr, param.options))
     raise ValueProblem(f"{param.name} is {value!r}, and may be {allowed}")
+
+
+def _is_option(value: Any, option: Any) -> bool:
+    # 1 is no True
+    return bool(option == value) and isinstance(option, bool) == isinstance(value, bool)
+
+
+def _names_option(value: Any, option: Any) -> bool:
+    text = str(value).strip()
+    return read_flag(text) is option if isinstance(option, bool) else str(option) == text
 
 
 def _read_number(_: Param, value: Any) -> float:
@@ -152,9 +164,9 @@ def _read_map(param: Param, value: Any) -> dict[str, str]:
     is_map = isinstance(found, Mapping)
     if not is_map:
         raise ValueError(value)
-    bad = [name for name, each in found.items() if each is None or isinstance(each, dict | list)]
-    if bad:
-        raise ValueProblem(f"{param.name}: {bad[0]} is {shown(found[bad[0]])}, and takes one text")
+    for name, each in found.items():
+        if isinstance(each, dict | list | None):
+            raise ValueProblem(f"{param.name}: {name} is {shown(each)}, and takes one text")
     return {str(_plain(name)): str(_plain(each)) for name, each in found.items()}
 
 
@@ -173,8 +185,9 @@ def _as_json(name: str, value: Any) -> Any:
         return {_key(name, key): _as_json(f"{name}.{key}", each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(f"{name}[{index}]", each) for index, each in enumerate(value)]
-    finite = isinstance(value, float) and math.isfinite(value)
-    if value is None or finite or isinstance(value, str | bool | int):
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueProblem(f"{name} is {shown(value)}, which JSON cannot hold: give a text or a number")
 
@@ -446,12 +459,12 @@ def _read(row: Mapping[str, Any]) -> Template:
     params = [*inputs, *(read_param(each, "params") for each in parameters)]
     return Template(
         template_id=str(row["id"]),
-        name=str(row.get("name") or ""),
-        description=str(row.get("description") or ""),
-        kind=str(row.get("kind") or "batch"),
+        name=_text(row, "name"),
+        description=_text(row, "description"),
+        kind=_text(row, "kind") or "batch",
         ready=row.get("ready") is not False,
         params=tuple(param for param in params if param.name),
-        parent_id=str(row.get("parent_id") or ""),
+        parent_id=_text(row, "parent_id"),
         static_values=read_object(row.get("static_values")),
         preset_values=read_object(row.get("schema_values")),
         outputs_dir=str(outputs.get("dir", "")),
