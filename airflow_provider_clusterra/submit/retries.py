@@ -56,6 +56,11 @@ class Growth(msgspec.Struct, frozen=True):
     """Per node, CPU or GPU, as the job asks for it."""
     max_time_limit_minutes: int | None = None
 
+    def helps(self, kind: str, states: Collection[str]) -> bool:
+        """Whether a retry asks for more of it, once a job has ended in these states."""
+        state, _ = SHORTAGES[kind]
+        return getattr(self, kind) is not None and state in states
+
 
 class Step(msgspec.Struct, frozen=True):
     """One thing of which a retry asks for more."""
@@ -101,32 +106,32 @@ def grow(requested: Mapping[str, Any], failure: Failure, growth: Growth) -> list
     For what nobody asked for, the failure says what Slurm gave. Raises InputError if it would have to be
     more than the author allows.
     """
-    states = failure.states or (failure.state,)
-    steps = []
-    if growth.memory is not None and "OUT_OF_MEMORY" in states:
-        steps.append(_more_memory(requested, failure, growth.memory, growth.max_memory_mb))
-    if growth.time_limit is not None and "TIMEOUT" in states:
-        steps.append(
-            _more_time(requested, failure, growth.time_limit, growth.max_time_limit_minutes)
-        )
+    states = _states_of(failure)
+    steps = [
+        more(requested, failure, growth)
+        for kind, more in (("memory", _more_memory), ("time_limit", _more_time))
+        if growth.helps(kind, states)
+    ]
     return [step for step in steps if step is not None]
 
 
-def _more_memory(
-    requested: Mapping[str, Any], failure: Failure, factor: float, most: int | None
-) -> Step | None:
+def _states_of(failure: Failure) -> tuple[str, ...]:
+    return failure.states or (failure.state,)
+
+
+def _more_memory(requested: Mapping[str, Any], failure: Failure, growth: Growth) -> Step | None:
     field = next((name for name in MEMORY_FIELDS if name in requested), _memory_field(failure))
     value = requested.get(field)
     per_tres = _per_tres(value)
     before = int(per_tres[2]) if per_tres else read_number(value) or failure.memory_mb
     if not before:
         return None
-    more = _larger(before, factor, most)
+    more = _larger(before, growth.memory, growth.max_memory_mb)
     unit = PER[field]
     if more is None:
         raise InputError(
-            f"The job ran out of memory with {before} MB a {unit}, and max_memory is {most} MB: "
-            "it is not submitted again."
+            f"The job ran out of memory with {before} MB a {unit}, and max_memory is "
+            f"{growth.max_memory_mb} MB: it is not submitted again."
         )
     return Step(
         field,
@@ -135,25 +140,24 @@ def _more_memory(
     )
 
 
-def _more_time(
-    requested: Mapping[str, Any], failure: Failure, factor: float, most: int | None
-) -> Step | None:
+def _more_time(requested: Mapping[str, Any], failure: Failure, growth: Growth) -> Step | None:
     before = read_number(requested.get("time_limit")) or failure.time_limit_minutes
     if not before:
         return None
-    more = _larger(before, factor, most)
+    more = _larger(before, growth.time_limit, growth.max_time_limit_minutes)
     if more is None:
         raise InputError(
-            f"The job ran into its time limit of {before} min, and max_time_limit is {most} min: "
-            "it is not submitted again."
+            f"The job ran into its time limit of {before} min, and max_time_limit is "
+            f"{growth.max_time_limit_minutes} min: it is not submitted again."
         )
     return Step("time_limit", no_val(more), f"a time limit of {more} min instead of {before} min")
 
 
-def _larger(before: int, factor: float, most: int | None) -> int | None:
+def _larger(before: int, factor: float | None, most: int | None) -> int | None:
     """The amount times the factor, at most so much; None if that is not more."""
-    more = math.ceil(round(before * factor, 6))
-    more = more if most is None else min(more, most)
+    more = math.ceil(round(before * (factor or 1), 6))
+    if most is not None:
+        more = min(more, most)
     return more if more > before else None
 
 
@@ -254,18 +258,19 @@ def _begin(
     job has not failed with it; if it is no more than what was too little, growth goes on from that.
     """
     then = state.requested if state.written is None else state.written
-    states = {*(failure.states or (failure.state,))}
+    states = {*_states_of(failure)}
     begin: dict[str, Any] = {}
     for kind, (short, names) in SHORTAGES.items():
         mine, before, requested = (_only(each, names) for each in (now, then, state.requested))
         if mine == before:
             begin |= requested
-        elif short not in states or getattr(growth, kind) is None:
+        elif not growth.helps(kind, states):
             begin |= mine
         else:
             first, grows = _after_a_change(mine, requested, _given(failure, kind))
             begin |= first
-            states -= set() if grows else {short}
+            if not grows:
+                states.discard(short)
     return begin, replace(failure, state="", states=tuple(sorted(states)))
 
 
@@ -317,11 +322,12 @@ def state_after(state: RetryState, job: Job | None) -> RetryState:
         return state
     good = succeeded_indices(job)
     succeeded = write_indices(good)
-    ids = pack_ids(task for task in job.tasks if task.array_task_id in good)
     if len(succeeded) > LONGEST:
         return state
-    size = sum(len(each) + len(indices) for each, indices in ids.items())
-    return replace(state, succeeded=succeeded, task_ids=ids if size <= LONGEST else {})
+    ids = pack_ids(task for task in job.tasks if task.array_task_id in good)
+    if sum(map(len, (*ids, *ids.values()))) > LONGEST:
+        ids = {}
+    return replace(state, succeeded=succeeded, task_ids=ids)
 
 
 def earlier_tasks(state: RetryState) -> list[Job]:
