@@ -2,6 +2,9 @@
 
 A plain argument is read when the DAG is; a template, an XComArg or a mapped argument when the task
 runs. Airflow's rendering makes text of most values, so each reader takes its value's text, too.
+
+What stands for an option of ``sbatch``, e.g. ``memory`` or ``gpus``, is checked as that option is, by
+``sbatch/options.py``; a template's values are, by ``api/templates.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +19,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache, partial
 from inspect import signature
-from itertools import compress
-from operator import is_not
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ from airflow_provider_clusterra.api.jobs import read_flag, read_job_id
 
 Reader = Callable[[str, Any], Any]
 """Takes an argument's name and what was given, and returns its value or raises InputError."""
-NOTHING = ("", "None")
-"""The text that a template makes of an XCom that nobody has pushed."""
+NOTHING = (None, "", "None")
+"""No value, and the texts that a template makes of an XCom that nobody has pushed."""
 LAZY = re.compile(r"Lazy\w*Sequence\(.*\)")
 """The text that a template makes of the XComs of several tasks."""
 TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -88,22 +89,24 @@ class GivenFields:
         return self._names if task is None else _given(task, self._names)
 
 
-def _given(task: Any, names: tuple[str, ...]) -> list[str]:
+def _given(task: Any, names: Iterable[str]) -> list[str]:
     kind: Any = type(task)
-    values = map(vars(task).get, names)
-    return [*compress(names, map(is_not, values, _left_out(kind, names)))]
+    values, defaults = vars(task), _defaults(kind)
+    return [name for name in names if values.get(name) is not defaults.get(name)]
 
 
 @cache
-def _left_out(kind: Any, names: tuple[str, ...]) -> list[Any]:
+def _defaults(kind: Any) -> dict[str, Any]:
     """The defaults of an operator's arguments in our own classes.
 
     A default in an author's subclass may be a template, or a script's file.
     """
-    ours = [each for each in kind.__mro__ if each.__module__.startswith(PACKAGE)]
-    parameters = [signature(each.__init__).parameters for each in reversed(ours)]
-    defaults = {name: each.default for named in parameters for name, each in named.items()}
-    return [defaults.get(name) for name in names]
+    found: dict[str, Any] = {}
+    for each in reversed(kind.__mro__):
+        if each.__module__.startswith(PACKAGE):
+            parameters = signature(each.__init__).parameters
+            found |= {name: parameter.default for name, parameter in parameters.items()}
+    return found
 
 
 def is_deferrable(given: Any) -> bool:
@@ -120,7 +123,7 @@ def _default_deferrable() -> bool:
 def check_plain(task: Any, readers: Mapping[str, Reader]) -> None:
     """Check the arguments that are known when the DAG is read."""
     with argument_errors():
-        for name in _given(task, (*readers,)):
+        for name in _given(task, readers):
             _read(name, partial(_if_plain, readers[name]), getattr(task, name))
 
 
@@ -139,7 +142,7 @@ def _if_plain(read: Reader, name: str, given: Any) -> Any:
 
 def read_all(task: Any, readers: Mapping[str, Reader]) -> None:
     """Replace the arguments by their values, once everything is rendered; defaults stay."""
-    for name in _given(task, (*readers,)):
+    for name in _given(task, readers):
         setattr(task, name, _read(name, readers[name], getattr(task, name)))
 
 
@@ -219,11 +222,10 @@ def flag(name: str, given: Any) -> bool:
 def exit_codes(name: str, given: Any) -> frozenset[int]:
     """Exit codes: one, several, or None."""
     value = from_text(given)
-    if value is None or value in NOTHING:
+    if value in NOTHING:
         return frozenset()
-    codes = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
     with suppress(InputError):
-        found = frozenset(count(name, code) for code in codes)
+        found = frozenset(count(name, code) for code in _each_of(value))
         if all(0 < code < 256 for code in found):
             return found
     raise InputError(
@@ -235,7 +237,7 @@ def optional(read: Reader) -> Reader:
     """A reader of an argument that may be None."""
 
     def read_it(name: str, given: Any) -> Any:
-        return None if given is None or given in NOTHING else read(name, given)
+        return None if given in NOTHING else read(name, given)
 
     return read_it
 
@@ -267,11 +269,14 @@ def job_id(name: str, given: Any) -> int:
 def job_ids(name: str, given: Any) -> list[int]:
     """Job ids: one, several, those of a mapped task, or none."""
     value = from_text(given)
-    if isinstance(value, str):
-        value = value.split(",")
-    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
-        value = [value]
-    return [job_id(name, each) for each in value if each is not None and each not in NOTHING]
+    values = value.split(",") if isinstance(value, str) else _each_of(value)
+    return [job_id(name, each) for each in values if each not in NOTHING]
+
+
+def _each_of(value: Any) -> Iterable[Any]:
+    """The elements of a list or another lot of values; a text, a dict or a number is one by itself."""
+    is_one = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+    return [value] if is_one else value
 
 
 def mapping(name: str, given: Any) -> dict[str, Any]:
