@@ -62,6 +62,11 @@ class ExitSignal(msgspec.Struct, gc=False):
     id: Number = None
     signal_id: Number = None
 
+    @property
+    def number(self) -> int | None:
+        """The signal's number; 0 or None if there was none."""
+        return read_number(self.id) or read_number(self.signal_id)
+
 
 class ExitCode(msgspec.Struct, gc=False):
     """An exit as slurmrestd has it; a struct because it is decoded faster than a dict."""
@@ -149,8 +154,7 @@ def read_exit(value: ExitCode | Plain) -> ExitStatus:
     :source: ``exit_code`` of a job.
     """
     if type(value) is ExitCode:
-        by = value.signal
-        number = isinstance(by, ExitSignal) and (read_number(by.id) or read_number(by.signal_id))
+        number = value.signal.number if isinstance(value.signal, ExitSignal) else None
         return ExitStatus(signal=number) if number else ExitStatus(read_number(value.return_code))
     status = read_number(value)
     if status is None or status < 0:
@@ -331,11 +335,38 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """What it asked for and used, once its end was accounted for."""
 
     @property
+    def parts(self) -> tuple[Job, ...]:
+        """Its tasks or components; of any other job, the job itself."""
+        return self.tasks or (self,)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """Every id that it is asked for by: its own, its array's and its het job's."""
+        ids = (self.job_id, self.array_job_id, self.het_job_id)
+        return frozenset(each for each in ids if each is not None)
+
+    @property
+    def place(self) -> int:
+        """A task's index in its array, or a component's offset; -1 of a job that is no part of another."""
+        index = self.het_job_offset if self.array_task_id is None else self.array_task_id
+        return -1 if index is None else index
+
+    @property
+    def follows_leader(self) -> bool:
+        """Whether it is a het job's component after the first, which is the leader.
+
+        It may have a name of its own, and be requeued alone.
+        """
+        return bool(self.het_job_offset)
+
+    @property
     def ran(self) -> bool:
         """Whether a job that has ended was ever started: if not, Slurm says that it started at its end."""
-        would_tell = self.tres_requested or self.state.base in ("CANCELLED", "DEADLINE")
-        held = self.nodes or self.tres_allocated
-        return bool(held) or not would_tell or self.started_at not in (None, self.ended_at)
+        if self.nodes or self.tres_allocated:
+            return True
+        if self.tres_requested or self.state.base in ("CANCELLED", "DEADLINE"):
+            return self.started_at not in (None, self.ended_at)
+        return True
 
     def raise_for_state(self) -> Job:
         """The job itself when it succeeded.
@@ -356,10 +387,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         reason = f" ({self.reason})" if self.reason else ""
         if not self.state.ended:
             return f"Job {self.job_id} is {self.state}{reason}."
-        failing = self.failed_task
-        index = (
-            "" if failing is None or failing.array_task_id is None else f"[{failing.array_task_id}]"
-        )
+        failing, index = self.failed_task, ""
+        if failing is not None and failing.array_task_id is not None:
+            index = f"[{failing.array_task_id}]"
         exit_words = "" if self.state.base == "CANCELLED" else f": {self.exit}"
         return f"Job {self.job_id}{index} ended {self.state.base}{reason}{exit_words}."
 
@@ -519,16 +549,16 @@ def one_job(jobs: Sequence[Job], job_id: int) -> Job | None:
 
 
 def _together(parts: list[Job], job_id: int) -> Job:
-    tasks = tuple(sorted(parts, key=lambda job: (place_of(job), job.job_id)))
-    speaker = min(tasks, key=lambda job: (_urgency(job.state), place_of(job)))
+    tasks = tuple(sorted(parts, key=lambda job: (job.place, job.job_id)))
+    speaker = min(tasks, key=lambda job: (_urgency(job.state), job.place))
     ended = speaker.state.ended
     completing = ended and any(job.state.completing for job in tasks)
     flags = speaker.state.flags | ({"COMPLETING"} if completing else set())
     return replace(
         speaker,
         job_id=job_id,
-        # a het job has its leader's name; its other components may have names of their own
-        name="" if tasks[0].het_job_offset else tasks[0].name,
+        # a het job has its leader's name
+        name="" if tasks[0].follows_leader else tasks[0].name,
         state=JobState(speaker.state.base, flags),
         array_task_id=None,
         het_job_offset=None,
@@ -552,10 +582,9 @@ def seconds_between(begin: datetime | None, end: datetime | None) -> float | Non
     return max(0.0, (end - begin).total_seconds()) if begin and end else None
 
 
-def place_of(job: Job) -> int:
-    """An array's index, or a component's number; -1 of a job that is no part of another."""
-    index = job.het_job_offset if job.array_task_id is None else job.array_task_id
-    return -1 if index is None else index
+def timestamp_of(time: datetime | None) -> float:
+    """In seconds since 1970, to compare times by; 0 if it is not known."""
+    return time.timestamp() if time else 0.0
 
 
 def _urgency(state: JobState) -> int:
@@ -568,7 +597,8 @@ def _urgency(state: JobState) -> int:
 def read_job_state(record: JobRecord) -> JobState:
     """A record's state, whatever the field is called."""
     for value in (record.job_state, record.state, record.status):
-        if value is not None and (state := read_state(value)) is not NO_STATE:
+        state = read_state(value)
+        if state is not NO_STATE:
             return state
     return NO_STATE
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from itertools import accumulate
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,12 +19,12 @@ from airflow_provider_clusterra.api.jobs import (
     LARGEST,
     Job,
     JobRecord,
-    place_of,
     read_number,
     read_object,
     read_objects,
     read_record,
     seconds_between,
+    timestamp_of,
 )
 
 Values = dict[str, float]
@@ -77,7 +79,6 @@ RATIOS = {
     "cpu_efficiency": ("cpu_core_seconds_used", "cpu_core_seconds_allocated"),
     "memory_share": ("memory_bytes_peak", "memory_bytes_requested"),
 }
-EPOCH = datetime.fromtimestamp(0, UTC)
 MB = 2**20
 UNIT_MB = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
 NO_VALS = (2**32 - 2, 2**32 - 1)
@@ -97,10 +98,6 @@ class Run(msgspec.Struct, frozen=True):
     values: Values
 
 
-RunsByPart = dict[int, list[Run]]
-"""The runs of each task or component; -1: the job itself."""
-
-
 class RunRecord(JobRecord, gc=False):
     """What else of accounting's record is read here."""
 
@@ -116,12 +113,13 @@ class _Runs(msgspec.Struct, gc=False):
 def read_runs(answer: Answer) -> list[Run]:
     """All runs of accounting's answer; rows that cannot be read are skipped."""
     try:
-        found = decode(answer.body, _Runs) if answer.status < 300 else None
+        found = decode(answer.body, _Runs)
     except NOT_JSON:
-        found = None
-    if found is None or found.errors or found.jobs is None:
+        found = _Runs()
+    if answer.status >= 300 or found.errors or found.jobs is None:
         raise refusal(answer) or answer.unreadable("it holds no list of jobs")
-    return [run for record in found.jobs if (run := _read_run(record)) is not None]
+    runs = [_read_run(record) for record in found.jobs]
+    return [run for run in runs if run is not None]
 
 
 def _read_run(record: RunRecord) -> Run | None:
@@ -194,11 +192,20 @@ class _Step(msgspec.Struct, frozen=True):
     is_extern: bool
 
     @property
+    def is_measured(self) -> bool:
+        return "cpu" in self.total or "mem" in self.total
+
+    @property
     def is_blank(self) -> bool:
         """Whether Slurm measured nothing of it, though it may have run something, e.g.
         ``srun --acctg-freq=0``. A step of a second may end before it is measured.
         """
         return "mem" not in self.total and not self.is_extern and self.end - self.begin > 1
+
+    @property
+    def measured_seconds(self) -> float | None:
+        """The same seconds, but for the 0 of a step of which nothing was measured."""
+        return None if self.is_blank and self.cpu_seconds == 0 else self.cpu_seconds
 
 
 def _read_step(step: Mapping[str, Any]) -> _Step:
@@ -232,39 +239,39 @@ def _used(steps: Sequence[_Step], had: Values) -> Values:
 
 
 def _sum_of_cpu_seconds(steps: Sequence[_Step]) -> float | None:
-    """None if Slurm did not measure all steps: then there are no TRES either, and the seconds are 0."""
-    known = [step.cpu_seconds for step in steps if step.cpu_seconds is not None]
-    if any({"cpu", "mem"} & step.total.keys() for step in steps):
-        unmeasured = any(step.is_blank and step.cpu_seconds == 0 for step in steps)
-        return None if unmeasured or len(known) < len(steps) else sum(known)
-    return sum(known) or None
+    """None if Slurm did not measure all of them. If it measures no job, each says 0 seconds."""
+    if not any(step.is_measured for step in steps):
+        return sum(step.cpu_seconds or 0 for step in steps) or None
+    seconds = [step.measured_seconds for step in steps]
+    known = [each for each in seconds if each is not None]
+    return sum(known) if len(known) == len(steps) else None
 
 
 def _peak(steps: Sequence[_Step], name: str, most: float = math.inf) -> float | None:
     """The most that steps had at one time: those side by side together, one after another not."""
     changes: list[tuple[float, int, float]] = []
-    brief: dict[float, list[float]] = {}
+    for begin, end, count in _spans(steps, name, most):
+        changes += [(begin, 1, count), (end, 0, -count)]
+    # at the same second an end comes before a begin
+    sums = accumulate(change for _, _, change in sorted(changes))
+    return max(sums, default=None)
+
+
+def _spans(steps: Sequence[_Step], name: str, most: float) -> Iterator[tuple[float, float, float]]:
+    """From when to when steps had how much."""
+    brief: dict[float, list[float]] = defaultdict(list)
     for step in steps:
-        if (count := step.total.get(name)) is None:
+        count = step.total.get(name)
+        if count is None:
             continue
         if step.end > step.begin:
-            changes += [(step.begin, 1, count), (step.end, 0, -count)]
+            yield step.begin, step.end, count
         else:
-            brief.setdefault(step.begin, []).append(count)
+            brief[step.begin].append(count)
     for begin, counts in brief.items():
         # Slurm's clock has whole seconds: those of one second may be a loop of quick steps, and are one
         # if they had more together than the job
-        count = sum(counts) if sum(counts) <= most else max(counts)
-        changes += [(begin, 1, count), (begin + 0.5, 0, -count)]
-    if not changes:
-        return None
-    peak: float = 0
-    now: float = 0
-    # at the same second an end comes before a begin
-    for _, _, change in sorted(changes):
-        now += change
-        peak = max(peak, now)
-    return peak
+        yield begin, begin + 0.5, sum(counts) if sum(counts) <= most else max(counts)
 
 
 def _time(value: Any) -> int | None:
@@ -305,56 +312,106 @@ def _derived(values: Values) -> Values:
     for key, (of, seconds) in PRODUCTS.items():
         if of in values and "run_seconds" in values:
             values[key] = values[of] * values["run_seconds"] / seconds
-    values |= _ratios(values)
+    for key in RATIOS:
+        values |= _ratio(values, key)
     return {key: round(values[key], 4) for key in USAGE if key in values}
 
 
-def _ratios(values: Values, *keys: str) -> Values:
-    return {
-        key: round(values[part] / values[whole], 4)
-        for key, (part, whole) in RATIOS.items()
-        if key in (keys or RATIOS) and part in values and values.get(whole)
-    }
+def _ratio(values: Values, key: str) -> Values:
+    """One of the ratios, if it is known."""
+    part, whole = RATIOS[key]
+    if part not in values or not values.get(whole):
+        return {}
+    return {key: round(values[part] / values[whole], 4)}
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """A job that is no array and no het job, an array's task, or a het job's component."""
+
+    seen: Job | None = None
+    """As slurmctld showed it last; None if it did not."""
+    runs: list[Run] = []
+    """Those that accounting has, the last one last."""
+
+    @property
+    def began(self) -> datetime | None:
+        """When the run that slurmctld saw last began; None if it saw none."""
+        return self.seen.started_at if self.seen is not None and self.seen.ran else None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether accounting has the end of that run."""
+        if not self.runs:
+            return False
+        last = self.runs[-1].job
+        return last.state.ended and timestamp_of(last.started_at) >= timestamp_of(self.began)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether accounting does not have it yet."""
+        return self.began is not None and not self.is_told
+
+    @property
+    def values(self) -> Values:
+        """slurmctld's own words, and accounting's over them if it has heard of the end."""
+        own = own_values(self.seen) if self.seen else {}
+        return own | self.runs[-1].values if self.is_told else own
+
+    @property
+    def ran(self) -> bool:
+        """Whether slurmctld or accounting says so."""
+        if self.seen is not None and self.seen.ran:
+            return True
+        return bool(self.runs) and self.runs[-1].job.ran
+
+
+def _parts_of(job: Job, runs: Iterable[Run]) -> dict[int, _Part]:
+    """By their places; -1: the job itself."""
+    parts: dict[int, _Part] = defaultdict(_Part)
+    for part in job.parts:
+        if _is_one(part):
+            parts[part.place] = _Part(part)
+    for run in sorted(runs, key=_begin):
+        if job.job_id in run.job.ids and _is_one(run.job):
+            parts[run.job.place].runs.append(run)
+    if any(part.is_told for place, part in parts.items() if place >= 0):
+        # slurmctld did not show them, and the job itself is none of them
+        parts.pop(-1, None)
+    return dict(sorted(parts.items()))
+
+
+def _is_one(job: Job) -> bool:
+    """Whether it is one task: not what stands for the rest of an array, which never ran."""
+    return not job.array_job_id or job.array_task_id is not None
+
+
+def _begin(run: Run) -> float:
+    return timestamp_of(run.job.started_at or run.job.submitted_at)
 
 
 def usage_of(job: Job, runs: Iterable[Run] = ()) -> dict[str, Any]:
     """What a job asked for and used, as its result holds it; without accounting there are no runs."""
     if job.usage is not None:
         return job.usage
-    recorded = _by_part(job, runs)
-    parts = _values_by_part(job, recorded)
-    kinds = _kinds(job, recorded)
-    found: dict[str, Any] = together([*parts.values()], side_by_side="components" in kinds)
-    if "tasks" in kinds:
-        ran = _ran(job, recorded)
-        found["tasks"] = _spread([values for part, values in parts.items() if part in ran])
-    elif "components" in kinds and len(parts) <= MOST_COMPONENTS:
-        found["components"] = {
-            str(part): {key: values[key] for key in PER_COMPONENT if key in values}
-            for part, values in parts.items()
-        }
-    return found | _all_runs(job, recorded)
+    parts = _parts_of(job, runs)
+    values = {place: part.values for place, part in parts.items() if part.seen or part.is_told}
+    kind = _kind_of(job, parts.values())
+    found: dict[str, Any] = together([*values.values()], side_by_side=kind == "het job")
+    if kind == "array":
+        found["tasks"] = _spread([values[index] for index in values if parts[index].ran])
+    elif kind == "het job" and len(values) <= MOST_COMPONENTS:
+        found["components"] = _by_component(values)
+    return found | _all_runs(job, [*parts.values()])
 
 
-def _values_by_part(job: Job, recorded: RunsByPart) -> dict[int, Values]:
-    """slurmctld's own words, and accounting's over them where it has heard of the end."""
-    ended = _as_ended(job, recorded)
-    own = {place_of(task): own_values(task) for task in job.tasks or (job,) if _is_one(task)}
-    if ended - {-1}:
-        # the job itself is none of its parts
-        own.pop(-1, None)
-    return {
-        part: own.get(part, {}) | (recorded[part][-1].values if part in ended else {})
-        for part in sorted({*own, *ended})
-    }
-
-
-def _kinds(job: Job, recorded: RunsByPart) -> set[str]:
-    """``"tasks"`` of an array, or ``"components"`` of a het job."""
-    each = [*job.tasks, *(again[-1].job for again in recorded.values())]
-    wholes = {("tasks", task.array_job_id) for task in each}
-    wholes |= {("components", task.het_job_id) for task in each}
-    return {kind for kind, whole in wholes if whole == job.job_id}
+def _kind_of(job: Job, parts: Iterable[_Part]) -> Literal["array", "het job", "plain"]:
+    """As slurmctld shows it or, if it shows none of its parts, accounting."""
+    records = [*job.tasks, *(part.runs[-1].job for part in parts if part.runs)]
+    if any(record.array_job_id == job.job_id for record in records):
+        return "array"
+    if any(record.het_job_id == job.job_id for record in records):
+        return "het job"
+    return "plain"
 
 
 def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
@@ -369,7 +426,8 @@ def together(parts: Sequence[Values], *, side_by_side: bool) -> Values:
     }
     # only of parts of which both are known
     both = [values for values in parts if "cpu_efficiency" in values]
-    found |= _ratios({key: sum(_known(both, key)) for key in RATIOS["cpu_efficiency"]})
+    sums = {key: sum(_known(both, key)) for key in RATIOS["cpu_efficiency"]}
+    found |= _ratio(sums, "cpu_efficiency")
     return _of_whole(found, parts) if side_by_side else found
 
 
@@ -377,7 +435,7 @@ def _of_whole(found: Values, parts: Sequence[Values]) -> Values:
     """Of components, only those measurements that are known of each."""
     partly = {key for key in OF_ALL if len(_known(parts, key)) < len(parts)} | {"memory_share"}
     whole = {key: value for key, value in found.items() if key not in partly}
-    return whole | _ratios(whole, "memory_share")
+    return whole | _ratio(whole, "memory_share")
 
 
 def _spread(parts: Sequence[Values]) -> dict[str, Any]:
@@ -392,15 +450,21 @@ def _spread(parts: Sequence[Values]) -> dict[str, Any]:
     }
 
 
-def _all_runs(job: Job, recorded: RunsByPart) -> dict[str, Any]:
+def _by_component(parts: Mapping[int, Values]) -> dict[str, Values]:
+    return {
+        str(offset): {key: values[key] for key in PER_COMPONENT if key in values}
+        for offset, values in parts.items()
+    }
+
+
+def _all_runs(job: Job, parts: Sequence[_Part]) -> dict[str, Any]:
     """Sums over all runs, if anything ran again, and the most memory, if it is known of each."""
-    runs = [run for again in recorded.values() for run in again]
-    if len(runs) == len(recorded):
+    if all(len(part.runs) <= 1 for part in parts):
         return {}
-    ran = [run.values for run in runs if run.job.ran]
+    ran = [run.values for part in parts for run in part.runs if run.job.ran]
     sums = {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(ran, key))}
-    restarts = sum(part.restarts for part in job.tasks or (job,))
-    return {"all_runs": {"count": len(ran), **sums, **_most(ran, len(recorded) + restarts)}}
+    expected = sum(bool(part.runs) for part in parts) + sum(part.restarts for part in job.parts)
+    return {"all_runs": {"count": len(ran), **sums, **_most(ran, expected)}}
 
 
 def _most(runs: Sequence[Values], expected: int) -> Values:
@@ -415,57 +479,18 @@ def _known(parts: Sequence[Values], key: str) -> list[float]:
 
 def is_told(job: Job, runs: Iterable[Run]) -> bool:
     """Whether accounting has the end of all that ran of a job."""
-    ended = _as_ended(job, _by_part(job, runs))
-    return bool(ended) and ended >= _expected(job)
+    parts = _parts_of(job, runs).values()
+    return any(part.is_told for part in parts) and not any(part.is_awaited for part in parts)
 
 
 def untold(job: Job, runs: Iterable[Run]) -> set[int]:
-    """The tasks that ran, and of which accounting does not have the end."""
-    return _expected(job) - _as_ended(job, _by_part(job, runs))
-
-
-def _expected(job: Job) -> set[int]:
-    return {place_of(task) for task in job.tasks if task.started_at and task.ran and _is_one(task)}
-
-
-def _ran(job: Job, recorded: RunsByPart) -> set[int]:
-    each = [*job.tasks, *(again[-1].job for again in recorded.values())]
-    return {place_of(task) for task in each if task.ran}
+    """The indices that ran, and of which accounting does not have the end."""
+    return {index for index, part in _parts_of(job, runs).items() if part.is_awaited}
 
 
 def may_have_used(job: Job) -> bool:
     """Whether anything of an ended job may have run, and accounting know of it."""
-    return any(part.ran or part.restarts for part in job.tasks or (job,))
-
-
-def _by_part(job: Job, runs: Iterable[Run]) -> RunsByPart:
-    """The runs of each task or component, the last one last."""
-    found: RunsByPart = {}
-    for run in sorted(runs, key=_begin):
-        wholes = (run.job.job_id, run.job.array_job_id, run.job.het_job_id)
-        if job.job_id in wholes and _is_one(run.job):
-            found.setdefault(place_of(run.job), []).append(run)
-    return found
-
-
-def _as_ended(job: Job, recorded: RunsByPart) -> set[int]:
-    """The parts of which accounting has the end of the run that slurmctld saw last."""
-    began = {place_of(task): task.started_at for task in job.tasks or (job,) if task.ran}
-    last = {part: again[-1].job for part, again in recorded.items()}
-    return {
-        part
-        for part, run in last.items()
-        if run.state.ended and (run.started_at or EPOCH) >= (began.get(part) or EPOCH)
-    }
-
-
-def _begin(run: Run) -> datetime:
-    return run.job.started_at or run.job.submitted_at or EPOCH
-
-
-def _is_one(job: Job) -> bool:
-    """Whether it is one task: not what stands for the rest of an array, which never ran."""
-    return not job.array_job_id or job.array_task_id is not None
+    return any(part.ran or part.restarts for part in job.parts)
 
 
 def _without_none(**values: float | None) -> Values:

@@ -27,7 +27,7 @@ from airflow_provider_clusterra.api.errors import (
     ProtocolError,
     Retry,
 )
-from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, place_of, read_job_id
+from airflow_provider_clusterra.api.jobs import ExitStatus, Job, JobState, read_job_id
 from airflow_provider_clusterra.compat import (
     A_KILL_IS_A_USERS,
     MIN_DEFERRAL,
@@ -492,7 +492,7 @@ def read_event(payload: Any) -> JobEvent:
         return event
     tasks = unpack_tasks(event.tasks, event.job, event.task_ids)
     node_of = {index: node for node, index in event.failed_nodes.items()}
-    with_nodes = [replace(task, failed_node=node_of.get(place_of(task), "")) for task in tasks]
+    with_nodes = [replace(task, failed_node=node_of.get(task.place, "")) for task in tasks]
     return replace(event, job=replace(event.job, tasks=tuple(with_nodes)))
 
 
@@ -500,9 +500,9 @@ def pack_tasks(tasks: Iterable[Job]) -> dict[str, str]:
     """How tasks or components ended, as :attr:`JobEvent.tasks` has it."""
     groups: dict[str, set[int]] = {}
     for task in tasks:
-        if (place := place_of(task)) >= 0:
+        if task.place >= 0:
             words = (task.state.base, _word(task.exit.code), _word(task.exit.signal))
-            groups.setdefault(" ".join(words), set()).add(place)
+            groups.setdefault(" ".join(words), set()).add(task.place)
     return {words: write_indices(indices) for words, indices in groups.items()}
 
 
@@ -515,7 +515,7 @@ def pack_nodes(tasks: Iterable[Job]) -> dict[str, int]:
     )
 
     failed = [*failed_nodes(tasks).items()][-MOST_NODES:]
-    return {node: place_of(task) for node, task in failed if place_of(task) >= 0}
+    return {node: task.place for node, task in failed if task.place >= 0}
 
 
 def unpack_tasks(packed: dict[str, str], whole: Job, task_ids: dict[str, str]) -> tuple[Job, ...]:
@@ -536,7 +536,7 @@ def unpack_tasks(packed: dict[str, str], whole: Job, task_ids: dict[str, str]) -
             replace(task, job_id=ids.get(index, 0), **{place: index})
             for index in read_indices(indices)
         ]
-    return tuple(sorted(tasks, key=place_of))
+    return tuple(sorted(tasks, key=lambda task: task.place))
 
 
 def _size(packed: dict[str, str]) -> int:

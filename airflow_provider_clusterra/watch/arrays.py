@@ -11,7 +11,7 @@ from itertools import chain
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError, ProtocolError
-from airflow_provider_clusterra.api.jobs import Job, one_job, place_of
+from airflow_provider_clusterra.api.jobs import Job, one_job
 
 Ends = Mapping[int, Job]
 """Array index to the task as it ended."""
@@ -163,8 +163,8 @@ def array_succeeded(job: Job, array_success: ArraySuccess = "all") -> bool:
 
 def exited_only_with(job: Job, codes: Collection[int]) -> bool:
     """Whether the job, or each of its tasks or components that did not succeed, exited with such a code."""
-    parts = [task for task in job.tasks if not task.state.succeeded] or [job]
-    return all(part.state.base == "FAILED" and part.exit.code in codes for part in parts)
+    bad = [part for part in job.parts if not part.state.succeeded] or [job]
+    return all(part.state.base == "FAILED" and part.exit.code in codes for part in bad)
 
 
 def array_tasks(job: Job) -> tuple[Job, ...]:
@@ -174,21 +174,16 @@ def array_tasks(job: Job) -> tuple[Job, ...]:
 
 def succeeded_indices(job: Job) -> frozenset[int]:
     """The indices that have surely succeeded."""
-    return frozenset(
-        task.array_task_id
-        for task in job.tasks
-        if task.array_task_id is not None and task.state.succeeded
-    )
+    return frozenset(task.place for task in array_tasks(job) if task.state.succeeded)
 
 
 def with_earlier(job: Job, earlier: Iterable[Job]) -> Job:
     """An array together with what earlier tries of it brought."""
-    tasks = {task.array_task_id: task for task in earlier}
+    tasks = {task.place: task for task in earlier}
     if not tasks:
         return job
-    tasks |= {task.array_task_id: task for task in array_tasks(job)}
-    together = sorted(tasks.values(), key=lambda task: task.array_task_id or 0)
-    return replace(job, tasks=tuple(together))
+    tasks |= {task.place: task for task in array_tasks(job)}
+    return replace(job, tasks=tuple(tasks[index] for index in sorted(tasks)))
 
 
 def narrowed(array: str, indices: Iterable[int]) -> str:
@@ -203,17 +198,18 @@ def check_indices_alone(script: str, *, of_list: bool = False) -> None:
     :raises InputError: it names one of the variables that describe the whole array.
     """
     named = OF_THE_WHOLE.search(script)
-    if named and of_list:
+    if not named:
+        return
+    if of_list:
         raise InputError(
             f"map_over: the function names {named[0]}, which would describe the failed elements alone "
             "when a retry runs only these. Give it the number as an argument."
         )
-    if named:
-        raise InputError(
-            f"retry_failed_indices: the script names {named[0]}, which would describe the failed "
-            "indices alone when only these are submitted again. Give it the number in environment=, "
-            "or leave retry_failed_indices out."
-        )
+    raise InputError(
+        f"retry_failed_indices: the script names {named[0]}, which would describe the failed "
+        "indices alone when only these are submitted again. Give it the number in environment=, "
+        "or leave retry_failed_indices out."
+    )
 
 
 def pack_ids(tasks: Iterable[Job]) -> dict[str, str]:
@@ -222,8 +218,8 @@ def pack_ids(tasks: Iterable[Job]) -> dict[str, str]:
     """
     groups: dict[str, set[int]] = {}
     for task in tasks:
-        if (place := place_of(task)) >= 0 and task.job_id:
-            groups.setdefault(str(task.job_id - place), set()).add(place)
+        if task.place >= 0 and task.job_id:
+            groups.setdefault(str(task.job_id - task.place), set()).add(task.place)
     return {more: write_indices(indices) for more, indices in groups.items()}
 
 

@@ -22,7 +22,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
     Retry,
 )
-from airflow_provider_clusterra.api.jobs import Job, one_job, place_of
+from airflow_provider_clusterra.api.jobs import Job, one_job
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,
@@ -306,7 +306,7 @@ def _remember(progress: Progress, job: Job) -> Progress:
     seen = replace(progress, last=job, misses=0, missing_since=None)
     if not job.tasks:
         return seen
-    again = {place_of(task): task for task in job.tasks if _is_older(job, task)}
+    again = {task.place: task for task in job.tasks if _is_older(job, task)}
     return replace(
         seen,
         indices=progress.indices | all_indices(job.tasks),
@@ -498,7 +498,7 @@ def _outdated(records: Iterable[Job], progress: Progress) -> set[int]:
 
 def _places(part: Job) -> Collection[int]:
     """A task's indices, or a component's offset; -1: the job itself."""
-    return indices_of(part) or (place_of(part),)
+    return indices_of(part) or (part.place,)
 
 
 def records_of(

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_clusterra.api.calls import read_job, read_jobs
 from airflow_provider_clusterra.api.errors import JobFailedError
-from airflow_provider_clusterra.api.jobs import one_job
+from airflow_provider_clusterra.api.jobs import NO_STATE, Job, one_job
 from tests.support.recorded import FOLDER, answer, read, sample
 
 VERSIONS = ("22.05-v0.0.38", "24.11-v0.0.42", "26.05-v0.0.44")
@@ -225,3 +225,26 @@ def test_an_exit_means_the_same_in_a_short_and_in_a_long_answer(exit_code, words
 
     assert str(read_jobs(said)[0].exit) == words
     assert str(read_job(said, 7).exit) == words
+
+
+def test_a_job_is_its_own_only_part_and_an_array_has_its_tasks():
+    tasks = [Job(20 + n, NO_STATE, array_job_id=9, array_task_id=n) for n in (0, 1)]
+    assert Job(9, NO_STATE).parts == (Job(9, NO_STATE),)
+    assert one_job(tasks, 9).parts == tuple(tasks)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ids", "place"),
+    [
+        ({}, {20}, -1),
+        ({"array_job_id": 9, "array_task_string": "1-3"}, {9, 20}, -1),
+        ({"array_job_id": 9, "array_task_id": 0}, {9, 20}, 0),
+        ({"het_job_id": 20, "het_job_offset": 0}, {20}, 0),
+        ({"het_job_id": 9, "het_job_offset": 1}, {9, 20}, 1),
+    ],
+    ids=repr,
+)
+def test_a_part_is_found_by_the_id_of_its_whole_and_knows_its_place(fields, ids, place):
+    job = Job(20, NO_STATE, **fields)
+    assert (job.ids, job.place) == (ids, place)
+    assert job.follows_leader == (fields.get("het_job_offset") == 1)
