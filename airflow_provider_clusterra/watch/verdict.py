@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -22,7 +21,7 @@ from airflow_provider_clusterra.api.errors import (
     RequestError,
     Retry,
 )
-from airflow_provider_clusterra.api.jobs import Job, one_job
+from airflow_provider_clusterra.api.jobs import Job, one_job, timestamp_of
 from airflow_provider_clusterra.watch.arrays import (
     Ends,
     all_indices,
@@ -118,6 +117,11 @@ class WaitSpec(msgspec.Struct, frozen=True, gc=False):
     owns_job: bool = False
     """Whether it is the task's own, and is cancelled when the wait is given up."""
 
+    @property
+    def indices(self) -> frozenset[int]:
+        """Those that were asked for; none if it is no array, or nobody knows."""
+        return read_indices(self.array)
+
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
     """What is remembered between two looks. Times are in seconds since 1970."""
@@ -152,6 +156,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 WAIT = Verdict(Outcome.WAIT)
+
+
+class _Look(msgspec.Struct, frozen=True, gc=False):
+    """For which wait something was seen, and when."""
+
+    spec: WaitSpec
+    at: float
+    patience: Patience
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -229,8 +241,9 @@ def judge(
     spec: WaitSpec, progress: Progress, at: float, job: Job | None, patience: Patience = PATIENT
 ) -> tuple[Progress, Verdict]:
     """What one more look means, at ``at``; ``job`` is None if the cluster says that it knows none."""
+    look = _Look(spec, at, patience)
     if job is None or _is_older(job, progress.last):
-        return _judge_missing(spec, progress, at, patience)
+        return _judge_missing(look, progress)
     whole = _with_components(job, progress.last)
     if not is_same_job(whole, spec.job_name, progress.last):
         name = spec.job_name or (progress.last.name if progress.last else "")
@@ -242,32 +255,33 @@ def judge(
     seen = _remember(progress, whole)
     if not job.state.ended:
         seen = replace(seen, completing_since=None, accounting_since=None)
-        return _judge_going(spec, seen, at, whole, patience)
-    unseen = _expected(spec, seen) - seen.ends.keys() if is_array(whole) else frozenset()
-    if unseen or not whole.state.ended:
+        return _judge_going(look, seen, whole)
+    is_partial = is_array(whole) and _unended(spec, seen)
+    if is_partial or not whole.state.ended:
         # its last tasks or components are shown, and others not any more
         missing = replace(seen, misses=progress.misses, missing_since=progress.missing_since)
-        return _judge_missing(spec, missing, at, patience)
-    return _judge_end(spec, seen, at, whole, patience)
+        return _judge_missing(look, missing)
+    return _judge_end(look, seen, whole)
 
 
-def _judge_end(
-    spec: WaitSpec, seen: Progress, at: float, job: Job, patience: Patience
-) -> tuple[Progress, Verdict]:
+def _judge_end(look: _Look, seen: Progress, job: Job) -> tuple[Progress, Verdict]:
     ended = with_ends(job, seen.ends) if is_array(job) else job
-    since = seen.completing_since or at
-    if ended.state.completing and at < since + patience.completing:
-        verdict = Verdict(Outcome.WAIT, until=since + patience.completing)
-        return replace(seen, completing_since=since), verdict
-    return seen, Verdict(_end_of(spec, seen), ended)
+    since = seen.completing_since or look.at
+    until = since + look.patience.completing
+    if ended.state.completing and look.at < until:
+        return replace(seen, completing_since=since), Verdict(Outcome.WAIT, until=until)
+    return seen, Verdict(_end_of(look.spec, seen), ended)
 
 
 def _with_components(job: Job, last: Job | None) -> Job:
     """A het job with the components that were seen and are not shown any more."""
+    if last is None or not job.het_job_id:
+        return job
     shown = {task.job_id for task in job.tasks}
-    seen = last.tasks if last is not None and job.het_job_id else ()
-    gone = [task for task in seen if task.het_job_id and task.job_id not in shown]
-    return (one_job([*job.tasks, *gone], job.job_id) or job) if gone else job
+    gone = [task for task in last.tasks if task.het_job_id and task.job_id not in shown]
+    if not gone:
+        return job
+    return one_job([*job.tasks, *gone], job.job_id) or job
 
 
 def is_same_job(job: Job, name: str, last: Job | None) -> bool:
@@ -295,7 +309,12 @@ def _is_older(job: Job, last: Job | None) -> bool:
 
 def _expected(spec: WaitSpec, progress: Progress) -> frozenset[int]:
     """An array's indices: those asked for, or else all that were ever shown."""
-    return read_indices(spec.array) or progress.indices
+    return spec.indices or progress.indices
+
+
+def _unended(spec: WaitSpec, progress: Progress) -> frozenset[int]:
+    """Those of them that were not seen to end."""
+    return _expected(spec, progress) - progress.ends.keys()
 
 
 def _remember(progress: Progress, job: Job) -> Progress:
@@ -306,18 +325,17 @@ def _remember(progress: Progress, job: Job) -> Progress:
     seen = replace(progress, last=job, misses=0, missing_since=None)
     if not job.tasks:
         return seen
-    again = {task.place: task for task in job.tasks if _is_older(job, task)}
+    requeued = {task.place: task for task in job.tasks if _is_older(job, task)}
     return replace(
         seen,
         indices=progress.indices | all_indices(job.tasks),
         ends=collect_ends(progress.ends, job.tasks),
-        requeued={**progress.requeued, **again},
+        requeued={**progress.requeued, **requeued},
     )
 
 
-def _judge_going(
-    spec: WaitSpec, seen: Progress, at: float, job: Job, patience: Patience
-) -> tuple[Progress, Verdict]:
+def _judge_going(look: _Look, seen: Progress, job: Job) -> tuple[Progress, Verdict]:
+    spec = look.spec
     if spec.max_restarts is not None and job.restarts > spec.max_restarts:
         message = (
             f"Slurm has started job {spec.job_id} again {job.restarts} times, and max_restarts is "
@@ -326,24 +344,24 @@ def _judge_going(
         return seen, Verdict(Outcome.OVERDUE, job, message)
     if job.state.base != "PENDING":
         return replace(seen, pending_since=None, stuck_since=None, has_run=True), WAIT
-    since = seen.pending_since or (at if seen.has_run else _pending_since(spec, job, at))
+    since = seen.pending_since or (look.at if seen.has_run else _pending_since(look, job))
     seen = replace(seen, pending_since=since)
-    waits = _judge_pending(spec, since, at, job)
+    waits = _judge_pending(look, since, job)
     if waits.outcome is not Outcome.WAIT:
         return seen, waits
-    return _judge_reason(spec, seen, at, job, waits, patience)
+    return _judge_reason(look, seen, job, waits)
 
 
-def _pending_since(spec: WaitSpec, job: Job, at: float) -> float:
+def _pending_since(look: _Look, job: Job) -> float:
     """When its pending time began: with the wait, its last requeue, or when another task of the array last ran."""
-    parts = job.tasks or (job,)
-    ran = [part for part in parts if part.state.base != "PENDING" or part.restarts]
-    if not ran and not _forgotten(spec, job):
-        return spec.since
+    since = look.spec.since
+    ran = [part for part in job.parts if part.state.base != "PENDING" or part.restarts]
+    if not ran and not _forgotten(look.spec, job):
+        return since
     # a requeue is a new submit; if nothing shows when it was, it was just now
     times = [part.submitted_at if part.restarts else part.ended_at for part in ran]
-    last = max(map(datetime.timestamp, filter(None, times)), default=at)
-    return min(max(spec.since, last), at)
+    last = max(map(timestamp_of, times), default=0) or look.at
+    return min(max(since, last), look.at)
 
 
 def _forgotten(spec: WaitSpec, job: Job) -> frozenset[int]:
@@ -351,58 +369,58 @@ def _forgotten(spec: WaitSpec, job: Job) -> frozenset[int]:
     if any("..." in task.array_task_string for task in job.tasks):
         # Slurm cuts a long list ("1,3,..."): those that it does not name may not have begun
         return frozenset()
-    return read_indices(spec.array) - all_indices(job.tasks)
+    return spec.indices - all_indices(job.tasks)
 
 
-def _judge_pending(spec: WaitSpec, since: float, at: float, job: Job) -> Verdict:
+def _judge_pending(look: _Look, since: float, job: Job) -> Verdict:
+    spec = look.spec
     if spec.pending_timeout is None:
         return WAIT
-    if at < since + spec.pending_timeout:
-        return Verdict(Outcome.WAIT, until=since + spec.pending_timeout)
+    until = since + spec.pending_timeout
+    if look.at < until:
+        return Verdict(Outcome.WAIT, until=until)
     reason = f" ({job.reason})" if job.reason else ""
     message = (
-        f"Job {spec.job_id} has been pending{reason} for {at - since:.0f} s, and "
+        f"Job {spec.job_id} has been pending{reason} for {look.at - since:.0f} s, and "
         f"pending_timeout is {spec.pending_timeout:.0f} s."
     )
     return Verdict(Outcome.OVERDUE, job, message)
 
 
 def _judge_reason(
-    spec: WaitSpec, seen: Progress, at: float, job: Job, waits: Verdict, patience: Patience
+    look: _Look, seen: Progress, job: Job, waits: Verdict
 ) -> tuple[Progress, Verdict]:
     """Whether a pending job will ever start."""
     why = reason_of(job.reason).stuck
     if not why:
         return replace(seen, stuck_since=None), waits
-    since = seen.stuck_since or at
+    since = seen.stuck_since or look.at
     seen = replace(seen, stuck_since=since)
-    until = since + patience.stuck
-    if at < until:
+    until = since + look.patience.stuck
+    if look.at < until:
         return seen, replace(waits, until=min(until, waits.until or until))
-    message = f"Job {spec.job_id} will not start: {why} ({job.reason})."
-    if spec.on_stuck == "fail":
+    message = f"Job {look.spec.job_id} will not start: {why} ({job.reason})."
+    if look.spec.on_stuck == "fail":
         return seen, Verdict(Outcome.STUCK, job, message)
     return seen, replace(waits, message=message)
 
 
-def _judge_missing(
-    spec: WaitSpec, progress: Progress, at: float, patience: Patience
-) -> tuple[Progress, Verdict]:
-    since = progress.missing_since or at
+def _judge_missing(look: _Look, progress: Progress) -> tuple[Progress, Verdict]:
+    since = progress.missing_since or look.at
     missed = replace(progress, misses=progress.misses + 1, missing_since=since)
-    ended = _seen_end(spec, progress)
+    ended = _seen_end(look.spec, progress)
     if ended is not None:
-        return missed, Verdict(_end_of(spec, progress), ended)
+        return missed, Verdict(_end_of(look.spec, progress), ended)
     last = progress.last
-    late = last is None and at - spec.since < patience.grace
-    if missed.misses < patience.misses or late:
+    is_late = last is None and look.at - look.spec.since < look.patience.grace
+    if is_late or missed.misses < look.patience.misses:
         return missed, WAIT
     return missed, Verdict(Outcome.MISSING, last)
 
 
 def _seen_end(spec: WaitSpec, seen: Progress) -> Job | None:
     """The job as it was seen to end, an array with all its tasks; None if not all of it was."""
-    if seen.last is None or not seen.last.state.ended or _expected(spec, seen) - seen.ends.keys():
+    if seen.last is None or not seen.last.state.ended or _unended(spec, seen):
         return None
     return with_ends(seen.last, seen.ends)
 
@@ -417,8 +435,9 @@ def _lacks_components(job: Job | None) -> bool:
     """A het job has a leader, and one more component at least."""
     if job is None or job.het_job_id != job.job_id:
         return False
-    has_no_leader = all(part.het_job_offset for part in job.tasks)
-    return has_no_leader or len(job.tasks) < (len(read_indices(job.het_job_ids)) or 2)
+    if all(part.follows_leader for part in job.tasks):
+        return True
+    return len(job.tasks) < (len(read_indices(job.het_job_ids)) or 2)
 
 
 NOT_OFFERED = (404, 405, 501)
@@ -457,26 +476,25 @@ def judge_accounting(
     """
     since = progress.accounting_since or progress.missing_since or at
     progress = replace(progress, accounting_since=since)
+    look = _Look(spec, at, patience)
     if isinstance(answer, ClusterraError):
-        return progress, _judge_silence(spec, progress, at, answer, patience)
+        return progress, _judge_silence(look, progress, answer)
     records = records_of(spec.job_id, answer, spec.job_name, progress.last)
     if _expected(spec, progress) or any(job.array_job_id == spec.job_id for job in records):
-        return _judge_array(spec, progress, at, records, patience)
-    return progress, _judge_record(spec, progress, at, records, patience)
+        return _judge_array(look, progress, records)
+    return progress, _judge_record(look, progress, records)
 
 
-def _judge_record(
-    spec: WaitSpec, progress: Progress, at: float, records: list[Job], patience: Patience
-) -> Verdict:
-    record = one_job(records, spec.job_id)
+def _judge_record(look: _Look, progress: Progress, records: list[Job]) -> Verdict:
+    record = one_job(records, look.spec.job_id)
     if record is None:
-        return _lost(spec, progress, at, "and accounting has no record of it", patience)
+        return _lost(look, progress, "and accounting has no record of it")
     found = _with_components(record, progress.last)
-    is_known = not _outdated(record.tasks or (record,), progress)
+    is_known = not _outdated(record.parts, progress)
     if is_known and found.state.ended:
         return Verdict(Outcome.ENDED, found)
     still = f"still says that it is {found.state}" if is_known else "has only an earlier run of it"
-    return _ask_again(spec, progress, at, f"and accounting {still}", patience)
+    return _ask_again(look, progress, f"and accounting {still}")
 
 
 def _outdated(records: Iterable[Job], progress: Progress) -> set[int]:
@@ -484,16 +502,15 @@ def _outdated(records: Iterable[Job], progress: Progress) -> set[int]:
     last = progress.last
     if last is None:
         return set()
-    parts = (*progress.requeued.values(), *(last.tasks or (last,)))
+    parts = (*progress.requeued.values(), *last.parts)
     seen = {place: part for part in parts for place in _places(part)}
-    # an index that was not seen may be older than those that were
-    whole = None if is_array(last) else last
-    return {
-        place
-        for record in records
-        for place in _places(record)
-        if _is_older(record, seen.get(place, whole if record.array_job_id else last))
-    }
+    tasks_were_seen = is_array(last)
+    found: set[int] = set()
+    for record in records:
+        # an index that was not seen may be older than those that were
+        unseen = None if tasks_were_seen and record.array_job_id else last
+        found |= {place for place in _places(record) if _is_older(record, seen.get(place, unseen))}
+    return found
 
 
 def _places(part: Job) -> Collection[int]:
@@ -509,7 +526,7 @@ def records_of(
     Without a name, the newest is meant that may be the ``last`` known: a reinstalled controller counts
     anew.
     """
-    meant = [job for job in records if job_id in (job.job_id, job.array_job_id, job.het_job_id)]
+    meant = [job for job in records if job_id in job.ids]
     if not name:
         meant = _without_others(meant, last)
     newest = max(_named(meant, name), key=submit_time, default=None)
@@ -522,8 +539,9 @@ def records_of(
 
 def _without_others(records: list[Job], last: Job | None) -> list[Job]:
     """A het job's components stay with their leader."""
-    same = [job for job in _leaders(records) if is_same_job(job, "", last)]
-    return [job for job in records if job.het_job_offset or job in same] if same else []
+    if not any(is_same_job(job, "", last) for job in _leaders(records)):
+        return []
+    return [job for job in records if job.follows_leader or is_same_job(job, "", last)]
 
 
 def _named(records: list[Job], name: str) -> list[Job]:
@@ -532,23 +550,20 @@ def _named(records: list[Job], name: str) -> list[Job]:
 
 def _leaders(records: list[Job]) -> list[Job]:
     """Without a het job's components, which may have names of their own, unless there is nothing else."""
-    return [job for job in records if not job.het_job_offset] or records
+    return [job for job in records if not job.follows_leader] or records
 
 
 def _of_same_name(name: str, parts: list[Job]) -> list[Job]:
-    """Together with tasks that were renamed, and components unless there are two such jobs."""
-    runs = {job.submitted_at for job in parts if job.name == name} - {None}
-    others = {job.submitted_at for job in parts if not job.het_job_offset} - runs
-    return [
-        job
-        for job in parts
-        if job.name in ("", name) or job.submitted_at in runs or (job.het_job_offset and not others)
-    ]
+    """Together with tasks that were renamed, and with all components unless there are two such jobs."""
+    submits = {job.submitted_at for job in parts if job.name == name} - {None}
+    if all(job.follows_leader or job.submitted_at in submits for job in parts):
+        return parts
+    return [job for job in parts if job.name in ("", name) or job.submitted_at in submits]
 
 
 def submit_time(job: Job) -> float:
     """In seconds since 1970, to sort jobs by; 0 if it is not known."""
-    return job.submitted_at.timestamp() if job.submitted_at else 0.0
+    return timestamp_of(job.submitted_at)
 
 
 def _last_records(records: Iterable[Job]) -> list[Job]:
@@ -560,13 +575,11 @@ def _last_records(records: Iterable[Job]) -> list[Job]:
 
 def _order(job: Job) -> tuple[bool, float, float]:
     """A record of an index's own is later than the one that stands for all that never began."""
-    started = job.started_at.timestamp() if job.started_at else 0.0
-    return job.array_task_id is not None, submit_time(job), started
+    return job.array_task_id is not None, submit_time(job), timestamp_of(job.started_at)
 
 
-def _judge_array(
-    spec: WaitSpec, progress: Progress, at: float, records: list[Job], patience: Patience
-) -> tuple[Progress, Verdict]:
+def _judge_array(look: _Look, progress: Progress, records: list[Job]) -> tuple[Progress, Verdict]:
+    spec = look.spec
     tasks = [job for job in records if job.array_job_id == spec.job_id]
     recorded = collect_ends({}, tasks)
     outdated = _outdated(recorded.values(), progress)
@@ -574,53 +587,54 @@ def _judge_array(
     # what was seen to end stays as it was seen: accounting may be late
     ends = {**recorded, **progress.ends}
     shown = all_indices(tasks)
-    unknown = (read_indices(spec.array) or progress.indices | shown) - ends.keys()
+    unknown = (spec.indices or progress.indices | shown) - ends.keys()
     known = replace(progress, ends=ends)
     last = progress.last or next(reversed(tasks), None)
     if not unknown and last is not None:
         return known, Verdict(Outcome.ENDED, with_ends(replace(last, job_id=spec.job_id), ends))
     if unknown & shown:
         why = "and accounting still shows some tasks as running, or an earlier run of them"
-        return known, _ask_again(spec, known, at, why, patience)
+        return known, _ask_again(look, known, why)
     which = f"What became of its indices {write_indices(unknown)[:200]} is not known, "
     why = f"{which}and accounting has no record of them"
-    return known, _lost(spec, known, at, why, patience)
+    return known, _lost(look, known, why)
 
 
-def _judge_silence(
-    spec: WaitSpec, progress: Progress, at: float, error: ClusterraError, patience: Patience
-) -> Verdict:
+def _judge_silence(look: _Look, progress: Progress, error: ClusterraError) -> Verdict:
     silence = silence_of(error)
     if silence is Silence.LATE:
-        return _ask_again(spec, progress, at, f"and {silence} ({error})", patience)
-    if silence is Silence.REFUSED and at - (progress.accounting_since or at) < patience.grace:
-        return Verdict(Outcome.WAIT, until=at + patience.ask_every)
-    ended = _seen_end(spec, progress)
+        return _ask_again(look, progress, f"and {silence} ({error})")
+    if silence is Silence.REFUSED and _asked_for(look, progress) < look.patience.grace:
+        return Verdict(Outcome.WAIT, until=look.at + look.patience.ask_every)
+    ended = _seen_end(look.spec, progress)
     if ended is not None and not _lacks_components(ended):
         # without accounting, an array is what was seen of it
         return Verdict(Outcome.ENDED, ended)
     words = f" ({error})" if silence is Silence.REFUSED else ""
-    return _lost(spec, progress, at, f"and {silence}{words}", patience)
+    return _lost(look, progress, f"and {silence}{words}")
 
 
-def _ask_again(
-    spec: WaitSpec, progress: Progress, at: float, why: str, patience: Patience
-) -> Verdict:
-    if at - (progress.accounting_since or at) < patience.accounting:
-        return Verdict(Outcome.WAIT, until=at + patience.ask_every)
-    return _lost(spec, progress, at, why, patience)
+def _ask_again(look: _Look, progress: Progress, why: str) -> Verdict:
+    if _asked_for(look, progress) < look.patience.accounting:
+        return Verdict(Outcome.WAIT, until=look.at + look.patience.ask_every)
+    return _lost(look, progress, why)
 
 
-def _lost(spec: WaitSpec, progress: Progress, at: float, why: str, patience: Patience) -> Verdict:
-    last = progress.last
-    since = progress.missing_since or at
-    if last is not None and not last.state.ended and at - since < patience.min_job_age:
-        until = min(at + patience.ask_every, since + patience.min_job_age)
+def _asked_for(look: _Look, progress: Progress) -> float:
+    """For how many seconds accounting has been asked."""
+    return look.at - (progress.accounting_since or look.at)
+
+
+def _lost(look: _Look, progress: Progress, why: str) -> Verdict:
+    last, job_id = progress.last, look.spec.job_id
+    known_until = (progress.missing_since or look.at) + look.patience.min_job_age
+    if last is not None and not last.state.ended and look.at < known_until:
+        until = min(look.at + look.patience.ask_every, known_until)
         return Verdict(Outcome.WAIT, until=until)
     before = f"It was last seen {last.state}." if last else "It was never seen."
     message = (
-        f"The cluster no longer knows job {spec.job_id}, {why}, so how it ended is not known. "
+        f"The cluster no longer knows job {job_id}, {why}, so how it ended is not known. "
         f"{before} Slurm forgets a job some minutes after its end; its output may still be there "
-        f"as job_{spec.job_id}.out."
+        f"as job_{job_id}.out."
     )
     return Verdict(Outcome.LOST, last, message)
