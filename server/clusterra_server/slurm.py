@@ -261,13 +261,15 @@ class Slurm:
         return await anyio.to_thread.run_sync(uid_of, user) if user else None
 
     async def _own_facts(self, job_id: str, user: str) -> list[JobFacts]:
-        """What is known of a job that is the user's own, or of nobody."""
+        """What is known of a job that is the user's own, or one user's if the token names none."""
         number = re.split("[_+]", job_id)[0]
         jobs = (await _decode(await self.get_job(number), JobsFacts)).jobs
         if not jobs:
             answer = await self.list_accounting([("step", number)])
             jobs = (await _decode(answer, JobsFacts)).jobs
-        if (not jobs and self._own_folder) or {job.owner for job in jobs} - {user or jobs[0].owner}:
+        owners = {job.owner for job in jobs}
+        is_anothers = bool(owners - {user}) if user else len(owners) > 1
+        if is_anothers or (not jobs and self._own_folder):
             raise OutputError(404, "log not found")
         return jobs
 

@@ -159,6 +159,17 @@ async def test_a_token_that_names_nobody_gives_nobodys_files(tmp_path, token_fil
                 assert (await backend.find_folder("7")).owner == os.getuid()
 
 
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+async def test_a_forgotten_job_of_a_token_that_names_nobody_is_no_error(tmp_path, token_file, mode):
+    token_file.write_text("opaque")
+    tmp_path.chmod(mode)
+    with Wire(http(404, {"jobs": []}), http(404, b"")) as wire:
+        async with asking(wire, token_file, tmp_path, own_folder=False, user="") as backend:
+            is_open = mode == 0o1777
+            with pytest.raises(OutputError, match="log not found") if is_open else nullcontext():
+                assert "job_7.out" in (await backend.find_output("7")).names
+
+
 async def test_nobody_is_asked_about_a_folder_that_is_closed_to_others(tmp_path, token_file):
     (tmp_path / "job_7.out").touch()
     with Wire() as wire:
