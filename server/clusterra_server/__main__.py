@@ -206,9 +206,12 @@ def _judge_tokens(
 
     :raises TokenError: one does, where other machines reach the server.
     """
-    for words in dict.fromkeys(each for each in found if isinstance(each, str)):
+    unknown = [each for each in found if isinstance(each, str)]
+    for words in dict.fromkeys(unknown):
         LOG.warning("it is not known yet whose Slurm token it is: %s", words)
-    for caller in (caller for caller, is_so in zip(callers, found, strict=True) if is_so is True):
+    for caller, is_privileged in zip(callers, found, strict=True):
+        if is_privileged is not True:
+            continue
         words = privileged(caller.token)
         if not is_loopback(host):
             raise TokenError(f"{words}; with --host {host} give one of an ordinary user")

@@ -349,17 +349,24 @@ def _select_job(views: Sequence[JobView], job_id: int) -> list[JobView]:
 
 
 def _select_task(views: Sequence[JobView], job_id: int, index: int) -> list[JobView]:
+    """A task's own record, or its part of the one that an array's waiting tasks share."""
     tasks = [each for each in views if each.array_id == job_id]
-    waiting = [replace(each, task=index, waiting=()) for each in tasks if index in each.waiting]
-    return [each for each in tasks if each.task == index] or waiting
+    own = [each for each in tasks if each.task == index]
+    return own or [_waiting_task(each, index) for each in tasks if index in each.waiting]
+
+
+def _waiting_task(view: JobView, index: int) -> JobView:
+    return replace(view, task=index, waiting=())
 
 
 def spread(views: Iterable[JobView]) -> list[JobView]:
     """Each task of an array, or component of a heterogeneous job, by itself and in order."""
     found: dict[int, JobView] = {}
     for each in views:
-        for index in each.waiting or (each.offset if each.het_id else each.task,):
-            found.setdefault(index, replace(each, task=index, waiting=()) if each.waiting else each)
+        for index in each.waiting:
+            found.setdefault(index, _waiting_task(each, index))
+        if not each.waiting:
+            found.setdefault(each.offset if each.het_id else each.task, each)
     return [found[index] for index in sorted(found)][:MOST_TASKS]
 
 
@@ -410,27 +417,34 @@ class Span(NamedTuple):
 
 def timeline(view: JobView, now: float) -> list[Span]:
     """A job's life so far: held back, queued, run; what took no time is left out."""
-    begin, eligible, began, end = _milestones(view, now)
+    begin, eligible, started, end = _milestones(view, now)
+    if not begin:
+        return []
     is_past = bool(view.ended)
     parts = (
         ("held", "Not yet allowed to start", begin, eligible),
-        ("waits", "Waited in the queue" if view.started or is_past else "Waits", eligible, began),
-        ("runs", "Ran" if is_past else "Runs", began, end),
+        ("waits", "Waited in the queue" if view.started or is_past else "Waits", eligible, started),
+        ("runs", "Ran" if is_past else "Runs", started, end),
     )
-    last = parts[2 if view.started else 1]
+    latest = "runs" if view.started else "waits"
     percent = 100 / max(end - begin, 1e-6)
     return [
-        Span(*part, percent * (part[2] - begin), percent * (part[3] - part[2]))
-        for part in (parts if begin else ())
-        if part[3] > part[2] or part is last
+        Span(kind, label, since, until, percent * (since - begin), percent * (until - since))
+        for kind, label, since, until in parts
+        if until > since or kind == latest
     ]
 
 
 def _milestones(view: JobView, now: float) -> tuple[float, float, float, float]:
     """Submitted, eligible, started, ended, in this order whatever the clocks of several machines say."""
-    begin, end = view.submitted, max(view.ended or now, view.submitted)
-    began = min(max(view.started, begin), end) if view.started else end
-    return begin, min(max(view.eligible, begin), began), began, end
+    begin = view.submitted
+    end = max(begin, view.ended or now)
+    started = _between(begin, view.started, end) if view.started else end
+    return begin, _between(begin, view.eligible, started), started, end
+
+
+def _between(least: float, value: float, most: float) -> float:
+    return min(max(value, least), most)
 
 
 def merge(live: Sequence[JobView], past: Iterable[JobView]) -> list[JobView]:

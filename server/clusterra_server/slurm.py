@@ -99,12 +99,13 @@ def _own_job(
 
 def _environment(given: list[Any], outputs: Path, login: Mapping[str, str]) -> list[Any]:
     names = {str(each).partition("=")[0] for each in given}
-    places = [
-        f"{name}={_place(value, outputs)}" if name == "SLURM_SUBMIT_DIR" else each
-        for each in given
-        for name, _, value in [str(each).partition("=")]
-    ]
-    return places + [f"{name}={value}" for name, value in login.items() if name not in names]
+    missing = [f"{name}={value}" for name, value in login.items() if name not in names]
+    return [_variable(each, outputs) for each in given] + missing
+
+
+def _variable(given: Any, outputs: Path) -> Any:
+    name, _, value = str(given).partition("=")
+    return f"{name}={_place(value, outputs)}" if name == "SLURM_SUBMIT_DIR" else given
 
 
 def _place(path: str, outputs: Path) -> str:

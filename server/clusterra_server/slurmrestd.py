@@ -361,10 +361,11 @@ def words_of(answer: Answer) -> str:
     errors = answer.document().get("errors") or []
     if errors:
         return str(errors[0].get("error") or errors[0].get("description") or "")
-    text = answer.body if isinstance(answer.body, str) else json.dumps(answer.document())
+    if isinstance(answer.body, str):
+        return answer.body[:200]
     if isinstance(answer.body, bytes) and answer.media_type.startswith("text/"):
-        text = answer.body.decode("utf-8", "replace")
-    return text[:200]
+        return answer.body.decode("utf-8", "replace")[:200]
+    return json.dumps(answer.document())[:200]
 
 
 class Held(AsyncGenerator[bytes, None]):
