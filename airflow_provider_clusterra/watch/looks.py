@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -228,6 +228,15 @@ def is_singly(job: Job) -> bool:
     return bool(job.tasks or job.array_job_id or job.het_job_id)
 
 
+class Need(Enum):
+    """What the next look at a job has to show."""
+
+    WHOLE = "all of it"
+    """A pending job's reason, for one, is not among the states."""
+    EITHER = "all of it, or its state if there are many"
+    STATE = "its state"
+
+
 class PolledJob(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a job that is looked at again and again. Times are monotonic."""
 
@@ -265,9 +274,11 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         return self.last is not None and not alone
 
     @property
-    def is_new(self) -> bool:
-        """Whether no look has yet shown it to its waits, or failed to."""
-        return self.last is None and not self.misses and self.refused_since is None
+    def joins_looks(self) -> bool:
+        """Whether it takes part in a look that is due for others."""
+        # no look has yet shown it to its waits, or failed to
+        is_new = self.last is None and not self.misses and self.refused_since is None
+        return is_new or self.shares_looks
 
     @property
     def due(self) -> float:
@@ -279,20 +290,22 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         """Whether it was seen before, and its next look is one that was asked for."""
         return self.last is not None and self.asked < self.planned
 
-    def kind_of_look(self, now: float) -> int:
-        """0 if its state alone does not do: a pending job's reason is not among the states; 1 if that
-        depends on how many there are, and 2 if its state does."""
-        if self.last is None and self.may_be_checked:
-            return 1
-        if self.last is None or not self.shares_looks:
-            return 0
+    def need(self, now: float) -> Need:
+        """What of it is to be seen."""
+        if self.last is None:
+            return Need.EITHER if self.may_be_checked else Need.WHOLE
         is_stale = self.last.state.base == "PENDING" and now - self.seen_at >= REASON_EVERY
-        return 0 if is_stale else 2
+        return Need.STATE if self.shares_looks and not is_stale else Need.WHOLE
 
     @property
     def may_be_checked(self) -> bool:
         """Whether its state alone may be enough."""
         return not self.singly and (self.last is not None or not (self.whole or self.misses))
+
+    @property
+    def may_be_listed(self) -> bool:
+        """Whether the list may show all of it."""
+        return not (self.singly or self.misses or self.refused_since)
 
     def is_still(self, state: JobState | None) -> bool:
         """Whether it is as it was last seen."""
@@ -327,32 +340,28 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         asked = min(self.asked_after(begun), due)
         return replace(self, last=last, asked=asked, asked_at=now, hurried_to=due)
 
-    def seen(
-        self, job: Job | None, begun: float, now: float, pause: float, *, left_out: bool = False
-    ) -> PolledJob:
-        """It was looked at, or is not shown."""
+    def seen(self, job: Job | None, now: float, *, left_out: bool = False) -> PolledJob:
+        """It was seen whole, or is not shown."""
         misses = self.misses + 1 if job is None else 0
         known = replace(self, last=job, seen_at=now, misses=misses, refused_since=None)
         if left_out and job is not None:
-            known = replace(known, left_out=self.left_out + 1, left_out_at=now)
-        elif self.left_out and now - self.left_out_at >= REMEASURE:
+            return replace(known, left_out=self.left_out + 1, left_out_at=now)
+        if self.left_out and now - self.left_out_at >= REMEASURE:
             # the states are tried once more
-            known = replace(known, left_out=LEFT_OUT - 1)
-        return known.looked_at(begun, now, pause)
+            return replace(known, left_out=LEFT_OUT - 1)
+        return known
 
-    def unchanged(self, begun: float, now: float, pause: float) -> PolledJob:
+    def unchanged(self) -> PolledJob:
         """Its state is as it was."""
         was_alone = self.refused_since or self.left_out
-        known = replace(self, refused_since=None, left_out=0) if was_alone else self
-        return known.looked_at(begun, now, pause)
+        return replace(self, refused_since=None, left_out=0) if was_alone else self
 
-    def refused(self, begun: float, now: float, pause: float) -> PolledJob:
+    def refused(self, now: float) -> PolledJob:
         """The answer was no, and not Slurm's."""
-        since = now if self.refused_since is None else self.refused_since
-        return replace(self, refused_since=since).looked_at(begun, now, pause)
+        return self if self.refused_since is not None else replace(self, refused_since=now)
 
     def looked_at(self, begun: float, now: float, pause: float) -> PolledJob:
-        """A look is over; what was asked for since it began is not forgotten."""
+        """A look at it is over; what was asked for since it began is not forgotten."""
         asked = self.asked if self.asked_at > begun else NEVER
         return replace(self, planned=now + pause, asked=asked)
 
@@ -369,20 +378,6 @@ class RoundResult(msgspec.Struct):
     """What concerns all, and ended the round."""
     left_out: set[int] = msgspec.field(default_factory=set)
     """Jobs that the states do not show."""
-    single: set[int] = msgspec.field(default_factory=set)
-    """Jobs that need a request of their own next time."""
-    load: Load = Load()
-    """What the next looks take."""
-
-    def needs_its_own(self, job: PolledJob) -> bool:
-        """Whether a job, as it was before the round, is to be asked for by itself after it."""
-        job_id = job.job_id
-        seen = self.jobs.get(job_id, job.last)
-        left_out = job.left_out + (job_id in self.left_out)
-        if seen is None or is_singly(seen) or left_out >= LEFT_OUT or job_id in self.refused:
-            return True
-        answered = job_id in self.jobs or job_id in self.unchanged
-        return job.refused_since is not None and not answered
 
 
 def is_final(error: ClusterraError) -> bool:
@@ -462,7 +457,6 @@ class Looker:
             self._charge_hurried(light)
         await self._see(whole, result)
         self._log_way(way, len(light), len(whole))
-        await self._weigh(known, result)
         return result
 
     def _charge_hurried(self, light: list[PolledJob]) -> None:
@@ -471,25 +465,25 @@ class Looker:
         hurried = sum(each.is_hurried for each in light)
         self._costs.charge(hurried * (self._costs.of(Way.SINGLE, now) or 0.0), now)
 
-    async def _weigh(self, known: Collection[PolledJob], result: RoundResult) -> None:
+    async def weigh(self, known: Collection[PolledJob]) -> Load:
         """What the next looks take."""
-        arrays = 0
+        shared = alone = arrays = 0
         async for each in yielding(known):
-            if result.needs_its_own(each):
-                result.single.add(each.job_id)
-                seen = result.jobs.get(each.job_id, each.last)
-                arrays += seen is not None and is_singly(seen)
-        alone = len(result.single) - arrays
-        shared = len(known) - len(result.single)
-        result.load = self._costs.load(shared, alone, arrays, time.monotonic())
+            if each.shares_looks:
+                shared += 1
+            elif each.singly:
+                arrays += 1
+            else:
+                alone += 1
+        return self._costs.load(shared, alone, arrays, time.monotonic())
 
     async def _sort(self, due: Collection[PolledJob]) -> tuple[list[PolledJob], list[PolledJob]]:
         """The jobs that are to be seen whole, and those whose state is enough for now."""
         now = time.monotonic()
-        kinds: tuple[list[PolledJob], list[PolledJob], list[PolledJob]] = ([], [], [])
+        by_need: dict[Need, list[PolledJob]] = {need: [] for need in Need}
         async for each in yielding(due):
-            kinds[each.kind_of_look(now)].append(each)
-        whole, either, light = kinds
+            by_need[each.need(now)].append(each)
+        whole, either, light = by_need[Need.WHOLE], by_need[Need.EITHER], by_need[Need.STATE]
         if self._costs.are_many(len(whole) + len(either), now):
             # of many that run, their states are enough
             return whole, light + either
@@ -514,7 +508,7 @@ class Looker:
         return changed
 
     async def _see(self, wanted: list[PolledJob], result: RoundResult) -> None:
-        plain = [each for each in wanted if not (each.singly or each.misses or each.refused_since)]
+        plain = [each for each in wanted if each.may_be_listed]
         if self._costs.way_to_see(len(plain), time.monotonic()) is Way.LIST:
             await self._see_in_list(plain, result)
         slots = asyncio.Semaphore(AT_ONCE)

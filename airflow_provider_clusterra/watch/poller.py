@@ -339,7 +339,9 @@ class Poller:
             return
         self._rounds.append(begun)
         result = await looker.look(await self._due(jobs, begun), jobs)
-        await self._take(result, begun)
+        await self._take(result)
+        self._load = await looker.weigh(list(self._jobs.values()))
+        await self._plan(result, begun)
         if result.hiccup is None:
             self._failures = 0
             self._renewal.accept()
@@ -348,48 +350,47 @@ class Poller:
 
     async def _due(self, jobs: list[PolledJob], begun: float) -> list[PolledJob]:
         """The jobs to look at now: one look serves all that share it."""
-        together = bool(self._load.shared.requests) and any(
-            job.due <= begun and job.shares_looks and not job.is_hurried for job in jobs
-        )
-        return [
-            job
-            async for job in yielding(jobs)
-            if job.due <= begun or (together and (job.shares_looks or job.is_new))
-        ]
+        due = [job async for job in yielding(jobs) if job.due <= begun]
+        is_shared = any(job.shares_looks and not job.is_hurried for job in due)
+        if not is_shared or not self._load.shared.requests:
+            return due
+        later = [job async for job in yielding(jobs) if job.due > begun and job.joins_looks]
+        return due + later
 
-    async def _take(self, result: RoundResult, begun: float) -> None:
-        """Notify each subscriber of what is new, and plan the next looks."""
-        recent = self._recent(begun)
-        self._load = result.load
-        budgets = [
-            shortest_pause(result.load, single=kind, recent=recent) for kind in (False, True)
-        ]
+    async def _take(self, result: RoundResult) -> None:
+        """Notify each subscriber of what is new."""
         async for job_id in yielding([*self._jobs], WOKEN_TOGETHER):
             job = self._jobs.get(job_id)
             if job is None:
                 continue
             now = time.monotonic()
-            pause = self._pause_of(job, now, result, budgets)
             if job_id in result.jobs:
                 seen = result.jobs[job_id]
                 if seen is None or job.singly or seen != job.last:
                     self._tell(job_id, seen)
-                left_out = job_id in result.left_out
-                self._jobs[job_id] = job.seen(seen, begun, now, pause, left_out=left_out)
+                self._jobs[job_id] = job.seen(seen, now, left_out=job_id in result.left_out)
             elif job_id in result.unchanged:
-                self._jobs[job_id] = job.unchanged(begun, now, pause)
+                self._jobs[job_id] = job.unchanged()
             elif job_id in result.refused:
-                self._jobs[job_id] = job.refused(begun, now, pause)
-                self._refuse(self._jobs[job_id], now, result.refused[job_id])
+                self._jobs[job_id] = job.refused(now)
+                self._refuse(job, now, result.refused[job_id])
 
-    def _pause_of(
-        self, job: PolledJob, now: float, result: RoundResult, budgets: list[float]
-    ) -> float:
-        seen = result.jobs.get(job.job_id, job.last)
-        eager = seen is None or job.job_id in result.refused or seen.state.completing
-        budget = budgets[job.job_id in result.single]
-        was_missed = seen is None and job.job_id in result.jobs
-        if was_missed and job.misses + 1 < self._patience.misses:
+    async def _plan(self, result: RoundResult, begun: float) -> None:
+        """Plan the next looks at the jobs of which anything was said."""
+        recent = self._recent(begun)
+        shared = shortest_pause(self._load, single=False, recent=recent)
+        single = shortest_pause(self._load, single=True, recent=recent)
+        async for job_id in yielding([*result.jobs, *result.unchanged, *result.refused]):
+            job = self._jobs.get(job_id)
+            if job is not None:
+                now = time.monotonic()
+                pause = self._pause_of(job, now, shared if job.shares_looks else single)
+                self._jobs[job_id] = job.looked_at(begun, now, pause)
+
+    def _pause_of(self, job: PolledJob, now: float, budget: float) -> float:
+        is_refused = job.refused_since is not None
+        eager = job.last is None or is_refused or job.last.state.completing
+        if 0 < job.misses < self._patience.misses and not is_refused:
             # it may have ended, and so many misses make the wait ask accounting
             budget = min(budget, APART)
         return min(
@@ -402,7 +403,7 @@ class Poller:
         since = now if job.refused_since is None else job.refused_since
         if is_final(error) or now - since >= self._patience.refused:
             self._tell(job.job_id, error)
-        elif since == now:
+        elif job.refused_since is None:
             log.warning("Job %s cannot be looked at; waiting on. %s", job.job_id, error)
 
     def _tell(self, job_id: int, seen: Seen) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_clusterra.watch.looks import (
     RUNNING,
     WORTH_A_LIST,
     Looker,
+    Need,
     PolledJob,
 )
 from tests.support.wire import Wire, http
@@ -41,7 +42,10 @@ def states(**by_id):
 
 @pytest.fixture
 async def look():
-    """Looks at jobs again and again, as a poller does; gives what was found."""
+    """Looks at jobs again and again, as a poller does; gives what was found.
+
+    ``look.loads`` are those of the looks that follow.
+    """
     lookers, remembered = {}, {}
 
     async def look(wire, *known, due=None):
@@ -53,11 +57,13 @@ async def look():
         found = await lookers[wire].look(asked, list(jobs.values()))
         for job_id, seen in found.jobs.items():
             left_out = job_id in found.left_out
-            jobs[job_id] = jobs[job_id].seen(seen, 0.0, 0.0, 1.0, left_out=left_out)
+            jobs[job_id] = jobs[job_id].seen(seen, 0.0, left_out=left_out)
         for job_id in found.unchanged:
-            jobs[job_id] = jobs[job_id].unchanged(0.0, 0.0, 1.0)
+            jobs[job_id] = jobs[job_id].unchanged()
+        look.loads.append(await lookers[wire].weigh(jobs.values()))
         return found
 
+    look.loads = []
     async with AsyncExitStack() as clients:
         yield look
 
@@ -129,7 +135,7 @@ async def test_states_that_are_older_than_a_look_make_no_job_one_that_is_asked_f
         assert [path for path in asked(wire) if "state" in path] == [
             "jobs/state?job_id=1&job_id=2"
         ] * 3
-    assert [each.load.shared.requests for each in found] == [1, 1, 1]
+    assert [load.shared.requests for load in look.loads] == [1, 1, 1, 1]
     assert found[1].unchanged == {1, 2}
 
 
@@ -138,16 +144,17 @@ async def test_a_job_that_the_states_keep_leaving_out_is_asked_for_by_itself(loo
     both = jobs(job(1), job(2))
     with Wire(both, both, states(), both, both, states(), both, both) as wire:
         await look(wire, *known)
-        found = [await look(wire, *known) for _ in range(3)]
+        for _ in range(3):
+            await look(wire, *known)
 
         assert [path for path in asked(wire)[8:] if "state" in path] == []
-    assert found[1].single == {1, 2}
+    assert [load.single.requests for load in look.loads] == [0, 0, 2, 2]
 
 
 def left_out(times):
     known = PolledJob(1)
     for at in range(times):
-        known = known.seen(Job(1, RUNNING), at, at, 1.0, left_out=True)
+        known = known.seen(Job(1, RUNNING), at, left_out=True)
     return known
 
 
@@ -155,16 +162,16 @@ def test_a_job_that_the_states_show_again_shares_looks_again():
     alone = left_out(LEFT_OUT)
 
     assert not alone.shares_looks
-    assert alone.unchanged(9.0, 9.0, 1.0).shares_looks
-    assert not alone.seen(Job(1, RUNNING), 9.0, 9.0, 1.0).shares_looks
+    assert alone.unchanged().shares_looks
+    assert not alone.seen(Job(1, RUNNING), 9.0).shares_looks
 
 
 def test_the_states_are_tried_again_for_a_job_that_they_left_out_long_ago():
     later = REMEASURE + LEFT_OUT
-    again = left_out(LEFT_OUT).seen(Job(1, RUNNING), later, later, 1.0)
+    again = left_out(LEFT_OUT).seen(Job(1, RUNNING), later)
 
     assert again.shares_looks
-    assert not again.seen(Job(1, RUNNING), later, later, 1.0, left_out=True).shares_looks
+    assert not again.seen(Job(1, RUNNING), later, left_out=True).shares_looks
 
 
 async def test_jobs_that_are_not_due_are_asked_for_where_that_costs_nothing(look):
@@ -192,11 +199,13 @@ async def test_more_ids_than_a_url_holds_are_all_states(look):
     assert len(found.unchanged) == 500
 
 
-@pytest.mark.parametrize(("later", "kind"), [(REASON_EVERY - 1, 2), (REASON_EVERY, 0)])
-def test_a_pending_jobs_reason_is_looked_for_every_five_minutes(later, kind):
-    pending = PolledJob(1).seen(Job(1, JobState("PENDING")), 0.0, 50.0, 5.0)
+@pytest.mark.parametrize(
+    ("later", "need"), [(REASON_EVERY - 1, Need.STATE), (REASON_EVERY, Need.WHOLE)]
+)
+def test_a_pending_jobs_reason_is_looked_for_every_five_minutes(later, need):
+    pending = PolledJob(1).seen(Job(1, JobState("PENDING")), 50.0)
 
-    assert pending.looked_at(60.0, 60.0, 5.0).kind_of_look(50.0 + later) == kind
+    assert pending.need(50.0 + later) is need
 
 
 async def test_of_many_that_join_and_run_the_states_are_enough(look):
@@ -396,21 +405,25 @@ async def test_what_concerns_one_job_only_is_told_of_that_job(look):
     assert found.hiccup is None
 
 
+def seen_before(pause):
+    return PolledJob(1).seen(Job(1, RUNNING), 0.0).looked_at(0.0, 0.0, pause)
+
+
 def test_a_wait_that_joins_puts_off_no_look_that_is_planned_sooner():
-    planned = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=1.0)
+    planned = seen_before(pause=1.0)
 
     assert planned.joined(0.5, 3.0, begun=0.0, whole=True).due == 1.0
     assert planned.joined(0.5, 0.7, begun=0.0, whole=True).due == 0.7
     # the look that is under way has begun without it
     under_way = planned.joined(1.5, 3.0, begun=1.0, whole=True)
-    assert under_way.unchanged(begun=1.0, now=2.0, pause=60.0).due == 3.0
+    assert under_way.unchanged().looked_at(begun=1.0, now=2.0, pause=60.0).due == 3.0
 
 
 @pytest.mark.parametrize("pause", [60.0, 1.0])
 def test_a_job_that_is_hurried_while_it_is_looked_at_waits_as_long_as_any_other(pause):
-    planned = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=1.0)
+    planned = seen_before(pause=1.0)
     asked = planned.hurried(2.0, 6.0, begun=1.0, every=5.0, whole=False)
-    hurried = asked.unchanged(begun=1.0, now=3.0, pause=pause)
+    hurried = asked.unchanged().looked_at(begun=1.0, now=3.0, pause=pause)
 
     assert hurried.due == min(6.0, 3.0 + pause)
     assert hurried.is_hurried == (pause == 60.0)
@@ -422,28 +435,28 @@ def hurry(job, now, begun, soonest=None):
 
 
 def test_a_look_that_has_not_begun_serves_all_who_ask_for_it():
-    seen = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=60.0)
+    seen = seen_before(pause=60.0)
     once = hurry(seen, 1.0, begun=0.0, soonest=3.0)
     twice = hurry(once, 2.0, begun=0.0)
 
     assert once.due == twice.due == 3.0
-    assert twice.unchanged(begun=3.0, now=3.2, pause=60.0).due == 63.2
+    assert twice.unchanged().looked_at(begun=3.0, now=3.2, pause=60.0).due == 63.2
 
 
 def test_looks_that_are_asked_for_again_and_again_are_5_s_apart():
-    seen = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=60.0)
-    looked = hurry(seen, 1.0, begun=0.0).unchanged(begun=1.0, now=1.2, pause=60.0)
+    seen = seen_before(pause=60.0)
+    looked = hurry(seen, 1.0, begun=0.0).unchanged().looked_at(begun=1.0, now=1.2, pause=60.0)
 
     assert hurry(looked, 2.0, begun=1.0).due == 6.0
     assert hurry(looked, 9.0, begun=1.0).due == 9.0
 
 
 def test_a_look_that_is_asked_for_puts_off_none_that_is_planned_and_is_forgotten_once_served():
-    seen = PolledJob(1).seen(Job(1, RUNNING), 0.0, 0.0, pause=4.0)
+    seen = seen_before(pause=4.0)
     asked = hurry(seen, 1.0, begun=0.0, soonest=9.0)
 
     assert (asked.due, asked.is_hurried) == (4.0, False)
-    assert asked.unchanged(begun=4.0, now=4.2, pause=60.0).due == 64.2
+    assert asked.unchanged().looked_at(begun=4.0, now=4.2, pause=60.0).due == 64.2
 
 
 def test_a_jobs_first_look_is_one_that_it_joined_for_and_no_hurried_one():
