@@ -364,18 +364,23 @@ def check_params(
     taken = {**template.preset_values, **given, **template.static_values}
     placed: dict[str, dict[str, Any]] = {"inputs": {}, "params": {}}
     for param in chassis.params:
-        value = taken.get(param.name)
         try:
-            if value is not None:
-                placed[param.place][param.name] = read_value(param, value)
-            elif param.required and not param.has_default:
-                problems.append(f"{param.name} is missing")
+            placed[param.place] |= _given(param, taken.get(param.name))
         except ValueProblem as problem:
             problems.append(str(problem))
     if problems:
         raise InputError(f"Template {template.template_id}: {'; '.join(problems)}.")
     warnings = _suspicious(template, chassis, {**placed["inputs"], **placed["params"]})
     return CheckedParams(chassis.template_id, placed["inputs"], placed["params"], warnings)
+
+
+def _given(param: Param, value: Any) -> dict[str, Any]:
+    """A parameter by its name with its value; nothing if the template's own default applies."""
+    if value is not None:
+        return {param.name: read_value(param, value)}
+    if param.required and not param.has_default:
+        raise ValueProblem(f"{param.name} is missing")
+    return {}
 
 
 TO_BE_UPLOADED = "uploads="

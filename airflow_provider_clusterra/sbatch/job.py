@@ -221,8 +221,8 @@ def _put_directive(fields: Fields, directive: Directive, now: datetime) -> None:
         return
     try:
         if name in TIMES:
-            seconds = read_when(value, now)
-            fields[TIMES[name]] = seconds if name == "deadline" else no_val(seconds)
+            field, form = TIMES[name]
+            fields[field] = form(read_when(value, now))
         apply(fields, value)
     except ValueError as exc:
         raise _bad(line, f"{shown}: {str(exc).rstrip('.')}") from exc
@@ -465,6 +465,11 @@ ARGUMENTS = {
     "working_directory": "chdir",
 }
 """The option of ``sbatch`` that each argument stands for."""
+FLAGS: dict[str, dict[bool, tuple[str, str] | None]] = {
+    "exclusive": {True: ("exclusive", ""), False: None},
+    "requeue": {True: ("requeue", ""), False: ("no-requeue", "")},
+}
+"""The option and its value for an argument that is True or False."""
 OF_ALL = ("name", "account", "working_directory")
 """Arguments of every component of a heterogeneous job. Any other is for the first one, and for those
 that inherit its option as in ``sbatch``."""
@@ -682,13 +687,11 @@ def _as_option(name: str, value: Any) -> tuple[str, str] | None:
     text = _text(name, value)
     if not text:
         return None
-    if name == "exclusive" and (flag := read_flag(text)) is not None:
-        return ("exclusive", "") if flag else None
+    flag = read_flag(text) if name in FLAGS else None
+    if flag is not None:
+        return FLAGS[name][flag]
     if name == "requeue":
-        flag = read_flag(text)
-        if flag is None:
-            raise InputError(f"requeue is {value!r}; it takes True or False.")
-        return ("requeue" if flag else "no-requeue"), ""
+        raise InputError(f"requeue is {value!r}; it takes True or False.")
     return ARGUMENTS[name], text
 
 
@@ -710,10 +713,7 @@ def put_field(fields: Fields, name: str, value: Any) -> None:
         put_variables(fields, value)
         return
     if name == "cpus_per_task":
-        try:
-            put_cpus_per_task(fields, str(value))
-        except ValueError as exc:
-            raise InputError(f"job: cpus_per_task is {value!r}: {exc}.") from exc
+        _put_cpus_per_task(fields, value)
         return
     if name == "tres_per_node" and "environment" in fields:
         variables = dict(fields["environment"])
@@ -722,6 +722,13 @@ def put_field(fields: Fields, name: str, value: Any) -> None:
     if name in MEMORY_FIELDS:
         drop_memory(fields)
     fields[name] = value
+
+
+def _put_cpus_per_task(fields: Fields, value: Any) -> None:
+    try:
+        put_cpus_per_task(fields, str(value))
+    except ValueError as exc:
+        raise InputError(f"job: cpus_per_task is {value!r}: {exc}.") from exc
 
 
 def _read_job(job: Mapping[str, Any]) -> dict[str, Any]:

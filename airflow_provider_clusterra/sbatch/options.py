@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -57,16 +57,6 @@ def _seconds(value: str | float | timedelta) -> float:
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
 HOURS = {"midnight": 0, "elevenses": 11, "noon": 12, "fika": 15, "teatime": 16}
-WHEN = (
-    r"now\s*(?:(?P<sign>[+-])\s*(?P<count>\d+)\s*(?:(?P<unit>second|minute|hour|day|week)s?)?|$)"
-    r"|(?P<day>today|tomorrow)"
-    rf"|(?P<word>{'|'.join(HOURS)})"
-    r"|(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?:\s*(?P<half>am|pm))?"
-    r"|(?P<y>\d{4})-(?P<m>\d{1,2})-(?P<d>\d{1,2})"
-    r"|(?P<mm>\d\d|\d(?=[./]))[./]?(?P<dd>\d{1,2})(?:[./]?(?P<yy>\d{4}|\d{2}))?"
-    r"|(?P<separator>[ \tT-])"
-)
-"""The parts of a point in time, in the order in which ``sbatch`` tries them; compiled when first used."""
 EPOCH = re.compile(r"uts(\d{7,})", re.IGNORECASE)
 
 
@@ -90,11 +80,7 @@ class _Moment:
         self._date: date | None = None
         self._clock: time | None = None
         while text:
-            part = re.match(WHEN, text, re.IGNORECASE)
-            if part is None:
-                raise ValueError(text)
-            self._take(part)
-            text = text[part.end() :]
+            text = self._take(text)
 
     def when(self) -> datetime:
         """The instant: a date alone is its midnight, a time of day alone is the next one."""
@@ -104,33 +90,63 @@ class _Moment:
         if self._date is not None:
             return datetime.combine(self._date, clock, self._now.tzinfo)
         is_ahead = (clock.hour, clock.minute) > (self._now.hour, self._now.minute)
-        day = self._now if is_ahead else _later(self._now, 86400)
+        day = self._now if is_ahead else _later(self._now, UNITS["day"])
         return datetime.combine(day.date(), clock, self._now.tzinfo)
 
-    def _take(self, part: re.Match[str]) -> None:
-        said = part.groupdict()
-        if said["day"]:
-            ahead = {"today": 0, "tomorrow": 1}[said["day"].lower()]
-            self._date = _later(self._now, ahead * UNITS["day"]).date()
-        elif said["word"]:
-            self._clock = time(HOURS[said["word"].lower()])
-        elif said["hour"]:
-            self._clock = _clock(said)
-        elif said["y"]:
-            self._date = _day(int(said["y"]), said["m"], said["d"])
-        elif said["mm"]:
-            self._date = self._without_century(said)
-        elif not said["separator"]:
-            count = int(f"{said['sign'] or '+'}{said['count'] or 0}")
-            moment = _later(self._now, count * UNITS[(said["unit"] or "second").lower()])
-            self._date, self._clock = moment.date(), moment.timetz().replace(tzinfo=None)
+    def _take(self, text: str) -> str:
+        """Take the first part of a text, and return the rest."""
+        for form, take in self.PARTS.items():
+            # compiled when first used
+            if part := re.match(form, text, re.IGNORECASE):
+                take(self, part)
+                return text[part.end() :]
+        raise ValueError(text)
 
-    def _without_century(self, said: Mapping[str, str]) -> date:
-        if said["yy"]:
-            return _day(2000 + int(said["yy"][-2:]), said["mm"], said["dd"])
-        day = _day(self._now.year, said["mm"], said["dd"])
+    def _take_interval(self, part: re.Match[str]) -> None:
+        count = int(f"{part['sign'] or '+'}{part['count'] or 0}")
+        moment = _later(self._now, count * UNITS[(part["unit"] or "second").lower()])
+        self._date, self._clock = moment.date(), moment.timetz().replace(tzinfo=None)
+
+    def _take_today(self, _: re.Match[str]) -> None:
+        self._date = self._now.date()
+
+    def _take_tomorrow(self, _: re.Match[str]) -> None:
+        self._date = _later(self._now, UNITS["day"]).date()
+
+    def _take_word(self, part: re.Match[str]) -> None:
+        self._clock = time(HOURS[part[0].lower()])
+
+    def _take_clock(self, part: re.Match[str]) -> None:
+        self._clock = _clock(part)
+
+    def _take_date(self, part: re.Match[str]) -> None:
+        self._date = _day(int(part["year"]), part["month"], part["day"])
+
+    def _take_american_date(self, part: re.Match[str]) -> None:
+        if part["year"]:
+            self._date = _day(2000 + int(part["year"][-2:]), part["month"], part["day"])
+            return
+        day = _day(self._now.year, part["month"], part["day"])
         is_ahead = day > self._now.date()
-        return day if is_ahead else _day(self._now.year + 1, said["mm"], said["dd"])
+        self._date = day if is_ahead else _day(self._now.year + 1, part["month"], part["day"])
+
+    def _take_separator(self, _: re.Match[str]) -> None:
+        """It says nothing."""
+
+    PARTS: ClassVar[dict[str, Callable[[_Moment, re.Match[str]], None]]] = {
+        r"now\s*(?:(?P<sign>[+-])\s*(?P<count>\d+)\s*"
+        r"(?:(?P<unit>second|minute|hour|day|week)s?)?|$)": _take_interval,
+        "today": _take_today,
+        "tomorrow": _take_tomorrow,
+        "|".join(HOURS): _take_word,
+        r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?"
+        r"(?:\s*(?P<half>am|pm))?": _take_clock,
+        r"(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})": _take_date,
+        r"(?P<month>\d\d|\d(?=[./]))[./]?(?P<day>\d{1,2})"
+        r"(?:[./]?(?P<year>\d{4}|\d{2}))?": _take_american_date,
+        r"[ \tT-]": _take_separator,
+    }
+    """The forms of a part, in the order in which ``sbatch`` tries them."""
 
 
 def _later(now: datetime, seconds: int) -> datetime:
@@ -144,7 +160,7 @@ def _day(year: int, month: str, day: str) -> date:
     return date(year, int(month), 1) + timedelta(days=int(day) - 1)
 
 
-def _clock(said: Mapping[str, str]) -> time:
+def _clock(said: re.Match[str]) -> time:
     hour = int(said["hour"])
     half = (said["half"] or "").lower()
     if half:
@@ -173,6 +189,7 @@ SIGNALS = (
     *("TSTP", "TTIN", "TTOU", "PIPE", "URG", "XCPU"),
 )
 """Names that ``--signal`` takes."""
+SIGNAL = rf"(?:(?P<to>[RB]+):)?(?:SIG)?(?P<name>{'|'.join(SIGNALS)}|0*[1-9][0-9]*)(?:@(?P<delay>[0-9]*))?"
 HINTS: dict[str, tuple[Fields, str]] = {
     "compute_bound": ({"threads_per_core": 1}, ""),
     "memory_bound": ({"threads_per_core": 1}, ""),
@@ -391,18 +408,17 @@ def put_requeue(fields: Fields, value: str) -> None:
 
 def put_signal(fields: Fields, value: str) -> None:
     """``--signal``: a signal, its receivers, and the seconds before the end."""
-    found = re.fullmatch(r"(?:([RBrb]+):)?(?:SIG)?(\w+)(?:@([0-9]*))?", value, re.IGNORECASE)
-    name = found[2].upper() if found else ""
-    if not found or not (name in SIGNALS or name.strip("0").isdigit()):
+    found = re.fullmatch(SIGNAL, value, re.IGNORECASE)
+    if not found:
         raise ValueError("it takes a signal and seconds, e.g. B:USR1@120")
-    delay = int(found[3] or 60)
+    delay = int(found["delay"] or 60)
     if delay > 65535:
         raise ValueError("it takes at most 65535 seconds")
     names = {"B": "BATCH_JOB", "R": "RESERVATION_JOB"}
-    fields["kill_warning_signal"] = name
+    fields["kill_warning_signal"] = found["name"].upper()
     fields["kill_warning_delay"] = no_val(delay)
-    if found[1]:
-        fields["kill_warning_flags"] = [names[each] for each in dict.fromkeys(found[1].upper())]
+    if found["to"]:
+        fields["kill_warning_flags"] = [names[each] for each in dict.fromkeys(found["to"].upper())]
 
 
 def put_mail_type(fields: Fields, value: str) -> None:
@@ -716,8 +732,11 @@ class Option(NamedTuple):
     """The field of ``job=`` that replaces an option that is not supported."""
 
 
-TIMES = {"begin": "begin_time", "deadline": "deadline"}
-"""Options whose value is a point in time, and their fields: they need the time now, and its zone."""
+TIMES: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "begin": ("begin_time", no_val),
+    "deadline": ("deadline", int),
+}
+"""Options whose value is a point in time, with field and form: they need the time now, and its zone."""
 NO_FIELD = "the API has no field for it"
 OPTIONS: dict[str, Option] = {
     "account": Option("value", as_("account"), "A"),

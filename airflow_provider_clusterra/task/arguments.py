@@ -379,21 +379,24 @@ def from_text(given: Any) -> Any:
 
 
 def _check_text(name: str, value: Any) -> None:
-    """Refuse text that cannot be sent, or that Slurm would cut."""
-    if isinstance(value, Mapping):
-        value = [*value, *value.values()]
-    if isinstance(value, list | tuple):
+    """Refuse text that cannot be sent, or that Slurm would cut, wherever it is in a value."""
+    if isinstance(value, str):
+        _check_characters(name, value)
+    elif isinstance(value, Mapping):
+        _check_text(name, [*value, *value.values()])
+    elif isinstance(value, list | tuple):
         for each in value:
             _check_text(name, each)
-    if not isinstance(value, str):
-        return
-    if "\0" in value and name != "script":
+
+
+def _check_characters(name: str, text: str) -> None:
+    if "\0" in text and name != "script":
         raise InputError(f"{name} holds a NUL byte, at which Slurm would cut it. Remove it.")
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as exc:
         raise InputError(
-            f"{name} holds {value[exc.start]!r} at character {exc.start}, which is half of a "
+            f"{name} holds {text[exc.start]!r} at character {exc.start}, which is half of a "
             "character and cannot be sent: it comes from bytes that are not UTF-8."
         ) from exc
 
