@@ -186,8 +186,8 @@ def environment_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """The environment of a job: each source wins over those before it.
 
     First what ``sbatch`` sets for every job, then what it derives from the fields, then the fields' own
-    ``environment``, in which an operator's job has, again from the weakest: Airflow's context, what
-    ``#SBATCH`` lines set, ``job=``, the argument ``environment``, and where its uploads are.
+    ``environment``. An operator's job has there, again from the weakest: its name, Airflow's context,
+    what ``#SBATCH`` lines set, ``job=``, the argument ``environment``, and where its uploads are.
     """
     variables = {
         "SLURM_SUBMIT_HOST": socket.gethostname(),

@@ -89,6 +89,22 @@ class Component(NamedTuple):
     apart: frozenset[str] | None
     """The options that it does not inherit from the first component; None: it is the first."""
 
+    @property
+    def names(self) -> set[str]:
+        """The names of its options."""
+        return {each.name for each in self.options}
+
+    def plus(self, option: Directive) -> Component:
+        """The component with one more option of its own."""
+        options = (*self.options, option)
+        _check_rivals(options)
+        return Component(options, None if self.apart is None else self.apart | {option.name})
+
+    def successor(self) -> Component:
+        """The component behind it, which has only what it inherits."""
+        kept = tuple(option for option in self.options if option.name in CARRIED)
+        return Component(kept, self.apart or frozenset())
+
     def follows(self, name: str) -> bool:
         """Whether it takes over an option that is given to the first component."""
         return self.apart is None or (name in CARRIED and self.apart.isdisjoint(same(name)))
@@ -98,13 +114,12 @@ class Component(NamedTuple):
 
         An option that cannot be honoured is skipped if its field is ``given`` in another way.
         """
-        names = {each.name for each in self.options}
-        ignored = {"hint"} if names & ABOVE_HINT else set()
+        ignored = {"hint"} if self.names & ABOVE_HINT else set()
         found: Fields = {}
         for each in self.options:
             if each.name not in ignored and OPTIONS[each.name].field not in given:
                 _put_directive(found, each, now)
-        if "extra-node-info" in names and "nodes" not in found:
+        if "extra-node-info" in self.names and "nodes" not in found:
             put_tasks_of_nodes(found)
         return found
 
@@ -130,15 +145,11 @@ def read_components(script: str) -> list[Component]:
     """The components that a script's options make, as ``sbatch`` 26.05 has them."""
     found = [Component((), None)]
     for each in _read_script(script):
-        options, apart = found[-1]
         if each is None:
-            kept = tuple(option for option in options if option.name in CARRIED)
-            found.append(Component(kept, apart or frozenset()))
+            found.append(found[-1].successor())
         else:
-            also = None if apart is None else apart | {each.name}
-            found[-1] = Component((*options, each), also)
-            _check_rivals(found[-1].options)
-    if not any(option.name == "ignore-pbs" for option in found[0].options):
+            found[-1] = found[-1].plus(each)
+    if "ignore-pbs" not in found[0].names:
         _check_foreign(script)
     return found
 
@@ -556,9 +567,10 @@ class JobRequest(msgspec.Struct, frozen=True):
 
     def warnings(self, session_end: datetime | None) -> list[str]:
         """Warnings for its author before the submit."""
+        if session_end is None:
+            return [*self.conflicts]
         limit = read_number(self.components[0].get("time_limit"))
-        longest = timedelta(minutes=limit or 0)
-        if session_end is None or session_end - datetime.now(UTC) >= longest:
+        if session_end - datetime.now(UTC) >= timedelta(minutes=limit or 0):
             return [*self.conflicts]
         ends = (
             f"The session ends {session_end:%Y-%m-%d %H:%M} UTC, and the job may run for "
