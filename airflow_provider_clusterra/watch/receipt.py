@@ -117,9 +117,14 @@ class Receipts:
         self._absent_until = float("inf")
         if self._asker is not None:
             await cancel_and_wait(self._asker)
-        for answer in self._wanted:
-            if not answer.done():
-                answer.set_result(None)
+        for answer in [*self._wanted]:
+            self._settle(answer, None)
+
+    def _settle(self, answer: Answers, runs: list[Run] | None) -> None:
+        """Whoever asked may have been cancelled meanwhile."""
+        self._wanted.pop(answer, None)
+        if not answer.done():
+            answer.set_result(runs)
 
     async def _ask_job(self, job: Job, runs: list[Run], end: float) -> bool:
         """Together with all others that ask now; whether accounting has its end."""
@@ -180,9 +185,7 @@ class Receipts:
         turn = max(self._not_before, self._budget.next_turn(now, middle))
         for answer, wait in [*self._wanted.items()]:
             if max(now, wait.end) < turn:
-                del self._wanted[answer]
-                if not answer.done():
-                    answer.set_result(None)
+                self._settle(answer, None)
         return turn
 
     async def _answer(self, question: Mapping[Answers, Job]) -> None:
@@ -192,9 +195,7 @@ class Receipts:
         found = await self._ask([str(job_id) for job_id in sorted({*waiting.values()})])
         by_job = _by_job(found or ())
         for each, job_id in waiting.items():
-            self._wanted.pop(each, None)
-            if not each.done():
-                each.set_result(None if found is None else by_job.get(job_id, []))
+            self._settle(each, None if found is None else by_job.get(job_id, []))
 
     async def _ask(self, parts: list[str]) -> list[Run] | None:
         """One question, or its halves if the answer is too large; None: to ask again is no use."""
@@ -206,10 +207,13 @@ class Receipts:
             return await asyncio.to_thread(call.read, answer)
         except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
             log.debug("Accounting does not say what jobs %s used: %r", ",".join(parts), error)
-            if not isinstance(error, TooLargeError):
-                if _is_absent(error):
-                    self._absent_until = max(self._absent_until, time.monotonic() + REST)
-                return [] if _may_come_back(error) else None
+            if isinstance(error, TooLargeError):
+                return await self._ask_halves(parts)
+            if _is_absent(error):
+                self._absent_until = max(self._absent_until, time.monotonic() + REST)
+            return [] if _may_come_back(error) else None
+
+    async def _ask_halves(self, parts: list[str]) -> list[Run] | None:
         middle = len(parts) // 2
         if not middle:
             return None
@@ -224,18 +228,23 @@ def account_for(client: Client, cluster_id: str, job: Job) -> Job:
     runs: list[Run] = []
     for pause in (0.0, PAUSE, PAUSE):
         time.sleep(pause)
-        pieces, runs = _left(job, runs)
-        for parts in pieces:
-            try:
-                found = client.send(calls.list_runs(cluster_id, parts), retry=ONCE)
-                runs += found
-            except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
-                log.debug("Accounting does not say what job %s used: %r", job.job_id, error)
-                if not _may_come_back(error):
-                    return replace(job, usage=usage_of(job, runs)) if runs else job
-        if is_told(job, runs):
+        if not _ask_once(client, cluster_id, job, runs) or is_told(job, runs):
             break
     return replace(job, usage=usage_of(job, runs)) if runs else job
+
+
+def _ask_once(client: Client, cluster_id: str, job: Job, runs: list[Run]) -> bool:
+    """Add what accounting has of a job; False if asking again is of no use."""
+    pieces, runs[:] = _left(job, runs)
+    for parts in pieces:
+        try:
+            found = client.send(calls.list_runs(cluster_id, parts), retry=ONCE)
+            runs += found
+        except Exception as error:  # noqa: BLE001 - a receipt is never the reason to fail
+            log.debug("Accounting does not say what job %s used: %r", job.job_id, error)
+            if not _may_come_back(error):
+                return False
+    return True
 
 
 def records_or_none(ask: Callable[[], list[Job]]) -> list[Job] | None:
@@ -275,8 +284,8 @@ def _questions(wanted: Mapping[Answers, _Wait]) -> list[dict[Answers, Job]]:
 def _by_job(runs: Iterable[Run]) -> dict[int, list[Run]]:
     found: dict[int, list[Run]] = {}
     for run in runs:
-        for job_id in {run.job.job_id, run.job.array_job_id, run.job.het_job_id}:
-            found.setdefault(job_id or 0, []).append(run)
+        for job_id in run.job.ids:
+            found.setdefault(job_id, []).append(run)
     return found
 
 
