@@ -176,8 +176,11 @@ def read_json(decode: Callable[[str], Any], text: str) -> Any:
 
 
 def _is_deep(value: Any, levels: int) -> bool:
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels == 0 or any(_is_deep(part, levels - 1) for part in parts)
+    if levels == 0:
+        return True
+    if isinstance(value, dict):
+        value = [*value.values()]
+    return isinstance(value, list) and any(_is_deep(part, levels - 1) for part in value)
 
 
 MOST_ALONE = 1001
@@ -220,12 +223,12 @@ def _ends_of(tasks: Sequence[Job]) -> dict[str, Any]:
             str(task.array_task_id): {"state": task.state.base, "exit_code": task.exit.code}
             for task in tasks
         }
-    often = Counter((task.state.base, task.exit.code) for task in tasks).most_common(MOST_ENDS)
-    codes = {end: end[1] for end, _ in often}
-    groups: dict[Any, list[int]] = {}
-    for task in tasks:
-        code = codes.get((task.state.base, task.exit.code))
-        groups.setdefault((task.state.base, code), []).append(task.array_task_id or 0)
+    ends = [(task.state.base, task.exit.code) for task in tasks]
+    often = {end for end, _ in Counter(ends).most_common(MOST_ENDS)}
+    groups: dict[tuple[str, int | None], list[int]] = {}
+    for task, (state, code) in zip(tasks, ends, strict=True):
+        end = (state, code if (state, code) in often else None)
+        groups.setdefault(end, []).append(task.place)
     return {
         write_indices(indices): {"state": state, "exit_code": code}
         for (state, code), indices in groups.items()
@@ -272,7 +275,7 @@ def finish(
         return job_result(job, _returned(client, event.cluster_id, job, return_output))
     if exited_only_with(job, skip_on):
         raise JobSkippedError(f"{describe(job)} skip_on_exit_code makes this a skipped task.", job)
-    output, unread = _tail(replace(event, job=job), client)
+    output, unread = _tail(client, event.cluster_id, job)
     lasts = _last_lines(client, event.cluster_id, job)
     raise kind_of(job, output)(report(job, output, unread, lasts), job)
 
@@ -299,7 +302,11 @@ def _overdue(event: JobEvent, client: Client) -> str:
         return event.message
     if job.started_at is None or job.state.base == "PENDING":
         return f"{event.message} {advise(job) if event.outcome == 'overdue' else ''}".rstrip()
-    parts = (event.message, describe_request(job), show_output(*_tail(event, client)))
+    parts = (
+        event.message,
+        describe_request(job),
+        show_output(*_tail(client, event.cluster_id, job)),
+    )
     return "\n".join(filter(None, parts))
 
 
@@ -349,40 +356,41 @@ def _returned(client: Client, cluster_id: str, job: Job, return_output: Reading 
         raise JobResultError(f"Job {job.job_id} ended well, but: {error}", job) from error
 
 
-def _tail(event: JobEvent, client: Client) -> tuple[str, str]:
+def _tail(client: Client, cluster_id: str, job: Job) -> tuple[str, str]:
     """The end of the output, or ``""`` and why it cannot be read."""
-    tasks = array_tasks(event.job) if event.job else ()
-    failed = next((task for task in tasks if not task.state.succeeded), None)
     # an array's own file is its last index's, and a het job's its leader's
-    job_id = (failed.job_id if failed else 0) or event.job_id
+    whose = next(iter(_failed_tasks(job)), job)
     try:
-        output = client.read_output(event.cluster_id, job_id, keep=TAIL_BYTES)
+        output = client.read_output(cluster_id, whose.job_id or job.job_id, keep=TAIL_BYTES)
     except ClusterraError as error:
-        return "", f"{error}{_path_of(failed, event.job)}"
+        path = whose.standard_output or job.standard_output
+        return "", f"{error} Slurm wrote it to {path}." if path else str(error)
     return output.data.decode("utf-8", "replace"), ""
 
 
 def _last_lines(client: Client, cluster_id: str, job: Job) -> list[str]:
     """What each of an array's tasks that failed wrote last, if there are several; the first ones'."""
-    failed = [task for task in array_tasks(job) if task.job_id and not task.state.succeeded]
-
-    def read(task: Job) -> str:
-        with suppress(ClusterraError):
-            call = calls.read_output(cluster_id, task.job_id, keep=LINE_BYTES)
-            output = client.send(call, retry=ONCE)
-            text = output.data.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip()
-            return f"  {task.array_task_id}: {text}" if text else ""
-        return ""
-
+    failed = [task for task in _failed_tasks(job) if task.job_id]
     if len(failed) < 2:
         return []
+    read = partial(_last_line, client, cluster_id)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="clusterra-output") as pool:
         return [line for line in pool.map(read, failed[:MOST_LINES]) if line]
 
 
-def _path_of(*jobs: Job | None) -> str:
-    paths = [job.standard_output for job in jobs if job is not None and job.standard_output]
-    return f" Slurm wrote it to {paths[0]}." if paths else ""
+def _last_line(client: Client, cluster_id: str, task: Job) -> str:
+    """With its index; empty if there is none, or it cannot be read."""
+    call = calls.read_output(cluster_id, task.job_id, keep=LINE_BYTES)
+    try:
+        output = client.send(call, retry=ONCE)
+    except ClusterraError:
+        return ""
+    text = output.data.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip()
+    return f"  {task.array_task_id}: {text}" if text else ""
+
+
+def _failed_tasks(job: Job) -> list[Job]:
+    return [task for task in array_tasks(job) if not task.state.succeeded]
 
 
 def _iso(time: Any) -> str | None:
@@ -457,32 +465,33 @@ def receipt(job: Job, *, is_grown: bool = False) -> str:
 
 def _memory(usage: Mapping[str, float]) -> str:
     peak, asked = usage.get("memory_bytes_peak"), usage.get("memory_bytes_requested")
-    if peak is None and "cpu_core_seconds_used" in usage:
-        return f"an unknown share of {_size(asked)}" if asked else ""
-    if peak is None:
-        return f"{_size(asked)} of memory" if asked and "run_seconds" in usage else ""
     if not asked:
-        return f"{_size(peak)} of memory"
-    used, of = _size(peak), _size(asked)
-    return f"{used.removesuffix(of[-3:])} of {of}"
+        return "" if peak is None else f"{_size(peak)} of memory"
+    if peak is not None:
+        used, of = _size(peak), _size(asked)
+        return f"{used.removesuffix(of[-3:])} of {of}"
+    if "cpu_core_seconds_used" in usage:
+        return f"an unknown share of {_size(asked)}"
+    return f"{_size(asked)} of memory" if "run_seconds" in usage else ""
 
 
 def _cpus(usage: Mapping[str, float]) -> str:
     cpus, ran = usage.get("cpus_allocated"), usage.get("run_seconds")
     if not cpus or ran is None:
         return ""
-    share = (
-        f"{usage['cpu_efficiency']:.0%} of ".replace("%", " %") if "cpu_efficiency" in usage else ""
-    )
-    return f"{share}{cpus:g} CPU{'' if cpus == 1 else 's'} for {_time(ran)}"
+    percent = 100 * usage["cpu_efficiency"] if "cpu_efficiency" in usage else None
+    return f"{_busy(percent, cpus, 'CPU')} for {_time(ran)}"
 
 
 def _gpus(usage: Mapping[str, float]) -> str:
-    gpus, busy = usage.get("gpus_allocated"), usage.get("gpu_utilization_percent")
-    if not gpus:
-        return ""
-    share = "" if busy is None else f"{busy:.0f} % of "
-    return f"{share}{gpus:g} GPU{'' if gpus == 1 else 's'}"
+    gpus = usage.get("gpus_allocated")
+    return _busy(usage.get("gpu_utilization_percent"), gpus, "GPU") if gpus else ""
+
+
+def _busy(percent: float | None, count: float, unit: str) -> str:
+    """E.g. "22 % of 8 CPUs"."""
+    share = "" if percent is None else f"{percent:.0f} % of "
+    return f"{share}{count:g} {unit}{'' if count == 1 else 's'}"
 
 
 def _advice(job: Job, usage: Mapping[str, Any]) -> str:
