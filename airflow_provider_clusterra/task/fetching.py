@@ -90,7 +90,9 @@ OF_ITS_OWN = re.compile(r"map_index|\bloop\b|\bti\b|\btask")
 def warn_of_overwriting(task: Any, places: set[str]) -> None:
     """Warn of what else of the DAG writes one of these files, as far as the DAG says."""
     dag = task.get_dag()
-    for other in dag.tasks if dag else ():
+    if dag is None:
+        return
+    for other in dag.tasks:
         if other.task_id != task.task_id:
             for place in _files_written(other) & places:
                 log.warning("Task %s writes %s, too: the last one wins.", other.task_id, place)
@@ -132,8 +134,9 @@ def _files_written(task: Any) -> set[str]:
 
 def _places(outputs: Any) -> dict[str, str]:
     """Where the outputs of a task go that are copied."""
-    given = outputs.items() if isinstance(outputs, Mapping) else ()
-    files = {name: as_output(value) for name, value in given}
+    if not isinstance(outputs, Mapping):
+        return {}
+    files = {name: as_output(value) for name, value in outputs.items()}
     return {name: str(file.place) for name, file in files.items() if file.place is not None}
 
 
@@ -226,12 +229,10 @@ class JobOutputs(msgspec.Struct, frozen=True):
     def _find_wanted(
         self, result: Mapping[str, Any], name: str, file: OutputFile, declared: Mapping[str, str]
     ) -> Found:
-        path = file.path or ("" if name in declared else file.asset_file)
-        found = (
-            self._find(result, name, path)
-            if path
-            else self._find_declared(result, name, declared.get(name, ""))
-        )
+        if name in declared and not file.path:
+            found = self._find_declared(result, name, declared[name])
+        else:
+            found = self._find(result, name, file.path or file.asset_file)
         check_events(f"outputs: {name}", [file.asset], found)
         return found
 
