@@ -168,20 +168,32 @@ def find_tasks(
 ) -> list[TaggedTask]:
     """The task of each job: its owner's, or that of a run whose hash is the tag's."""
     hashed = partial(hash_run, connected.settings.deployment, connected.cluster_id)
-    owners = [_owner_of(job, tag, hashed) for job, tag in jobs]
-    unsaid = {tag.run for owner, (_, tag) in zip(owners, jobs, strict=True) if owner is None}
-    runs = {(owner.dag_id, owner.run_id) for owner in owners if owner}
+    owned = [(job, tag, _owner_of(job, tag, hashed)) for job, tag in jobs]
+    runs = {(owner.dag_id, owner.run_id) for _, _, owner in owned if owner}
+    runs |= _runs_of(session, {tag.run for _, tag, owner in owned if owner is None}, hashed)
     states: dict[tuple[str, str, str], set[str | None]] = {}
     by_tag: dict[tuple[str, str], tuple[Owner, str | None]] = {}
-    for task, region, state in _rows_of(session, runs | _runs_of(session, unsaid, hashed)):
+    for task, region, state in _rows_of(session, runs):
         states.setdefault((task.dag_id, task.task_id, task.run_id), set()).add(state)
-        run, place = hashed(task.dag_id, task.run_id), task.map_index
-        loop = (str(region), str(place))
-        for index, iteration in ((place, ()), (-1, loop), (place, loop)):
-            by_tag[run, hash_task(task.task_id, index, *iteration)] = (task, state)
+        run = hashed(task.dag_id, task.run_id)
+        by_tag |= {(run, each): (task, state) for each in _task_hashes(task, region)}
     return [
         _with_state(job, tag, owner, by_tag.get((tag.run, tag.task)), states)
-        for owner, (job, tag) in zip(owners, jobs, strict=True)
+        for job, tag, owner in owned
+    ]
+
+
+def _task_hashes(task: Owner, region: Any) -> list[str]:
+    """What a tag may hold for a task: its own hash, or in a loop that of the iteration.
+
+    The row of a task in a loop does not say whether the task is mapped.
+    """
+    place = task.map_index
+    iteration = (str(region), str(place))
+    return [
+        hash_task(task.task_id, place),
+        hash_task(task.task_id, -1, *iteration),
+        hash_task(task.task_id, place, *iteration),
     ]
 
 

@@ -22,7 +22,13 @@ from airflow_provider_clusterra.api.specs import is_variable
 from airflow_provider_clusterra.api.uploads import check_size
 from airflow_provider_clusterra.submit.protocol import hash_task, iteration_of, map_index_of
 from airflow_provider_clusterra.task.arguments import from_text
-from airflow_provider_clusterra.task.transfers import AT_ONCE, GLOB, TransferLog, Watched, offered
+from airflow_provider_clusterra.task.transfers import (
+    AT_ONCE,
+    GLOB,
+    CountedFile,
+    TransferLog,
+    offered,
+)
 
 Source = str | os.PathLike[str] | ObjectStoragePath
 KINDS = {
@@ -171,7 +177,7 @@ def upload_file(client: Client, cluster_id: str, file: SourceFile, location: str
     progress = TransferLog("Uploaded", file.shown, file.size)
 
     def content() -> Any:
-        return Watched(file.open(), progress)
+        return CountedFile(file.open(), progress)
 
     try:
         key = client.upload_file(cluster_id, file.name, location, file.size, content)

@@ -26,7 +26,7 @@ from airflow_provider_clusterra.api.uploads import Download
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
-FIRST_WORD = 10.0
+FIRST_LOGGED = 10.0
 """Seconds until a transfer's progress is logged first; then each time after twice as long."""
 AT_ONCE = 8
 """Small files wait for the API and the storage longer than they take."""
@@ -37,11 +37,13 @@ MOST_PARTS = 9000
 _WELL_KNOWN = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "adl", "az", "oss", "oci")
 ATOMIC = frozenset((*_WELL_KNOWN, "hf", "lakefs", "r2", "swift", "tos"))
 """Object stores, in which a file exists once it is closed. In others it exists once it is opened."""
-WRONG = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
+WRONG_PLACE = (FileNotFoundError, NotADirectoryError, ValueError, ImportError, TypeError)
 """Errors of a store if a place is wrong. Any other may be a hiccup."""
+WRONG_PATH = (errno.EACCES, errno.ENAMETOOLONG)
+"""Those of a file system: its errors name the file. A store's do not if it rejects credentials, which may
+be renewed."""
 PLAIN = ("", "identity", "aws-chunked")
 """Values of ``Content-Encoding`` that mean plain bytes; the last is a leftover of how the file was uploaded."""
-NO_WAY = (errno.EACCES, errno.ENAMETOOLONG)
 
 
 GLOB = frozenset("*?[")
@@ -62,7 +64,7 @@ class TransferLog:
     def __init__(self, verb: str, shown: str, size: int | None) -> None:
         self._verb, self._shown, self._size = verb, shown, size
         self._begin = time.monotonic()
-        self._next = FIRST_WORD
+        self._next = FIRST_LOGGED
         self.done = 0
         """Bytes."""
 
@@ -84,8 +86,8 @@ class TransferLog:
         return f"{self.done} bytes in {took:.1f} s ({self.done / took / MIB:.0f} MiB/s)"
 
 
-class Watched:
-    """A file to upload that counts the bytes which are read."""
+class CountedFile:
+    """A file to upload whose bytes are counted as they are read; each try counts anew."""
 
     def __init__(self, file: BinaryIO, progress: TransferLog) -> None:
         self._file, self._progress = file, progress
@@ -130,7 +132,7 @@ def is_folder(given: Any) -> bool:
 
 
 def check_target(given: Any, *, is_many: bool = False) -> None:
-    """Refuse a place that cannot be written, as far as that is known before.
+    """Refuse a place that cannot be written, as far as that is known before anything is.
 
     Raises InputError, or AirflowException if the store does not answer, which a retry may heal.
     """
@@ -151,10 +153,9 @@ def check_target(given: Any, *, is_many: bool = False) -> None:
 
 
 def _is_wrong(exc: Exception) -> bool:
-    # a store that rejects credentials, which may be renewed, names no file
-    if isinstance(exc, OSError) and exc.filename is not None and exc.errno in NO_WAY:
+    if isinstance(exc, WRONG_PLACE):
         return True
-    return isinstance(exc, WRONG)
+    return isinstance(exc, OSError) and exc.filename is not None and exc.errno in WRONG_PATH
 
 
 def _check_bucket(target: Any, file: Any) -> None:
