@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import httpx
 import msgspec
@@ -139,6 +139,25 @@ def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
     )
 
 
+class Part(NamedTuple):
+    """What of a file an answer of the storage brings."""
+
+    first: int = 0
+    """The byte that it begins with."""
+    size: int | None = None
+    """Of the whole file, if that is said."""
+    is_range: bool = False
+
+
+def read_part(shown: str, status: int, headers: Mapping[str, str]) -> Part:
+    """Read it from a success's headers. ``rclone serve s3`` sends a range with status 200."""
+    found = PART.match(headers.get("content-range", ""))
+    if status == 206 and found is None:
+        raise ProtocolError(f"{shown}: the storage sent a part without saying which.")
+    first, size = found.groups() if found else ("0", headers.get("content-length", ""))
+    return Part(int(first), int(size) if size.isdecimal() else None, found is not None)
+
+
 class Download:
     """A file that arrives in as many parts as it takes: how far it is, and what comes next.
 
@@ -156,8 +175,9 @@ class Download:
         self.encoding = ""
         """The ``Content-Encoding``: of what is stored, since none was asked for. Nothing decodes it."""
         self._version = ""
-        self._skipped = 0
-        self._is_part = False
+        self._to_skip = 0
+        """Bytes of this answer that have arrived before: not every storage knows ranges."""
+        self._part = Part()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -174,18 +194,19 @@ class Download:
             asked for.
         :source: RFC 9110, 14.4 and 8.8.3.
         """
-        begin, size, is_part = self._part(status, headers)
+        part = read_part(self.shown, status, headers)
+        size = part.size
         version = headers.get("etag") or headers.get("last-modified", "")
         if self.offset:
             size = self.size if size is None else size
             if version != self._version or self.size not in (None, size):
                 raise ProtocolError(f"{self.shown} changed while it was downloaded.")
-        if begin not in (0, self.offset):
+        if part.first not in (0, self.offset):
             raise ProtocolError(
                 f"{self.shown}: the storage sent a different part than was requested."
             )
-        self._version, self.size, self._skipped = version, size, self.offset - begin
-        self._is_part = is_part
+        self._version, self.size, self._part = version, size, part
+        self._to_skip = self.offset - part.first
         self.encoding = headers.get("content-encoding", "")
 
     def is_whole(self, status: int, headers: Mapping[str, str]) -> bool:
@@ -197,22 +218,13 @@ class Download:
         """
         return status == 416 and headers.get("content-range", "") == f"bytes */{self.offset}"
 
-    def _part(self, status: int, headers: Mapping[str, str]) -> tuple[int, int | None, bool]:
-        """Where what arrives begins, the whole file's size if that is said, and whether it is a part."""
-        # ``rclone serve s3`` sends the part that was asked for with status 200
-        found = PART.match(headers.get("content-range", ""))
-        if status == 206 and found is None:
-            raise ProtocolError(f"{self.shown}: the storage sent a part without saying which.")
-        first, length = found.groups() if found else ("0", headers.get("content-length", ""))
-        return int(first), int(length) if length.isdecimal() else None, found is not None
-
     def take(self, piece: bytes) -> bytes:
         """What of a piece had not arrived before.
 
         :param piece: as it came.
         """
-        new = piece[self._skipped :]
-        self._skipped = max(0, self._skipped - len(piece))
+        new = piece[self._to_skip :]
+        self._to_skip = max(0, self._to_skip - len(piece))
         self.offset += len(new)
         return new
 
@@ -221,7 +233,7 @@ class Download:
 
         :raises TransportError: it came too soon.
         """
-        if self.size is None and self._is_part:
+        if self.size is None and self._part.is_range:
             raise TransportError(
                 f"{self.shown}: {self.offset} bytes arrived, and perhaps there are more."
             )
