@@ -89,11 +89,17 @@ class _Search:
     def walk(
         self, at: int, place: str, parts: tuple[str, ...]
     ) -> Iterator[tuple[str, os.stat_result]]:
-        """Each file below an open folder that matches."""
+        """Each file below an open folder that matches.
+
+        :param at: the folder's descriptor.
+        :param place: its path with a slash at its end; empty for the job's folder itself.
+        :param parts: of the pattern, e.g. ``("out", "**", "*.pt")``.
+        """
         part, rest = parts[0], parts[1:]
         deep = part == "**"
         below = parts if deep else rest
         if deep and rest:
+            # "**" may stand for no folder
             yield from self.walk(at, place, rest)
         for name, facts in self._entries_of(at, "*" if deep else part):
             if below and stat.S_ISDIR(facts.st_mode):

@@ -101,8 +101,8 @@ def record_part(row: Row, state_of: StateOf) -> bytes:
 
 
 def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
-    job, index = row.job, row.job.array_task_id
-    request = job.request
+    job, request = row.job, row.job.request
+    index = -1 if row.waiting else job.array_task_id
     limit = request.time_limit_minutes
     running = job.state == "RUNNING"
     ends = job.started + 60 * (limit or 365 * 24 * 60) if running else job.ended
@@ -139,9 +139,7 @@ def _fields(row: Row, state_of: StateOf) -> dict[str, Any]:
         "tres_req_str": _tres_text(request),
         "tres_alloc_str": _tres_text(request) if job.ran else "",
         "array_job_id": _number(job.array_job_id),
-        "array_task_id": _number(max(index, 0), is_set=index >= 0)
-        if not row.waiting
-        else _number(0, is_set=False),
+        "array_task_id": _number(max(index, 0), is_set=index >= 0),
         "array_task_string": write_array(row.waiting, request.at_once),
         "array_max_tasks": _number(request.at_once),
         "state_description": job.details,
@@ -273,7 +271,7 @@ def _cpu_time(job: Job) -> dict[str, Any]:
 
 
 def _tres(request: Request) -> list[dict[str, Any]]:
-    memory = request.memory_mb or (request.memory_per_cpu_mb or 0) * request.cpus
+    memory = request.total_memory_mb
     asked = [_count("mem", 2, memory)] if memory else []
     return [_count("cpu", 1, request.cpus), *asked, _count("node", 4, 1)]
 
@@ -307,8 +305,9 @@ def _number(value: float, *, is_set: bool = True, infinite: bool = False) -> dic
 def view_of_row(row: Row, state_of: StateOf) -> JobView:
     """A row as the pages show it."""
     job, request = row.job, row.job.request
-    memory = request.memory_mb or (request.memory_per_cpu_mb or 0) * request.cpus
     asked = {"cpu": str(request.cpus), "node": str(request.nodes)}
+    if request.total_memory_mb:
+        asked["mem"] = f"{request.total_memory_mb}M"
     variables = dict(each.partition("=")[::2] for each in request.environment)
     return JobView(
         job_id=job.array_job_id if row.waiting else job.job_id,
@@ -331,7 +330,7 @@ def view_of_row(row: Row, state_of: StateOf) -> JobView:
         array_id=job.array_job_id,
         task=-1 if row.waiting else job.array_task_id,
         waiting=row.waiting,
-        asked=asked | ({"mem": f"{memory}M"} if memory else {}),
+        asked=asked,
         folder=request.working_directory,
         owner=read_owner(request.comment, request.name, variables),
     )
@@ -394,8 +393,7 @@ class Processes:
 
         :raises OutputError: there is no such job, or it runs elsewhere.
         """
-        asked = read_job_id(job_id)
-        jobs = self._scheduler.find_jobs(asked.number) if asked else []
+        jobs = self._known(job_id)
         if not jobs:
             raise OutputError(404, f"there is no job {job_id}")
         folder = str(self._scheduler.place(jobs[0].request.working_directory))
@@ -403,9 +401,7 @@ class Processes:
 
     async def show_job(self, job_id: str) -> list[JobView]:
         """A job, or an array's tasks, as long as the ledger knows it."""
-        asked = read_job_id(job_id)
-        jobs = self._scheduler.find_jobs(asked.number) if asked else []
-        return await anyio.to_thread.run_sync(self._views, [jobs])
+        return await anyio.to_thread.run_sync(self._views, [self._known(job_id)])
 
     async def show_past(self, job: JobView) -> RawJob | None:
         """What accounting has of a job, and its script."""
@@ -568,6 +564,11 @@ class Processes:
     async def read_metrics(self) -> Answer:
         """OpenMetrics text."""
         return Answer(job_metrics(job.state for job in self._scheduler.list_jobs()))
+
+    def _known(self, job_id: str) -> list[Job]:
+        """A job, or all tasks of an array, as long as the ledger knows it; empty if there is none."""
+        asked = read_job_id(job_id)
+        return self._scheduler.find_jobs(asked.number) if asked else []
 
     def _find(self, asked: JobId) -> list[Job]:
         jobs = self._scheduler.get_job(asked.number)

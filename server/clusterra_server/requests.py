@@ -161,6 +161,11 @@ class Request:
     arguments: tuple[str, ...] = ()
     """The script's own."""
 
+    @property
+    def total_memory_mb(self) -> int:
+        """What it asks for in all; 0 if it does not say."""
+        return self.memory_mb or (self.memory_per_cpu_mb or 0) * self.cpus
+
     def larger_than(self, cpus: int) -> bool:
         """Whether it can never run here: one machine, with this many CPUs."""
         return self.cpus > cpus or self.nodes > 1
