@@ -165,20 +165,26 @@ class Wait:
             result = await looker.look([PolledJob(self._spec.job_id)], [])
             error = result.hiccup or result.refused.get(self._spec.job_id)
             if error is not None:
-                if is_final(error):
-                    raise error
-                if not isinstance(error, HICCUPS):
-                    await self.renewal.renew(client.access, error)
-                self._log.warning("The API does not answer well; looking again: %s", error)
+                await self._look_past(client, error)
                 return WAIT
             self.renewal.accept()
             verdict = await self._consider(client, result.jobs[self._spec.job_id])
-            last = self.progress.last
-            goes_on = verdict.outcome is Outcome.WAIT and last is not None and has_output(last)
-            if catch_up and goes_on and self._tail is not None:
-                await self._with_care(self._tail.catch_up(client))
+            tail = self._tail_of(self.progress.last)
+            if catch_up and verdict.outcome is Outcome.WAIT and tail is not None:
+                await self._with_care(tail.catch_up(client))
             await self._write_rest(client, verdict)
             return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
+
+    async def _look_past(self, client: AsyncClient, error: ClusterraError) -> None:
+        """Another look may be answered.
+
+        :raises ClusterraError: none will be.
+        """
+        if is_final(error):
+            raise error
+        if not isinstance(error, HICCUPS):
+            await self.renewal.renew(client.access, error)
+        self._log.warning("The API does not answer well; looking again: %s", error)
 
     async def give_up(self, verdict: Verdict) -> Verdict:
         """Cancel the task's own job; it may have ended unseen, too.
@@ -212,17 +218,20 @@ class Wait:
         )
 
     async def _last_look(self, client: AsyncClient, verdict: Verdict) -> Verdict:
-        doubted = verdict.outcome in DOUBTED
-        seen = await (self._look_again(client) if doubted else self._look_for_good(client))
-        if doubted and seen.outcome in (Outcome.WAIT, Outcome.MISSING):
-            # two answers that differ may do so again
-            await asyncio.sleep(self._patience.hurry_every)
-            return WAIT
+        if verdict.outcome in DOUBTED:
+            seen = await self._look_again(client)
+            if seen.outcome in (Outcome.WAIT, Outcome.MISSING):
+                # two answers that differ may do so again
+                await asyncio.sleep(self._patience.hurry_every)
+                return WAIT
+        else:
+            seen = await self._look_for_good(client)
         if seen.outcome is Outcome.LOST:
             return replace(seen, message=f"{verdict.message} {seen.message}")
         verdict = seen if seen.outcome is Outcome.ENDED else await self._leave(client, verdict)
-        if self._tail is not None and verdict.job is not None and has_output(verdict.job):
-            await self._with_care(self._tail.finish(client, END_MARGIN))
+        tail = self._tail_of(verdict.job)
+        if tail is not None:
+            await self._with_care(tail.finish(client, END_MARGIN))
         return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
 
     async def _leave(self, client: AsyncClient, verdict: Verdict) -> Verdict:
@@ -353,7 +362,7 @@ class Wait:
     async def _follow(self, poller: Poller, job: Job | None) -> None:
         if job is None or self._tail is None or poller.client is None:
             return
-        if self._following is not None and job.state.base == "PENDING":
+        if job.state.base == "PENDING":
             # it runs again later, and may begin its output anew
             await self._stop_following()
         if self._following is None and job.state.base == "RUNNING" and has_output(job):
@@ -366,12 +375,16 @@ class Wait:
             await cancel_and_wait(self._following)
             self._following = None
 
+    def _tail_of(self, job: Job | None) -> Tail | None:
+        """What writes the output, if it is asked for and there may be any by now."""
+        return self._tail if job is not None and has_output(job) else None
+
     async def _write_rest(self, client: AsyncClient | None, verdict: Verdict) -> None:
-        job = verdict.job if verdict.outcome is Outcome.ENDED else None
-        if self._tail is not None and client is not None and job is not None and has_output(job):
+        tail = self._tail_of(verdict.job)
+        if verdict.outcome is Outcome.ENDED and tail is not None and client is not None:
             deadline = math.inf if self._spec.deadline is None else self._spec.deadline
             within = max(0.0, deadline - time.time()) + END_MARGIN
-            await self._with_care(self._tail.finish(client, within))
+            await self._with_care(tail.finish(client, within))
 
     async def _with_care(self, work: Coroutine[Any, Any, None]) -> None:
         """Output is never the reason for which a task fails."""
