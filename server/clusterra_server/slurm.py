@@ -250,8 +250,7 @@ class Slurm:
         if not jobs or owner is None:
             raise OutputError(404, f"whose job {job_id} is, and where its files are, is not known")
         exact = [job for job in jobs if job.is_called(job_id)] or jobs
-        folder = exact[0].current_working_directory or exact[0].working_directory
-        return folder_of(self._outputs, folder or "/", owner)
+        return folder_of(self._outputs, exact[0].folder, owner)
 
     async def _owner(self, jobs: Sequence[JobFacts]) -> int | None:
         """The system's user whose jobs they are, as far as that is known."""
@@ -357,6 +356,11 @@ class JobFacts(msgspec.Struct):
         return self.user_name or self.user
 
     @property
+    def folder(self) -> str:
+        """The job's working directory."""
+        return self.current_working_directory or self.working_directory or "/"
+
+    @property
     def output(self) -> str:
         """The file's path; empty if the record has none."""
         path = self.stdout_expanded or self.standard_output or ""
@@ -368,7 +372,7 @@ class JobFacts(msgspec.Struct):
             lambda m: str(numbers[m[2]]).zfill(min(int(m[1][:3] or 0), WIDEST)),
             path,
         )
-        return "" if "%" in path else os.path.join(self.current_working_directory or "/", path)  # noqa: PTH118
+        return "" if "%" in path else os.path.join(self.folder, path)  # noqa: PTH118
 
     def is_called(self, job_id: str) -> bool:
         """Whether it goes by an id: its own, an array's with an index, or a het job's with an offset."""
