@@ -362,7 +362,7 @@ class JobFacts(msgspec.Struct):
 
     @property
     def output(self) -> str:
-        """The file's path; empty if the record has none."""
+        """The file's path; empty if the record has none, or one that is not known in full."""
         path = self.stdout_expanded or self.standard_output or ""
         array, index = read_number(self.array_job_id), read_number(self.array_task_id)
         numbers = {"j": self.job_id, "A": array if array > 0 else self.job_id, "a": index}
@@ -372,7 +372,9 @@ class JobFacts(msgspec.Struct):
             lambda m: str(numbers[m[2]]).zfill(min(int(m[1][:3] or 0), WIDEST)),
             path,
         )
-        return "" if "%" in path else os.path.join(self.folder, path)  # noqa: PTH118
+        if not path or "%" in path:
+            return ""
+        return os.path.join(self.folder, path)  # noqa: PTH118
 
     def is_called(self, job_id: str) -> bool:
         """Whether it goes by an id: its own, an array's with an index, or a het job's with an offset."""

@@ -197,6 +197,8 @@ async def test_nobody_is_asked_about_a_folder_that_is_closed_to_others(tmp_path,
         ({"standard_output": "{folder}/%u.txt"}, None),
         ({"stdout_expanded": "{folder}x/x.txt"}, None),
         ({"stdout_expanded": None}, None),
+        ({"stdout_expanded": "", "current_working_directory": "{folder}/run"}, None),
+        ({"working_directory": "{folder}/run"}, None),
     ],
 )
 async def test_the_file_that_a_jobs_record_names_comes_first(tmp_path, token_file, told, name):
