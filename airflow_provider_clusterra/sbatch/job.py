@@ -43,12 +43,16 @@ from airflow_provider_clusterra.sbatch.options import (
     SHORT,
     TIMES,
     Fields,
+    check_dependency,
+    check_resources,
     claims_of,
     drop_memory,
     put_cpus_per_task,
     put_nothing,
     put_tasks_of_nodes,
     put_variables,
+    read_array,
+    read_nodes,
     read_when,
     rivals,
     same,
@@ -333,6 +337,17 @@ OURS = {
 }
 """Fields that a user cannot give, and why not."""
 TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "object": dict}
+RESOURCES = (
+    *("tres_per_job", "tres_per_node", "tres_per_socket", "tres_per_task"),
+    *("cpus_per_tres", "memory_per_tres"),
+)
+TEXTS: dict[str, Callable[[str], str]] = {
+    "array": read_array,
+    "dependency": check_dependency,
+    "nodes": read_nodes,
+    **dict.fromkeys(RESOURCES, check_resources),
+}
+"""Fields whose text is read as that of an option is: Slurm's words for a wrong one are poor, or missing."""
 
 
 @functools.cache
@@ -367,7 +382,16 @@ def _checked(name: str, value: Any) -> Any:
         return _number(name, value)
     if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
         raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
+    if name in TEXTS and value:
+        return _read_text(name, str(value))
     return value
+
+
+def _read_text(name: str, value: str) -> str:
+    try:
+        return TEXTS[name](value)
+    except ValueError as exc:
+        raise InputError(f"job: {name} is {value!r}: {exc}.") from exc
 
 
 def _form_of(name: str) -> str | list[str]:

@@ -585,8 +585,12 @@ def _left_of(clause: Clause, ends: Mapping[str, bool]) -> str:
 GPUS = re.compile(rf"(?:[\w.-]+:)?{COUNT}|(?=.*[a-z])\w[\w.-]*", re.IGNORECASE)
 """What an option says of GPUs: a count, a type, or both."""
 GPUS_PER_TASK = re.compile(r"(?:([\w.-]+):)?([0-9]+)|[a-z_][\w.-]*", re.IGNORECASE)
-TRES = re.compile(rf"([^=:]+)(?::[^=:]+)??(?:[=:]({COUNT}))?", re.IGNORECASE)
-"""One resource and its count, e.g. ``cpu=2`` or ``gres/gpu:a10g:1``."""
+TRES = re.compile(
+    r"(cpu|mem|node|billing|energy|(?:gres|license|bb|fs|ic)[/:][^=:]+)(?::[^=:]+)??"
+    rf"(?:[=:]({COUNT}))?",
+    re.IGNORECASE,
+)
+"""One resource and its count, e.g. ``cpu=2``, ``gres/gpu:a10g:1`` or, in an older Slurm, ``gres:gpu:1``."""
 GPUS_OF_FIELD = re.compile(
     rf"(?:^|,)gres/gpu(?::([^=:,]+))??(?:[=:]({COUNT}))?(?=,|$)", re.IGNORECASE
 )
@@ -616,18 +620,30 @@ def put_gpus_per_task(fields: Fields, value: str) -> None:
     put_tres_per_task(fields, "gres/gpu", entries[::-1])
 
 
+def read_resources(text: str) -> list[re.Match[str]]:
+    """Each resource of a list. Slurm accepts a list that names none, e.g. ``1``, and gives nothing."""
+    found = [TRES.fullmatch(each) for each in text.split(",") if each]
+    if not all(found):
+        raise ValueError("it takes resources with whole numbers, e.g. gres/gpu:a10g=1 or cpu=2")
+    return [each for each in found if each]
+
+
+def check_resources(text: str) -> str:
+    """A list of resources, checked."""
+    read_resources(text)
+    return text
+
+
 def put_per_task(fields: Fields, value: str) -> None:
     """``--tres-per-task``: CPUs and generic resources of each task."""
-    entries = [re.sub("^gres:", "gres/", each) for each in value.split(",") if each]
+    entries = read_resources(re.sub("(^|,)gres:", r"\1gres/", value))
     for each in entries:
-        found = TRES.fullmatch(each)
-        if not found:
-            raise ValueError("it takes resources with whole numbers, e.g. cpu=2,gres/gpu:a10g=1")
-        resource, count = found.groups()
+        resource, count = each.groups()
         put_tres_per_task(fields, resource, [])
         if resource == "cpu":
             fields["cpus_per_task"] = whole_number(str(read_count(count or "0")))
-    fields["tres_per_task"] = ",".join(filter(None, [fields.get("tres_per_task"), *entries]))
+    listed = [fields.get("tres_per_task"), *(each[0] for each in entries)]
+    fields["tres_per_task"] = ",".join(filter(None, listed))
 
 
 def put_cpus_per_gpu(fields: Fields, value: str) -> None:

@@ -111,6 +111,8 @@ def test_another_binding_than_each_tasks_own_gpus_stays():
         ("--tres-per-task=cpu=1.5", "--tres-per-task=cpu=1.5: it takes resources with whole"),
         ("--tres-per-task=cpu=0", "--tres-per-task=cpu=0: it takes a whole number of at least 1"),
         ("--tres-per-task=cpu", "--tres-per-task=cpu: it takes a whole number of at least 1"),
+        ("--tres-per-task=1", "--tres-per-task=1: it takes resources with whole numbers"),
+        ("--tres-per-task=gpu:1", "--tres-per-task=gpu:1: it takes resources with whole numbers"),
         ("--gpus=1 --cpus-per-gpu=1k", "--cpus-per-gpu=1k: it takes a whole number"),
         ("-n 1k", "--ntasks=1k: it takes a whole number"),
     ],

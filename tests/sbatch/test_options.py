@@ -34,6 +34,7 @@ def test_every_option_makes_fields_that_the_api_has():
         "propagate": "STACK",
         "requeue": "expedite",
         "signal": "USR1",
+        "tres-per-task": "cpu=1",
         "begin": "tomorrow",
         "deadline": "tomorrow",
     }
