@@ -457,23 +457,34 @@ class JobEvent(msgspec.Struct, frozen=True):
 
     def to_payload(self) -> dict[str, Any]:
         """The event as plain JSON values, under 4 KB however large the job is."""
-        known = self.job.tasks if self.job else ()
-        tasks, ids, nodes = pack_tasks(known), pack_ids(known), pack_nodes(known)
+        whole = self
+        if self.job is not None:
+            tasks = self.job.tasks
+            whole = replace(
+                self,
+                tasks=pack_tasks(tasks),
+                counts=counts_of(self.job),
+                task_ids=pack_ids(tasks),
+                failed_nodes=pack_nodes(tasks),
+            )
         payload: dict[str, Any] = {}
         for text, most in ROOMS:
-            small = replace(
-                self,
-                message=self.message[: 2 * text],
-                job=self.job and _shortened(self.job, text),
-                tasks=tasks if _size(tasks) <= most else {},
-                counts=counts_of(self.job) if self.job else {},
-                task_ids=ids if _size(tasks) + _size(ids) <= most else {},
-                failed_nodes=nodes if _size(tasks) <= most else {},
-            )
-            payload = msgspec.to_builtins(small)
+            payload = msgspec.to_builtins(whole.cut_to(text, most))
             if len(msgspec.json.encode(payload)) <= LARGEST:
                 break
         return payload
+
+    def cut_to(self, text: int, most: int) -> JobEvent:
+        """As much of it as has room: see :data:`ROOMS`."""
+        left = most - _size(self.tasks)
+        return replace(
+            self,
+            message=self.message[: 2 * text],
+            job=self.job and _shortened(self.job, text),
+            tasks=self.tasks if left >= 0 else {},
+            task_ids=self.task_ids if left >= _size(self.task_ids) else {},
+            failed_nodes=self.failed_nodes if left >= 0 else {},
+        )
 
 
 def read_event(payload: Any) -> JobEvent:

@@ -520,12 +520,11 @@ class Looker:
         call = calls.list_jobs(self._cluster_id)
         read = partial(read_jobs_answer, call)
         jobs = await self._batch(Way.LIST, result, plain[0], call, read) or []
-        listed = {job.job_id: job for job in jobs}
+        # an array's records are many, and a job that is not listed may be known all the same
+        listed = {job.job_id: job for job in jobs if not is_singly(job)}
         for each in plain:
-            job = listed.get(each.job_id)
-            # an array's records are many, and a job that is not listed may be known all the same
-            if job is not None and not (job.array_job_id or job.het_job_id):
-                result.jobs[each.job_id] = job
+            if each.job_id in listed:
+                result.jobs[each.job_id] = listed[each.job_id]
 
     async def _see_one(self, job_id: int, slots: asyncio.Semaphore, result: RoundResult) -> None:
         async with slots:
