@@ -36,7 +36,8 @@ class ExitStatus(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         if self.signal is not None:
-            return f"signal {self.signal}" + (f" ({self.signal_name})" if self.signal_name else "")
+            name = f" ({self.signal_name})" if self.signal_name else ""
+            return f"signal {self.signal}{name}"
         return f"exit code {self.code}" if self.code is not None else "no exit code"
 
 
@@ -368,6 +369,11 @@ class Job(msgspec.Struct, frozen=True, gc=False):
             return self.started_at not in (None, self.ended_at)
         return True
 
+    @property
+    def began_at(self) -> datetime | None:
+        """When a job that has ended was started; None if it never was, or that is not known."""
+        return self.started_at if self.ran else None
+
     def raise_for_state(self) -> Job:
         """The job itself when it succeeded.
 
@@ -378,9 +384,14 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         raise JobFailedError(self.describe(), self)
 
     @property
+    def failed_tasks(self) -> tuple[Job, ...]:
+        """Its tasks or components that did not succeed."""
+        return tuple(task for task in self.tasks if not task.state.succeeded)
+
+    @property
     def failed_task(self) -> Job | None:
-        """The first of its tasks that did not succeed."""
-        return next((task for task in self.tasks if not task.state.succeeded), None)
+        """The first of them."""
+        return next(iter(self.failed_tasks), None)
 
     def describe(self) -> str:
         """The job's end in one line: what Slurm says, in words."""
@@ -464,10 +475,10 @@ def read_record(record: JobRecord) -> Job:
             for name in values.keys() & names.keys():
                 setattr(record, names[name], values[name])
     found = _id_of(record)
-    array_job_id, index = _part(
+    array_job_id, index = _whole_and_place(
         record.array_job_id, record.array_task_id, found.number, found.array_task
     )
-    het_job_id, offset = _part(
+    het_job_id, offset = _whole_and_place(
         record.het_job_id, record.het_job_offset, found.number, found.het_offset
     )
     memory = read_number(record.memory_per_node)
@@ -526,15 +537,17 @@ def _suspended(record: JobRecord) -> int:
     return max(0, changed - start - ran) if start else 0
 
 
-def _part(
-    whole: Any, index: Any, number: int, from_id: int | None
+def _whole_and_place(
+    whole: Any, place: Any, number: int, place_in_id: int | None
 ) -> tuple[int | None, int | None]:
-    """The array or het job that a record belongs to, and its place there."""
-    whole_id = read_number(whole)
+    """The array or het job that a record belongs to, and its place there; its id may say both, e.g. "12_3"."""
+    whole_id, index = read_number(whole), read_number(place)
     if whole_id:
-        place = read_number(index)
-        return whole_id, None if place is None or place > LARGEST else place
-    return (None, None) if from_id is None else (number, from_id)
+        is_set = index is not None and index <= LARGEST
+        return whole_id, index if is_set else None
+    if place_in_id is not None:
+        return number, place_in_id
+    return None, None
 
 
 def one_job(jobs: Sequence[Job], job_id: int) -> Job | None:

@@ -127,11 +127,12 @@ def _read_run(record: RunRecord) -> Run | None:
         job = read_record(record)
     except ProtocolError:
         return None
-    tres, time = read_object(record.tres), read_object(record.time)
+    tres = read_object(record.tres)
     allocated, requested = _counts(tres.get("allocated")), _counts(tres.get("requested"))
     # one that was cancelled in the queue has "elapsed": 0
     ran = job.started_at is not None and tres.get("allocated") != []
-    queued, elapsed = (_time(time.get(key)) if ran else None for key in ("planned", "elapsed"))
+    time = read_object(record.time) if ran else {}
+    queued, elapsed = _time(time.get("planned")), _time(time.get("elapsed"))
     values = _values(queued, elapsed, allocated, requested)
     values |= _used([_read_step(step) for step in read_objects(record.steps)], values)
     return Run(job, _derived(values | _without_none(cost_usd=read_cost(job.admin_comment))))
@@ -142,9 +143,10 @@ def own_values(job: Job) -> Values:
 
     :source: ``tres_alloc_str``, ``tres_req_str``, ``admin_comment`` and the times.
     """
-    queued = seconds_between(job.submitted_at, job.started_at) if job.ran else None
-    ran = seconds_between(job.started_at, job.ended_at) if job.ran else None
-    ran = None if ran is None else max(0.0, ran - job.suspended_seconds)
+    queued = seconds_between(job.submitted_at, job.began_at)
+    ran = seconds_between(job.began_at, job.ended_at)
+    if ran is not None:
+        ran = max(0.0, ran - job.suspended_seconds)
     allocated, requested = _split(job.tres_allocated), _split(job.tres_requested)
     values = _values(queued, ran, allocated, requested)
     return _derived(values | _without_none(cost_usd=read_cost(job.admin_comment)))
@@ -157,7 +159,7 @@ def read_cost(text: str) -> float | None:
     return cost if cost < math.inf else None
 
 
-Counts = Mapping[str, float | None]
+Counts = Mapping[str, float]
 
 
 def _values(
@@ -169,7 +171,7 @@ def _values(
         run_seconds=ran,
         nodes_allocated=allocated.get("node"),
         cpus_allocated=allocated.get("cpu"),
-        memory_bytes_requested=memory and memory * MB,
+        memory_bytes_requested=None if memory is None else memory * MB,
         gpus_allocated=_gpus(allocated),
         energy_joules=allocated.get("energy"),
     )
@@ -177,8 +179,10 @@ def _values(
 
 def _gpus(allocated: Counts) -> float | None:
     """Of all types together: a site may account for each type, and not for their sum."""
-    typed = [count or 0 for name, count in allocated.items() if name.startswith("gres/gpu:")]
-    return allocated.get("gres/gpu", sum(typed) if typed else None)
+    if "gres/gpu" in allocated:
+        return allocated["gres/gpu"]
+    typed = [count for name, count in allocated.items() if name.startswith("gres/gpu:")]
+    return sum(typed) if typed else None
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -288,9 +292,9 @@ def _cpu_seconds(time: Mapping[str, Any]) -> float | None:
     return whole + max(0, rest or 0) / 1e6
 
 
-def _counts(rows: Any) -> dict[str, float | None]:
+def _counts(rows: Any) -> dict[str, float]:
     """Slurm's list of TRES by name, e.g. ``cpu``, ``mem``, ``gres/gpu``, without what it does not say."""
-    found: dict[str, float | None] = {}
+    found: dict[str, float] = {}
     for row in read_objects(rows):
         count = read_number(row.get("count"))
         if count is not None and 0 <= count < NOT_TOLD:
@@ -298,7 +302,7 @@ def _counts(rows: Any) -> dict[str, float | None]:
     return found
 
 
-def _split(text: str) -> dict[str, float | None]:
+def _split(text: str) -> dict[str, float]:
     """The same from ``"cpu=2,mem=4G,node=1,gres/gpu=1"``; memory in MB."""
     return {
         name: int(float(number) * (UNIT_MB[unit] if name == "mem" else 1))
@@ -336,7 +340,7 @@ class _Part(msgspec.Struct, frozen=True):
     @property
     def began(self) -> datetime | None:
         """When the run that slurmctld saw last began; None if it saw none."""
-        return self.seen.started_at if self.seen is not None and self.seen.ran else None
+        return self.seen.began_at if self.seen else None
 
     @property
     def is_told(self) -> bool:
@@ -360,7 +364,7 @@ class _Part(msgspec.Struct, frozen=True):
     @property
     def ran(self) -> bool:
         """Whether slurmctld or accounting says so."""
-        if self.seen is not None and self.seen.ran:
+        if self.seen and self.seen.ran:
             return True
         return bool(self.runs) and self.runs[-1].job.ran
 

@@ -326,7 +326,7 @@ def failure_of(job: Job | None) -> Failure:
     """What the next try needs of a job that ended badly, or was given up."""
     if job is None:
         return Failure("CANCELLED")
-    bad = {task.state.base for task in job.tasks if not task.state.succeeded}
+    bad = {task.state.base for task in job.failed_tasks}
     return Failure(
         job.state.base,
         tuple(sorted(bad)),

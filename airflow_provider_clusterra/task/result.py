@@ -195,7 +195,7 @@ MOST_LINES = 20
 
 def job_result(job: Job, output: Any = None) -> dict[str, Any]:
     """A job's end as XCom holds it: plain JSON values, times in ISO 8601."""
-    started_at = job.started_at if job.ran else None
+    started_at = job.began_at
     return {
         "job_id": job.job_id,
         "name": job.name,

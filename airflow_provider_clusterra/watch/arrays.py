@@ -163,7 +163,7 @@ def array_succeeded(job: Job, array_success: ArraySuccess = "all") -> bool:
 
 def exited_only_with(job: Job, codes: Collection[int]) -> bool:
     """Whether the job, or each of its tasks or components that did not succeed, exited with such a code."""
-    bad = [part for part in job.parts if not part.state.succeeded] or [job]
+    bad = job.failed_tasks or (job,)
     return all(part.state.base == "FAILED" and part.exit.code in codes for part in bad)
 
 

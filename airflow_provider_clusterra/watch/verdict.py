@@ -246,12 +246,7 @@ def judge(
         return _judge_missing(look, progress)
     whole = _with_components(job, progress.last)
     if not is_same_job(whole, spec.job_name, progress.last):
-        name = spec.job_name or (progress.last.name if progress.last else "")
-        message = (
-            f"Job {spec.job_id} is now another job, named {job.name!r} instead of {name!r}: the cluster "
-            "has begun to count anew, so how our job ended is unknown."
-        )
-        return progress, Verdict(Outcome.LOST, progress.last, message)
+        return progress, _replaced(spec, progress.last, job)
     seen = _remember(progress, whole)
     if not job.state.ended:
         seen = replace(seen, completing_since=None, accounting_since=None)
@@ -262,6 +257,15 @@ def judge(
         missing = replace(seen, misses=progress.misses, missing_since=progress.missing_since)
         return _judge_missing(look, missing)
     return _judge_end(look, seen, whole)
+
+
+def _replaced(spec: WaitSpec, last: Job | None, job: Job) -> Verdict:
+    name = spec.job_name or (last.name if last else "")
+    message = (
+        f"Job {spec.job_id} is now another job, named {job.name!r} instead of {name!r}: the cluster "
+        "has begun to count anew, so how our job ended is unknown."
+    )
+    return Verdict(Outcome.LOST, last, message)
 
 
 def _judge_end(look: _Look, seen: Progress, job: Job) -> tuple[Progress, Verdict]:
