@@ -371,7 +371,7 @@ def check_params(
     if problems:
         raise InputError(f"Template {template.template_id}: {'; '.join(problems)}.")
     warnings = _suspicious(template, chassis, {**placed["inputs"], **placed["params"]})
-    return CheckedParams(chassis.template_id, placed["inputs"], placed["params"], warnings)
+    return CheckedParams(chassis.template_id, placed["inputs"], placed["params"], (*warnings,))
 
 
 def _given(param: Param, value: Any) -> dict[str, Any]:
@@ -411,18 +411,15 @@ def job_name_of(template: Template, checked: CheckedParams, otherwise: str) -> s
     return str(checked.params.get(JOB_NAME) or otherwise) if takes else ""
 
 
-def _suspicious(
-    template: Template, chassis: Template, values: Mapping[str, Any]
-) -> tuple[str, ...]:
+def _suspicious(template: Template, chassis: Template, values: Mapping[str, Any]) -> Iterator[str]:
     """Fractions for what is a whole number by default."""
-    return tuple(
-        f"Template {template.template_id}: {param.name} is {value}, and its default {param.default} "
-        "is a whole number."
-        for param in chassis.params
-        if type(param.default) is int
-        and isinstance(value := values.get(param.name), float)
-        and value % 1
-    )
+    for param in chassis.params:
+        value = values.get(param.name)
+        if type(param.default) is int and isinstance(value, float) and value % 1:
+            yield (
+                f"Template {template.template_id}: {param.name} is {value}, and its default "
+                f"{param.default} is a whole number."
+            )
 
 
 def _not_taken(template: Template, given: Mapping[str, Any], chassis: Template) -> Iterator[str]:

@@ -707,11 +707,8 @@ def _merge(
 
 def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Each argument that is given, as an option of ``sbatch`` with its value."""
-    found = {
-        name: option
-        for name, value in arguments.items()
-        if (option := _as_option(name, value)) is not None
-    }
+    asked = {name: _as_option(name, value) for name, value in arguments.items()}
+    found = {name: option for name, option in asked.items() if option is not None}
     excluded = rivals([option for option, _ in found.values()])
     if excluded:
         names = [name for name, (option, _) in found.items() if option in excluded]
@@ -720,6 +717,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _as_option(name: str, value: Any) -> tuple[str, str] | None:
+    """The option and its value that an argument stands for; None if it asks for nothing."""
     text = _text(name, value)
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""Reads an author's arguments, in all their forms, before anything is submitted.
+"""Reads and checks an author's arguments, in all their forms, before anything is submitted.
 
 A plain argument is read when the DAG is; a template, an XComArg or a mapped argument when the task
 runs. Airflow's rendering makes text of most values, so each reader takes its value's text, too.
