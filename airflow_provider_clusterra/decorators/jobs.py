@@ -163,6 +163,10 @@ class ClusterraDecoratedOperator(DecoratedOperator, ClusterraSubmitJobOperator):
             context["ti"].xcom_push(key="job", value=result | {"output": output})
             return value
         context["ti"].xcom_push(key="job", value=result | {"output": None})
+        return self._read_list(result)
+
+    def _read_list(self, result: dict[str, Any]) -> list[Any]:
+        """The values of the list's elements, in order; None of those that have not succeeded."""
         values = result["output"] if result["tasks"] else {}
         asked = [str(index) for index in range(len(self._values()))]
         if unknown := [index for index in asked if index not in values]:

@@ -336,7 +336,6 @@ OURS = {
     "group_id": "the API sets it",
 }
 """Fields that a user cannot give, and why not."""
-TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "object": dict}
 RESOURCES = (
     *("tres_per_job", "tres_per_node", "tres_per_socket", "tres_per_task"),
     *("cpus_per_tres", "memory_per_tres"),
@@ -372,29 +371,6 @@ def check_fields(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    form = _form_of(name)
-    if isinstance(form, list):
-        return _known_words(name, value, form)
-    if form == "array":
-        return _list(name, value)
-    value = _from_text(form, value)
-    if form == "no_val":
-        return _number(name, value)
-    if not isinstance(value, TYPES[form]) or (form == "integer" and isinstance(value, bool)):
-        raise InputError(f"job: {name} is {value!r}; it is of type {form}.")
-    if name in TEXTS and value:
-        return _read_text(name, str(value))
-    return value
-
-
-def _read_text(name: str, value: str) -> str:
-    try:
-        return TEXTS[name](value)
-    except ValueError as exc:
-        raise InputError(f"job: {name} is {value!r}: {exc}.") from exc
-
-
-def _form_of(name: str) -> str | list[str]:
     if name in OURS:
         raise InputError(f"job: {name} cannot be given here: {OURS[name]}.")
     form = job_fields().get(name)
@@ -402,24 +378,9 @@ def _form_of(name: str) -> str | list[str]:
         near = nearest(name, job_fields())
         hint = f" Did you mean {near}?" if near else ""
         raise InputError(f"job: slurmrestd v0.0.44 has no field {name!r}.{hint}")
-    return form
-
-
-def _list(name: str, value: Any) -> list[str]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
-    return [str(each) for each in value]
-
-
-def _from_text(form: str, value: Any) -> Any:
-    """A number or a flag, also as the text that Jinja makes of it."""
-    if not isinstance(value, str):
-        return value
-    if form in ("integer", "no_val") and re.fullmatch(r"\s*-?[0-9]+\s*", value):
-        return int(value)
-    if form == "boolean" and value.strip().lower() in ("true", "false"):
-        return read_flag(value)
-    return value
+    if isinstance(form, list):
+        return _known_words(name, value, form)
+    return FORMS[form](name, value)
 
 
 def _known_words(name: str, value: Any, known: list[str]) -> list[str]:
@@ -430,14 +391,79 @@ def _known_words(name: str, value: Any, known: list[str]) -> list[str]:
     return list(words)
 
 
-def _number(name: str, value: Any) -> Any:
+def _list(name: str, value: Any) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise InputError(f"job: {name} is {value!r}; it is a list of texts.")
+    return [str(each) for each in value]
+
+
+def _optional_number(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         if value.get("set") is not True:
             raise InputError(f'job: {name} is ignored by Slurm without "set": true.')
         return dict(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InputError(f"job: {name} is {value!r}; it is a whole number.")
-    return no_val(value)
+    number = _from_digits(value)
+    if not _is_whole(number) or number < 0:
+        raise InputError(f"job: {name} is {number!r}; it is a whole number.")
+    return no_val(number)
+
+
+def _integer(name: str, value: Any) -> int:
+    number = _from_digits(value)
+    if not _is_whole(number):
+        raise _not_of(name, value, "integer")
+    return int(number)
+
+
+def _from_digits(value: Any) -> Any:
+    """A number, also as the text that Jinja makes of it."""
+    is_number = isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]+\s*", value)
+    return int(value) if is_number else value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    """A flag, also as the text that Jinja makes of it."""
+    if isinstance(value, bool):
+        return value
+    if str(value).strip().lower() not in ("true", "false"):
+        raise _not_of(name, value, "boolean")
+    return bool(read_flag(value))
+
+
+def _string(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _not_of(name, value, "string")
+    if not value or name not in TEXTS:
+        return value
+    try:
+        return TEXTS[name](value)
+    except ValueError as exc:
+        raise InputError(f"job: {name} is {value!r}: {exc}.") from exc
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _not_of(name, value, "object")
+    return value
+
+
+def _not_of(name: str, value: Any, form: str) -> InputError:
+    return InputError(f"job: {name} is {value!r}; it is of type {form}.")
+
+
+FORMS: dict[str, Callable[[str, Any], Any]] = {
+    "array": _list,
+    "boolean": _boolean,
+    "integer": _integer,
+    "no_val": _optional_number,
+    "object": _object,
+    "string": _string,
+}
+"""How a value of each form is checked and read."""
 
 
 LINES = "the script's #SBATCH lines"
