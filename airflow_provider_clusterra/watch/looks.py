@@ -409,12 +409,17 @@ def surprises_in_our_words() -> Iterator[None]:
 
 async def _read_states(wanted: Collection[int], answer: Answer) -> dict[int, JobState]:
     batches = checked(partial(calls.state_batches, job_ids=wanted))(answer)
-    return {
+    states = {
         int(row.job_id): row.state
         async for rows in yielding(batches, 1)
         for row in rows
         if row.job_id.isdecimal()
     }
+    if states.keys().isdisjoint(wanted):
+        # from a cache that is older than all of them: that says nothing of any one
+        words = "The states show none of the jobs that they are asked for."
+        raise NotFoundError(words, status=answer.status)
+    return states
 
 
 async def _compare(

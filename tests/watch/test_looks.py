@@ -128,7 +128,8 @@ async def test_a_job_that_the_states_leave_out_is_asked_for_by_itself(look):
 async def test_states_that_are_older_than_a_look_make_no_job_one_that_is_asked_for_by_itself(look):
     known = PolledJob(1), PolledJob(2)
     both, shown = jobs(job(1), job(2)), states(_1="RUNNING", _2="RUNNING")
-    with Wire(both, both, states(), both, both, shown, states(), both, both) as wire:
+    older, one = states(_2="RUNNING"), jobs(job(1))
+    with Wire(both, both, older, one, shown, older, one) as wire:
         await look(wire, *known)
         found = [await look(wire, *known) for _ in range(3)]
 
@@ -140,15 +141,25 @@ async def test_states_that_are_older_than_a_look_make_no_job_one_that_is_asked_f
 
 
 async def test_a_job_that_the_states_keep_leaving_out_is_asked_for_by_itself(look):
-    known = PolledJob(1), PolledJob(2)
-    both = jobs(job(1), job(2))
-    with Wire(both, both, states(), both, both, states(), both, both) as wire:
-        await look(wire, *known)
-        for _ in range(3):
+    known = PolledJob(1), PolledJob(2), PolledJob(3)
+    all_three, older = jobs(job(1), job(2), job(3)), states(_2="RUNNING", _3="RUNNING")
+    with Wire(*[all_three] * 3, *[older, jobs(job(1))] * 3) as wire:
+        for _ in range(4):
             await look(wire, *known)
 
-        assert [path for path in asked(wire)[8:] if "state" in path] == []
-    assert [load.single.requests for load in look.loads] == [0, 0, 2, 2]
+        assert sorted(asked(wire)[7:]) == ["jobs/1", "jobs/state?job_id=1&job_id=2&job_id=3"]
+    assert [load.single.requests for load in look.loads] == [0, 0, 1, 1]
+
+
+async def test_states_that_show_none_of_the_jobs_are_no_news_of_them_and_soon_asked_for_again(look):
+    known = PolledJob(1), PolledJob(2)
+    both = jobs(job(1), job(2))
+    with Wire(both, both, states(_9="RUNNING"), both) as wire:
+        found = [await look(wire, *known) for _ in range(3)]
+
+        assert [path for path in asked(wire) if "state" in path] == [asked(wire)[2]]
+    assert [each.jobs.keys() for each in found] == [{1, 2}] * 3
+    assert all(each.left_out == set() for each in found)
 
 
 def left_out(times):

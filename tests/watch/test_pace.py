@@ -170,7 +170,7 @@ class Api:
     def __init__(self, jobs, seconds, states=200, refuses=None, leaves_out=0):
         self._jobs, self._seconds, self._refuses = jobs, seconds, refuses
         self.states = states
-        self._listed = [*jobs][leaves_out:]
+        self.listed = [*jobs][leaves_out:]
         self.asked = []
         self.places = []
 
@@ -197,7 +197,7 @@ class Api:
 
     def _answer(self, place):
         if place.startswith("state"):
-            rows = [{"job_id": str(each), "state": ["RUNNING"]} for each in self._listed]
+            rows = [{"job_id": str(each), "state": ["RUNNING"]} for each in self.listed]
             return self.states, rows
         if not place:
             return 200, [record for records in self._jobs.values() for record in records]
@@ -310,6 +310,31 @@ def test_states_that_are_refused_once_are_soon_looked_at_again(count, mocker):
     assert worked > 100
     assert odd - worked == 1
     assert again - odd >= 5
+
+
+@pytest.mark.parametrize("count", [2, 50, 500])
+def test_states_that_left_all_jobs_out_for_a_moment_are_soon_looked_at_again(count, mocker):
+    clock = VirtualClock()
+    mocker.patch("time.monotonic", clock.time)
+    jobs = {number: plain(number) for number in range(1, count + 1)}
+    api = Api(jobs, 0.05, leaves_out=count)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def as_old_as_a_cache_for_a_moment():
+        waits = [asyncio.create_task(wait_for_ever(poller, number)) for number in jobs]
+        await asyncio.sleep(30)
+        api.listed = [*jobs]
+        await asyncio.sleep(90)
+        asked = len(api.places)
+        await asyncio.sleep(60)
+        await end_all(waits)
+        return Counter(place for place in api.places[asked:])
+
+    places = clock.run_until_complete(as_old_as_a_cache_for_a_moment())
+    clock.close()
+
+    assert places["state"] >= 10
+    assert places.total() - places["state"] <= 2
 
 
 def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
