@@ -130,17 +130,7 @@ class Receipts:
         """Together with all others that ask now; whether accounting has its end."""
         begin = time.monotonic()
         while time.monotonic() >= self._absent_until:
-            loop = asyncio.get_running_loop()
-            answer: Answers = loop.create_future()
-            self._wanted[answer] = _Wait(job, begin, end)
-            if self._asker is None or self._asker.done():
-                self._asker = loop.create_task(
-                    self._ask_all(), name="clusterra-receipts", context=contextvars.Context()
-                )
-            try:
-                found = await answer
-            finally:
-                self._wanted.pop(answer, None)
+            found = await self._ask_with_others(_Wait(job, begin, end))
             if found is None:
                 return False
             runs[:] = found
@@ -149,6 +139,19 @@ class Receipts:
             if time.monotonic() >= end:
                 return False
         return False
+
+    async def _ask_with_others(self, wait: _Wait) -> list[Run] | None:
+        loop = asyncio.get_running_loop()
+        answer: Answers = loop.create_future()
+        self._wanted[answer] = wait
+        if self._asker is None or self._asker.done():
+            self._asker = loop.create_task(
+                self._ask_all(), name="clusterra-receipts", context=contextvars.Context()
+            )
+        try:
+            return await answer
+        finally:
+            self._wanted.pop(answer, None)
 
     async def _ask_array(self, job: Job, runs: list[Run], end: float) -> bool:
         """In many questions with pauses, and again for those tasks that it left out."""
@@ -168,10 +171,12 @@ class Receipts:
     async def _ask_all(self) -> None:
         while self._wanted:
             turn = self._dismiss()
-            if self._wanted:
-                await asyncio.sleep(turn - time.monotonic())
+            if not self._wanted:
+                return
+            await asyncio.sleep(turn - time.monotonic())
             begin = time.monotonic()
-            for question in (questions := _questions(self._wanted)):
+            questions = _questions(self._wanted)
+            for question in questions:
                 await self._answer(question)
             if questions:
                 now = time.monotonic()
