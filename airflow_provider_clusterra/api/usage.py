@@ -463,12 +463,16 @@ def _by_component(parts: Mapping[int, Values]) -> dict[str, Values]:
 
 def _all_runs(job: Job, parts: Sequence[_Part]) -> dict[str, Any]:
     """Sums over all runs, if anything ran again, and the most memory, if it is known of each."""
-    if all(len(part.runs) <= 1 for part in parts):
+    recorded = [part.runs for part in parts if part.runs]
+    if all(len(runs) == 1 for runs in recorded):
         return {}
-    ran = [run.values for part in parts for run in part.runs if run.job.ran]
-    sums = {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(ran, key))}
-    expected = sum(bool(part.runs) for part in parts) + sum(part.restarts for part in job.parts)
-    return {"all_runs": {"count": len(ran), **sums, **_most(ran, expected)}}
+    ran = [run.values for runs in recorded for run in runs if run.job.ran]
+    expected = len(recorded) + sum(part.restarts for part in job.parts)
+    return {"all_runs": {"count": len(ran), **_sums(ran), **_most(ran, expected)}}
+
+
+def _sums(runs: Sequence[Values]) -> Values:
+    return {key: round(sum(known), 4) for key in ALL_RUNS if (known := _known(runs, key))}
 
 
 def _most(runs: Sequence[Values], expected: int) -> Values:
