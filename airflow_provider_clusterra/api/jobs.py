@@ -343,8 +343,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     @property
     def ids(self) -> frozenset[int]:
         """Every id that it is asked for by: its own, its array's and its het job's."""
-        ids = (self.job_id, self.array_job_id, self.het_job_id)
-        return frozenset(each for each in ids if each is not None)
+        return frozenset(filter(None, (self.job_id, self.array_job_id, self.het_job_id)))
 
     @property
     def place(self) -> int:
