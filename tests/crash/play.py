@@ -15,13 +15,14 @@ import httpx
 from tests.crash.judge import TASK_ENDS, TaskKey, TaskRecord
 from tests.crash.rig import Rig
 from tests.crash.rounds import KILLS, POSTGRES_ONLY, SUCCEEDS, Kind, Round, Shape
-from tests.crash.victim import kill, terminate
+from tests.crash.victim import Leg, kill, terminate
 from tests.crash.weather import Weather
 from tests.e2e.rest import FINISHED, place_of
 from tests.support.proxy import Proxy
 
 ENDS_WITHIN = 300.0
-"""Seconds for a round; one that takes longer is stuck."""
+"""Seconds for a round, or for its latest try if others were ended early; one that takes longer is stuck."""
+MOST_EXTENSIONS = 4
 STORM_SECONDS = 6.0
 KILL_SECONDS = 20.0
 """Seconds after a user's click within which the job's cancel is answered: a supervisor's heartbeat, a
@@ -53,6 +54,11 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 def is_cancelled(requests: list[str]) -> bool:
     """Whether a job's cancel has been answered, and looked after."""
     return any(request.startswith("DELETE ") for request in requests[:-1])
+
+
+def is_young(legs: list[Leg], now: float) -> bool:
+    """Whether the latest try still has time: other rounds end the schedulers that a round's tries run under."""
+    return any(now - leg.began < ENDS_WITHIN for leg in legs)
 
 
 class Play:
@@ -98,7 +104,7 @@ class Play:
         played.run_id = self._rest.run_dag(game.dag_id, conf)
         if not game.moment.request and self._until_moment():
             self._strike(proxies[game.victim])
-        self._until(self._is_over, ASK_EVERY)
+        self._until_over()
         played.struck = played.struck or self._weather.has_struck
         played.tasks = self._tasks()
 
@@ -198,6 +204,15 @@ class Play:
         if self._game.deferrable:
             asked = len(proxy.requests)
             self._until(lambda: len(proxy.requests) > asked, LOOK_EVERY, WATCHED_WITHIN)
+
+    def _until_over(self) -> None:
+        for _ in range(MOST_EXTENSIONS):
+            if self._until(self._is_over, ASK_EVERY):
+                return
+            game = self._game
+            legs = [leg for index in game.indices for leg in self._rig.legs(game.number, index)]
+            if not is_young(legs, time.time()):
+                return
 
     def _is_over(self) -> bool:
         self._rig.revive()
