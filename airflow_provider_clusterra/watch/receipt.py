@@ -29,8 +29,10 @@ from airflow_provider_clusterra.watch.verdict import Silence, silence_of
 
 log = logging.getLogger(__name__)
 
-PAUSE, LONGEST = 2.0, 10.0
+PAUSE = 2.0
 """Seconds between two rounds of questions: slurmdbd hears of an end seconds later."""
+LONGEST = 10.0
+"""Seconds that a question may take beyond a wait's patience."""
 SHARE, ARRAY_SHARE = 0.02, 0.2
 """Of the server's time that questions may take; those for a large array end soon."""
 OVER = 300.0
@@ -82,9 +84,17 @@ class _Wait(NamedTuple):
 class Receipts:
     """Asks accounting of one cluster: one question at a time, and one of a large array."""
 
-    def __init__(self, client: AsyncClient, cluster_id: str) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        cluster_id: str,
+        *,
+        pause: float = PAUSE,
+        longest: float = LONGEST,
+    ) -> None:
         self._client = client
         self._cluster_id = cluster_id
+        self._pause, self._longest = pause, longest
         self._wanted: dict[Answers, _Wait] = {}
         self._asker: asyncio.Task[None] | None = None
         self._array = asyncio.Lock()
@@ -103,7 +113,7 @@ class Receipts:
         patience = many * EACH + (0 if doubted else patience)
         runs: list[Run] = []
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience + LONGEST):
+            async with asyncio.timeout(patience + self._longest):
                 ask = self._ask_array if many else self._ask_job
                 told = await ask(job, runs, begin + patience)
         if told:
@@ -163,9 +173,9 @@ class Receipts:
                     runs += await self._ask(parts) or []
                     await asyncio.sleep((time.monotonic() - begin) / ARRAY_SHARE)
                 pieces, runs[:] = await asyncio.to_thread(_left, job, runs)
-                if not pieces or time.monotonic() + PAUSE > end:
+                if not pieces or time.monotonic() + self._pause > end:
                     break
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(self._pause)
             return not pieces
 
     async def _ask_all(self) -> None:
@@ -181,7 +191,7 @@ class Receipts:
             if questions:
                 now = time.monotonic()
                 self._budget = self._budget.after(begin, now, len(questions))
-                self._not_before = now + PAUSE
+                self._not_before = now + self._pause
 
     def _dismiss(self) -> float:
         """When the next questions are due; those that cannot wait for them go on without."""

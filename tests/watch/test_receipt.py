@@ -13,7 +13,7 @@ from airflow_provider_clusterra.api.calls import list_runs
 from airflow_provider_clusterra.api.errors import TooLargeError, TransportError
 from airflow_provider_clusterra.api.jobs import Job, read_state, read_time
 from airflow_provider_clusterra.watch import receipt
-from airflow_provider_clusterra.watch.receipt import TOGETHER, Budget, Receipts
+from airflow_provider_clusterra.watch.receipt import PAUSE, TOGETHER, Budget, Receipts
 from tests.support.accounting import BEGIN, record
 from tests.support.recorded import answer
 from tests.support.waits import VirtualClock
@@ -41,9 +41,9 @@ def everything(ids, _):
     return [record(job_id=int(each)) for each in ids]
 
 
-async def ask(says, count=1, patience=0.1):
+async def ask(says, count=1, patience=0.1, pause=PAUSE):
     accounting = Accounting(says)
-    receipts = Receipts(accounting, "c1")
+    receipts = Receipts(accounting, "c1", pause=pause)
     jobs = await asyncio.gather(
         *(receipts.add_to(Job(number, DONE), patience) for number in range(1, count + 1))
     )
@@ -58,14 +58,15 @@ async def test_jobs_that_end_together_are_asked_for_together():
     assert all(job.usage["run_seconds"] == 100 for job in jobs)
 
 
-async def test_a_late_accounting_is_asked_again_and_then_let_be(monkeypatch):
-    monkeypatch.setattr(receipt, "PAUSE", 0.01)
-    asked, (job,) = await ask(lambda ids, n: everything(ids, n) if n == 3 else [], patience=60)
+async def test_a_late_accounting_is_asked_again_and_then_let_be():
+    asked, (job,) = await ask(
+        lambda ids, n: everything(ids, n) if n == 3 else [], patience=60, pause=0.01
+    )
     assert job.usage["run_seconds"] == 100
     assert len(asked) == 3
 
     begin = time.monotonic()
-    _, (job,) = await ask(lambda *_: [record(state="RUNNING")], patience=0.05)
+    _, (job,) = await ask(lambda *_: [record(state="RUNNING")], patience=0.05, pause=0.01)
     assert job.usage == {}
     assert time.monotonic() - begin < 30
 
@@ -113,9 +114,7 @@ async def test_one_that_is_cancelled_leaves_the_answer_to_the_others():
     assert first.cancelled()
 
 
-async def test_one_question_is_under_way_at_a_time(monkeypatch):
-    monkeypatch.setattr(receipt, "PAUSE", 0.0)
-    monkeypatch.setattr(receipt, "LONGEST", 1.0)
+async def test_one_question_is_under_way_at_a_time():
     accounting = Accounting(everything)
     at_once, most, under_way = accounting.exchange, 0, 0
 
@@ -128,7 +127,7 @@ async def test_one_question_is_under_way_at_a_time(monkeypatch):
         return await at_once(call)
 
     accounting.exchange = slowly
-    receipts = Receipts(accounting, "c1")
+    receipts = Receipts(accounting, "c1", pause=0.0, longest=1.0)
     waits = []
     for number in range(1, 8):
         waits.append(asyncio.create_task(receipts.add_to(Job(number, DONE), 5)))
@@ -140,15 +139,14 @@ async def test_one_question_is_under_way_at_a_time(monkeypatch):
     assert all(job.usage["run_seconds"] == 100 for job in jobs)
 
 
-async def test_an_accounting_that_never_answers_holds_nobody_for_long(monkeypatch):
-    monkeypatch.setattr(receipt, "LONGEST", 0.05)
+async def test_an_accounting_that_never_answers_holds_nobody_for_long():
     accounting = Accounting(everything)
 
     async def never(_):
         await asyncio.Event().wait()
 
     accounting.exchange = never
-    receipts = Receipts(accounting, "c1")
+    receipts = Receipts(accounting, "c1", longest=0.05)
     job = await receipts.add_to(Job(9, DONE), 0.05)
     await receipts.close()
 
@@ -176,12 +174,11 @@ async def test_a_large_array_is_asked_for_in_pieces():
     assert job.usage["tasks"]["count"] == 250
 
 
-async def test_only_those_tasks_of_which_accounting_was_late_are_asked_for_again(monkeypatch):
-    monkeypatch.setattr(receipt, "PAUSE", 0.0)
+async def test_only_those_tasks_of_which_accounting_was_late_are_asked_for_again():
     accounting = Accounting(
         lambda ids, n: tasks_of(each for each in ids if n > 3 or each not in ("9_7", "9_120"))
     )
-    job = await Receipts(accounting, "c1").add_to(an_array(250), 600)
+    job = await Receipts(accounting, "c1", pause=0.0).add_to(an_array(250), 600)
 
     assert accounting.asked[3:] == [["9_7", "9_120"]]
     assert job.usage["tasks"]["count"] == 250
@@ -354,10 +351,9 @@ def test_a_question_is_due_when_there_is_time_for_two_or_in_the_middle_for_one(b
     assert budget.next_turn(100, 103) == pytest.approx(turn)
 
 
-async def test_who_waits_for_a_turn_when_the_poll_ends_waits_no_longer(monkeypatch):
-    monkeypatch.setattr(receipt, "PAUSE", 60.0)
+async def test_who_waits_for_a_turn_when_the_poll_ends_waits_no_longer():
     accounting = Accounting(lambda *_: [])
-    receipts = Receipts(accounting, "c1")
+    receipts = Receipts(accounting, "c1", pause=60.0)
     wait = asyncio.create_task(receipts.add_to(Job(1, DONE), 3))
     while not accounting.asked:
         await asyncio.sleep(0)
