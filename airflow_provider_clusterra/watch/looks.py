@@ -471,10 +471,10 @@ class Looker:
         self._costs.charge(hurried * (self._costs.of(Way.SINGLE, now) or 0.0), now)
 
     async def weigh(self, known: Collection[PolledJob]) -> Load:
-        """What the next looks take."""
+        """What the next looks take; thousands of jobs that have just joined will share one."""
         shared = alone = arrays = 0
         async for each in yielding(known):
-            if each.shares_looks:
+            if each.joins_looks:
                 shared += 1
             elif each.singly:
                 arrays += 1

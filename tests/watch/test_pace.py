@@ -337,6 +337,29 @@ def test_states_that_left_all_jobs_out_for_a_moment_are_soon_looked_at_again(cou
     assert places.total() - places["state"] <= 2
 
 
+@pytest.mark.parametrize("count", [2, 100, 1000])
+def test_jobs_that_join_while_an_array_is_looked_at_do_not_put_off_its_next_look(count, mocker):
+    clock = VirtualClock()
+    mocker.patch("time.monotonic", clock.time)
+    jobs = {number: plain(number) for number in range(1, count + 1)}
+    api = Api(jobs | {10_000: array(10_000)}, 0.5)
+    poller = Poller("c1", api, lambda _: None, PATIENT)
+
+    async def longest_time_without_a_look_at_the_array():
+        waits = [asyncio.create_task(wait_for_ever(poller, 10_000))]
+        await asyncio.sleep(0.1)
+        waits += [asyncio.create_task(wait_for_ever(poller, number)) for number in jobs]
+        await asyncio.sleep(600)
+        await end_all(waits)
+        looks = [at for at, place in zip(api.asked, api.places, strict=True) if place == "10000"]
+        return max(later - at for at, later in pairwise([*looks, time.monotonic()]))
+
+    longest = clock.run_until_complete(longest_time_without_a_look_at_the_array())
+    clock.close()
+
+    assert longest < 70
+
+
 def test_jobs_that_join_a_long_queue_share_its_dear_looks(mocker):
     clock = VirtualClock()
     mocker.patch("time.monotonic", clock.time)
