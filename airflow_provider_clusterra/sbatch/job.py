@@ -437,10 +437,12 @@ def _boolean(name: str, value: Any) -> bool:
 def _string(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise _not_of(name, value, "string")
-    if not value or name not in TEXTS:
+    if name not in TEXTS:
         return value
+    # Slurm skips the spaces before a number
+    text = re.sub(r"\s*,\s*", ",", value.strip())
     try:
-        return TEXTS[name](value)
+        return TEXTS[name](text) if text else ""
     except ValueError as exc:
         raise InputError(f"job: {name} is {value!r}: {exc}.") from exc
 
