@@ -26,7 +26,7 @@ from airflow_provider_clusterra.task.fetching import (
 from airflow_provider_clusterra.task.inputs import Source, find_files, is_many, upload_all
 from airflow_provider_clusterra.task.lineage import ReportsLineage, place_on_cluster
 from airflow_provider_clusterra.task.report import airflow_errors
-from airflow_provider_clusterra.task.transfers import check_target, read_target
+from airflow_provider_clusterra.task.transfers import check_target, is_folder, read_target
 
 
 class ClusterraUploadFileOperator(ReportsLineage, BaseOperator):
@@ -142,7 +142,7 @@ class ClusterraDownloadFileOperator(ReportsLineage, BaseOperator):
         with airflow_errors(self.clusterra_conn_id):
             given.read_all(self, self.READERS)
             check_target(self.target, is_many=self._is_many)
-            if not self._is_many:
+            if not (self._is_many or is_folder(self.target)):
                 warn_of_overwriting(self, {str(self.target)})
             hook = ClusterraHook(self.clusterra_conn_id, self.cluster_id)
             with hook.connect() as connected:

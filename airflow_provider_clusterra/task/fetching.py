@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -124,11 +125,11 @@ def _files_written(task: Any) -> set[str]:
     kind = getattr(task, "operator_class", type(task))
     if not issubclass(kind, ReportsLineage):
         return set()
-    outputs, target = (
+    outputs, path, target = (
         getattr(task, name, getattr(task, "partial_kwargs", {}).get(name))
-        for name in ("outputs", "target")
+        for name in ("outputs", "path", "target")
     )
-    places = [*_places(outputs).values(), *([str(target)] if target else [])]
+    places = [*_places(outputs).values(), *([_place(OutputFile(path, target))] if target else [])]
     return {place for place in places if not place.endswith("/")}
 
 
@@ -137,7 +138,17 @@ def _places(outputs: Any) -> dict[str, str]:
     if not isinstance(outputs, Mapping):
         return {}
     files = {name: as_output(value) for name, value in outputs.items()}
-    return {name: str(file.place) for name, file in files.items() if file.place is not None}
+    return {name: _place(file) for name, file in files.items() if file.place is not None}
+
+
+def _place(file: OutputFile) -> str:
+    """Where an output goes; a folder, into which it goes under its own name, has a ``/`` at its end."""
+    place = str(file.place)
+    is_many = isinstance(file.path, str) and is_pattern(file.path)
+    # a template may be too long for Path.is_dir()
+    if is_many or os.path.isdir(place):  # noqa: PTH112
+        return f"{place.rstrip('/')}/"
+    return place
 
 
 def _check_offer(client: Client, *, of_job: bool) -> None:

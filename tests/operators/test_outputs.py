@@ -463,6 +463,42 @@ def test_mapped_downloads_of_many_files_go_to_one_folder(work, run, tmp_path, ca
     assert "the last one wins" not in caplog.text
 
 
+@pytest.mark.parametrize("target", ["{tmp}", "{{{{ params.folder }}}}"])
+def test_mapped_downloads_into_a_folder_that_exists_are_not_warned_of(
+    work, run, tmp_path, caplog, target
+):
+    result = run(work())
+    with DAG("dag", schedule=None) as dag:
+        ClusterraDownloadFileOperator.partial(
+            task_id="each", job_id=result, target=target.format(tmp=tmp_path)
+        ).expand(path=["model.pt", "logs/a.log"])
+    one = dag.get_task("each").unmap({"path": "model.pt"})
+    one.target = str(tmp_path)
+    run(one)
+
+    assert "the last one wins" not in caplog.text
+    assert (tmp_path / "model.pt").read_text() == "weights"
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "target"),
+    [("model.pt", "logs/a.log", "{tmp}"), ("logs/*.log", "logs/deep/", "{tmp}/new")],
+)
+def test_outputs_that_go_into_one_folder_do_not_collide(
+    work, run, tmp_path, caplog, path, other, target
+):
+    target = target.format(tmp=tmp_path)
+    outputs = {"m": OutputFile(path, target), "n": OutputFile(other, target)}
+    with DAG("dag", schedule=None):
+        first = work(task_id="first", outputs=outputs)
+        work(task_id="second", outputs={"x": OutputFile(path, target)})
+        download(task_id="third", job_id=1, path=path, target=target)
+    run(first)
+
+    assert "the last one wins" not in caplog.text
+    assert len([each for each in tmp_path.rglob("*") if each.is_file()]) == 2
+
+
 def test_a_download_to_the_place_of_another_tasks_output_is_told_of(work, run, tmp_path, caplog):
     place = f"{tmp_path}/m"
     with DAG("dag", schedule=None):
