@@ -315,9 +315,10 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         self, state: JobState | None, asked: Collection[int], needed: Collection[int]
     ) -> bool:
         """Whether its state, or that there is none, needs a look; one of its own comes when due."""
-        if not self.shares_looks:
-            return self.job_id in needed
-        return state is not None or self.job_id in asked
+        if state is not None and self.last is not None and self.refused_since is None:
+            # another state than before, even if the states have left it out until now
+            return True
+        return self.job_id in (asked if self.shares_looks else needed)
 
     def asked_after(self, begun: float) -> float:
         """When the look is due that was asked for, if the latest one has ``begun`` before."""

@@ -151,6 +151,21 @@ async def test_a_job_that_the_states_keep_leaving_out_is_asked_for_by_itself(loo
     assert [load.single.requests for load in look.loads] == [0, 0, 1, 1]
 
 
+async def test_a_job_that_was_left_out_and_has_ended_as_the_states_show_is_seen_before_it_is_due(
+    look,
+):
+    known = PolledJob(1), PolledJob(2), PolledJob(3)
+    all_three, older = jobs(job(1), job(2), job(3)), states(_2="RUNNING", _3="RUNNING")
+    ended = states(_1="COMPLETED", _2="RUNNING", _3="RUNNING")
+    looks = [older, jobs(job(1)), older, jobs(job(1)), ended, jobs(job(1, "COMPLETED"))]
+    with Wire(*[all_three] * 3, *looks) as wire:
+        for _ in range(3):
+            await look(wire, *known)
+        found = await look(wire, *known, due=known[1:])
+
+    assert found.jobs[1].state.succeeded
+
+
 async def test_states_that_show_none_of_the_jobs_are_no_news_of_them_and_soon_asked_for_again(look):
     known = PolledJob(1), PolledJob(2)
     both = jobs(job(1), job(2))
