@@ -389,7 +389,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def failed_task(self) -> Job | None:
-        """The first of them."""
+        """The first of :attr:`failed_tasks`."""
         return next(iter(self.failed_tasks), None)
 
     def describe(self) -> str:

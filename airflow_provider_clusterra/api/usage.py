@@ -352,7 +352,7 @@ class _Part(msgspec.Struct, frozen=True):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether accounting does not have it yet."""
+        """Whether it began, and accounting does not have its end yet."""
         return self.began is not None and not self.is_told
 
     @property
@@ -363,7 +363,7 @@ class _Part(msgspec.Struct, frozen=True):
 
     @property
     def ran(self) -> bool:
-        """Whether slurmctld or accounting says so."""
+        """Whether slurmctld or accounting says that it was ever started."""
         if self.seen and self.seen.ran:
             return True
         return bool(self.runs) and self.runs[-1].job.ran

@@ -390,6 +390,7 @@ def _last_line(client: Client, cluster_id: str, task: Job) -> str:
 
 
 def _failed_tasks(job: Job) -> list[Job]:
+    """Of an array: a het job's components have no output files of their own."""
     return [task for task in array_tasks(job) if not task.state.succeeded]
 
 

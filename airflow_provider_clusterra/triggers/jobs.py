@@ -180,7 +180,7 @@ class ClusterraJobTrigger(BaseTrigger):
     """
 
     patience = PATIENT
-    """No argument: Airflow makes a trigger again from what it has stored."""
+    """Not an argument: Airflow stores a trigger's arguments, and this one is the same for all."""
 
     def __init__(
         self,

@@ -255,11 +255,11 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     planned: float = NEVER
     """When it is looked at next if nothing asks for a look before."""
     asked: float = NEVER
-    """When a look is due that a wait which joined, or an output that ended, has asked for."""
+    """When the look is due that was asked for: by a wait that joined, or an output that ended."""
     asked_at: float = float("-inf")
-    """When they last did."""
+    """When a look was last asked for."""
     hurried_to: float = float("-inf")
-    """When the latest look that an output asked for is due, or was: it is not asked for too often."""
+    """When the latest look that an output asked for is, or was, due: two of them are kept apart."""
     refused_since: float | None = None
 
     @property
@@ -321,7 +321,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
         return self.job_id in (asked if self.shares_looks else needed)
 
     def asked_after(self, begun: float) -> float:
-        """When the look is due that was asked for, if the latest one has ``begun`` before."""
+        """When the look is due that was asked for; never, if the round that has ``begun`` last serves it."""
         return self.asked if self.asked > begun else NEVER
 
     def joined(self, now: float, due: float, *, begun: float, whole: bool) -> PolledJob:
@@ -466,7 +466,7 @@ class Looker:
         return result
 
     def _charge_hurried(self, light: list[PolledJob]) -> None:
-        """Looks of their own that nothing but an output asks for come on top of those planned."""
+        """Looks at single jobs that an output asked for come on top of those planned."""
         now = time.monotonic()
         hurried = sum(each.is_hurried for each in light)
         self._costs.charge(hurried * (self._costs.of(Way.SINGLE, now) or 0.0), now)

@@ -110,7 +110,7 @@ class Wait:
         )
 
     async def run(self) -> Verdict:
-        """Wait until the job has ended or is lost, or was given up."""
+        """Wait until the job has ended or is lost, or the wait is given up."""
         verdict = WAIT
         while verdict.outcome is Outcome.WAIT:
             try:
@@ -176,9 +176,9 @@ class Wait:
             return await self._accounted(Receipts(client, self._spec.cluster_id), verdict)
 
     async def _look_past(self, client: AsyncClient, error: ClusterraError) -> None:
-        """Another look may be answered.
+        """Log an error after which another look may succeed.
 
-        :raises ClusterraError: none will be.
+        :raises ClusterraError: the error itself, if no later look can succeed.
         """
         if is_final(error):
             raise error
