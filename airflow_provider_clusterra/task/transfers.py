@@ -235,7 +235,7 @@ def download_all(
 
 def _warn_of_encoded(downloads: Sequence[Download]) -> None:
     """As all of S3's own programs do, a copy has the bytes that are stored; a reader may expect others."""
-    encoded = [each for each in downloads if each.encoding not in PLAIN]
+    encoded = [each for each in downloads if each.encoding.lower() not in PLAIN]
     if encoded:
         log.warning(
             "%s of %s files came with Content-Encoding %s, e.g. %s. They are copied as they came, and "

@@ -817,9 +817,9 @@ def test_an_upload_is_downloaded_again(connected, run, tmp_path):
 
 @pytest.fixture
 def store_encoded(connected):
-    """Stores a compressed file as ``aws s3 cp --content-encoding gzip`` does; returns its key."""
+    """Stores a compressed file as ``aws s3 cp --content-encoding`` does; returns its key."""
 
-    def storing(name, encoding="gzip"):
+    def storing(name, encoding):
         with Client(Access(connected.url, connected.token)) as client:
             grant = client.presign_upload(connected.cluster_id, name, "data")
         put = httpx.put(
@@ -837,13 +837,14 @@ COMPRESSED = gzip.compress(b"1,2\n" * 100)
 def test_a_file_that_is_stored_with_an_encoding_is_copied_as_it_is_stored(
     store_encoded, run, tmp_path, caplog
 ):
-    keys = [store_encoded("1.csv"), store_encoded("2.csv"), store_encoded("3.csv", "aws-chunked")]
+    encodings = {"1.csv": "gzip", "2.csv": "gzip", "3.csv": "aws-chunked", "4.csv": "Identity"}
+    keys = [store_encoded(name, encoding) for name, encoding in encodings.items()]
     result = run(download(key=keys, target=f"{tmp_path}/"))
 
     assert (tmp_path / "1.csv").read_bytes() == COMPRESSED
     assert result["files"][0]["size"] == len(COMPRESSED)
     assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == [
-        "2 of 3 files came with Content-Encoding gzip, e.g. data/you/1.csv. They are copied as they "
+        "2 of 4 files came with Content-Encoding gzip, e.g. data/you/1.csv. They are copied as they "
         "came, and not decoded."
     ]
 
