@@ -140,7 +140,7 @@ def storage_refusal(request: str, status: int, body: bytes) -> ApiError | None:
 
 
 class Part(NamedTuple):
-    """What of a file an answer of the storage brings."""
+    """The part of a file that an answer of the storage holds."""
 
     first: int = 0
     """The byte that it begins with."""
@@ -150,7 +150,7 @@ class Part(NamedTuple):
 
 
 def read_part(shown: str, status: int, headers: Mapping[str, str]) -> Part:
-    """Read it from a success's headers. ``rclone serve s3`` sends a range with status 200."""
+    """Read it from the headers of a success. ``rclone serve s3`` sends a range with status 200."""
     found = PART.match(headers.get("content-range", ""))
     if status == 206 and found is None:
         raise ProtocolError(f"{shown}: the storage sent a part without saying which.")

@@ -346,7 +346,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "nodes": read_nodes,
     **dict.fromkeys(RESOURCES, check_resources),
 }
-"""Fields whose text is read as that of an option is: Slurm's words for a wrong one are poor, or missing."""
+"""Fields whose text is checked like an option's: Slurm's errors for it are unclear, or missing."""
 
 
 @functools.cache

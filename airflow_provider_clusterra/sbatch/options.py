@@ -611,8 +611,8 @@ def put_gpus_per_task(fields: Fields, value: str) -> None:
         found = GPUS_PER_TASK.fullmatch(each)
         if not found:
             raise ValueError(
-                "it takes whole numbers, e.g. 2048 or 2080ti:2; of 2k and of 2080ti alone sbatch "
-                "would read the digits only"
+                "it takes whole numbers, e.g. 2048 or 2080ti:2; of 2k, or of 2080ti without a number, "
+                "sbatch would read the digits only"
             )
         kind, count = found.groups()
         if int(count or 0):

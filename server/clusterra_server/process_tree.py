@@ -104,8 +104,8 @@ class ProcessTree:
         """Start a program, whose output is added to a file.
 
         :param umask: otherwise the one that was found at the start.
-        :param alone: it starts no others, so the kernel may kill it if the spawner is killed, which
-            helps if the server is killed as well.
+        :param alone: it starts no others. The kernel kills it if the spawner is killed, so that it does
+            not outlive a server that is killed with the spawner.
         :raises LaunchError: it does not start.
         """
         async with self._restart:

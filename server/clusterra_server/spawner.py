@@ -264,7 +264,7 @@ def _become(asked: Mapping[str, Any], report: int) -> NoReturn:
         os.setsid()
         adopt_orphans()
         if asked["alone"]:
-            # no job: what it has started would lose its parent, and could not be found any more
+            # not for jobs: what a job has started would lose its parent, and could not be found any more
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(each, signal.SIG_DFL)
