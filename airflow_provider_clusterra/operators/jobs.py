@@ -520,9 +520,10 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     def _end(self, context: Context, client: Client, event: JobEvent, store: RecordStore) -> Any:
         from airflow_provider_clusterra.task.fetching import outputs_of
-        from airflow_provider_clusterra.task.result import end_try
+        from airflow_provider_clusterra.task.result import end_try, has_succeeded
 
-        if event.outcome == "ended" and is_replaced(event.job, event.adopted_at):
+        is_enough = has_succeeded(event.job, store, self.array_success)
+        if event.outcome == "ended" and not is_enough and is_replaced(event.job, event.adopted_at):
             return self._replace(context, client, event, store)
         event = self._cancel_given_up(client, event)
         outputs = outputs_of(

@@ -14,10 +14,11 @@ The rules:
    An end that the author lets pass (``array_success``, ``skip_on_exit_code``) is no bad one.
 4. If a submit is remembered and its job is not found, the job ended long ago or never was. Accounting
    is asked; if nothing knows its end, or accounting knows a job of ours that has not ended, the user's
-   ``on_unknown`` decides.
+   ``on_unknown`` decides. If nothing is remembered (before Airflow 3.3), accounting is asked for the names
+   that earlier tries would have given, and what it does not know is submitted.
 5. If a submit's answer is lost, the job may run: it is looked for, and the submit is not sent again.
    A submit that did not arrive is sent again after a look.
-6. Only jobs of the session's own Slurm user count: names are public.
+6. Only jobs of the session's own Slurm user count, if the API says who that is: names are public.
 """
 
 from __future__ import annotations
@@ -277,7 +278,7 @@ class Record(msgspec.Struct, frozen=True):
     job_id: int | None = None
     """None: the submit was about to be sent, and nothing was heard of it."""
     sent_at: float = 0.0
-    """Seconds since 1970, when it was about to be sent; later if its job was known then."""
+    """Seconds since 1970, when it was about to be sent, its answer came, or its job was adopted."""
     known: tuple[int, ...] = ()
     """This task's jobs that were there before: a try that is rescheduled has several of one tag."""
     unwanted: bool = False

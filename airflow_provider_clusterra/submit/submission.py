@@ -182,7 +182,7 @@ class TaskJob(msgspec.Struct, frozen=True):
     name: str
     """As Slurm has it; ``""`` if it carries none of ours."""
     adopted_at: float | None = None
-    """Seconds since 1970; None if this try submitted it."""
+    """Seconds since 1970; None if this try submitted it, or it had ended by then."""
     array: str = ""
     """The indices that were submitted; ``""`` if it is no array."""
     seen: Job | None = None
@@ -461,8 +461,9 @@ class Submission(msgspec.Struct, kw_only=True):
         )
         self.announce(job.job_id)
         self._remember(job.job_id, job.name, tag)
+        adopted_at = None if job.state.finished else time.time()
         seen = None if job.state.finished and job.tasks else job
-        return TaskJob(job.job_id, job.name, time.time(), self._state.array, seen)
+        return TaskJob(job.job_id, job.name, adopted_at, self._state.array, seen)
 
     def _submit(self, request: Request) -> TaskJob:
         name = ""
@@ -505,7 +506,7 @@ class Submission(msgspec.Struct, kw_only=True):
         raise refused(failure, self._state)
 
     def _raise_if_full(self, failure: ApiError) -> None:
-        """Let the caller wait for a place, unless none of our jobs is queued: then the job itself is too large."""
+        """Let the caller wait for a place, unless none of our jobs is there: then the job itself is too large."""
         if self.options.on_full_queue != "wait":
             return
         limit = protocol.full_queue(failure)

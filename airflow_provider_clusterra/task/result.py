@@ -432,6 +432,15 @@ def end_try(
     return result
 
 
+def has_succeeded(job: Job | None, store: RecordStore, array_success: ArraySuccess) -> bool:
+    """Whether a job has succeeded, an array together with what earlier tries brought."""
+    if job is None:
+        return False
+    record = store.load()
+    earlier = earlier_tasks(record.retry_state) if record else ()
+    return array_succeeded(with_earlier(job, earlier), array_success)
+
+
 ADVISED_AFTER = 60.0
 """Seconds that a job must have run before its memory says anything of the next one's."""
 ROOM = 1.25

@@ -34,7 +34,9 @@ async def cancel_and_confirm(
     within: float = CONFIRM_WITHIN,
     every: float = 1.0,
 ) -> Job | None:
-    """Cancel a job and wait until it has ended and nothing of it runs any more.
+    """Cancel a job and wait so many seconds until it has ended and nothing of it runs any more.
+
+    The job as last seen, so it may still run; None if the cluster does not know it.
 
     :raises ClusterraError: it could not be cancelled, or not be looked at.
     :source: ``DELETE …/jobs/{job_id}``, which only requests it; ``GET …/jobs/{job_id}``.
@@ -91,7 +93,9 @@ async def cancel_now(access: Access, cluster_id: str, job_id: int) -> Job | None
 
 T = TypeVar("T")
 WITHIN = 4.0
-"""Seconds for all of it: Airflow sends SIGKILL 5 s after the SIGTERM."""
+"""Seconds after which a request that failed is not repeated, and the job's end is not waited for: Airflow sends
+SIGKILL 5 s after the SIGTERM. A job whose id must be looked up first is cancelled even later: a cancel that is
+sent counts more than the words about it."""
 ONE_REQUEST = 2.0
 STEP = 0.2
 
@@ -140,7 +144,7 @@ class KillSwitch(msgspec.Struct):
             raise TaskKilledError(f"The task was killed: {self._done}.")
 
     def kill(self, *, cancel: bool = True) -> None:
-        """Set the flag, and cancel the job if there is one; :data:`WITHIN` in all."""
+        """Set the flag, and cancel the job if there is one: see :data:`WITHIN`."""
         self._cancels = cancel
         self.killed = True
         self._act()

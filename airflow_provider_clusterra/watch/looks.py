@@ -116,7 +116,7 @@ class Costs:
         self._spent = (0.0, float("-inf"))
 
     def note(self, way: Way, seconds: float, now: float, size: int = 0) -> None:
-        """A request that was answered, with so many bytes."""
+        """A request that took so long, be it in vain, and brought so many bytes."""
         self._bytes[way] = size
         old = self.of(way, now)
         if old is None or seconds < old * OUTLIER:
@@ -242,7 +242,7 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
 
     job_id: int
     last: Job | None = None
-    """As it was last seen whole; None before, and after a miss."""
+    """As it was last seen whole; None before, after a miss, and if its waits want to see it anew."""
     seen_at: float = float("-inf")
     """When it was last seen whole."""
     whole: bool = True
@@ -371,7 +371,7 @@ class RoundResult(msgspec.Struct):
     """What a round brought, for the poller to act on."""
 
     jobs: dict[int, Job | None] = msgspec.field(default_factory=dict)
-    """Jobs that were seen whole; None if the cluster says that it does not know one."""
+    """Jobs as they were seen, with all that their waits need; None if the cluster says that it does not know one."""
     unchanged: set[int] = msgspec.field(default_factory=set)
     refused: dict[int, ClusterraError] = msgspec.field(default_factory=dict)
     """What was said about one job only, and is no answer."""

@@ -45,14 +45,14 @@ from airflow_provider_clusterra.watch.verdict import Patience
 log = logging.getLogger(__name__)
 
 SHORTEST = 1.0
-"""Seconds: no job is looked at more often."""
+"""Seconds between two looks at a job, unless its author's ``poll_interval`` is shorter."""
 AGE_SHARE = 0.125
 """A young job is looked at again after this share of its age."""
 LONGEST = 5.0
 """Seconds between two looks, whatever a job's age: one look serves all, so an end is seen after
 half of it."""
 FREE = 4
-"""Requests a minute that may follow each other quickly."""
+"""Rounds of looks a minute that may follow each other quickly."""
 APART = 3.0
 """Seconds for each of the others: 20 a minute."""
 JITTER = 1.1

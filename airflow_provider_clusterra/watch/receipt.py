@@ -263,7 +263,10 @@ def _ask_once(client: Client, cluster_id: str, job: Job, runs: list[Run]) -> boo
 
 
 def records_or_none(ask: Callable[[], list[Job]]) -> list[Job] | None:
-    """What accounting answers; None if it will not. What it may answer later is raised."""
+    """What accounting answers; None if it refuses.
+
+    :raises ClusterraError: it does not answer now (:attr:`Silence.LATE`), or fails otherwise.
+    """
     try:
         return ask()
     except RequestError as error:

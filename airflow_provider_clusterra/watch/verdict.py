@@ -209,6 +209,12 @@ REASONS = {
     ),
     "InvalidAccount": Reason("its account may not run it", "Correct account=, or leave it out."),
     "InvalidQOS": Reason("its QOS may not run it", "Correct qos=, or leave it out."),
+    "AccountNotAllowed": Reason(
+        "its partition does not take its account", "Give another account=, or another partition=."
+    ),
+    "QOSNotAllowed": Reason(
+        "its partition does not take its QOS", "Give another qos=, or another partition=."
+    ),
     "ReservationDeleted": Reason(
         "the reservation that it asks for is gone",
         "Leave the reservation out, or name one that exists.",
@@ -227,7 +233,7 @@ REASONS = {
 FORMS = (
     (re.compile(r"JobHeld.*|JobHold.*|.*held", re.IGNORECASE), HELD),
     # limits that a job breaks by itself, not those that it shares with others that will end
-    (re.compile(r"(Assoc|Association|QOS)\w*PerJob\w*|QOSMin\w+"), TOO_LARGE),
+    (re.compile(r"(Assoc|Association|QOS)\w*Per(Job|Node)\w*|QOSMin\w+"), TOO_LARGE),
 )
 
 
@@ -453,7 +459,7 @@ class Silence(StrEnum):
 
     ABSENT = "there is no accounting to ask"
     REFUSED = "accounting refuses to answer"
-    """Not for good: a session that is renewed, a gateway that comes back."""
+    """Maybe not for good, because a gateway says so as well: it is asked again for :attr:`Patience.grace`."""
     LATE = "accounting does not answer"
 
 

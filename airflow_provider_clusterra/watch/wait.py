@@ -65,7 +65,7 @@ THROUGH_A_STUMBLE = Retry(tries=8)
 MANY_TASKS = 500
 """An array with more is judged in a thread: the event loop has others to serve."""
 DOUBTED = (Outcome.OVERDUE, Outcome.STUCK)
-"""What a job that has started since is no more: only a fresh look confirms it."""
+"""What may no longer hold: only a fresh look confirms it."""
 END_MARGIN = 30.0
 """Seconds for reading the rest of the output after the deadline; a trigger has 120 in all."""
 
@@ -189,7 +189,7 @@ class Wait:
     async def give_up(self, verdict: Verdict) -> Verdict:
         """Cancel the task's own job; it may have ended unseen, too.
 
-        WAIT if it was given up for being pending, and a fresh look does not confirm that.
+        WAIT if a fresh look does not confirm one of :data:`DOUBTED`.
         """
         left = f"Job {self._spec.job_id} is left as it is."
         if verdict.outcome is Outcome.REFUSED and not self._spec.owns_job:
@@ -200,7 +200,8 @@ class Wait:
             async with client:
                 return await self._last_look(client, verdict)
         except Exception as failure:  # noqa: BLE001 - whatever it is, the job is named
-            message = f"{verdict.message} It could not be cancelled: {failure}"
+            failed = "cancelled" if self._spec.owns_job else "looked at again"
+            message = f"{verdict.message} It could not be {failed}: {failure}"
             if verdict.outcome is Outcome.REFUSED:
                 message = f"{message} {left}"
             return replace(verdict, message=message)

@@ -274,6 +274,44 @@ def test_an_adopted_job_that_had_been_cancelled_is_replaced_once(task, connected
         operator.execute_complete(context, JobEvent("ended", old, "c", job).to_payload())
 
 
+SOME_LAST = "#!/bin/bash\n[ $SLURM_ARRAY_TASK_ID != 3 ] || sleep 66\n"
+
+
+def some_cancelled(server, array_id):
+    """The array, once its last task is cancelled and the others have succeeded."""
+    with ClusterraHook().client() as client:
+        while True:
+            array = client.get_job(server.cluster_id, array_id)
+            if array.state.finished:
+                return array
+            if sum(task.state.succeeded for task in array.tasks) == 3:
+                last = next(task for task in array.tasks if task.array_task_id == 3)
+                client.cancel_job(server.cluster_id, last.job_id)
+            time.sleep(0.05)
+
+
+def test_an_array_of_which_enough_has_succeeded_is_not_replaced_for_a_task_that_was_cancelled(
+    task, connected
+):
+    array = {"array": "0-3", "array_success": 0.75}
+    old = task.crash(submit(SOME_LAST, **array))
+    some_cancelled(connected, old)
+    task.retry()
+
+    assert task.execute(submit(SOME_LAST, **array))["job_id"] == old
+
+
+def test_such_an_array_is_not_replaced_either_if_it_was_adopted_before_its_end(task, connected):
+    operator = submit(SOME_LAST, array="0-3", array_success=0.75)
+    old = task.crash(operator)
+    array = some_cancelled(connected, old)
+    operator.execute = lambda context: pytest.fail("it was submitted again")
+    event = JobEvent("ended", old, connected.cluster_id, array, adopted_at=time.time())
+    context = {"ti": task.ti, "task_state_store": task.store}
+
+    assert operator.execute_complete(context, event.to_payload())["job_id"] == old
+
+
 @pytest.fixture
 def forgetful(tmp_path, connection):
     """A server that forgets a job a second after its end; it has accounting."""

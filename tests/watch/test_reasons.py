@@ -21,6 +21,10 @@ from airflow_provider_clusterra.watch.verdict import reason_of
         "AssocMaxCpuPerJobLimit",
         "QOSMaxWallDurationPerJobLimit",
         "QOSMinGRES",
+        "QOSMaxCpuPerNode",
+        "AssocMaxMemPerNode",
+        "AccountNotAllowed",
+        "QOSNotAllowed",
     ],
 )
 def test_reasons_that_need_a_persons_hand_are_told_in_words(reason):
@@ -41,6 +45,9 @@ def test_reasons_that_need_a_persons_hand_are_told_in_words(reason):
         "PartitionDown",
         "QOSMaxCpuPerUserLimit",
         "AssocGrpCpuLimit",
+        "AssocGrpNodeLimit",
+        "QOSMaxNodePerUserLimit",
+        "MaxNodePerAccount",
         "JobArrayTaskLimit",
     ],
 )
