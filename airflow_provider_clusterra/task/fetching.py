@@ -72,7 +72,7 @@ def check_outputs(
         raise InputError(
             f"outputs: {without[0]} has no path: give one. No template declares {without[0]!r}."
         )
-    places = _places(outputs)
+    places = {name: _place(file) for name, file in _copied_files(outputs).items()}
     _check_places(outputs, places)
     warn_of_overwriting(task, {*places.values()})
 
@@ -129,16 +129,18 @@ def _files_written(task: Any) -> set[str]:
         getattr(task, name, getattr(task, "partial_kwargs", {}).get(name))
         for name in ("outputs", "path", "target")
     )
-    places = [*_places(outputs).values(), *([_place(OutputFile(path, target))] if target else [])]
-    return {place for place in places if not place.endswith("/")}
+    files = [*_copied_files(outputs).values(), *([OutputFile(path, target)] if target else [])]
+    # what another task returns, or a group is mapped over, the DAG does not say
+    places = {_place(each) for each in files if not hasattr(each.place, "iter_references")}
+    return {each for each in places if not each.endswith("/")}
 
 
-def _places(outputs: Any) -> dict[str, str]:
-    """Where the outputs of a task go that are copied."""
+def _copied_files(outputs: Any) -> dict[str, OutputFile]:
+    """The outputs of a task that are copied."""
     if not isinstance(outputs, Mapping):
         return {}
     files = {name: as_output(value) for name, value in outputs.items()}
-    return {name: _place(file) for name, file in files.items() if file.place is not None}
+    return {name: file for name, file in files.items() if file.place is not None}
 
 
 def _place(file: OutputFile) -> str:

@@ -480,6 +480,23 @@ def test_mapped_downloads_into_a_folder_that_exists_are_not_warned_of(
     assert (tmp_path / "model.pt").read_text() == "weights"
 
 
+def test_a_group_that_is_mapped_over_its_targets_is_not_warned_of(caplog):
+    with DAG("dag", schedule=None) as dag:
+
+        @task_group
+        def group(target):
+            download(key="k", target=target)
+            ClusterraSubmitJobOperator(
+                task_id="submit", script="#!/bin/sh\n", outputs={"m": OutputFile("m", target)}
+            )
+
+        group.expand(target=["/a", "/b"])
+    for each in dag.tasks:
+        fetching.warn_of_overwriting(each, {"/a"})
+
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(
     ("path", "other", "target"),
     [("model.pt", "logs/a.log", "{tmp}"), ("logs/*.log", "logs/deep/", "{tmp}/new")],
