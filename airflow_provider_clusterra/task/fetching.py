@@ -35,6 +35,7 @@ from airflow_provider_clusterra.task import transfers
 from airflow_provider_clusterra.task.arguments import (
     OutputFile,
     as_output,
+    is_plain,
     optional,
     read_outputs,
     uri_of,
@@ -121,7 +122,7 @@ def _several_of(task: Any) -> tuple[str, str] | None:
 
 
 def _files_written(task: Any) -> set[str]:
-    """As the DAG has them, so templated; into a folder files go under names of their own."""
+    """As the DAG has them, so templated; without those whose names are not known in the DAG."""
     kind = getattr(task, "operator_class", type(task))
     if not issubclass(kind, ReportsLineage):
         return set()
@@ -144,13 +145,14 @@ def _copied_files(outputs: Any) -> dict[str, OutputFile]:
 
 
 def _place(file: OutputFile) -> str:
-    """Where an output goes; a folder, into which it goes under its own name, has a ``/`` at its end."""
-    place = str(file.place)
-    is_many = isinstance(file.path, str) and is_pattern(file.path)
+    """Where an output is written; a folder with a ``/`` at its end if the file's name is not known yet."""
+    place, path = str(file.place), file.path if isinstance(file.path, str) else ""
     # a template may be too long for Path.is_dir()
-    if is_many or os.path.isdir(place):  # noqa: PTH112
-        return f"{place.rstrip('/')}/"
-    return place
+    is_folder = place.endswith("/") or os.path.isdir(place)  # noqa: PTH112
+    if not (is_folder or is_pattern(path)):
+        return place
+    is_known = not is_pattern(path) and is_plain(path) and "%j" not in path
+    return f"{place.rstrip('/')}/{PurePosixPath(path).name if is_known else ''}"
 
 
 def _check_offer(client: Client, *, of_job: bool) -> None:

@@ -333,6 +333,7 @@ def test_outputs_of_a_job_that_is_not_waited_for_are_refused(work):
         ({"m": OutputFile("m", "")}, "The target is empty"),
         ({"m": OutputFile("m", "ftpx://a/b")}, "cannot be written"),
         ({"m": OutputFile("m", "{tmp}/m"), "n": OutputFile("n", "{tmp}/m")}, "both be written to"),
+        ({"m": OutputFile("m", "{tmp}/"), "n": OutputFile("a/m", "{tmp}/")}, "be written to .*/m"),
     ],
     ids=repr,
 )
@@ -405,7 +406,8 @@ MAPPED = "All mapped instances of this task write {}: the last one wins."
         ("{tmp}/{{{{ ds }}}}", True),
         ("{tmp}/{{{{ ti.map_index }}}}", False),
         ("{tmp}/{{{{ task.name }}}}", False),
-        ("{tmp}/", False),
+        ("{tmp}/", True),
+        ("{tmp}", True),
     ],
 )
 def test_mapped_instances_that_write_one_place_are_told_of(
@@ -424,7 +426,9 @@ def test_mapped_instances_that_write_one_place_are_told_of(
     one.outputs = {"m": OutputFile("model.pt", str(tmp_path / "rendered"))}
     run(one)
 
-    assert (MAPPED.format(target) in caplog.text) is collide
+    place = f"{tmp_path}/model.pt" if target in (str(tmp_path), f"{tmp_path}/") else target
+    assert (MAPPED.format(place) in caplog.text) is collide
+    assert ("the last one wins" in caplog.text) is collide
 
 
 @pytest.mark.parametrize(
@@ -499,7 +503,11 @@ def test_a_group_that_is_mapped_over_its_targets_is_not_warned_of(caplog):
 
 @pytest.mark.parametrize(
     ("path", "other", "target"),
-    [("model.pt", "logs/a.log", "{tmp}"), ("logs/*.log", "logs/deep/", "{tmp}/new")],
+    [
+        ("model.pt", "logs/a.log", "{tmp}"),
+        ("model.pt", "logs/a.log", "{tmp}/"),
+        ("logs/*.log", "logs/deep/", "{tmp}/new"),
+    ],
 )
 def test_outputs_that_go_into_one_folder_do_not_collide(
     work, run, tmp_path, caplog, path, other, target
@@ -508,19 +516,23 @@ def test_outputs_that_go_into_one_folder_do_not_collide(
     outputs = {"m": OutputFile(path, target), "n": OutputFile(other, target)}
     with DAG("dag", schedule=None):
         first = work(task_id="first", outputs=outputs)
-        work(task_id="second", outputs={"x": OutputFile(path, target)})
-        download(task_id="third", job_id=1, path=path, target=target)
+        work(task_id="second", outputs={"x": OutputFile("model-%j.pt", target)})
+        download(task_id="third", job_id=1, path="{{ params.path }}", target=target)
+        download(task_id="fourth", key="k", target=target)
     run(first)
 
     assert "the last one wins" not in caplog.text
     assert len([each for each in tmp_path.rglob("*") if each.is_file()]) == 2
 
 
-def test_a_download_to_the_place_of_another_tasks_output_is_told_of(work, run, tmp_path, caplog):
-    place = f"{tmp_path}/m"
+@pytest.mark.parametrize("target", ["{tmp}/model.pt", "{tmp}/"])
+def test_a_download_to_the_place_of_another_tasks_output_is_told_of(
+    work, run, tmp_path, caplog, target
+):
+    place = f"{tmp_path}/model.pt"
     with DAG("dag", schedule=None):
         first = work(task_id="first", outputs={"m": OutputFile("model.pt", place)})
-        download(task_id="second", job_id=1, path="model.pt", target=place)
+        download(task_id="second", job_id=1, path="a/model.pt", target=target.format(tmp=tmp_path))
     run(first)
 
     assert f"Task second writes {place}, too: the last one wins." in caplog.text
@@ -532,7 +544,7 @@ LOOPED = "All iterations of this task write {}: the last one wins. Put {{{{ loop
 @pytest.mark.skipif(not HAS_LOOPS, reason="Airflow 3.4 has loops")
 @pytest.mark.parametrize(
     ("target", "collide"),
-    [("{tmp}/m", True), ("{tmp}/{{{{ loop.index }}}}", False), ("{tmp}/", False)],
+    [("{tmp}/m", True), ("{tmp}/{{{{ loop.index }}}}", False)],
 )
 def test_iterations_that_write_one_place_are_told_of(work, run, tmp_path, caplog, target, collide):
     target = target.format(tmp=tmp_path)
