@@ -43,7 +43,6 @@ from airflow_provider_clusterra.sbatch.options import (
     SHORT,
     TIMES,
     Fields,
-    check_dependency,
     check_resources,
     claims_of,
     drop_memory,
@@ -51,6 +50,7 @@ from airflow_provider_clusterra.sbatch.options import (
     put_nothing,
     put_tasks_of_nodes,
     put_variables,
+    read_any_dependency,
     read_array,
     read_nodes,
     read_when,
@@ -342,7 +342,7 @@ RESOURCES = (
 )
 TEXTS: dict[str, Callable[[str], str]] = {
     "array": read_array,
-    "dependency": check_dependency,
+    "dependency": read_any_dependency,
     "nodes": read_nodes,
     **dict.fromkeys(RESOURCES, check_resources),
 }

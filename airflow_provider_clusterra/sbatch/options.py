@@ -547,6 +547,27 @@ def check_dependency(text: str) -> str:
     return text
 
 
+OF_AN_ARRAY = re.compile(r"(\d+)_\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]")
+"""Some tasks of an array, e.g. ``12_[1-3,5]``."""
+
+
+def read_any_dependency(text: str) -> str:
+    """A dependency in any form that slurmctld takes: ``12`` is ``afterany:12``, and ``0`` is none.
+
+    :source: ``update_job_dependency()`` of slurmctld.
+    """
+    if text == "0":
+        return ""
+    named = OF_AN_ARRAY.sub(_each_task, text)
+    return check_dependency(re.sub(r"(^|,)(?=\d)", r"\1afterany:", named))
+
+
+def _each_task(found: re.Match[str]) -> str:
+    ranges = [each.partition("-") for each in found[2].split(",")]
+    indices = [range(int(first), int(last or first) + 1) for first, _, last in ranges]
+    return ":".join(f"{found[1]}_{index}" for index in chain.from_iterable(indices))
+
+
 def job_id_of(written: str) -> int:
     """The number of a job that a dependency names."""
     return int(re.split(r"[_+]", written)[0])
