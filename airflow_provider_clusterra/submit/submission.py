@@ -222,6 +222,9 @@ class Submission(msgspec.Struct, kw_only=True):
         """The task's job: one that an earlier try submitted, or a new one.
 
         ``prepare`` makes the request ready once it is sure that it is submitted.
+
+        :raises QueueFullError: there is no place for it now, and ``on_full_queue`` waits for one.
+        :raises SubmitError: there is no job, or none that can be known.
         """
         self._before = self.store.load()
         decision = self._decide(request) if self.options.tagged else self._decide_untagged(request)
