@@ -255,8 +255,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
 
     def _execute(self, context: Context, queue: dict[str, Any] | None = None) -> Any:
         """``queue`` is what a wait for a place keeps: the deadline, the tries, the uploads' keys."""
-        store = store_of(context)
-        with self._trying(store):
+        with self._trying(context) as store:
             given.read_all(self, self.READERS)
             if queue is None:
                 end, limit = given.deadline_of(
@@ -271,13 +270,14 @@ class SubmitOperator(ReportsLineage, BaseOperator):
                 return self._submit_and_wait(context, connected, store, queue)
 
     @contextmanager
-    def _trying(self, store: RecordStore) -> Iterator[None]:
+    def _trying(self, context: Context) -> Iterator[RecordStore]:
         """Raise Airflow's errors; the job of a try that is killed is unwanted unless it has succeeded."""
         from airflow_provider_clusterra.task.report import airflow_errors
 
+        store = store_of(context)
         with airflow_errors(self.clusterra_conn_id):
             try:
-                yield
+                yield store
             except TaskKilledError:
                 if self.cancel_on_kill:
                     store.mark_killed(may_have_succeeded=self._kill.may_have_succeeded)
@@ -361,9 +361,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         """
         from airflow_provider_clusterra.triggers.jobs import read_event
 
-        store = store_of(context)
         self._keys.update(keys or {})
-        with self._trying(store):
+        with self._trying(context) as store:
             end = read_event(event)
             with ClusterraHook(self.clusterra_conn_id, end.cluster_id).client() as client:
                 return self._end(context, client, end, store)
@@ -498,7 +497,7 @@ class SubmitOperator(ReportsLineage, BaseOperator):
             owns_job=True,
             cancel_on_kill=self.cancel_on_kill,
             # only a tag is found by the next try
-            kept_on_clear=read_tag(job.name) is not None and stays_on_clear(context),
+            kept_on_clear=stays_on_clear(context) and read_tag(job.name) is not None,
             adopted_at=job.adopted_at,
         )
         event = trigger.first_look(connected.client, job.seen)

@@ -45,8 +45,8 @@ from airflow_provider_clusterra.api.errors import (
     TransportError,
     asked_pause,
 )
-from airflow_provider_clusterra.api.jobs import Job, JobState, one_job
-from airflow_provider_clusterra.watch.verdict import records_of, submit_time
+from airflow_provider_clusterra.api.jobs import Job, JobState, one_job, timestamp_of
+from airflow_provider_clusterra.watch.verdict import records_of
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.calls import User
@@ -385,6 +385,11 @@ def find_own_jobs(
     return [each for each in found if each.job.job_id in own]
 
 
+def is_shown(record: Record, found: Iterable[TaggedJob]) -> bool:
+    """Whether the job that is remembered is among those that were found."""
+    return any(each.job.job_id == record.job_id for each in found)
+
+
 def same_bodies(
     identity: Identity, record: Record | None, found: Iterable[TaggedJob] = ()
 ) -> set[str]:
@@ -630,7 +635,7 @@ def _may_be_gone(
 
 
 def _order(each: TaggedJob) -> tuple[int, float, int]:
-    return each.tag.try_number, submit_time(each.job), each.job.job_id
+    return each.tag.try_number, timestamp_of(each.job.submitted_at), each.job.job_id
 
 
 def decide_gone(record: Record | None, accounts: Sequence[Job] | None, on_unknown: str) -> Decision:
@@ -673,7 +678,7 @@ def _last_record(accounts: Sequence[Job], record: Record | None) -> Job | None:
     """The job of the record's submit, or the newest that this may have made."""
     sent_at, known, name = (record.sent_at, record.known, record.name) if record else (0.0, (), "")
     new = [job for job in find_new(accounts, sent_at) if whole_id(job) not in known]
-    newest = max(new, key=lambda job: (submit_time(job), whole_id(job)), default=None)
+    newest = max(new, key=lambda job: (timestamp_of(job.submitted_at), whole_id(job)), default=None)
     number = (record and record.job_id) or (newest and whole_id(newest))
     if not number:
         return None

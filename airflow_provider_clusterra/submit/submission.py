@@ -342,9 +342,10 @@ class Submission(msgspec.Struct, kw_only=True):
 
     def _look_for_earlier(self) -> list[TaggedJob]:
         record = self._before
-        listed = self.client.list_jobs(self.cluster_id)
-        found = protocol.find_own_jobs(self.identity.tag, self.client.get_user, record, listed)
-        if record is None or any(each.job.job_id == record.job_id for each in found):
+        found = protocol.find_own_jobs(
+            self.identity.tag, self.client.get_user, record, self.client.list_jobs(self.cluster_id)
+        )
+        if record is None or protocol.is_shown(record, found):
             return found
         return found + self._look_at_remembered(record)
 

@@ -539,7 +539,8 @@ def records_of(
     meant = [job for job in records if job_id in job.ids]
     if not name:
         meant = _without_others(meant, last)
-    newest = max(_named(meant, name), key=submit_time, default=None)
+    named = _named(meant, name)
+    newest = max(named, key=lambda job: timestamp_of(job.submitted_at), default=None)
     if newest is None:
         return []
     whole = (newest.array_job_id, newest.het_job_id)
@@ -571,11 +572,6 @@ def _of_same_name(name: str, parts: list[Job]) -> list[Job]:
     return [job for job in parts if job.name in ("", name) or job.submitted_at in submits]
 
 
-def submit_time(job: Job) -> float:
-    """In seconds since 1970, to sort jobs by; 0 if it is not known."""
-    return timestamp_of(job.submitted_at)
-
-
 def _last_records(records: Iterable[Job]) -> list[Job]:
     """Accounting's last record of each job, array task and het component: a requeue makes several."""
     by_age = sorted(records, key=_order)
@@ -585,7 +581,11 @@ def _last_records(records: Iterable[Job]) -> list[Job]:
 
 def _order(job: Job) -> tuple[bool, float, float]:
     """A record of an index's own is later than the one that stands for all that never began."""
-    return job.array_task_id is not None, submit_time(job), timestamp_of(job.started_at)
+    return (
+        job.array_task_id is not None,
+        timestamp_of(job.submitted_at),
+        timestamp_of(job.started_at),
+    )
 
 
 def _judge_array(look: _Look, progress: Progress, records: list[Job]) -> tuple[Progress, Verdict]:
