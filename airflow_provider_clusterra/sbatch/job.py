@@ -440,7 +440,7 @@ def _string(name: str, value: Any) -> str:
     if name not in TEXTS:
         return value
     # Slurm skips the spaces before a number
-    text = re.sub(r"\s*,\s*", ",", value.strip())
+    text = re.sub(r"\s*([,-])\s*", r"\1", value.strip())
     try:
         return TEXTS[name](text) if text else ""
     except ValueError as exc:

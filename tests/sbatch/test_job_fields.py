@@ -38,6 +38,7 @@ def test_the_table_has_the_fields_of_the_api():
         ({"memory_per_tres": "gres/gpu:1024"}, {"memory_per_tres": "gres/gpu:1024"}),
         ({"array": " 1, 3 ,5\n"}, {"array": "1,3,5"}),
         ({"nodes": " 2\n"}, {"nodes": "2"}),
+        ({"nodes": "1 - 3"}, {"nodes": "1-3"}),
         ({"dependency": "afterok:1, afterany:2"}, {"dependency": "afterok:1,afterany:2"}),
         ({"dependency": "12,13_4"}, {"dependency": "afterany:12,afterany:13_4"}),
         (
