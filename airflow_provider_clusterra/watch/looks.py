@@ -283,7 +283,8 @@ class PolledJob(msgspec.Struct, frozen=True, gc=False):
     @property
     def due(self) -> float:
         """When it is looked at next."""
-        return min(self.planned, self.asked)
+        # each pause asks all jobs, and min() takes three times as long
+        return self.planned if self.planned < self.asked else self.asked  # noqa: FURB136
 
     @property
     def is_hurried(self) -> bool:
