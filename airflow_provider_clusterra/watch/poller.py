@@ -170,6 +170,8 @@ class CredentialRenewal:
 
 WOKEN_TOGETHER = 25
 """Jobs whose subscribers are notified before others have their turn: each judges, and writes its log."""
+PLANNED_TOGETHER = 50
+"""Jobs whose next looks are planned before others have their turn: this takes a few microseconds for each."""
 
 Seen = Job | Exception | None
 
@@ -380,7 +382,8 @@ class Poller:
         recent = self._recent(begun)
         shared = shortest_pause(self._load, single=False, recent=recent)
         single = shortest_pause(self._load, single=True, recent=recent)
-        async for job_id in yielding([*result.jobs, *result.unchanged, *result.refused]):
+        looked_at = [*result.jobs, *result.unchanged, *result.refused]
+        async for job_id in yielding(looked_at, PLANNED_TOGETHER):
             job = self._jobs.get(job_id)
             if job is not None:
                 now = time.monotonic()
