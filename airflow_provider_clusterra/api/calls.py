@@ -38,6 +38,7 @@ from airflow_provider_clusterra.api.jobs import (
     JobRecord,
     JobState,
     Plain,
+    first_text,
     one_job,
     read_job_id,
     read_job_state,
@@ -105,8 +106,8 @@ class ApiRoute(msgspec.Struct, frozen=True):
 def read_user(answer: Answer) -> User:
     """Who is signed in, from the answer or its ``user``."""
     row = answer.object("user")
-    email = _text(row, "email", "user_email", "id") or "unknown user"
-    return User(email, _text(row, "name"), _text(row, "user_name", "slurm_user"))
+    email = first_text(row, "email", "user_email", "id") or "unknown user"
+    return User(email, first_text(row, "name"), first_text(row, "user_name", "slurm_user"))
 
 
 def read_clusters(answer: Answer) -> list[Cluster]:
@@ -114,19 +115,14 @@ def read_clusters(answer: Answer) -> list[Cluster]:
     return [
         Cluster(
             cluster_id,
-            name=_text(row, "name"),
-            state=_text(row, "state"),
-            connection_state=_text(row, "connection_state"),
-            output_folder=_text(row, "output_folder"),
+            name=first_text(row, "name"),
+            state=first_text(row, "state"),
+            connection_state=first_text(row, "connection_state"),
+            output_folder=first_text(row, "output_folder"),
         )
         for row in answer.rows("clusters")
-        if (cluster_id := _text(row, "id", "cluster_id"))
+        if (cluster_id := first_text(row, "id", "cluster_id"))
     ]
-
-
-def _text(row: Mapping[str, Any], *names: str) -> str:
-    """The first of these fields that is not empty."""
-    return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def read_nodes(answer: Answer) -> list[Node]:
@@ -139,8 +135,8 @@ def read_nodes(answer: Answer) -> list[Node]:
             allocated_cpus=read_number(row.get("alloc_cpus")) or 0,
             memory_mb=read_number(row.get("real_memory")) or 0,
             partitions=_words(row.get("partitions")),
-            gres=_text(row, "gres"),
-            reason=_text(row, "reason"),
+            gres=first_text(row, "gres"),
+            reason=first_text(row, "reason"),
         )
         for row in answer.rows("nodes")
         if row.get("name")
@@ -160,7 +156,9 @@ def read_text(answer: Answer) -> str:
 def read_routes(answer: Answer) -> list[ApiRoute]:
     """The API's own routes; rows without a path are skipped."""
     return [
-        ApiRoute((_text(row, "method") or "GET").upper(), str(row["path"]), _text(row, "name"))
+        ApiRoute(
+            (first_text(row, "method") or "GET").upper(), str(row["path"]), first_text(row, "name")
+        )
         for row in answer.rows("routes")
         if row.get("path")
     ]
@@ -231,7 +229,9 @@ def read_submitted(answer: Answer) -> Submitted:
         raise refusal(answer) or answer.unreadable("it holds no job id")
     warnings = body.get("warnings")
     words = tuple(map(_warning, warnings)) if isinstance(warnings, list) else ()
-    return Submitted(job_id, _text(body, "run_id") or None, words, tuple(read_problems(answer)))
+    return Submitted(
+        job_id, first_text(body, "run_id") or None, words, tuple(read_problems(answer))
+    )
 
 
 def _find_job_id(body: Mapping[str, Any]) -> int | None:
@@ -505,7 +505,7 @@ def read_files(answer: Answer) -> JobFiles:
         for row in answer.rows("files")
         if not {"", ".."} & {*str(row.get("path") or "").split("/")}
     )
-    return JobFiles(_text(body, "folder"), files, body.get("truncated") is True)
+    return JobFiles(first_text(body, "folder"), files, body.get("truncated") is True)
 
 
 def output_of(answer: Answer) -> Output:

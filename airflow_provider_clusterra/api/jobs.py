@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -137,6 +137,11 @@ def read_object(value: Any) -> dict[str, Any]:
 def read_objects(value: Any) -> list[dict[str, Any]]:
     """The objects of a list; none if it is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def first_text(row: Mapping[str, Any], *names: str) -> str:
+    """The first of these fields that is not empty."""
+    return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def read_time(value: Any) -> datetime | None:

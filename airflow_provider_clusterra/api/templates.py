@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.errors import InputError
-from airflow_provider_clusterra.api.jobs import read_flag, read_object, read_objects
+from airflow_provider_clusterra.api.jobs import first_text, read_flag, read_object, read_objects
 
 if TYPE_CHECKING:
     from airflow_provider_clusterra.api.answers import Answer
@@ -68,8 +68,8 @@ def read_param(row: Mapping[str, Any], place: Place) -> Param:
     """
     options = row.get("options")
     return Param(
-        name=_text(row, "key", "name"),
-        kind=KINDS.get(_text(row, "widget", "type", "role").lower(), "text"),
+        name=first_text(row, "key", "name"),
+        kind=KINDS.get(first_text(row, "widget", "type", "role").lower(), "text"),
         place=place,
         required=row.get("required") is True,
         default=row.get("default"),
@@ -78,11 +78,6 @@ def read_param(row: Mapping[str, Any], place: Place) -> Param:
         least=_bound(row.get("min")),
         most=_bound(row.get("max")),
     )
-
-
-def _text(row: Mapping[str, Any], *names: str) -> str:
-    """What the first of some names says that says anything."""
-    return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def read_value(param: Param, value: Any) -> Any:
@@ -461,12 +456,12 @@ def _read(row: Mapping[str, Any]) -> Template:
     params = [*inputs, *(read_param(each, "params") for each in parameters)]
     return Template(
         template_id=str(row["id"]),
-        name=_text(row, "name"),
-        description=_text(row, "description"),
-        kind=_text(row, "kind") or "batch",
+        name=first_text(row, "name"),
+        description=first_text(row, "description"),
+        kind=first_text(row, "kind") or "batch",
         ready=row.get("ready") is not False,
         params=tuple(param for param in params if param.name),
-        parent_id=_text(row, "parent_id"),
+        parent_id=first_text(row, "parent_id"),
         static_values=read_object(row.get("static_values")),
         preset_values=read_object(row.get("schema_values")),
         outputs_dir=str(outputs.get("dir", "")),

@@ -521,8 +521,8 @@ class SubmitOperator(ReportsLineage, BaseOperator):
         from airflow_provider_clusterra.task.fetching import outputs_of
         from airflow_provider_clusterra.task.result import end_try, has_succeeded
 
-        is_enough = has_succeeded(event.job, store, self.array_success)
-        if event.outcome == "ended" and not is_enough and is_replaced(event.job, event.adopted_at):
+        is_cancelled = event.outcome == "ended" and is_replaced(event.job, event.adopted_at)
+        if is_cancelled and not has_succeeded(event.job, store, self.array_success):
             return self._replace(context, client, event, store)
         event = self._cancel_given_up(client, event)
         outputs = outputs_of(

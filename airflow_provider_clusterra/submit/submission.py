@@ -106,6 +106,12 @@ class RecordStore(msgspec.Struct):
             self._is_read = True
         return self._record
 
+    @property
+    def retry_state(self) -> RetryState:
+        """What the tries so far have brought, as the record has it."""
+        record = self.load()
+        return record.retry_state if record else RetryState()
+
     def save(self, record: Record) -> None:
         """Remember the record instead of the one before."""
         if self.store is not None:

@@ -48,7 +48,7 @@ from airflow_provider_clusterra.submit.protocol import (
     AnswerLostError,
     SubmitRefusedError,
 )
-from airflow_provider_clusterra.watch.arrays import array_tasks, write_indices
+from airflow_provider_clusterra.watch.arrays import array_tasks, failed_array_tasks, write_indices
 from airflow_provider_clusterra.watch.cancel import TaskKilledError
 from airflow_provider_clusterra.watch.verdict import reason_of
 
@@ -131,8 +131,7 @@ def report(job: Job, output: str, unread: str = "", lasts: Sequence[str] = ()) -
 
 def describe(job: Job) -> str:
     """What Slurm says; of an array, how its tasks ended."""
-    tasks = array_tasks(job)
-    bad = [task for task in tasks if not task.state.succeeded]
+    bad = failed_array_tasks(job)
     if not bad:
         return job.describe()
     groups: dict[str, list[int]] = {}
@@ -142,7 +141,10 @@ def describe(job: Job) -> str:
     more = len(lines) - MOST_GROUPS
     lines[MOST_GROUPS:] = [f"  and {more} other ends"] if more > 0 else []
     return "\n".join(
-        [f"Of job {job.job_id}, {len(bad)} of {len(tasks)} array tasks did not succeed:", *lines]
+        [
+            f"Of job {job.job_id}, {len(bad)} of {len(array_tasks(job))} array tasks did not succeed:",
+            *lines,
+        ]
     )
 
 

@@ -21,7 +21,7 @@ from airflow_provider_clusterra.api.client import Client
 from airflow_provider_clusterra.api.errors import ONCE, ClusterraError, InputError, NotFoundError
 from airflow_provider_clusterra.api.jobs import Job, seconds_between
 from airflow_provider_clusterra.api.usage import usage_of
-from airflow_provider_clusterra.submit.protocol import RetryState, failure_of
+from airflow_provider_clusterra.submit.protocol import failure_of
 from airflow_provider_clusterra.submit.retries import earlier_tasks, state_after
 from airflow_provider_clusterra.submit.submission import RecordStore
 from airflow_provider_clusterra.task.fetching import JobOutputs
@@ -47,6 +47,7 @@ from airflow_provider_clusterra.watch.arrays import (
     collect_ends,
     counts_of,
     exited_only_with,
+    failed_array_tasks,
     with_earlier,
     with_ends,
     write_indices,
@@ -359,7 +360,7 @@ def _returned(client: Client, cluster_id: str, job: Job, return_output: Reading 
 def _tail(client: Client, cluster_id: str, job: Job) -> tuple[str, str]:
     """The end of the output, or ``""`` and why it cannot be read."""
     # an array's own file is its last index's, and a het job's its leader's
-    whose = next(iter(_failed_tasks(job)), job)
+    whose = next(iter(failed_array_tasks(job)), job)
     try:
         output = client.read_output(cluster_id, whose.job_id or job.job_id, keep=TAIL_BYTES)
     except ClusterraError as error:
@@ -370,7 +371,7 @@ def _tail(client: Client, cluster_id: str, job: Job) -> tuple[str, str]:
 
 def _last_lines(client: Client, cluster_id: str, job: Job) -> list[str]:
     """What each of an array's tasks that failed wrote last, if there are several; the first ones'."""
-    failed = [task for task in _failed_tasks(job) if task.job_id]
+    failed = [task for task in failed_array_tasks(job) if task.job_id]
     if len(failed) < 2:
         return []
     read = partial(_last_line, client, cluster_id)
@@ -389,11 +390,6 @@ def _last_line(client: Client, cluster_id: str, task: Job) -> str:
     return f"  {task.array_task_id}: {text}" if text else ""
 
 
-def _failed_tasks(job: Job) -> list[Job]:
-    """Of an array: a het job's components have no output files of their own."""
-    return [task for task in array_tasks(job) if not task.state.succeeded]
-
-
 def _iso(time: Any) -> str | None:
     return time.isoformat() if time else None
 
@@ -409,8 +405,7 @@ def end_try(
     outputs: JobOutputs,
 ) -> dict[str, Any]:
     """The value of a try that submitted its job; a try that cannot copy outputs keeps its record."""
-    record = store.load()
-    state = record.retry_state if record else RetryState()
+    state = store.retry_state
     try:
         with failed_jobs_pushed(context, outputs):
             result = finish(
@@ -436,9 +431,7 @@ def has_succeeded(job: Job | None, store: RecordStore, array_success: ArraySucce
     """Whether a job has succeeded, an array together with what earlier tries brought."""
     if job is None:
         return False
-    record = store.load()
-    earlier = earlier_tasks(record.retry_state) if record else ()
-    return array_succeeded(with_earlier(job, earlier), array_success)
+    return array_succeeded(with_earlier(job, earlier_tasks(store.retry_state)), array_success)
 
 
 ADVISED_AFTER = 60.0

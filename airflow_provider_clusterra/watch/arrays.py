@@ -172,6 +172,11 @@ def array_tasks(job: Job) -> tuple[Job, ...]:
     return tuple(task for task in job.tasks if task.array_task_id is not None)
 
 
+def failed_array_tasks(job: Job) -> list[Job]:
+    """An array's tasks that did not succeed; none if it is no array."""
+    return [task for task in array_tasks(job) if not task.state.succeeded]
+
+
 def succeeded_indices(job: Job) -> frozenset[int]:
     """The indices that have surely succeeded."""
     return frozenset(task.place for task in array_tasks(job) if task.state.succeeded)

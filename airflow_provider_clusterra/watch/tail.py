@@ -137,7 +137,7 @@ def has_output(job: Job) -> bool:
     An array's file is its last index's; and the API looks for two names only.
     """
     name = job.standard_output.rpartition("/")[2].replace("%j", str(job.job_id))
-    begun = job.state.base != "PENDING" and job.started_at is not None and job.ran
+    begun = job.state.base != "PENDING" and job.began_at is not None
     shown = name in ("", f"job_{job.job_id}.out", f"slurm-{job.job_id}.out")
     return begun and shown and not job.tasks
 

@@ -2,15 +2,16 @@
 
 import logging
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
 
 from airflow_provider_clusterra.api.jobs import Job, read_state
 from airflow_provider_clusterra.submit.protocol import Record, RetryState
+from airflow_provider_clusterra.submit.submission import RecordStore
 from airflow_provider_clusterra.task.result import end_try, receipt
 from airflow_provider_clusterra.triggers.jobs import JobEvent
+from tests.support.airflow_side import TaskStateStore
 
 GB, MB = 2**30, 2**20
 USAGE = {
@@ -118,8 +119,8 @@ def test_an_array_is_advised_if_each_of_its_tasks_was_measured(measured, count, 
 @pytest.mark.parametrize("written", [None, {"memory_per_node": 4096}])
 def test_a_retry_that_got_more_memory_is_not_advised_what_killed_the_last_try(written, caplog):
     caplog.set_level(logging.INFO)
-    record = Record("tag", 1, retry_state=RetryState(written=written))
-    store = SimpleNamespace(load=lambda: record, drop=Mock(), mark_done=Mock())
+    store = RecordStore(TaskStateStore())
+    store.save(Record("tag", 1, retry_state=RetryState(written=written)))
     outputs = SimpleNamespace(on_failure=False, bring=lambda *_: {})
     job = Job(12, read_state("COMPLETED"), usage=USAGE)
     end_try({}, None, JobEvent("ended", 12, "c1", job), None, "all", store, (), outputs)
