@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_clusterra.api import Access, Client
+from airflow_provider_clusterra.api.errors import ClusterraError
 from tests.e2e.postgres import Postgres, why_not
 from tests.e2e.stack import AirflowStack
 from tests.support.containers import APPTAINER
@@ -43,6 +45,33 @@ DAGS = (
     *(path.stem for path in EXAMPLES),
     *(("loop_read", "rescheduled") if HAS_LOOPS else ()),
 )
+
+NEWEST = 20
+"""Jobs that a failure shows."""
+LAST_SAID = 6000
+"""Characters of a component's own log that it shows."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With a failure, what the server and Airflow had to say: nobody can ask them afterwards."""
+    report = yield
+    if report.failed and call.when == "call":
+        if server := item.funcargs.get("clusterra"):
+            report.sections.append(("jobs of clusterra-server", _newest_jobs(server)))
+        if stack := item.funcargs.get("airflow"):
+            for name in ("scheduler", "triggerer"):
+                report.sections.append((f"end of {name}.log", stack.said(name)[-LAST_SAID:]))
+    return report
+
+
+def _newest_jobs(server):
+    try:
+        with Client(Access(server.url, server.token)) as client:
+            jobs = client.list_jobs(server.cluster_id)
+    except ClusterraError as error:
+        return f"It does not say: {error}"
+    return "\n".join(f"{job.job_id} {job.name}: {job.describe()}" for job in jobs[-NEWEST:])
 
 
 @pytest.fixture

@@ -207,8 +207,17 @@ class Rest:
                 )
             return self.run_state(dag_id, run_id) in FINISHED
 
-        until(over, within, lambda: f"{dag_id} goes on: {self.tasks(dag_id, run_id)}")
+        until(over, within, lambda: f"{dag_id} goes on:\n{self._unfinished(dag_id, run_id)}")
         return {row["task_id"]: row["state"] for row in self.tasks(dag_id, run_id)}
+
+    def _unfinished(self, dag_id: str, run_id: str) -> str:
+        """The tasks that are not over, and what each has written so far."""
+        return "\n".join(
+            f"{row['task_id']} [{row['map_index']}], try {row['try_number']}, is {row['state']}:\n"
+            + self.task_log(dag_id, run_id, row["task_id"], row["try_number"], row["map_index"])
+            for row in self.tasks(dag_id, run_id)
+            if row["state"] not in FINISHED
+        )
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, *states: str, within: float = 120
