@@ -2,12 +2,14 @@
 
 import json
 import os
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 
+import anyio
 import hypothesis
 import pytest
-from anyio._core._eventloop import get_async_backend
+from anyio._backends._asyncio import AsyncIOBackend
 
 # before anything imports Airflow, which writes its settings into its home
 os.environ["AIRFLOW_HOME"] = str(
@@ -57,16 +59,34 @@ def pytest_configure(config):
             config.addinivalue_line("filterwarnings", line)
 
 
+_made: ContextVar[list] = ContextVar("made")
+"""The connections of one anyio.connect_tcp."""
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _connections_end_with_a_cancel():
+def _forgotten_connections_are_closed():
     """anyio forgets a connection that is made in the moment in which its task is cancelled: the
     garbage collector would find it in the middle of any test."""
+    connect, make = anyio.connect_tcp, AsyncIOBackend.connect_tcp
 
-    async def connect_tcp(remote_host, remote_port, **_):
-        return await get_async_backend().connect_tcp(remote_host, remote_port)
+    async def making(*place):
+        stream = await make(*place)
+        _made.get([]).append(stream)
+        return stream
+
+    async def connecting(*place, **options):
+        made = []
+        _made.set(made)
+        try:
+            return await connect(*place, **options)
+        except BaseException:
+            for stream in made:
+                await stream.aclose()
+            raise
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anyio.connect_tcp", connect_tcp)
+        patch.setattr(AsyncIOBackend, "connect_tcp", making)
+        patch.setattr(anyio, "connect_tcp", connecting)
         yield
 
 

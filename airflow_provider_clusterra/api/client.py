@@ -540,7 +540,7 @@ class AsyncClient(_Endpoints):
         self._session = SessionAuth(access)
         self._retry = retry or Retry()
         self._http = build_for_api(httpx.AsyncClient, self._session)
-        self._http.event_hooks = {"response": [_read_much_at_once]}
+        self._http.event_hooks = {"request": [_notice_cancels], "response": [_read_much_at_once]}
 
     async def send(self, call: Call[T], *, retry: Retry | None = None) -> T:
         """What a call of ``calls`` returns; every other method but the streams is this.
@@ -630,6 +630,26 @@ class AsyncClient(_Endpoints):
         if body.is_long:
             return await asyncio.to_thread(_answer, call, body, response, access)
         return _answer(call, body, response, access)
+
+
+CONNECTED = (".connect_tcp.failed", ".send_request_headers.started")
+"""How the events end that httpx reports once it is done with connecting, be it in vain."""
+
+
+async def _notice_cancels(request: httpx.Request) -> None:
+    """Raise a cancel, or the end of a timeout, that arrives while the request connects.
+
+    anyio, by which httpx connects, takes it for its own of the attempts that it no longer needs: an
+    output would be followed for ever, and whoever has cancelled it would wait for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+
+    async def notice(event: str, _: object) -> None:
+        if event.endswith(CONNECTED) and task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+    request.extensions["trace"] = notice
 
 
 async def _read_much_at_once(response: httpx.Response) -> None:

@@ -32,6 +32,8 @@ EVERY = 0.05
 """Seconds between two looks at the clock."""
 AT_A_STRETCH = 200
 """Things that are gone through before others have their turn: less than a millisecond's."""
+CANCELLED_AGAIN = 30.0
+"""Seconds after which a cancel has been lost: no cleaning up takes so long."""
 LARGE = 2 * 1024 * 1024
 """Bytes of an answer that are decoded in less than 10 ms."""
 PIECE = 256 * 1024
@@ -43,14 +45,15 @@ _HOME = str(Path(airflow_provider_clusterra.__file__).parent.parent)
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
-async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Task[Any], again: float = CANCELLED_AGAIN) -> None:
     """Cancel a task, and wait until it has cleaned up.
 
     A cancel of whoever waits here is not mistaken for the task's own, as it would be by one who
     awaits the task and takes its CancelledError; and it does not break off the task's cleaning up.
     """
-    task.cancel()
-    await asyncio.wait({task})
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=again)
 
 
 class Stopwatch:

@@ -50,6 +50,21 @@ async def test_a_task_that_is_stopped_has_cleaned_up(work):
     assert work.cleaned.is_set()
 
 
+async def test_a_task_that_loses_a_cancel_is_cancelled_again():
+    async def lose_one():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(lose_one())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await cancel_and_wait(task, again=0.01)
+
+    assert task.cancelled()
+
+
 async def test_a_cancel_of_who_waits_is_his_own_and_the_task_cleans_up_all_the_same(work):
     task = await begun(work)
     stopping = asyncio.create_task(cancel_and_wait(task))

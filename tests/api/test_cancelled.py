@@ -1,0 +1,56 @@
+"""A request in an event loop ends when its task is cancelled, at whatever moment that is."""
+
+import asyncio
+
+import pytest
+
+from airflow_provider_clusterra.api import Access, AsyncClient, Retry
+from tests.support.ports import free_port
+
+MOMENTS = 40
+"""Turns of the event loop: more than a request takes that connects, up to its answer."""
+WITHIN = 20.0
+
+
+async def ask(client, cluster_id):
+    await client.list_jobs(cluster_id)
+
+
+async def read_output(client, cluster_id):
+    async for _ in client.read_output_pieces(cluster_id, 1):
+        pass
+
+
+async def follow_output(client, cluster_id):
+    async for _ in client.stream_output(cluster_id, 1):
+        pass
+
+
+async def not_cancelled(access, request_of):
+    """The moments at which a cancel does not end a request."""
+    lost = []
+    for moment in range(MOMENTS):
+        async with AsyncClient(access, retry=Retry(tries=1)) as client:
+            task = asyncio.create_task(request_of(client, "c1"))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            if not task.cancel():
+                # this one was answered already
+                break
+            await asyncio.wait({task}, timeout=WITHIN)
+            if not task.cancelled():
+                lost.append(moment)
+    assert moment > 0
+    return lost
+
+
+@pytest.mark.parametrize("request_of", [ask, read_output, follow_output])
+async def test_a_cancel_ends_a_request_at_any_moment(local, request_of):
+    assert await not_cancelled(Access(local.url, local.token), request_of) == []
+
+
+@pytest.mark.parametrize("request_of", [ask, read_output, follow_output])
+async def test_a_cancel_ends_a_request_to_a_host_that_refuses_it(request_of):
+    access = Access(f"http://127.0.0.1:{free_port()}", "s3cret-cookie")
+
+    assert await not_cancelled(access, request_of) == []
