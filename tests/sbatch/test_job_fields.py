@@ -71,6 +71,11 @@ def test_a_field_is_sent_in_the_form_that_the_api_takes(given, sent):
         ({"priority": "high"}, "priority is 'high'; it is a whole number"),
         ({"priority": {"number": 5}}, 'priority is ignored by Slurm without "set": true'),
         ({"excluded_nodes": "n1"}, "excluded_nodes is 'n1'; it is a list of texts"),
+        (
+            {"dependency": "afterok:12_[1-9000000000000000000000]"},
+            "names more than 100000 tasks; 12 alone names the whole array",
+        ),
+        ({"dependency": "12_[3-1]"}, "dependency is '12_[3-1]': it takes e.g. afterok:12:13"),
         ({"array": "0-1k"}, "array is '0-1k': it takes indices, e.g. 0-9"),
         ({"array": "1 3"}, "array is '1 3': it takes indices"),
         ({"array": "0-3%1k"}, "array is '0-3%1k': it takes indices"),
