@@ -15,8 +15,16 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, Generic, Literal, ParamSpec, Self, TypeVar, overload
@@ -565,9 +573,7 @@ class AsyncClient(_Endpoints):
         """
         call = calls.stream_output(cluster_id, job_id)
         with _in_our_words(call.request, self.access.origin):
-            async with self._http.stream(
-                *call.request.split(" ", 1), timeout=_timeout(self.access, stream=True)
-            ) as response:
+            async with self._sent(call, timeout=_timeout(self.access, stream=True)) as response:
                 if not is_stream(response.status_code, response.headers):
                     call.read(await self._whole(call, response))
                 decoder = Decoder()
@@ -587,7 +593,7 @@ class AsyncClient(_Endpoints):
         """
         call = calls.read_output(cluster_id, job_id)
         with _in_our_words(call.request, self.access.origin):
-            async with self._http.stream(*call.request.split(" ", 1)) as response:
+            async with self._sent(call) as response:
                 if not is_plain_output(response.status_code, response.headers):
                     yield call.read(await self._whole(call, response)).data
                     return
@@ -603,9 +609,33 @@ class AsyncClient(_Endpoints):
         with _in_our_words(call.request, self.access.origin):
             async with (
                 asyncio.timeout(_longest(call, self.access)),
-                self._http.stream(*call.request.split(" ", 1), json=call.json) as response,
+                self._sent(call, json=call.json) as response,
             ):
                 return await self._whole(call, response)
+
+    @asynccontextmanager
+    async def _sent(self, call: Call[Any], **options: Any) -> AsyncIterator[httpx.Response]:
+        """A request's response, once its headers are there.
+
+        It is sent by a task of its own. anyio, by which httpx connects, may take a cancel, or the end of
+        a timeout, for its own of the attempts that it no longer needs: an output would be followed for
+        ever, and whoever has cancelled it would wait for ever. Here it keeps its message, too, by which
+        Airflow knows a user's kill.
+        """
+        request = self._http.build_request(*call.request.split(" ", 1), **options)
+        sending = asyncio.create_task(self._http.send(request, stream=True))
+        try:
+            response = await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            sending.cancel()
+            await asyncio.wait({sending})
+            if not sending.cancelled() and sending.exception() is None:
+                await sending.result().aclose()
+            raise
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     async def aclose(self) -> None:
         """Close the connections: all of them, even if this is cancelled in the middle."""
@@ -637,16 +667,11 @@ CONNECTED = (".connect_tcp.failed", ".send_request_headers.started")
 
 
 async def _notice_cancels(request: httpx.Request) -> None:
-    """Raise a cancel, or the end of a timeout, that arrives while the request connects.
-
-    anyio, by which httpx connects, takes it for its own of the attempts that it no longer needs: an
-    output would be followed for ever, and whoever has cancelled it would wait for ever.
-    """
+    """Raise a cancel that anyio has taken for its own: see :meth:`AsyncClient._sent`."""
     task = asyncio.current_task()
-    before = task.cancelling() if task else 0
 
     async def notice(event: str, _: object) -> None:
-        if event.endswith(CONNECTED) and task is not None and task.cancelling() > before:
+        if event.endswith(CONNECTED) and task is not None and task.cancelling():
             raise asyncio.CancelledError
 
     request.extensions["trace"] = notice
