@@ -24,7 +24,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, Generic, Literal, ParamSpec, Self, TypeVar, overload
@@ -617,18 +617,24 @@ class AsyncClient(_Endpoints):
     async def _sent(self, call: Call[Any], **options: Any) -> AsyncIterator[httpx.Response]:
         """A request's response, once its headers are there.
 
-        It is sent by a task of its own. anyio, by which httpx connects, may take a cancel, or the end of
-        a timeout, for its own of the attempts that it no longer needs: an output would be followed for
-        ever, and whoever has cancelled it would wait for ever. Here it keeps its message, too, by which
-        Airflow knows a user's kill.
+        The request runs in a task of its own. While httpx connects, anyio may swallow a cancel (or a
+        timeout's), which it mistakes for its own cancel of connection attempts that it no longer needs.
+        The request would then go on, an output for ever, and whoever cancelled it would wait for ever.
+        A cancel raised here also keeps its message, by which Airflow recognizes a user's kill.
         """
-        request = self._http.build_request(*call.request.split(" ", 1), **options)
-        sending = asyncio.create_task(self._http.send(request, stream=True))
+        method, path = call.request.split(" ", 1)
+        sending = asyncio.create_task(
+            # a frame with the request would hold the session
+            self._http.send(self._http.build_request(method, path, **options), stream=True)
+        )
         try:
-            response = await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            sending.cancel()
             await asyncio.wait({sending})
+            response = sending.result()
+        except asyncio.CancelledError:
+            while not sending.done():
+                sending.cancel()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({sending})
             if not sending.cancelled() and sending.exception() is None:
                 await sending.result().aclose()
             raise
@@ -662,16 +668,21 @@ class AsyncClient(_Endpoints):
         return _answer(call, body, response, access)
 
 
-CONNECTED = (".connect_tcp.failed", ".send_request_headers.started")
-"""How the events end that httpx reports once it is done with connecting, be it in vain."""
-
-
 async def _notice_cancels(request: httpx.Request) -> None:
-    """Raise a cancel that anyio has taken for its own: see :meth:`AsyncClient._sent`."""
+    """Raise a cancel that anyio has swallowed: see :meth:`AsyncClient._sent`."""
     task = asyncio.current_task()
+    made: list[httpcore.AsyncNetworkStream] = []
 
-    async def notice(event: str, _: object) -> None:
-        if event.endswith(CONNECTED) and task is not None and task.cancelling():
+    async def notice(event: str, info: Mapping[str, Any]) -> None:
+        is_connected = event.endswith(".connect_tcp.complete")
+        if is_connected:
+            made.append(info["return_value"])
+        swallowed = is_connected and task is not None and task.cancelling()
+        if swallowed or event.endswith(".start_tls.failed"):
+            # httpcore closes it after an error, but not after a cancel
+            for stream in made:
+                await stream.aclose()
+        if swallowed:
             raise asyncio.CancelledError
 
     request.extensions["trace"] = notice

@@ -550,7 +550,7 @@ def check_dependency(text: str) -> str:
 OF_AN_ARRAY = re.compile(r"(\d+)_\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]")
 """Some tasks of an array, e.g. ``12_[1-3,5]``."""
 MOST_TASKS = 100_000
-"""Of one array that a dependency names: the API gets each by itself."""
+"""The most tasks of one array that a dependency may name: each is sent to the API separately."""
 
 
 def read_any_dependency(text: str) -> str:
@@ -567,10 +567,10 @@ def read_any_dependency(text: str) -> str:
 def _each_task(found: re.Match[str]) -> str:
     ranges = [each.partition("-") for each in found[2].split(",")]
     indices = [range(int(first), int(last or first) + 1) for first, _, last in ranges]
-    # len() takes no more than 2**63
+    # not len(): it raises OverflowError beyond sys.maxsize
     if sum(max(0, each.stop - each.start) for each in indices) > MOST_TASKS:
         raise ValueError(
-            f"{found[0]} names more than {MOST_TASKS} tasks; {found[1]} alone names the whole array"
+            f"{found[0]} names more than {MOST_TASKS:,} tasks; {found[1]} alone names the whole array"
         )
     return ":".join(f"{found[1]}_{index}" for index in chain.from_iterable(indices))
 

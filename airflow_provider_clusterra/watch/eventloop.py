@@ -33,7 +33,7 @@ EVERY = 0.05
 AT_A_STRETCH = 200
 """Things that are gone through before others have their turn: less than a millisecond's."""
 CANCELLED_AGAIN = 30.0
-"""Seconds after which a cancel has been lost: no cleaning up takes so long."""
+"""Seconds after which a cancel is taken to be lost and sent again: no cleanup takes that long."""
 LARGE = 2 * 1024 * 1024
 """Bytes of an answer that are decoded in less than 10 ms."""
 PIECE = 256 * 1024
@@ -50,6 +50,7 @@ async def cancel_and_wait(task: asyncio.Task[Any], again: float = CANCELLED_AGAI
 
     A cancel of whoever waits here is not mistaken for the task's own, as it would be by one who
     awaits the task and takes its CancelledError; and it does not break off the task's cleaning up.
+    A task that has not ended after ``again`` seconds is cancelled again.
     """
     while not task.done():
         task.cancel()

@@ -6,10 +6,12 @@ import pytest
 
 from airflow_provider_clusterra.api import Access, AsyncClient, Retry
 from tests.support.ports import free_port
+from tests.support.wire import Wire, http
 
 MOMENTS = 40
-"""Turns of the event loop: more than a request takes that connects, up to its answer."""
-WITHIN = 20.0
+"""Turns of the event loop: more than it takes to connect and receive an answer."""
+WITHIN = 2.0
+"""Seconds for which a request that goes on is waited for: those that hold up no one end at once."""
 
 
 async def ask(client, cluster_id):
@@ -45,13 +47,49 @@ async def not_cancelled(access, request_of):
             for _ in range(moment):
                 await asyncio.sleep(0)
             if not task.cancel("by a user"):
-                # this one was answered already
+                # the request had already ended
                 break
             await asyncio.wait({task}, timeout=WITHIN)
             if not task.done() or task.exception() or task.result() != ("by a user",):
                 lost.append(moment)
     assert moment > 1
     return lost
+
+
+@pytest.fixture
+def silent():
+    """A server that takes each request and never answers."""
+    with Wire(http()) as wire:
+        wire.silent.set()
+        yield wire.url
+
+
+@pytest.mark.parametrize("request_of", [ask, read_output, follow_output])
+async def test_a_cancel_ends_a_request_that_is_never_answered(silent, request_of):
+    assert await not_cancelled(Access(silent, "s3cret-cookie"), request_of) == []
+
+
+@pytest.mark.parametrize("request_of", [ask, read_output, follow_output])
+async def test_a_cancel_ends_a_request_to_a_host_that_does_not_speak_tls(silent, request_of):
+    access = Access(silent.replace("http:", "https:"), "s3cret-cookie", verify=False)
+
+    assert await not_cancelled(access, request_of) == []
+
+
+async def test_a_request_that_is_cancelled_twice_leaves_no_task(silent):
+    left = []
+    for moment in range(1, MOMENTS):
+        async with AsyncClient(Access(silent, "s3cret-cookie"), retry=Retry(tries=1)) as client:
+            task = asyncio.create_task(ask(client, "c1"))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task}, timeout=WITHIN)
+            left += [moment] if len(asyncio.all_tasks()) > 1 else []
+
+    assert left == []
 
 
 @pytest.mark.parametrize("request_of", [ask, read_output, follow_output])

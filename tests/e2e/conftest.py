@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_clusterra.api import Access, Client
-from airflow_provider_clusterra.api.errors import ClusterraError
+from airflow_provider_clusterra.api import Access, Client, Retry
 from tests.e2e.postgres import Postgres, why_not
 from tests.e2e.stack import AirflowStack
 from tests.support.containers import APPTAINER
@@ -47,7 +46,7 @@ DAGS = (
 )
 
 NEWEST = 20
-"""Jobs that a failure shows."""
+"""How many jobs a failure shows."""
 LAST_SAID = 6000
 """Characters of a component's own log that it shows."""
 
@@ -57,20 +56,24 @@ def pytest_runtest_makereport(item, call):
     """With a failure, what the server and Airflow had to say: nobody can ask them afterwards."""
     report = yield
     if report.failed and call.when == "call":
-        if server := item.funcargs.get("clusterra"):
-            report.sections.append(("jobs of clusterra-server", _newest_jobs(server)))
-        if stack := item.funcargs.get("airflow"):
-            for name in ("scheduler", "triggerer"):
-                report.sections.append((f"end of {name}.log", stack.said(name)[-LAST_SAID:]))
+        server, stack = item.funcargs.get("clusterra"), item.funcargs.get("airflow")
+        if server:
+            report.sections.append(("jobs of clusterra-server", _told(_newest_jobs, server)))
+        for name in ("scheduler", "triggerer") if stack else ():
+            report.sections.append((f"end of {name}.log", _told(stack.said, name)[-LAST_SAID:]))
     return report
 
 
-def _newest_jobs(server):
+def _told(tell, whom):
     try:
-        with Client(Access(server.url, server.token)) as client:
-            jobs = client.list_jobs(server.cluster_id)
-    except ClusterraError as error:
-        return f"It does not say: {error}"
+        return tell(whom)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the failure itself is shown
+        return f"It cannot be read: {error!r}"
+
+
+def _newest_jobs(server):
+    with Client(Access(server.url, server.token), retry=Retry(tries=1)) as client:
+        jobs = client.list_jobs(server.cluster_id)
     return "\n".join(f"{job.job_id} {job.name}: {job.describe()}" for job in jobs[-NEWEST:])
 
 

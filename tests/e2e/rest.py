@@ -212,12 +212,18 @@ class Rest:
 
     def _unfinished(self, dag_id: str, run_id: str) -> str:
         """The tasks that are not over, and what each has written so far."""
-        return "\n".join(
-            f"{row['task_id']} [{row['map_index']}], try {row['try_number']}, is {row['state']}:\n"
-            + self.task_log(dag_id, run_id, row["task_id"], row["try_number"], row["map_index"])
-            for row in self.tasks(dag_id, run_id)
-            if row["state"] not in FINISHED
-        )
+        words = []
+        for row in self.tasks(dag_id, run_id):
+            if row["state"] in FINISHED:
+                continue
+            number, index = row["try_number"], row["map_index"]
+            where = place_of(row) if "region_id" in row else None
+            try:
+                log = self.task_log(dag_id, run_id, row["task_id"], number, index, where)
+            except RuntimeError as error:
+                log = f"Its log cannot be read: {error}"
+            words.append(f"{row['task_id']} [{index}], try {number}, is {row['state']}:\n{log}")
+        return "\n".join(words)
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, *states: str, within: float = 120

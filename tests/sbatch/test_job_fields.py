@@ -73,7 +73,7 @@ def test_a_field_is_sent_in_the_form_that_the_api_takes(given, sent):
         ({"excluded_nodes": "n1"}, "excluded_nodes is 'n1'; it is a list of texts"),
         (
             {"dependency": "afterok:12_[1-9000000000000000000000]"},
-            "names more than 100000 tasks; 12 alone names the whole array",
+            "names more than 100,000 tasks; 12 alone names the whole array",
         ),
         ({"dependency": "12_[3-1]"}, "dependency is '12_[3-1]': it takes e.g. afterok:12:13"),
         ({"array": "0-1k"}, "array is '0-1k': it takes indices, e.g. 0-9"),
