@@ -128,34 +128,38 @@ class Play:
                     lambda: self._rig.clusterras.requeue(f"r{game.number}.{game.victim}."),
                     ASK_EVERY,
                 )
-            case Kind.CLEAR | Kind.MARK_FAILED:
-                self._act_as_user(proxy)
+            case Kind.CLEAR:
+                self._clear()
+            case Kind.MARK_FAILED:
+                self._mark_failed(proxy)
 
-    def _act_as_user(self, proxy: Proxy) -> None:
+    def _clear(self) -> None:
+        """The next try cancels the job, whatever ends meanwhile."""
+        row = self._row()
+        # otherwise the moment has passed
+        if row["state"] not in TASK_ENDS:
+            self._rest.clear(self._game.dag_id, self._clear_of(row))
+            self._played.struck = True
+
+    def _mark_failed(self, proxy: Proxy) -> None:
         game = self._game
-        if game.kind is Kind.MARK_FAILED:
-            self._until_watched(proxy)
+        self._until_watched(proxy)
         with self._rig.calm:
-            # whoever cancels the job must live until it has: nobody else would
-            if game.kind is Kind.MARK_FAILED:
-                # its triggerer may have been ended, and takes its time to begin again
-                self._until_asked(proxy)
+            # whoever cancels the job must live until it has: nobody else would. Its triggerer may have
+            # been ended, and takes its time to begin again
+            self._until_asked(proxy)
             self._rig.gate.stay_up(KILL_SECONDS)
             asked = len(proxy.requests)
             row = self._row()
             if row["state"] in TASK_ENDS:
                 # the moment has passed
                 return
-            if game.kind is Kind.CLEAR:
-                self._rest.clear(game.dag_id, self._clear_of(row))
-            else:
-                self._rest.set_task_state(
-                    *(game.dag_id, self._played.run_id, game.task_id, "failed", game.victim),
-                    where=place_of(row) if game.shape is Shape.LOOP else None,
-                )
+            self._rest.set_task_state(
+                *(game.dag_id, self._played.run_id, game.task_id, "failed", game.victim),
+                where=place_of(row) if game.shape is Shape.LOOP else None,
+            )
             self._played.struck = True
-            if game.kind is Kind.MARK_FAILED:
-                self._until(lambda: is_cancelled(proxy.requests[asked:]), LOOK_EVERY, KILL_SECONDS)
+            self._until(lambda: is_cancelled(proxy.requests[asked:]), LOOK_EVERY, KILL_SECONDS)
 
     def _clear_of(self, row: dict[str, Any]) -> dict[str, Any]:
         """As the UI clears one task instance."""
