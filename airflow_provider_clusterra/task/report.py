@@ -131,7 +131,7 @@ def report(job: Job, output: str, unread: str = "", lasts: Sequence[str] = ()) -
 
 def describe(job: Job) -> str:
     """What Slurm says; of an array, how its tasks ended."""
-    bad = failed_array_tasks(job)
+    tasks, bad = array_tasks(job), failed_array_tasks(job)
     if not bad:
         return job.describe()
     groups: dict[str, list[int]] = {}
@@ -141,10 +141,7 @@ def describe(job: Job) -> str:
     more = len(lines) - MOST_GROUPS
     lines[MOST_GROUPS:] = [f"  and {more} other ends"] if more > 0 else []
     return "\n".join(
-        [
-            f"Of job {job.job_id}, {len(bad)} of {len(array_tasks(job))} array tasks did not succeed:",
-            *lines,
-        ]
+        [f"Of job {job.job_id}, {len(bad)} of {len(tasks)} array tasks did not succeed:", *lines]
     )
 
 

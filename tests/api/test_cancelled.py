@@ -28,6 +28,11 @@ async def follow_output(client, cluster_id):
         pass
 
 
+async def turns(number):
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 async def message_of_the_cancel(request):
     try:
         await request
@@ -44,8 +49,7 @@ async def not_cancelled(access, request_of):
     for moment in range(1, MOMENTS):
         async with AsyncClient(access, retry=Retry(tries=1)) as client:
             task = asyncio.create_task(message_of_the_cancel(request_of(client, "c1")))
-            for _ in range(moment):
-                await asyncio.sleep(0)
+            await turns(moment)
             if not task.cancel("by a user"):
                 # the request had already ended
                 break
@@ -81,10 +85,9 @@ async def test_a_request_that_is_cancelled_twice_leaves_no_task(silent):
     for moment in range(1, MOMENTS):
         async with AsyncClient(Access(silent, "s3cret-cookie"), retry=Retry(tries=1)) as client:
             task = asyncio.create_task(ask(client, "c1"))
-            for _ in range(moment):
-                await asyncio.sleep(0)
+            await turns(moment)
             task.cancel()
-            await asyncio.sleep(0)
+            await turns(1)
             task.cancel()
             await asyncio.wait({task}, timeout=WITHIN)
             left += [moment] if len(asyncio.all_tasks()) > 1 else []

@@ -217,7 +217,7 @@ class Rest:
             if row["state"] in FINISHED:
                 continue
             number, index = row["try_number"], row["map_index"]
-            where = place_of(row) if "region_id" in row else None
+            where = place_of(row) if row.get("region_id") else None
             try:
                 log = self.task_log(dag_id, run_id, row["task_id"], number, index, where)
             except RuntimeError as error:
